@@ -1,0 +1,49 @@
+# Builds ggml from source, static and hidden, so that no other ggml in the process can meet it. Gives the target `ggml`.
+include("${CMAKE_CURRENT_LIST_DIR}/fetch_sdist.cmake")
+
+sdltx_source_overrides(SDLTX_GGML "ggml")
+option(SDLTX_CUDA "Build the CUDA backend" OFF)
+option(SDLTX_VULKAN "Build the Vulkan backend" OFF)
+option(SDLTX_RPC "Build the RPC backend (devices on other hosts; used by tests as a fake GPU)" OFF)
+
+# A function: ggml sees these variables, our own targets do not.
+function(sdltx_add_ggml)
+  set(source "${SDLTX_GGML_SOURCE_DIR}")
+  if(NOT source)
+    sdltx_fetch_sdist(root
+      NAME libggml-python
+      VERSION 0.20.2.post1
+      SHA256 e47ff53506342959ffb3ce15380b82828fea10ec5f208f9ef6915895f1a7a176
+      MEMBERS ggml/CMakeLists.txt ggml/cmake ggml/include ggml/src ggml/LICENSE
+      OVERRIDE SDLTX_GGML)
+    set(source "${root}/ggml")
+  elseif(NOT EXISTS "${source}/include/ggml.h")
+    message(FATAL_ERROR "SDLTX_GGML_SOURCE_DIR=${source} is not a ggml source tree: it has no include/ggml.h")
+  endif()
+
+  set(BUILD_SHARED_LIBS OFF)
+  set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+  set(CMAKE_C_VISIBILITY_PRESET hidden)
+  set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+  set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+  set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+  set(GGML_CCACHE OFF)
+  set(GGML_ALL_WARNINGS OFF)
+  set(GGML_LLAMAFILE ON)
+  set(GGML_OPENMP ON)
+  set(GGML_CUDA ${SDLTX_CUDA})
+  set(GGML_CUDA_GRAPHS ON)
+  set(GGML_CUDA_NCCL OFF)
+  set(GGML_VULKAN ${SDLTX_VULKAN})
+  set(GGML_RPC ${SDLTX_RPC})
+  add_subdirectory("${source}" _ggml EXCLUDE_FROM_ALL)
+
+  # Tensor names of checkpoints are longer than ggml's 63 characters. Every unit that sees ggml.h must agree on this.
+  target_compile_definitions(ggml-base PUBLIC GGML_MAX_NAME=128)
+  # Warnings in ggml's headers are not ours.
+  get_target_property(headers ggml-base INTERFACE_INCLUDE_DIRECTORIES)
+  set_target_properties(ggml-base ggml PROPERTIES INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${headers}")
+endfunction()
+
+sdltx_add_ggml()

@@ -1,0 +1,422 @@
+// The Python extension sdltx._core: converts, releases the GIL, calls, converts. No arithmetic, no defaults.
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+
+#include "ltxv/noise.h"
+#include "ltxv/schedule.h"
+#include "pipeline.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+using namespace sdltx;
+
+namespace {
+
+using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+Array to_array(const FloatArray& a) { return {{a.shape(), a.shape() + a.ndim()}, {a.data(), a.data() + a.size()}}; }
+Array to_array(const std::optional<FloatArray>& a) { return a ? to_array(*a) : Array{}; }
+
+py::array_t<float> to_numpy(const std::vector<int64_t>& shape, const std::vector<float>& data) {
+    return py::array_t<float>(shape, data.data());
+}
+py::array_t<float> to_numpy(const Array& a) { return to_numpy(a.shape, a.data); }
+
+// A Python exception raised while the core runs (by a callback or a signal) ends the run and comes out unchanged.
+class Guard {
+ public:
+    explicit Guard(std::optional<py::function> progress) : progress_(std::move(progress)) {}
+
+    Progress progress() {
+        return [this](const ProgressEvent& e) {
+            py::gil_scoped_acquire gil;
+            return call([&] {
+                if (progress_) (*progress_)(e.phase, e.done, e.total);
+            });
+        };
+    }
+    std::function<bool()> poll() {
+        return [this] {
+            py::gil_scoped_acquire gil;
+            return call([] {
+                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+            });
+        };
+    }
+    template <typename F>
+    bool call(F&& f) {
+        try {
+            f();
+            return true;
+        } catch (py::error_already_set& e) {
+            raised_ = std::make_unique<py::error_already_set>(std::move(e));
+            return false;
+        }
+    }
+    // Runs `f` without the GIL.
+    template <typename F>
+    auto run(Backend* backend, F&& f) {
+        try {
+            py::gil_scoped_release release;
+            if (backend) backend->set_poll(poll());
+            struct Unset {
+                Backend* backend;
+                ~Unset() {
+                    if (backend) backend->set_poll(nullptr);
+                }
+            } unset{backend};
+            return f();
+        } catch (const Error& e) {
+            if (raised_) throw std::move(*raised_);
+            throw;
+        }
+    }
+
+ private:
+    std::optional<py::function> progress_;
+    std::unique_ptr<py::error_already_set> raised_;
+};
+
+// --- errors and log ---
+
+py::object error_classes[7];
+
+void bind_errors(py::module_& m) {
+    auto define = [&](const char* name, const py::tuple& bases) {
+        py::object cls = py::reinterpret_steal<py::object>(
+            PyErr_NewException((std::string("sdltx.") + name).c_str(), bases.ptr(), nullptr));
+        m.attr(name) = cls;
+        return cls;
+    };
+    py::object base = define("SdltxError", py::make_tuple(py::handle(PyExc_Exception)));
+    error_classes[0] = base;
+    error_classes[static_cast<int>(ErrorCode::model_file)] = define("ModelFileError", py::make_tuple(base));
+    error_classes[static_cast<int>(ErrorCode::model_mismatch)] = define("ModelMismatchError", py::make_tuple(base));
+    error_classes[static_cast<int>(ErrorCode::out_of_memory)] =
+        define("OutOfMemoryError", py::make_tuple(base, py::handle(PyExc_MemoryError)));
+    error_classes[static_cast<int>(ErrorCode::invalid_request)] =
+        define("InvalidRequestError", py::make_tuple(base, py::handle(PyExc_ValueError)));
+    error_classes[static_cast<int>(ErrorCode::cancelled)] = define("Cancelled", py::make_tuple(base));
+    error_classes[static_cast<int>(ErrorCode::backend)] = define("BackendError", py::make_tuple(base));
+    py::register_exception_translator([](std::exception_ptr p) {
+        try {
+            if (p) std::rethrow_exception(p);
+        } catch (const Error& e) {
+            PyErr_SetString(error_classes[static_cast<int>(e.code())].ptr(), e.what());
+        } catch (const std::bad_alloc&) {
+            PyErr_SetString(error_classes[static_cast<int>(ErrorCode::out_of_memory)].ptr(),
+                            "[memory] the process ran out of memory; ask for a smaller picture or fewer frames");
+        }
+    });
+}
+
+// Kept for the life of the process: ggml may log from any thread until the end.
+PyObject* log_function = nullptr;
+
+void on_log(int level, const char* text, void*) {
+    py::gil_scoped_acquire gil;
+    if (!log_function) return;
+    PyObject* result = PyObject_CallFunction(log_function, "is", level, text);
+    if (!result) PyErr_WriteUnraisable(log_function);
+    Py_XDECREF(result);
+}
+
+void bind_log(py::module_& m) {
+    m.def(
+        "set_log",
+        [](std::optional<py::function> callback) {
+            PyObject* old = log_function;
+            log_function = callback ? callback->release().ptr() : nullptr;
+            Py_XDECREF(old);
+            set_log(log_function ? on_log : nullptr, nullptr);
+        },
+        "callback"_a);
+    set_log(nullptr, nullptr);  // ggml prints to stderr until told otherwise
+}
+
+// --- pipeline ---
+
+SampleOptions sample_options(int64_t width, int64_t height, int64_t num_frames, double frame_rate,
+                             std::optional<int64_t> steps, std::optional<std::vector<float>> sigmas, uint64_t seed,
+                             const std::optional<FloatArray>& video_noise,
+                             const std::optional<FloatArray>& audio_noise) {
+    SampleOptions o;
+    o.width = width;
+    o.height = height;
+    o.num_frames = num_frames;
+    o.frame_rate = frame_rate;
+    o.num_inference_steps = steps;
+    if (sigmas) {
+        o.sigmas = *sigmas;
+        if (o.sigmas.empty()) throw Error(ErrorCode::invalid_request, "[sample] the list of sigmas is empty");
+    }
+    o.seed = seed;
+    o.video_noise = to_array(video_noise);
+    o.audio_noise = to_array(audio_noise);
+    return o;
+}
+
+py::dict info_dict(const ModelInfo& i) {
+    py::dict defaults("width"_a = i.width, "height"_a = i.height, "num_frames"_a = i.num_frames,
+                      "frame_rate"_a = i.frame_rate, "steps"_a = i.num_inference_steps);
+    py::object note = i.note.empty() ? py::object(py::none()) : py::object(py::str(i.note));
+    const std::string model = "LTX-" + i.version.substr(0, i.version.find('.', i.version.find('.') + 1));
+    return py::dict("model"_a = model, "version"_a = i.version, "distilled"_a = i.distilled, "defaults"_a = defaults,
+                    "parts"_a = i.parts, "note"_a = note, "has_audio"_a = true);
+}
+
+// The inputs of one stream of velocity(), kept alive for the call.
+struct StreamArguments {
+    std::vector<float> tokens, timesteps;
+    Positions positions;
+    Array context;
+    ModalityInput input;
+
+    StreamArguments(const py::dict& d, float sigma) {
+        const Array t = to_array(d["tokens"].cast<FloatArray>()), p = to_array(d["positions"].cast<FloatArray>()),
+                    s = to_array(d["timesteps"].cast<FloatArray>());
+        context = to_array(d["context"].cast<FloatArray>());
+        if (t.shape.size() != 2 || p.shape.size() != 3 || p.dim(1) != t.dim(0) || p.dim(2) != 2 ||
+            static_cast<int64_t>(s.data.size()) != t.dim(0) || context.shape.size() != 2)
+            throw Error(
+                ErrorCode::invalid_request,
+                "[velocity] a stream takes tokens (T, C), timesteps (T), positions (axes, T, 2) and context (rows, D)");
+        tokens = t.data;
+        timesteps = s.data;
+        positions = {p.dim(0), p.dim(1), p.data};
+        input = {&tokens, &timesteps, &positions, &context, sigma};
+    }
+};
+
+// A sampling loop that owns its context.
+struct PySampler {
+    Context context;
+    std::unique_ptr<Sampler> loop;
+    Backend* backend;
+};
+
+py::array_t<float> tokens_of(const StreamState& s) { return to_numpy({s.num_tokens, s.channels}, s.latent); }
+
+void bind_sampler(py::module_& m) {
+    py::class_<PySampler>(m, "Sampler")
+        .def("step", [](PySampler& s) { Guard(std::nullopt).run(s.backend, [&] { s.loop->step(); }); })
+        .def_property_readonly("index", [](const PySampler& s) { return s.loop->index(); })
+        .def_property_readonly("num_steps", [](const PySampler& s) { return s.loop->num_steps(); })
+        .def_property_readonly("video", [](const PySampler& s) { return tokens_of(s.loop->video()); })
+        .def_property_readonly("audio", [](const PySampler& s) { return tokens_of(s.loop->audio()); })
+        .def_property_readonly("video_denoised",
+                               [](const PySampler& s) {
+                                   return to_numpy({s.loop->video().num_tokens, s.loop->video().channels},
+                                                   s.loop->video_denoised());
+                               })
+        .def_property_readonly("audio_denoised", [](const PySampler& s) {
+            return to_numpy({s.loop->audio().num_tokens, s.loop->audio().channels}, s.loop->audio_denoised());
+        });
+}
+
+void bind_pipeline(py::module_& m) {
+    py::class_<Pipeline>(m, "Pipeline")
+        .def(py::init([](const std::vector<std::string>& paths, const std::string& device, const std::string& precision,
+                         int threads, std::optional<py::function> progress) {
+                 if (precision != "auto" && precision != "f32")
+                     throw Error(ErrorCode::invalid_request,
+                                 "[load] precision '" + precision + "' is unknown; use auto or f32");
+                 Guard guard(std::move(progress));
+                 LoadOptions o{device, precision == "f32", threads, guard.progress()};
+                 return guard.run(nullptr, [&] { return std::make_unique<Pipeline>(paths, o); });
+             }),
+             "paths"_a, py::kw_only(), "device"_a = "cpu", "precision"_a = "auto", "threads"_a = 0,
+             "progress"_a = py::none())
+        .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p.info()); })
+        .def("require", &Pipeline::require, "parts"_a)
+        .def(
+            "tokenize",
+            [](const Pipeline& p, const std::string& text) {
+                const auto ids = p.tokenize(text);
+                return py::array_t<int32_t>(static_cast<py::ssize_t>(ids.size()), ids.data());
+            },
+            "text"_a)
+        .def(
+            "hidden_states",
+            [](Pipeline& p, const std::string& prompt) {
+                return to_numpy(Guard(std::nullopt).run(&p.backend(), [&] { return p.hidden_states(prompt); }));
+            },
+            "prompt"_a)
+        .def(
+            "encode",
+            [](Pipeline& p, const std::string& prompt, std::optional<py::function> progress) {
+                Guard guard(std::move(progress));
+                const Context c = guard.run(&p.backend(), [&] { return p.encode(prompt, guard.progress()); });
+                return py::make_tuple(to_numpy(c.video), to_numpy(c.audio));
+            },
+            "prompt"_a, py::kw_only(), "progress"_a = py::none())
+        .def(
+            "sample",
+            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, int64_t width,
+               int64_t height, int64_t num_frames, double frame_rate, std::optional<int64_t> steps,
+               std::optional<std::vector<float>> sigmas, uint64_t seed, std::optional<FloatArray> video_noise,
+               std::optional<FloatArray> audio_noise, std::optional<py::function> progress) {
+                SampleOptions o = sample_options(width, height, num_frames, frame_rate, steps, std::move(sigmas), seed,
+                                                 video_noise, audio_noise);
+                const Context context{to_array(video_context), to_array(audio_context)};
+                Guard guard(std::move(progress));
+                o.progress = guard.progress();
+                const Latents l = guard.run(&p.backend(), [&] { return p.sample(context, o); });
+                return py::make_tuple(to_numpy(l.video), to_numpy(l.audio));
+            },
+            "video_context"_a, "audio_context"_a, py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a,
+            "num_inference_steps"_a = py::none(), "sigmas"_a = py::none(), "seed"_a = 0, "video_noise"_a = py::none(),
+            "audio_noise"_a = py::none(), "progress"_a = py::none())
+        .def(
+            "sampler",
+            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, int64_t width,
+               int64_t height, int64_t num_frames, double frame_rate, std::optional<int64_t> steps,
+               std::optional<std::vector<float>> sigmas, uint64_t seed, std::optional<FloatArray> video_noise,
+               std::optional<FloatArray> audio_noise) {
+                auto s = std::make_unique<PySampler>();
+                s->context = {to_array(video_context), to_array(audio_context)};
+                s->backend = &p.backend();
+                s->loop = std::make_unique<Sampler>(
+                    p.sampler(s->context, sample_options(width, height, num_frames, frame_rate, steps,
+                                                         std::move(sigmas), seed, video_noise, audio_noise)));
+                return s;
+            },
+            "video_context"_a, "audio_context"_a, py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a,
+            "num_inference_steps"_a = py::none(), "sigmas"_a = py::none(), "seed"_a = 0, "video_noise"_a = py::none(),
+            "audio_noise"_a = py::none(), py::keep_alive<0, 1>())
+        .def(
+            "velocity",
+            [](Pipeline& p, const py::dict& video, std::optional<py::dict> audio, float sigma,
+               std::vector<int> skip_video, std::vector<int> skip_audio, bool isolated) {
+                const StreamArguments v(video, sigma);
+                std::optional<StreamArguments> a;
+                if (audio) a.emplace(*audio, sigma);
+                const Velocity out = Guard(std::nullopt).run(&p.backend(), [&] {
+                    return p.velocity(v.input, a ? &a->input : nullptr, {skip_video, skip_audio, isolated});
+                });
+                const int64_t channels = static_cast<int64_t>(v.tokens.size()) / v.positions.tokens;
+                py::object sound = py::none();
+                if (a)
+                    sound = to_numpy(
+                        {a->positions.tokens, static_cast<int64_t>(a->tokens.size()) / a->positions.tokens}, out.audio);
+                return py::make_tuple(to_numpy({v.positions.tokens, channels}, out.video), sound);
+            },
+            "video"_a, "audio"_a, py::kw_only(), "sigma"_a, "skip_video_self_attn"_a = std::vector<int>{},
+            "skip_audio_self_attn"_a = std::vector<int>{}, "skip_cross_modal"_a = false)
+        .def(
+            "decode",
+            [](Pipeline& p, const FloatArray& video, std::optional<std::array<int64_t, 4>> tiling,
+               py::function on_frames, bool raw, std::optional<py::function> progress) {
+                const Array latents = to_array(video);
+                Tiling t;
+                if (tiling) t = {(*tiling)[0], (*tiling)[1], (*tiling)[2], (*tiling)[3]};
+                Guard guard(std::move(progress));
+                const auto sink = [&](const Array& frames) {
+                    Frames bytes;
+                    if (!raw) bytes = to_bytes(frames);
+                    py::gil_scoped_acquire gil;
+                    const bool go_on = guard.call([&] {
+                        if (raw)
+                            on_frames(to_numpy(frames));
+                        else
+                            on_frames(py::array_t<uint8_t>(frames.shape, bytes.data.data()));
+                    });
+                    if (!go_on) throw Error(ErrorCode::cancelled, "[decode] stopped");
+                };
+                guard.run(&p.backend(), [&] { p.decode(latents, t, sink, guard.progress()); });
+            },
+            "video"_a, py::kw_only(), "tiling"_a = py::none(), "on_frames"_a, "raw"_a = false,
+            "progress"_a = py::none())
+        .def(
+            "trace", [](Pipeline& p, std::vector<std::string> patterns) { p.trace() = {std::move(patterns), {}}; },
+            "patterns"_a)
+        .def("traced", [](Pipeline& p) {
+            py::dict out;
+            for (auto& [name, a] : p.trace().tensors) out[py::str(name)] = to_numpy(a);
+            return out;
+        });
+}
+
+// --- building blocks that tests call on their own ---
+
+void bind_parts(py::module_& m) {
+    py::class_<Tokenizer>(m, "Tokenizer")
+        .def(py::init([](const std::vector<std::string>& paths) { return Tokenizer::load(ModelFiles(paths)); }),
+             "paths"_a)
+        .def(
+            "encode",
+            [](const Tokenizer& t, const std::string& text) {
+                const auto ids = t.encode(text);
+                return py::array_t<int32_t>(static_cast<py::ssize_t>(ids.size()), ids.data());
+            },
+            "text"_a)
+        .def_property_readonly("size", &Tokenizer::size);
+    m.def(
+        "encode_tokens",
+        [](const std::vector<std::string>& paths, const std::vector<int32_t>& ids, const std::string& precision) {
+            const ModelFiles files(paths);
+            const Backend backend("cpu", precision == "f32", 0);
+            Gemma3Encoder encoder(files, backend);
+            check_weights({&encoder.weights()});
+            encoder.weights().load({});
+            return to_numpy(encoder.encode(ids, nullptr));
+        },
+        "paths"_a, "ids"_a, py::kw_only(), "precision"_a = "f32");
+    m.def(
+        "video_positions",
+        [](int64_t frames, int64_t height, int64_t width, double frame_rate) {
+            const Positions p = video_positions(frames, height, width, frame_rate);
+            return to_numpy({p.axes, p.tokens, 2}, p.bounds);
+        },
+        "frames"_a, "height"_a, "width"_a, "frame_rate"_a);
+    m.def(
+        "audio_positions",
+        [](int64_t frames) {
+            const Positions p = audio_positions(frames);
+            return to_numpy({p.axes, p.tokens, 2}, p.bounds);
+        },
+        "frames"_a);
+    m.def(
+        "rope_table",
+        [](const FloatArray& positions, int64_t dim, const std::vector<double>& max_pos, double theta) {
+            const Array p = to_array(positions);
+            const RopeTable t = rope_table({p.dim(0), p.dim(1), p.data}, dim, max_pos, theta);
+            return py::make_tuple(to_numpy({p.dim(1), dim / 2}, t.cos), to_numpy({p.dim(1), dim / 2}, t.sin));
+        },
+        "positions"_a, "dim"_a, "max_pos"_a, "theta"_a);
+    m.def("distilled_sigmas", &distilled_sigmas);
+    m.def("distilled_stage_2_sigmas", &distilled_stage_2_sigmas);
+    m.def(
+        "ltx2_sigmas",
+        [](int64_t steps, int64_t tokens, bool stretch) { return ltx2_sigmas(steps, {tokens, stretch, 0.1}); },
+        "steps"_a, "tokens"_a = 4096, "stretch"_a = true);
+    m.def(
+        "normal_noise",
+        [](uint64_t seed, uint32_t stream, int64_t count) {
+            return to_numpy({count}, normal_noise(seed, static_cast<NoiseStream>(stream), count));
+        },
+        "seed"_a, "stream"_a, "count"_a);
+    m.def("devices", [] {
+        py::list out;
+        for (auto& d : Backend::devices())
+            out.append(py::dict("name"_a = d.name, "description"_a = d.description, "kind"_a = d.kind,
+                                "memory_free"_a = d.memory_free, "memory_total"_a = d.memory_total));
+        return out;
+    });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+    m.attr("__version__") = SDLTX_VERSION;
+    m.attr("ggml_version") = ggml_version();
+    bind_errors(m);
+    bind_log(m);
+    bind_sampler(m);
+    bind_pipeline(m);
+    bind_parts(m);
+}

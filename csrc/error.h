@@ -1,0 +1,29 @@
+// The one exception type of the core. Front ends turn its code into a Python class or a C status.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace sdltx {
+
+enum class ErrorCode {
+    model_file = 1,       // a file is missing, truncated, or not a model
+    model_mismatch = 2,   // files are readable but do not make up the wanted model
+    out_of_memory = 3,    // host or device memory does not suffice
+    invalid_request = 4,  // an argument is outside its range
+    cancelled = 5,        // a progress callback asked to stop
+    backend = 6,          // a device failed or does not exist
+};
+
+// `text` is one line: [where] what is wrong, what was expected, what to do.
+class Error : public std::runtime_error {
+ public:
+    Error(ErrorCode code, const std::string& text) : std::runtime_error(text), code_(code) {}
+    ErrorCode code() const { return code_; }
+
+ private:
+    ErrorCode code_;
+};
+
+}  // namespace sdltx

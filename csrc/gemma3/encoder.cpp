@@ -1,0 +1,237 @@
+#include "encoder.h"
+
+#include <cmath>
+#include <filesystem>
+
+#include "json.h"
+
+namespace sdltx {
+
+namespace {
+
+constexpr const char* where = "text encoder";
+
+// The keys that Google's config.json leaves to the defaults of transformers' Gemma3TextConfig have those defaults here.
+Gemma3Config from_config_json(const Json& top) {
+    const Json& j = top.contains("text_config") ? top.at("text_config") : top;
+    Gemma3Config c{};
+    c.hidden_size = require_count(j, "hidden_size", 1 << 16, where);
+    c.num_hidden_layers = require_count(j, "num_hidden_layers", 1 << 10, where);
+    c.num_attention_heads = require_count(j, "num_attention_heads", 1 << 10, where);
+    c.num_key_value_heads = require_count(j, "num_key_value_heads", 1 << 10, where);
+    c.intermediate_size = require_count(j, "intermediate_size", 1 << 20, where);
+    c.sliding_window = require_count(j, "sliding_window", 1 << 20, where);
+    c.head_dim = value_or<int64_t>(j, "head_dim", 256, where);
+    c.vocab_size = value_or<int64_t>(j, "vocab_size", 262208, where);
+    c.sliding_window_pattern = value_or<int64_t>(j, "sliding_window_pattern", 6, where);
+    c.query_pre_attn_scalar = value_or<double>(j, "query_pre_attn_scalar", 256, where);
+    c.rms_norm_eps = value_or<double>(j, "rms_norm_eps", 1e-6, where);
+    c.rope_theta = value_or<double>(j, "rope_theta", 1e6, where);
+    c.rope_local_base_freq = value_or<double>(j, "rope_local_base_freq", 1e4, where);
+    c.rope_factor = 1;
+    if (j.contains("rope_scaling") && j.at("rope_scaling").is_object())
+        c.rope_factor = require<double>(j.at("rope_scaling"), "factor", where);
+    if (j.contains("attn_logit_softcapping") && !j.at("attn_logit_softcapping").is_null())
+        throw Error(ErrorCode::model_mismatch,
+                    "[text encoder] attn_logit_softcapping belongs to Gemma 2; a Gemma 3 model is needed");
+    return c;
+}
+
+Gemma3Config from_gguf(const ModelFile& file, const TensorInfo& embedding) {
+    auto number = [&](const char* key, double fallback) {
+        const GgufValue* v = file.value(std::string("gemma3.") + key);
+        if (!v) {
+            if (std::isnan(fallback))
+                throw Error(ErrorCode::model_mismatch, "[" + file.path() + "] the metadata lacks 'gemma3." + key + "'");
+            return fallback;
+        }
+        return v->kind == GgufValue::Kind::real ? v->real : static_cast<double>(v->integer);
+    };
+    const double needed = std::nan("");
+    auto whole = [&](const char* key) {
+        const double n = number(key, needed);
+        if (!(n >= 1 && n <= 1 << 20))
+            throw Error(ErrorCode::model_mismatch, "[" + file.path() + "] 'gemma3." + key + "' is out of range");
+        return static_cast<int64_t>(n);
+    };
+    Gemma3Config c{};
+    c.hidden_size = whole("embedding_length");
+    c.num_hidden_layers = whole("block_count");
+    c.num_attention_heads = whole("attention.head_count");
+    c.num_key_value_heads = whole("attention.head_count_kv");
+    c.head_dim = whole("attention.key_length");
+    c.intermediate_size = whole("feed_forward_length");
+    c.sliding_window = whole("attention.sliding_window");
+    c.vocab_size = embedding.shape.empty() ? 0 : embedding.shape.front();
+    c.sliding_window_pattern = 6;
+    // llama.cpp's converter keeps no query_pre_attn_scalar: in Gemma 3 it is head_dim for all sizes but 27B.
+    c.query_pre_attn_scalar = c.num_hidden_layers == 62
+                                  ? static_cast<double>(c.hidden_size) / static_cast<double>(c.num_attention_heads)
+                                  : static_cast<double>(c.head_dim);
+    c.rms_norm_eps = number("attention.layer_norm_rms_epsilon", needed);
+    c.rope_theta = number("rope.freq_base", 1e6);
+    c.rope_local_base_freq = number("rope.freq_base_swa", 1e4);
+    c.rope_factor = number("rope.scaling.factor", 1);
+    return c;
+}
+
+// cos and sin (N, head_dim/2) of position / factor * theta^(-2j/head_dim), fastest axis j.
+void rope_table(int64_t n, int64_t head_dim, double theta, double factor, std::vector<float>& cos,
+                std::vector<float>& sin) {
+    for (int64_t p = 0; p < n; ++p)
+        for (int64_t j = 0; j < head_dim / 2; ++j) {
+            const double angle = static_cast<double>(p) / factor *
+                                 std::pow(theta, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim));
+            cos.push_back(static_cast<float>(std::cos(angle)));
+            sin.push_back(static_cast<float>(std::sin(angle)));
+        }
+}
+
+// Key k is seen by query q when 0 <= q - k < window.
+std::vector<ggml_fp16_t> causal_mask(int64_t n, int64_t window) {
+    const ggml_fp16_t zero = ggml_fp32_to_fp16(0.0f), hidden = ggml_fp32_to_fp16(-INFINITY);
+    std::vector<ggml_fp16_t> mask(static_cast<size_t>(n * n), hidden);
+    for (int64_t q = 0; q < n; ++q)
+        for (int64_t k = std::max<int64_t>(0, q - window + 1); k <= q; ++k) mask[static_cast<size_t>(q * n + k)] = zero;
+    return mask;
+}
+
+}  // namespace
+
+Gemma3Config Gemma3Config::load(const ModelFiles& files) {
+    const TensorInfo* embedding = files.find("language_model.model.embed_tokens.weight");
+    if (!embedding)
+        throw Error(ErrorCode::model_mismatch,
+                    "[text encoder] no Gemma 3 among the files: no language_model.model.embed_tokens.weight (or "
+                    "token_embd.weight); add the Gemma 3 folder or GGUF");
+    Gemma3Config c{};
+    if (embedding->file->is_gguf()) {
+        const auto architecture = embedding->file->metadata("general.architecture");
+        if (architecture != "gemma3")
+            throw Error(ErrorCode::model_mismatch, "[" + embedding->file->path() + "] holds a '" +
+                                                       architecture.value_or("?") +
+                                                       "' model; the text encoder is Gemma 3");
+        c = from_gguf(*embedding->file, *embedding);
+    } else {
+        const auto path = std::filesystem::path(embedding->file->path()).parent_path() / "config.json";
+        std::error_code ec;
+        if (!std::filesystem::exists(path, ec))
+            throw Error(ErrorCode::model_file,
+                        "[text encoder] " + path.string() + " is missing; keep Gemma's config.json beside its weights");
+        MappedFile file(path.string());
+        c = from_config_json(
+            parse_json(std::string(reinterpret_cast<const char*>(file.data()), file.size()), path.string()));
+    }
+    if (c.head_dim < 2 || c.head_dim % 2 || c.head_dim > 1024 || c.sliding_window_pattern < 1 ||
+        c.num_attention_heads % c.num_key_value_heads || !(c.rope_factor > 0) || !(c.query_pre_attn_scalar > 0) ||
+        !(c.rope_theta > 0) || !(c.rope_local_base_freq > 0) || c.vocab_size < 3)
+        throw Error(
+            ErrorCode::model_mismatch,
+            "[text encoder] the configuration of Gemma 3 contradicts itself; check config.json or the GGUF metadata");
+    return c;
+}
+
+Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, const Backend& backend)
+    : config_(Gemma3Config::load(files)), backend_(backend), weights_(files, backend, where, "language_model.model.") {
+    const auto& c = config_;
+    // gnorm(x) = rms(x) * (1 + w): Hugging Face stores w, llama.cpp 1 + w.
+    const TensorInfo* embedding = files.find("language_model.model.embed_tokens.weight");
+    const float plus = embedding->stored_name == "token_embd.weight" ? 0.0f : 1.0f;
+    const int64_t q_dim = c.num_attention_heads * c.head_dim, kv_dim = c.num_key_value_heads * c.head_dim;
+    embed_tokens_ = weights_.table("embed_tokens.weight", {c.vocab_size, c.hidden_size});
+    norm_ = weights_.vector("norm.weight", {c.hidden_size}, plus);
+    for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
+        const std::string at = "layers." + std::to_string(i) + ".";
+        Layer l{};
+        l.input_layernorm = weights_.vector(at + "input_layernorm.weight", {c.hidden_size}, plus);
+        l.post_attention_layernorm = weights_.vector(at + "post_attention_layernorm.weight", {c.hidden_size}, plus);
+        l.pre_feedforward_layernorm = weights_.vector(at + "pre_feedforward_layernorm.weight", {c.hidden_size}, plus);
+        l.post_feedforward_layernorm = weights_.vector(at + "post_feedforward_layernorm.weight", {c.hidden_size}, plus);
+        l.q_norm = weights_.vector(at + "self_attn.q_norm.weight", {c.head_dim}, plus);
+        l.k_norm = weights_.vector(at + "self_attn.k_norm.weight", {c.head_dim}, plus);
+        l.q_proj = declare_linear(weights_, at + "self_attn.q_proj", c.hidden_size, q_dim, false);
+        l.k_proj = declare_linear(weights_, at + "self_attn.k_proj", c.hidden_size, kv_dim, false);
+        l.v_proj = declare_linear(weights_, at + "self_attn.v_proj", c.hidden_size, kv_dim, false);
+        l.o_proj = declare_linear(weights_, at + "self_attn.o_proj", q_dim, c.hidden_size, false);
+        l.gate_proj = declare_linear(weights_, at + "mlp.gate_proj", c.hidden_size, c.intermediate_size, false);
+        l.up_proj = declare_linear(weights_, at + "mlp.up_proj", c.hidden_size, c.intermediate_size, false);
+        l.down_proj = declare_linear(weights_, at + "mlp.down_proj", c.intermediate_size, c.hidden_size, false);
+        l.global = (i + 1) % c.sliding_window_pattern == 0;
+        layers_.push_back(l);
+    }
+}
+
+ggml_tensor* Gemma3Encoder::layer(Graph& g, const Layer& l, ggml_tensor* h, ggml_tensor* cos, ggml_tensor* sin,
+                                  ggml_tensor* mask) const {
+    ggml_context* ctx = g.ctx();
+    const auto& c = config_;
+    const float eps = static_cast<float>(c.rms_norm_eps);
+    const int64_t n = h->ne[1];
+    ggml_tensor* x = rms_norm(g, h, l.input_layernorm, eps);
+    ggml_tensor* q =
+        rms_norm(g, ggml_reshape_3d(ctx, linear(g, l.q_proj, x), c.head_dim, c.num_attention_heads, n), l.q_norm, eps);
+    ggml_tensor* k =
+        rms_norm(g, ggml_reshape_3d(ctx, linear(g, l.k_proj, x), c.head_dim, c.num_key_value_heads, n), l.k_norm, eps);
+    ggml_tensor* v = ggml_reshape_3d(ctx, linear(g, l.v_proj, x), c.head_dim, c.num_key_value_heads, n);
+    const float scale = static_cast<float>(1.0 / std::sqrt(c.query_pre_attn_scalar));
+    ggml_tensor* a = attention(g, rotate_half(g, q, cos, sin), rotate_half(g, k, cos, sin), v, mask, scale);
+    a = linear(g, l.o_proj, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));
+    h = ggml_add(ctx, h, rms_norm(g, a, l.post_attention_layernorm, eps));
+    ggml_tensor* y = rms_norm(g, h, l.pre_feedforward_layernorm, eps);
+    y = ggml_mul(ctx, gelu_tanh(g, linear(g, l.gate_proj, y)), linear(g, l.up_proj, y));
+    return ggml_add(ctx, h, rms_norm(g, linear(g, l.down_proj, y), l.post_feedforward_layernorm, eps));
+}
+
+Array Gemma3Encoder::encode(const std::vector<int32_t>& ids, Trace* trace) const {
+    const auto& c = config_;
+    const int64_t n = static_cast<int64_t>(ids.size());
+    for (int32_t id : ids)
+        if (id < 0 || id >= c.vocab_size)
+            throw Error(ErrorCode::model_mismatch, "[text encoder] token " + std::to_string(id) +
+                                                       " is outside the vocabulary of " + std::to_string(c.vocab_size) +
+                                                       "; tokenizer and text encoder are of different models");
+    Graph g(backend_, where, trace, static_cast<size_t>(64 * (c.num_hidden_layers + 2)));
+    ggml_context* ctx = g.ctx();
+    ggml_tensor* tokens = g.input("ids", GGML_TYPE_I32, {n});
+    ggml_tensor* cos[2];
+    ggml_tensor* sin[2];
+    ggml_tensor* mask[2];
+    for (int global = 0; global < 2; ++global) {
+        cos[global] = g.input("cos", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
+        sin[global] = g.input("sin", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
+        mask[global] = g.input("mask", GGML_TYPE_F16, {n, n});
+    }
+    ggml_tensor* h = ggml_scale(ctx, ggml_get_rows(ctx, embed_tokens_, tokens),
+                                static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size))));
+    std::vector<ggml_tensor*> states{g.output(g.stage(h, "embed_tokens"), "embed_tokens")};
+    for (size_t i = 0; i < layers_.size(); ++i) {
+        const Layer& l = layers_[i];
+        const std::string name = "layers." + std::to_string(i);
+        h = g.stage(layer(g, l, h, cos[l.global], sin[l.global], mask[l.global]), name);
+        if (i + 1 < layers_.size()) states.push_back(g.output(h, name));
+    }
+    h = g.stage(rms_norm(g, h, norm_, static_cast<float>(c.rms_norm_eps)), "norm");
+    states.push_back(g.output(h, "norm"));
+    g.finish();
+
+    g.set(tokens, ids);
+    for (int global = 0; global < 2; ++global) {
+        std::vector<float> cos_values, sin_values;
+        rope_table(n, c.head_dim, global ? c.rope_theta : c.rope_local_base_freq, global ? c.rope_factor : 1.0,
+                   cos_values, sin_values);
+        g.set(cos[global], cos_values);
+        g.set(sin[global], sin_values);
+        const auto visible = causal_mask(n, global ? n : c.sliding_window);
+        g.set(mask[global], visible.data(), visible.size() * sizeof(visible[0]));
+    }
+    g.run();
+    Array out;
+    out.shape = {static_cast<int64_t>(states.size()), n, c.hidden_size};
+    for (ggml_tensor* s : states) {
+        const auto values = g.get(s);
+        out.data.insert(out.data.end(), values.begin(), values.end());
+    }
+    return out;
+}
+
+}  // namespace sdltx

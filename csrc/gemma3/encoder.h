@@ -1,0 +1,57 @@
+// The Gemma-3 text tower (text.md section 2; transformers' Gemma3TextModel): token ids to all hidden states.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ggml/graph.h"
+#include "ggml/model_file.h"
+#include "ggml/ops.h"
+#include "ggml/weights.h"
+#include "types.h"
+
+namespace sdltx {
+
+struct Gemma3Config {
+    int64_t hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, intermediate_size,
+        vocab_size;
+    int64_t sliding_window, sliding_window_pattern;
+    double query_pre_attn_scalar, rms_norm_eps, rope_theta, rope_local_base_freq, rope_factor;
+
+    // From the GGUF that holds the tower, else from config.json beside the files.
+    static Gemma3Config load(const ModelFiles& files);
+};
+
+class Gemma3Encoder {
+ public:
+    Gemma3Encoder(const ModelFiles& files, const Backend& backend);
+
+    const Gemma3Config& config() const { return config_; }
+    Weights& weights() { return weights_; }
+
+    // ids (N) without padding -> hidden states (L+1, N, hidden): scaled embeddings, the residual after each layer but
+    // the last, and the final norm of the last. Attention is relative and padding is masked in the reference, so the
+    // real tokens at positions 0..N-1 give the same numbers. Stages: "embed_tokens", "layers.<i>", "norm".
+    Array encode(const std::vector<int32_t>& ids, Trace* trace) const;
+
+ private:
+    struct Layer {
+        ggml_tensor *input_layernorm, *post_attention_layernorm, *pre_feedforward_layernorm,
+            *post_feedforward_layernorm;
+        ggml_tensor *q_norm, *k_norm;
+        Linear q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj;
+        bool global;
+    };
+    ggml_tensor* layer(Graph& g, const Layer& l, ggml_tensor* h, ggml_tensor* cos, ggml_tensor* sin,
+                       ggml_tensor* mask) const;
+
+    Gemma3Config config_;
+    const Backend& backend_;
+    Weights weights_;
+    ggml_tensor* embed_tokens_;
+    ggml_tensor* norm_;
+    std::vector<Layer> layers_;
+};
+
+}  // namespace sdltx

@@ -1,0 +1,183 @@
+#include "tokenizer.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+
+#include "sentencepiece_model.pb.h"
+#include "sentencepiece_processor.h"
+#include "utf8.h"
+
+namespace sdltx {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// sentencepiece looks up at most this many user-defined pieces that start with one another.
+constexpr size_t max_space_runs = 64;
+
+bool is_space_run(std::string_view text) {
+    constexpr std::string_view mark = "\xE2\x96\x81";
+    while (text.substr(0, mark.size()) == mark) text.remove_prefix(mark.size());
+    return text.empty();
+}
+
+// What sentencepiece is given: literals are split out before it sees a text, so only runs of spaces, which appear when
+// spaces are escaped, stay user-defined; the others can never match.
+std::unique_ptr<sentencepiece::ModelProto> make_proto(const SentencepieceModel& model) {
+    auto proto = std::make_unique<sentencepiece::ModelProto>();
+    auto* trainer = proto->mutable_trainer_spec();
+    trainer->set_model_type(sentencepiece::TrainerSpec::BPE);
+    trainer->set_byte_fallback(true);
+    auto* normalizer = proto->mutable_normalizer_spec();
+    normalizer->set_name("identity");
+    normalizer->set_add_dummy_prefix(false);
+    normalizer->set_remove_extra_whitespaces(false);
+    normalizer->set_escape_whitespaces(true);
+
+    size_t space_runs = 0;
+    proto->mutable_pieces()->Reserve(static_cast<int>(model.pieces.size()));
+    for (const Piece& piece : model.pieces) {
+        PieceType type = piece.type;
+        if (type == PieceType::user_defined) {
+            if (!is_space_run(piece.text))
+                type = PieceType::control;
+            else if (++space_runs > max_space_runs)
+                throw Error(ErrorCode::model_mismatch, "[" + model.source + "] the tokenizer has more than " +
+                                                           std::to_string(max_space_runs) +
+                                                           " user-defined runs of spaces; give the one of Gemma 3");
+        }
+        auto* out = proto->add_pieces();
+        out->set_piece(piece.text);
+        out->set_score(piece.score);
+        out->set_type(static_cast<sentencepiece::ModelProto::SentencePiece::Type>(type));
+    }
+    return proto;
+}
+
+std::string_view bytes_of(const MappedFile& map) {
+    return {reinterpret_cast<const char*>(map.data()), map.size()};
+}
+
+bool is_gemma_gguf(const ModelFile& file) {
+    return file.metadata("general.architecture").value_or("").rfind("gemma", 0) == 0 &&
+           file.value("tokenizer.ggml.tokens");
+}
+
+SentencepieceModel read_gguf(const ModelFile& file) {
+    const auto value = [&](const std::string& name, GgufValue::Kind kind) -> const GgufValue& {
+        const GgufValue* found = file.value("tokenizer.ggml." + name);
+        if (!found || found->kind != kind)
+            throw Error(ErrorCode::model_file, "[" + file.path() + "] the GGUF file has no usable 'tokenizer.ggml." + name +
+                                                   "'; give a file made by llama.cpp's converter, or tokenizer.model");
+        return *found;
+    };
+    const std::string kind(value("model", GgufValue::Kind::string).string);
+    if (kind != "llama")
+        throw Error(ErrorCode::model_mismatch, "[" + file.path() + "] the tokenizer is of the kind '" + kind +
+                                                   "', expected 'llama' (sentencepiece); give a GGUF file of Gemma 3");
+    return read_tokenizer_arrays(value("tokens", GgufValue::Kind::array).strings,
+                                 value("scores", GgufValue::Kind::array).numbers,
+                                 value("token_type", GgufValue::Kind::array).numbers,
+                                 value("bos_token_id", GgufValue::Kind::integer).integer,
+                                 value("unknown_token_id", GgufValue::Kind::integer).integer, file.path());
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> Tokenizer::load(const ModelFiles& files) {
+    for (const auto& file : files.files())
+        if (is_gemma_gguf(*file)) return std::make_unique<Tokenizer>(read_gguf(*file));
+
+    using Reader = SentencepieceModel (*)(std::string_view, const std::string&);
+    constexpr std::pair<const char*, Reader> readers[] = {{"tokenizer.model", read_tokenizer_model},
+                                                          {"tokenizer.json", read_tokenizer_json}};
+    for (const auto& [name, read] : readers) {
+        for (const std::string& folder : files.folders()) {
+            const std::string path = (fs::path(folder) / name).string();
+            std::error_code ignored;
+            if (!fs::exists(path, ignored)) continue;
+            const MappedFile map(path);
+            return std::make_unique<Tokenizer>(read(bytes_of(map), path));
+        }
+    }
+
+    std::string where;
+    for (const std::string& folder : files.folders()) where += (where.empty() ? "" : ", ") + folder;
+    throw Error(ErrorCode::model_file, "[tokenizer] found neither a Gemma GGUF file among the files given nor a "
+                                       "tokenizer.model or tokenizer.json in their folders (" +
+                                           where + "); give the folder of the Gemma 3 text encoder");
+}
+
+Tokenizer::Tokenizer(const SentencepieceModel& model)
+    : source_(model.source),
+      size_(static_cast<int32_t>(model.pieces.size())),
+      bos_(model.bos),
+      processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
+    constexpr int only_fatal = 3;
+    sentencepiece::SetMinLogLevel(only_fatal);
+    const auto status = processor_->Load(make_proto(model));
+    if (!status.ok())
+        throw Error(ErrorCode::model_file,
+                    "[" + source_ + "] the tokenizer was refused by sentencepiece: " + status.error_message());
+
+    for (const auto& [text, id] : model.literals) {
+        if (!literals_.emplace(text, id).second) continue;
+        literal_lengths_[static_cast<uint8_t>(text[0])].push_back(text.size());
+        size_ = std::max(size_, id + 1);
+    }
+    for (auto& lengths : literal_lengths_) {
+        std::sort(lengths.begin(), lengths.end(), std::greater<>());
+        lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
+    }
+}
+
+Tokenizer::~Tokenizer() = default;
+
+// The longest literal that `text` starts with; length 0 if none.
+Tokenizer::Literal Tokenizer::literal_at(std::string_view text) const {
+    for (const size_t length : literal_lengths_[static_cast<uint8_t>(text[0])]) {
+        if (length > text.size()) continue;
+        const auto it = literals_.find(std::string(text.substr(0, length)));
+        if (it != literals_.end()) return {length, it->second};
+    }
+    return {};
+}
+
+void Tokenizer::append_pieces(std::string_view text, std::vector<int32_t>& ids) const {
+    if (text.empty()) return;
+    std::vector<int> pieces;
+    const auto status = processor_->Encode(text, &pieces);
+    if (!status.ok())
+        throw Error(ErrorCode::invalid_request, std::string("[tokenize] sentencepiece refused the text: ") + status.error_message());
+    ids.insert(ids.end(), pieces.begin(), pieces.end());
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, size_t max_tokens) const {
+    const auto refuse = [](const std::string& what) {
+        throw Error(ErrorCode::invalid_request, "[tokenize] the text " + what);
+    };
+    if (text.size() > max_bytes)
+        refuse("has " + std::to_string(text.size()) + " bytes, at most " + std::to_string(max_bytes) + " are allowed");
+    if (const size_t at = find_invalid_utf8(text); at != std::string_view::npos)
+        refuse("is not valid UTF-8 at byte " + std::to_string(at) + "; encode it as UTF-8");
+
+    std::vector<int32_t> ids{bos_};
+    size_t start = 0;
+    for (size_t at = 0; at < text.size();) {
+        const Literal literal = literal_at(text.substr(at));
+        if (literal.length == 0) {
+            ++at;
+            continue;
+        }
+        append_pieces(text.substr(start, at - start), ids);
+        ids.push_back(literal.id);
+        start = at += literal.length;
+    }
+    append_pieces(text.substr(start), ids);
+    if (ids.size() > max_tokens) ids.resize(max_tokens);
+    return ids;
+}
+
+}  // namespace sdltx

@@ -1,0 +1,184 @@
+// The GGUF format, versions 2 and 3, little endian. Read here and not by ggml, whose reader trusts lengths it finds in
+// the file and ends the process on some of the errors.
+#include <algorithm>
+#include <cstring>
+#include <unordered_set>
+
+#include "model_file.h"
+
+namespace sdltx {
+
+namespace {
+
+constexpr uint64_t max_entries = 1 << 20;  // metadata keys, or tensors
+constexpr uint64_t max_name = 1 << 10;
+
+enum Kind : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
+
+class Reader {
+ public:
+    explicit Reader(const MappedFile& map) : map_(map) {}
+
+    template <typename T>
+    T get() {
+        T value;
+        need(sizeof(T));
+        std::memcpy(&value, map_.data() + at_, sizeof(T));
+        at_ += sizeof(T);
+        return value;
+    }
+
+    std::string_view text(uint64_t limit) {
+        const uint64_t n = get<uint64_t>();
+        if (n > limit) fail("holds a string of " + std::to_string(n) + " bytes");
+        need(n);
+        std::string_view s(reinterpret_cast<const char*>(map_.data() + at_), n);
+        at_ += n;
+        return s;
+    }
+
+    void need(uint64_t n) const {
+        if (n > map_.size() - at_) fail("ends in the middle of its header; it is truncated, download it again");
+    }
+
+    [[noreturn]] void fail(const std::string& why) const {
+        throw Error(ErrorCode::model_file, "[" + map_.path() + "] the GGUF file " + why);
+    }
+
+    uint64_t position() const { return at_; }
+    uint64_t left() const { return map_.size() - at_; }
+
+ private:
+    const MappedFile& map_;
+    uint64_t at_ = 0;
+};
+
+double number(Reader& in, uint32_t kind) {
+    switch (kind) {
+        case u8:
+            return in.get<uint8_t>();
+        case i8:
+            return in.get<int8_t>();
+        case u16:
+            return in.get<uint16_t>();
+        case i16:
+            return in.get<int16_t>();
+        case u32:
+            return in.get<uint32_t>();
+        case i32:
+            return in.get<int32_t>();
+        case f32:
+            return in.get<float>();
+        case boolean:
+            return in.get<uint8_t>() != 0;
+        case u64:
+            return static_cast<double>(in.get<uint64_t>());
+        case i64:
+            return static_cast<double>(in.get<int64_t>());
+        case f64:
+            return in.get<double>();
+        default:
+            in.fail("has a metadata value of unknown type " + std::to_string(kind));
+    }
+}
+
+GgufValue read_value(Reader& in) {
+    GgufValue v{};
+    const uint32_t kind = in.get<uint32_t>();
+    if (kind == string) {
+        v.kind = GgufValue::Kind::string;
+        v.string = in.text(in.left());
+    } else if (kind == array) {
+        v.kind = GgufValue::Kind::array;
+        const uint32_t item = in.get<uint32_t>();
+        const uint64_t n = in.get<uint64_t>();
+        if (n > in.left()) in.fail("has an array that is longer than the file");
+        for (uint64_t i = 0; i < n; ++i) {
+            if (item == string)
+                v.strings.push_back(in.text(in.left()));
+            else
+                v.numbers.push_back(number(in, item));
+        }
+    } else if (kind == boolean) {
+        v.kind = GgufValue::Kind::boolean;
+        v.integer = in.get<uint8_t>() != 0;
+    } else if (kind == f32 || kind == f64) {
+        v.kind = GgufValue::Kind::real;
+        v.real = number(in, kind);
+    } else {
+        v.kind = GgufValue::Kind::integer;
+        v.integer = kind == u64 ? static_cast<int64_t>(std::min<uint64_t>(in.get<uint64_t>(), INT64_MAX))
+                                : static_cast<int64_t>(number(in, kind));
+    }
+    return v;
+}
+
+}  // namespace
+
+std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map) {
+    auto file = std::make_unique<ModelFile>();
+    file->map_ = std::move(map);
+    file->gguf_ = true;
+    Reader in(*file->map_);
+    in.get<uint32_t>();  // magic, already seen
+    const uint32_t version = in.get<uint32_t>();
+    if (version != 2 && version != 3) in.fail("has version " + std::to_string(version) + "; versions 2 and 3 are read");
+    const uint64_t num_tensors = in.get<uint64_t>(), num_values = in.get<uint64_t>();
+    if (num_tensors > max_entries || num_values > max_entries)
+        in.fail("claims more than a million tensors or metadata keys");
+
+    for (uint64_t i = 0; i < num_values; ++i) {
+        std::string key(in.text(max_name));
+        GgufValue value = read_value(in);
+        if (value.kind == GgufValue::Kind::string) file->text_[key] = std::string(value.string);
+        if (!file->values_.emplace(key, std::move(value)).second) in.fail("has the metadata key '" + key + "' twice");
+    }
+    uint64_t alignment = 32;
+    if (const GgufValue* a = file->value("general.alignment")) alignment = static_cast<uint64_t>(a->integer);
+    if (alignment == 0 || alignment > (1 << 20) || (alignment & (alignment - 1)))
+        in.fail("has the alignment " + std::to_string(alignment) + "; expected a power of two");
+
+    std::unordered_set<std::string> seen;
+    std::vector<uint64_t> offsets;
+    for (uint64_t i = 0; i < num_tensors; ++i) {
+        TensorInfo t{};
+        t.name = t.stored_name = std::string(in.text(max_name));
+        const std::string where = "tensor '" + t.name + "'";
+        if (!seen.insert(t.name).second) in.fail("lists " + where + " twice");
+        const uint32_t rank = in.get<uint32_t>();
+        if (rank > GGML_MAX_DIMS)
+            in.fail("has " + where + " with " + std::to_string(rank) + " dimensions; at most 4 are possible");
+        uint64_t elements = 1;
+        for (uint32_t d = 0; d < rank; ++d) {
+            const uint64_t n = in.get<uint64_t>();
+            if (n > (uint64_t{1} << 40) || (n && elements > (uint64_t{1} << 56) / n))
+                in.fail("has " + where + " larger than any file");
+            elements *= n;
+            t.shape.insert(t.shape.begin(), static_cast<int64_t>(n));
+        }
+        const uint32_t type = in.get<uint32_t>();
+        if (type >= GGML_TYPE_COUNT || ggml_blck_size(static_cast<ggml_type>(type)) == 0)
+            in.fail("has " + where + " of the unknown type " + std::to_string(type) +
+                    "; the file was written by a newer program");
+        t.type = static_cast<ggml_type>(type);
+        t.dtype = ggml_type_name(t.type);
+        const uint64_t block = static_cast<uint64_t>(ggml_blck_size(t.type));
+        if (!t.shape.empty() && static_cast<uint64_t>(t.shape.back()) % block)
+            in.fail("has " + where + " whose rows are no whole number of blocks");
+        t.nbytes = elements / block * ggml_type_size(t.type);
+        offsets.push_back(in.get<uint64_t>());
+        file->tensors_.push_back(std::move(t));
+    }
+    const uint64_t start = (in.position() + alignment - 1) / alignment * alignment;
+    const uint64_t size = file->map_->size();
+    for (size_t i = 0; i < file->tensors_.size(); ++i) {
+        TensorInfo& t = file->tensors_[i];
+        if (offsets[i] % alignment) in.fail("has tensor '" + t.name + "' at an unaligned offset");
+        if (start > size || offsets[i] > size - start || t.nbytes > size - start - offsets[i])
+            in.fail("has tensor '" + t.name + "' beyond its end; it is truncated, download it again");
+        t.data = file->map_->data() + start + offsets[i];
+    }
+    return file;
+}
+
+}  // namespace sdltx

@@ -1,0 +1,107 @@
+// Model files: safetensors and GGUF behind one interface, several files as one name space.
+// Tensor bytes stay in the memory-mapped files; nothing is copied or converted here.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "error.h"
+#include "ggml.h"
+
+namespace sdltx {
+
+// A read-only memory-mapped file. Base address is page aligned.
+class MappedFile {
+ public:
+    explicit MappedFile(const std::string& path);  // throws Error(model_file)
+    ~MappedFile();
+    MappedFile(const MappedFile&) = delete;
+    MappedFile& operator=(const MappedFile&) = delete;
+
+    const std::string& path() const { return path_; }
+    const uint8_t* data() const { return data_; }
+    size_t size() const { return size_; }
+
+ private:
+    std::string path_;
+    const uint8_t* data_ = nullptr;
+    size_t size_ = 0;
+};
+
+struct TensorInfo {
+    std::string name;            // as the network asks for it (prefixes normalised)
+    std::string stored_name;     // as in the file
+    std::string dtype;           // as the file spells it: "BF16", "q4_K", ...
+    ggml_type type;              // GGML_TYPE_COUNT when ggml has no such type
+    std::vector<int64_t> shape;  // slowest axis first
+    const uint8_t* data;
+    size_t nbytes;
+    const class ModelFile* file;
+};
+
+// A GGUF metadata value. Strings point into the mapped file.
+struct GgufValue {
+    enum class Kind { integer, real, boolean, string, array } kind;
+    int64_t integer = 0;
+    double real = 0;
+    std::string_view string;
+    std::vector<std::string_view> strings;  // array of strings
+    std::vector<double> numbers;            // array of numbers or booleans
+};
+
+class ModelFile {
+ public:
+    // Opens and checks one file by its content, not its extension. Throws Error(model_file).
+    static std::unique_ptr<ModelFile> open(const std::string& path);
+
+    const std::string& path() const { return map_->path(); }
+    const MappedFile& map() const { return *map_; }
+    bool is_gguf() const { return gguf_; }
+    const std::vector<TensorInfo>& tensors() const { return tensors_; }
+    std::vector<TensorInfo>& tensors() { return tensors_; }
+
+    // Text metadata: safetensors `__metadata__` and GGUF strings alike.
+    std::optional<std::string> metadata(const std::string& key) const;
+    // A GGUF value of any type, or null (always null for safetensors).
+    const GgufValue* value(const std::string& key) const;
+
+ private:
+    friend std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile>);
+    friend std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile>);
+
+    std::unique_ptr<MappedFile> map_;
+    bool gguf_ = false;
+    std::vector<TensorInfo> tensors_;
+    std::unordered_map<std::string, std::string> text_;
+    std::unordered_map<std::string, GgufValue> values_;
+};
+
+// Every tensor of every file under the name that the networks use.
+class ModelFiles {
+ public:
+    // `paths`: files, or folders whose *.safetensors and *.gguf files are taken (a folder's index json is honoured).
+    explicit ModelFiles(const std::vector<std::string>& paths);
+
+    const TensorInfo* find(const std::string& name) const;
+    // The two files that hold `name`, or null when one or none does.
+    const std::pair<std::string, std::string>* duplicate(const std::string& name) const;
+    bool has_prefix(const std::string& prefix) const;
+    const std::vector<std::unique_ptr<ModelFile>>& files() const { return files_; }
+    // Folders given, plus the folders of the files given: where tokenizer and config files are looked for.
+    const std::vector<std::string>& folders() const { return folders_; }
+    // Text metadata `key` of the first file that holds a tensor starting with `prefix`, else of any file.
+    std::optional<std::string> metadata(const std::string& key, const std::string& prefix = "") const;
+
+ private:
+    std::vector<std::unique_ptr<ModelFile>> files_;
+    std::vector<std::string> folders_;
+    std::unordered_map<std::string, const TensorInfo*> by_name_;
+    std::unordered_map<std::string, std::pair<std::string, std::string>> duplicates_;
+};
+
+}  // namespace sdltx

@@ -1,0 +1,60 @@
+// Building blocks of the graphs. Shapes in ggml order (fastest axis first); T = tokens.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "graph.h"
+#include "weights.h"
+
+namespace sdltx {
+
+// x [in, T] -> [out, T]; w [in, out], b [out] or null.
+struct Linear {
+    ggml_tensor* w = nullptr;
+    ggml_tensor* b = nullptr;
+};
+Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias = true);
+ggml_tensor* linear(Graph& g, const Linear& l, ggml_tensor* x);
+
+// x * rsqrt(mean(x^2) + eps) * w over the fastest axis; w [n] or null.
+ggml_tensor* rms_norm(Graph& g, ggml_tensor* x, ggml_tensor* w, float eps);
+
+// x * scale1 + shift, scale1 holding 1 + scale; scale1 and shift [D, 1] or [D, T].
+ggml_tensor* modulate(Graph& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift);
+
+// 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). ggml's own is a half-precision table on the CPU, so exact runs build
+// it.
+ggml_tensor* gelu_tanh(Graph& g, ggml_tensor* x);
+
+// softmax(q k^T * scale + mask) v per head. q [head_dim, H, T], k and v [head_dim, Hkv, S], H a multiple of Hkv;
+// mask F16 [S, T] or null. Result [head_dim, H, T].
+ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale);
+
+// Rotates the pairs (j, j + head_dim/2) of x [head_dim, H, T] by angles given as cos and sin [head_dim/2, H or 1, T].
+ggml_tensor* rotate_half(Graph& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor* sin);
+
+// Convolution over channels-last volumes [C, W, H, F], stride 1. Channels last makes a window row of a padded volume
+// one contiguous run of kw*C values, so the convolution is kt*kh matrix products over overlapping views: no im2col
+// buffer at all.
+struct Conv3d {
+    ggml_tensor* w = nullptr;     // [kw*C_in, C_out, kh, kt]
+    ggml_tensor* b = nullptr;     // [C_out]
+    std::array<int, 3> kernel{};  // kt, kh, kw
+};
+enum class TimePadding {
+    causal,
+    replicate
+};  // kt-1 copies of the first frame before | (kt-1)/2 copies of each end frame
+// `out_order[i]` is the stored output channel that becomes channel i; empty = unchanged.
+Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
+                      const std::vector<int64_t>& out_order = {});
+// Zeros around each frame, frames repeated in time.
+ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time);
+
+// [C*s1*s2*s3, W, H, F] -> [C, W*s3, H*s2, F*s1]; channel ((p1*s2 + p2)*s3 + p3)*C + c goes to offset (p1, p2, p3) in
+// (time, height, width).
+ggml_tensor* depth_to_space(Graph& g, ggml_tensor* x, std::array<int, 3> stride);
+
+}  // namespace sdltx

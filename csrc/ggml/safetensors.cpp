@@ -1,0 +1,126 @@
+// The safetensors format: u64 header length, JSON header, tensor bytes.
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+
+#include "model_file.h"
+
+namespace sdltx {
+
+namespace {
+
+constexpr uint64_t max_header = 100'000'000;  // the limit of the reference implementation
+constexpr size_t max_rank = 8;
+
+struct Dtype {
+    const char* name;
+    ggml_type type;
+    size_t size;
+};
+
+constexpr Dtype dtypes[] = {
+    {"F32", GGML_TYPE_F32, 4},       {"F16", GGML_TYPE_F16, 2},       {"BF16", GGML_TYPE_BF16, 2},
+    {"F64", GGML_TYPE_F64, 8},       {"I8", GGML_TYPE_I8, 1},         {"I16", GGML_TYPE_I16, 2},
+    {"I32", GGML_TYPE_I32, 4},       {"I64", GGML_TYPE_I64, 8},       {"U8", GGML_TYPE_COUNT, 1},
+    {"U16", GGML_TYPE_COUNT, 2},     {"U32", GGML_TYPE_COUNT, 4},     {"U64", GGML_TYPE_COUNT, 8},
+    {"BOOL", GGML_TYPE_COUNT, 1},    {"F8_E4M3", GGML_TYPE_COUNT, 1}, {"F8_E5M2", GGML_TYPE_COUNT, 1},
+    {"F8_E8M0", GGML_TYPE_COUNT, 1},
+};
+
+uint64_t as_size(const nlohmann::json& j, const std::string& where) {
+    if (!j.is_number_unsigned())
+        throw Error(ErrorCode::model_file, where + " holds a value that is not a natural number");
+    return j.get<uint64_t>();
+}
+
+TensorInfo read_entry(const std::string& name, const nlohmann::json& entry, const uint8_t* data, uint64_t data_size,
+                      const std::string& path) {
+    const std::string where = "[" + path + "] tensor '" + name + "'";
+    if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets") ||
+        !entry["dtype"].is_string() || !entry["shape"].is_array() || !entry["data_offsets"].is_array() ||
+        entry["data_offsets"].size() != 2)
+        throw Error(ErrorCode::model_file, where + " is not described by dtype, shape and data_offsets");
+    TensorInfo t{};
+    t.name = t.stored_name = name;
+    t.dtype = entry["dtype"].get<std::string>();
+    const Dtype* dtype = std::find_if(std::begin(dtypes), std::end(dtypes), [&](auto& d) { return t.dtype == d.name; });
+    if (dtype == std::end(dtypes))
+        throw Error(ErrorCode::model_file, where + " has the unknown dtype '" + t.dtype + "'");
+    t.type = dtype->type;
+    if (entry["shape"].size() > max_rank) throw Error(ErrorCode::model_file, where + " has more than 8 dimensions");
+    uint64_t bytes = dtype->size;
+    for (auto& d : entry["shape"]) {
+        const uint64_t n = as_size(d, where);
+        if (n > (uint64_t{1} << 40) || (n && bytes > (uint64_t{1} << 62) / n))
+            throw Error(ErrorCode::model_file, where + " is larger than any file");
+        bytes *= n;
+        t.shape.push_back(static_cast<int64_t>(n));
+    }
+    const uint64_t begin = as_size(entry["data_offsets"][0], where), end = as_size(entry["data_offsets"][1], where);
+    if (begin > end || end > data_size)
+        throw Error(ErrorCode::model_file,
+                    where + " lies beyond the end of the file; the file is truncated, download it again");
+    if (end - begin != bytes)
+        throw Error(ErrorCode::model_file, where + " has " + std::to_string(end - begin) +
+                                               " bytes where its shape and dtype need " + std::to_string(bytes));
+    t.data = data + begin;
+    t.nbytes = bytes;
+    return t;
+}
+
+}  // namespace
+
+std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map) {
+    auto file = std::make_unique<ModelFile>();
+    file->map_ = std::move(map);
+    const std::string& path = file->path();
+    const uint8_t* base = file->map_->data();
+    const uint64_t size = file->map_->size();
+    uint64_t length = 0;
+    std::memcpy(&length, base, 8);
+    if (length > max_header || length > size - 8)
+        throw Error(
+            ErrorCode::model_file,
+            "[" + path + "] the safetensors header does not fit into the file; it is truncated or of another format");
+
+    // nlohmann keeps the last of two equal keys, so they are counted while parsing.
+    std::unordered_set<std::string> seen;
+    std::string twice;
+    auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
+        if (depth == 1 && event == nlohmann::json::parse_event_t::key && !seen.insert(value.get<std::string>()).second)
+            twice = value.get<std::string>();
+        return true;
+    };
+    nlohmann::json header;
+    try {
+        header = nlohmann::json::parse(base + 8, base + 8 + length, watch);
+    } catch (const nlohmann::json::exception&) {
+        throw Error(
+            ErrorCode::model_file,
+            "[" + path + "] the safetensors header is not valid JSON; the file is damaged or of another format");
+    }
+    if (!header.is_object())
+        throw Error(ErrorCode::model_file, "[" + path + "] the safetensors header is not a JSON object");
+    if (!twice.empty()) throw Error(ErrorCode::model_file, "[" + path + "] tensor '" + twice + "' is listed twice");
+
+    for (auto& [name, entry] : header.items()) {
+        if (name == "__metadata__") {
+            if (!entry.is_object()) continue;
+            for (auto& [key, value] : entry.items())
+                if (value.is_string()) file->text_[key] = value.get<std::string>();
+            continue;
+        }
+        file->tensors_.push_back(read_entry(name, entry, base + 8 + length, size - 8 - length, path));
+    }
+    std::vector<const TensorInfo*> order;
+    for (auto& t : file->tensors_) order.push_back(&t);
+    std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->data < b->data; });
+    for (size_t i = 1; i < order.size(); ++i)
+        if (order[i - 1]->data + order[i - 1]->nbytes > order[i]->data)
+            throw Error(ErrorCode::model_file,
+                        "[" + path + "] tensors '" + order[i - 1]->name + "' and '" + order[i]->name + "' overlap");
+    return file;
+}
+
+}  // namespace sdltx

@@ -1,0 +1,62 @@
+#include "attention.h"
+
+#include <cmath>
+
+namespace sdltx {
+
+Rope rope_input(Graph& g, const std::string& name, int64_t dim, int64_t heads, int64_t tokens) {
+    const int64_t half = dim / heads / 2;
+    return {g.input(name + ".cos", GGML_TYPE_F32, {half, heads, tokens}),
+            g.input(name + ".sin", GGML_TYPE_F32, {half, heads, tokens})};
+}
+
+Attention declare_attention(Weights& weights, const std::string& name, int64_t query_dim, int64_t context_dim,
+                            int64_t heads, int64_t head_dim, double eps) {
+    const int64_t inner = heads * head_dim;
+    Attention a{};
+    a.name = name;
+    a.heads = heads;
+    a.head_dim = head_dim;
+    a.eps = static_cast<float>(eps);
+    a.to_q = declare_linear(weights, name + ".to_q", query_dim, inner);
+    a.to_k = declare_linear(weights, name + ".to_k", context_dim, inner);
+    a.to_v = declare_linear(weights, name + ".to_v", context_dim, inner);
+    a.to_out = declare_linear(weights, name + ".to_out.0", inner, query_dim);
+    a.to_gate_logits = declare_linear(weights, name + ".to_gate_logits", query_dim, heads);
+    a.q_norm = weights.vector(name + ".q_norm.weight", {inner});
+    a.k_norm = weights.vector(name + ".k_norm.weight", {inner});
+    return a;
+}
+
+ggml_tensor* attend(Graph& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
+                    const Rope& context_rope, bool values_only) {
+    ggml_context* ctx = g.ctx();
+    const int64_t tokens = x->ne[1], keys = context->ne[1];
+    auto heads = [&](ggml_tensor* t, int64_t n) { return ggml_reshape_3d(ctx, t, a.head_dim, a.heads, n); };
+    ggml_tensor* v = g.stage(heads(linear(g, a.to_v, context), keys), a.name + ".v");
+    ggml_tensor* o = v;
+    if (!values_only) {
+        ggml_tensor* q = heads(rms_norm(g, linear(g, a.to_q, x), a.q_norm, a.eps), tokens);
+        ggml_tensor* k = heads(rms_norm(g, linear(g, a.to_k, context), a.k_norm, a.eps), keys);
+        if (rope.cos) q = rotate_half(g, q, rope.cos, rope.sin);
+        if (context_rope.cos) k = rotate_half(g, k, context_rope.cos, context_rope.sin);
+        g.stage(q, a.name + ".q");
+        g.stage(k, a.name + ".k");
+        o = attention(g, q, k, v, nullptr, static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim))));
+    }
+    g.stage(o, a.name + ".attention");
+    ggml_tensor* gate = ggml_scale(ctx, ggml_sigmoid(ctx, linear(g, a.to_gate_logits, x)), 2.0f);
+    o = ggml_mul(ctx, o, ggml_reshape_3d(ctx, gate, 1, a.heads, tokens));
+    return g.stage(linear(g, a.to_out, ggml_reshape_2d(ctx, o, a.head_dim * a.heads, tokens)), a.name);
+}
+
+FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim) {
+    return {name, declare_linear(weights, name + ".net.0.proj", dim, 4 * dim),
+            declare_linear(weights, name + ".net.2", 4 * dim, dim)};
+}
+
+ggml_tensor* feed_forward(Graph& g, const FeedForward& f, ggml_tensor* x) {
+    return g.stage(linear(g, f.down, gelu_tanh(g, linear(g, f.up, x))), f.name);
+}
+
+}  // namespace sdltx

@@ -1,0 +1,42 @@
+// The attention module of LTX-2 (transformer.md section 5; ltx-core Attention), shared by transformer and connectors.
+#pragma once
+
+#include <string>
+
+#include "ggml/ops.h"
+
+namespace sdltx {
+
+struct Attention {
+    std::string name;  // the reference's module path
+    int64_t heads, head_dim;
+    Linear to_q, to_k, to_v, to_out, to_gate_logits;
+    ggml_tensor *q_norm, *k_norm;  // over all heads together
+    float eps;
+};
+
+// Rotary tables on the device: cos and sin [head_dim/2, heads, T]. Null tensors = no rotation.
+struct Rope {
+    ggml_tensor* cos = nullptr;
+    ggml_tensor* sin = nullptr;
+};
+Rope rope_input(Graph& g, const std::string& name, int64_t dim, int64_t heads, int64_t tokens);
+
+Attention declare_attention(Weights& weights, const std::string& name, int64_t query_dim, int64_t context_dim,
+                            int64_t heads, int64_t head_dim, double eps);
+
+// x [query_dim, T], context [context_dim, S] -> [query_dim, T]. With `values_only` (STG) the softmax is skipped and
+// each token keeps its own value; S = T then. Stages below the module path: "q", "k", "v", "attention" and the path
+// itself.
+ggml_tensor* attend(Graph& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
+                    const Rope& context_rope, bool values_only = false);
+
+// w2 gelu_tanh(w1 x + b1) + b2 (ltx-core FeedForward); [D, T] -> [D, T].
+struct FeedForward {
+    std::string name;
+    Linear up, down;
+};
+FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim);
+ggml_tensor* feed_forward(Graph& g, const FeedForward& f, ggml_tensor* x);
+
+}  // namespace sdltx

@@ -1,0 +1,167 @@
+#include "config.h"
+
+#include "json.h"
+
+namespace sdltx {
+
+namespace {
+
+StreamConfig stream(const Json& j, bool video, const std::string& where) {
+    const std::string p = video ? "" : "audio_";
+    auto count = [&](const std::string& key) { return require_count(j, key.c_str(), 1 << 16, where); };
+    StreamConfig s{};
+    s.heads = count(p + "num_attention_heads");
+    s.head_dim = count(p + "attention_head_dim");
+    s.out_channels = count(p + "out_channels");
+    // The released configuration has no audio_in_channels: sound has as many going in as out.
+    s.in_channels = video || j.contains("audio_in_channels") ? count(p + "in_channels") : s.out_channels;
+    s.context_dim = count(p + "cross_attention_dim");
+    s.max_pos = require<std::vector<double>>(j, (p + "positional_embedding_max_pos").c_str(), where);
+    s.connector_heads = count(p + "connector_num_attention_heads");
+    s.connector_head_dim = count(p + "connector_attention_head_dim");
+    // There is one count for both; the audio connector has its own only if it says so.
+    s.connector_layers = count(!video && j.contains("audio_connector_num_layers") ? "audio_connector_num_layers"
+                                                                                  : "connector_num_layers");
+    const size_t axes = video ? 3 : 1;
+    if (s.max_pos.size() != axes || s.head_dim % 2 || s.connector_head_dim % 2 || s.connector_dim() != s.context_dim ||
+        s.in_channels != s.out_channels)
+        throw Error(ErrorCode::model_mismatch,
+                    "[" + where + "] the " + (video ? "video" : "audio") + " widths contradict each other");
+    for (double m : s.max_pos)
+        if (!(m > 0))
+            throw Error(ErrorCode::model_mismatch, "[" + where + "] positional_embedding_max_pos must be positive");
+    return s;
+}
+
+TransformerConfig read_transformer(const Json& j) {
+    const std::string where = "transformer configuration";
+    require_value<std::string>(j, "_class_name", "AVTransformer3DModel", where);
+    require_value<std::string>(j, "activation_fn", "gelu-approximate", where);
+    require_value<std::string>(j, "rope_type", "split", where);
+    require_value<std::string>(j, "frequencies_precision", "float64", where);
+    require_value<std::string>(j, "qk_norm", "rms_norm", where);
+    require_value(j, "use_middle_indices_grid", true, where);
+    require_value(j, "norm_elementwise_affine", false, where);
+    require_value(j, "causal_temporal_positioning", true, where);
+    for (const char* key : {"apply_gated_attention", "cross_attention_adaln", "connector_apply_gated_attention",
+                            "caption_proj_before_connector"})
+        if (!j.contains(key) || j.at(key) != true)
+            throw Error(ErrorCode::model_mismatch,
+                        "[" + where + "] '" + key +
+                            "' is not true: this is an LTX-2.0 model, which this version does not run; use LTX-2.3");
+    for (const char* key :
+         {"caption_projection_first_linear", "caption_proj_input_norm", "caption_projection_second_linear"})
+        require_value(j, key, false, where);
+    if (value_or(j, "use_keyframes_abs_pos_embedding", false, where) || !value_or(j, "ff_bias", true, where))
+        throw Error(ErrorCode::model_mismatch,
+                    "[" + where + "] this is an LTX-2.5 model, which this version does not run; use LTX-2.3");
+
+    TransformerConfig c{};
+    c.video = stream(j, true, where);
+    c.audio = stream(j, false, where);
+    c.num_layers = require_count(j, "num_layers", 1 << 10, where);
+    c.norm_eps = require<double>(j, "norm_eps", where);
+    c.rope_theta = require<double>(j, "positional_embedding_theta", where);
+    c.timestep_scale = require<double>(j, "timestep_scale_multiplier", where);
+    c.av_gate_timestep_scale = require<double>(j, "av_ca_timestep_scale_multiplier", where);
+    const auto connector_max_pos = require<std::vector<double>>(j, "connector_positional_embedding_max_pos", where);
+    c.connector_max_pos = connector_max_pos.empty() ? 0 : connector_max_pos.front();
+    c.caption_channels = require_count(j, "caption_channels", 1 << 16, where);
+    if (!(c.norm_eps > 0) || !(c.rope_theta > 1) || !(c.connector_max_pos > 0))
+        throw Error(
+            ErrorCode::model_mismatch,
+            "[" + where +
+                "] norm_eps, positional_embedding_theta or connector_positional_embedding_max_pos is not positive");
+    return c;
+}
+
+VideoVaeConfig read_video_vae(const Json& j) {
+    const std::string where = "video VAE configuration";
+    require_value<std::string>(j, "_class_name", "CausalVideoAutoencoder", where);
+    require_value<std::string>(j, "norm_layer", "pixel_norm", where);
+    require_value<std::string>(j, "spatial_padding_mode", "zeros", where);
+    require_value(j, "dims", 3, where);
+    require_value(j, "causal_decoder", false, where);
+    require_value(j, "timestep_conditioning", false, where);
+    require_value(j, "use_quant_conv", false, where);
+    VideoVaeConfig c{};
+    c.latent_channels = require_count(j, "latent_channels", 1 << 12, where);
+    c.out_channels = require_count(j, "out_channels", 16, where);
+    c.patch_size = require_count(j, "patch_size", 16, where);
+    c.decoder_base_channels = require_count(j, "decoder_base_channels", 1 << 12, where);
+    for (auto& entry : require<std::vector<Json>>(j, "decoder_blocks", where)) {
+        if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_object())
+            throw Error(ErrorCode::model_mismatch,
+                        "[" + where + "] decoder_blocks holds " + entry.dump() + ", not [type, options]");
+        VaeBlock b{entry[0].get<std::string>(), 0, 1};
+        if (b.type == "res_x") {
+            b.num_layers = require_count(entry[1], "num_layers", 256, where);
+            if (value_or(entry[1], "inject_noise", false, where))
+                throw Error(ErrorCode::model_mismatch, "[" + where + "] inject_noise is not implemented");
+        } else if (b.type == "compress_time" || b.type == "compress_space" || b.type == "compress_all") {
+            b.multiplier = value_or<int64_t>(entry[1], "multiplier", 1, where);
+            if (b.multiplier < 1 || b.multiplier > 8)
+                throw Error(ErrorCode::model_mismatch, "[" + where + "] a multiplier is not between 1 and 8");
+            if (value_or(entry[1], "residual", false, where))
+                throw Error(ErrorCode::model_mismatch,
+                            "[" + where + "] residual upsampling (LTX-2.0) is not implemented");
+        } else {
+            throw Error(ErrorCode::model_mismatch, "[" + where + "] decoder block '" + b.type + "' is not implemented");
+        }
+        c.decoder_blocks.push_back(b);
+    }
+    return c;
+}
+
+AudioLatentConfig audio_latent(const Json& top, int64_t token_channels) {
+    const std::string where = "audio VAE configuration";
+    const Json model = require<Json>(require<Json>(top, "audio_vae", "config metadata"), "model", where);
+    const Json ddconfig = require<Json>(require<Json>(model, "params", where), "ddconfig", where);
+    AudioLatentConfig c{};
+    c.channels = require_count(ddconfig, "z_channels", 1 << 10, where);
+    if (token_channels % c.channels)
+        throw Error(ErrorCode::model_mismatch,
+                    "[" + where + "] z_channels does not divide the transformer's audio channels");
+    c.mel_bins = token_channels / c.channels;
+    return c;
+}
+
+Json config_of(const ModelFiles& files, const std::string& prefix, const std::string& part) {
+    const auto text = files.metadata("config", prefix);
+    if (!text)
+        throw Error(ErrorCode::model_mismatch,
+                    "[load] the file of the " + part + " has no 'config' metadata; use a file that kept it");
+    return parse_json(*text, "config metadata of the " + part);
+}
+
+}  // namespace
+
+ModelConfig ModelConfig::load(const ModelFiles& files) {
+    constexpr const char* dit = "model.diffusion_model.patchify_proj.";
+    constexpr const char* decoder = "vae.decoder.";
+    ModelConfig c;
+    c.version = files.metadata("model_version", dit).value_or("2.3");
+    if (files.has_prefix(dit)) {
+        const Json j = config_of(files, dit, "transformer");
+        c.transformer = read_transformer(require<Json>(j, "transformer", "config metadata"));
+        c.audio = audio_latent(j, c.transformer->audio.in_channels);
+    }
+    if (files.has_prefix(decoder)) {
+        const Json j = config_of(files, decoder, "video VAE");
+        c.vae = read_video_vae(j.contains("vae") ? j.at("vae") : j);
+    }
+    if (!c.transformer && !c.vae) {
+        const bool gemma = files.has_prefix("language_model.");
+        throw Error(ErrorCode::model_mismatch,
+                    std::string("[load] ") + (gemma ? "the files hold a text encoder but no" : "the files hold no") +
+                        " part of LTX-2 (no transformer, no video VAE); add the checkpoint or GGUF that has it");
+    }
+    if (c.transformer && c.vae && c.vae->latent_channels != c.transformer->video.in_channels)
+        throw Error(ErrorCode::model_mismatch, "[load] the video VAE has " + std::to_string(c.vae->latent_channels) +
+                                                   " latent channels, the transformer takes " +
+                                                   std::to_string(c.transformer->video.in_channels) +
+                                                   "; the files are of different models");
+    return c;
+}
+
+}  // namespace sdltx

@@ -1,0 +1,56 @@
+// The checkpoint's own configuration. Nothing here has a default: a missing key or an unknown value is an error.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ggml/model_file.h"
+
+namespace sdltx {
+
+struct StreamConfig {
+    int64_t heads, head_dim;            // self and text attention
+    int64_t in_channels, out_channels;  // of a token
+    int64_t context_dim;                // of the text context
+    std::vector<double> max_pos;        // one per position axis
+    int64_t connector_heads, connector_head_dim, connector_layers;
+
+    int64_t dim() const { return heads * head_dim; }
+    int64_t connector_dim() const { return connector_heads * connector_head_dim; }
+};
+
+struct TransformerConfig {
+    StreamConfig video, audio;
+    int64_t num_layers;
+    double norm_eps, rope_theta, timestep_scale, av_gate_timestep_scale;
+    double connector_max_pos;
+    int64_t caption_channels;  // width of the text encoder
+};
+
+struct VaeBlock {
+    std::string type;    // "res_x", "compress_time", "compress_space", "compress_all" (encoder: with "_res")
+    int64_t num_layers;  // of a res_x
+    int64_t multiplier;  // of a compress block
+};
+
+struct VideoVaeConfig {
+    int64_t latent_channels, out_channels, patch_size, decoder_base_channels;
+    std::vector<VaeBlock> decoder_blocks;  // as listed; the decoder walks them from the end
+};
+
+struct AudioLatentConfig {
+    int64_t channels, mel_bins;  // of one latent frame
+};
+
+// Of the parts that are among the files.
+struct ModelConfig {
+    std::string version;  // "2.3.0"
+    std::optional<TransformerConfig> transformer;
+    std::optional<AudioLatentConfig> audio;  // with the transformer
+    std::optional<VideoVaeConfig> vae;       // when there is a decoder
+    // Reads the `config` and `model_version` metadata. Throws Error(model_mismatch), also when no part is found.
+    static ModelConfig load(const ModelFiles& files);
+};
+
+}  // namespace sdltx

@@ -1,0 +1,15 @@
+// Seeded noise that is the same on every device and thread count: Philox 4x32-10 (Salmon et al. 2011) and Box-Muller.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace sdltx {
+
+// Independent streams of one seed, in the order in which the reference draws them.
+enum class NoiseStream : uint32_t { video = 0, audio = 1 };
+
+// `count` standard normal values; value i depends on (seed, stream, i) alone.
+std::vector<float> normal_noise(uint64_t seed, NoiseStream stream, int64_t count);
+
+}  // namespace sdltx

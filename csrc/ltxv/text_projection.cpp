@@ -1,0 +1,110 @@
+#include "text_projection.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "rope.h"
+
+namespace sdltx {
+
+TextProjection::TextProjection(const ModelFiles& files, const Backend& backend, const TransformerConfig& config,
+                               int64_t gemma_hidden, int64_t gemma_states)
+    : backend_(backend),
+      config_(config),
+      hidden_(gemma_hidden),
+      states_(gemma_states),
+      projection_(files, backend, "text projection", "text_embedding_projection."),
+      connectors_(files, backend, "text connectors", "model.diffusion_model.") {
+    if (gemma_hidden != config.caption_channels)
+        throw Error(ErrorCode::model_mismatch, "[load] the transformer was trained with a text encoder of width " +
+                                                   std::to_string(config.caption_channels) + ", the one given has " +
+                                                   std::to_string(gemma_hidden) +
+                                                   "; use the Gemma 3 that belongs to it");
+    video_ = declare_stream("video", config.video, config.video.connector_layers);
+    audio_ = declare_stream("audio", config.audio, config.audio.connector_layers);
+}
+
+TextProjection::Stream TextProjection::declare_stream(const std::string& kind, const StreamConfig& s, int64_t layers) {
+    Stream out;
+    out.kind = kind;
+    out.width = s.connector_dim();
+    out.heads = s.connector_heads;
+    out.aggregate_embed = declare_linear(projection_, kind + "_aggregate_embed", hidden_ * states_, out.width);
+    const std::string path = kind + "_embeddings_connector.";
+    out.registers = connectors_.host(path + "learnable_registers", {num_registers, out.width});
+    for (int64_t i = 0; i < layers; ++i) {
+        const std::string block = path + "transformer_1d_blocks." + std::to_string(i) + ".";
+        out.blocks.push_back({declare_attention(connectors_, block + "attn1", out.width, out.width, s.connector_heads,
+                                                s.connector_head_dim, config_.norm_eps),
+                              declare_feed_forward(connectors_, block + "ff", out.width)});
+    }
+    return out;
+}
+
+Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
+    const int64_t tokens = hidden_states.dim(1), inputs = hidden_ * states_;
+    if (hidden_states.dim(0) != states_ || hidden_states.dim(2) != hidden_ || tokens < 1 || tokens > context_rows)
+        throw Error(ErrorCode::invalid_request, "[text projection] hidden states must be (" + std::to_string(states_) +
+                                                    ", 1..1024, " + std::to_string(hidden_) + ")");
+    // Each token and layer is divided by its RMS; the layer axis is the fast one: index d * (L+1) + l.
+    std::vector<float> normed(static_cast<size_t>(tokens * inputs));
+    for (int64_t l = 0; l < states_; ++l)
+        for (int64_t t = 0; t < tokens; ++t) {
+            const float* row = &hidden_states.data[static_cast<size_t>((l * tokens + t) * hidden_)];
+            double sum = 0;
+            for (int64_t d = 0; d < hidden_; ++d) sum += static_cast<double>(row[d]) * row[d];
+            const float r = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(hidden_) + 1e-6));
+            for (int64_t d = 0; d < hidden_; ++d)
+                normed[static_cast<size_t>(t * inputs + d * states_ + l)] = row[d] * r;
+        }
+    Graph g(backend_, "text projection", trace, 64);
+    ggml_tensor* x = g.input("normed_states", GGML_TYPE_F32, {inputs, tokens});
+    std::vector<ggml_tensor*> features;
+    for (auto* s : {&video_, &audio_}) {
+        // The scale comes before the Linear, so that it leaves the bias alone.
+        const float scale = static_cast<float>(std::sqrt(static_cast<double>(s->width) / static_cast<double>(hidden_)));
+        ggml_tensor* y = linear(g, s->aggregate_embed, ggml_scale(g.ctx(), x, scale));
+        features.push_back(g.output(g.stage(y, s->kind + "_features"), s->kind + "_features"));
+    }
+    g.finish();
+    g.set(x, normed);
+    g.run();
+    return {connect(video_, g.get(features[0]), tokens, trace), connect(audio_, g.get(features[1]), tokens, trace)};
+}
+
+Array TextProjection::connect(const Stream& s, const std::vector<float>& features, int64_t tokens, Trace* trace) const {
+    const std::string path = s.kind + "_embeddings_connector.";
+    // Row p beyond the prompt is register p mod 128: tied to the position, not counted from the end of the prompt.
+    std::vector<float> rows(features);
+    rows.resize(static_cast<size_t>(context_rows * s.width));
+    for (int64_t p = tokens; p < context_rows; ++p)
+        std::copy_n(s.registers->begin() + (p % num_registers) * s.width, s.width, rows.begin() + p * s.width);
+
+    Positions positions;
+    positions.axes = 1;
+    positions.tokens = context_rows;
+    for (int64_t p = 0; p < context_rows; ++p)
+        positions.bounds.insert(positions.bounds.end(), 2, static_cast<float>(p));
+    const RopeTable table = rope_table(positions, s.width, {config_.connector_max_pos}, config_.rope_theta);
+
+    const float eps = static_cast<float>(config_.norm_eps);
+    Graph g(backend_, "text connectors", trace, 64 * (s.blocks.size() + 1));
+    ggml_tensor* input = g.input("rows", GGML_TYPE_F32, {s.width, context_rows});
+    const Rope rope = rope_input(g, path + "rope", s.width, s.heads, context_rows);
+    ggml_tensor* x = g.stage(input, path + "input");
+    for (size_t i = 0; i < s.blocks.size(); ++i) {
+        ggml_tensor* y = rms_norm(g, x, nullptr, eps);
+        x = ggml_add(g.ctx(), x, attend(g, s.blocks[i].attn1, y, y, rope, rope));
+        x = ggml_add(g.ctx(), x, feed_forward(g, s.blocks[i].ff, rms_norm(g, x, nullptr, eps)));
+        g.stage(x, path + "transformer_1d_blocks." + std::to_string(i));
+    }
+    ggml_tensor* out = g.output(rms_norm(g, x, nullptr, eps), path + "output");
+    g.finish();
+    g.set(input, rows);
+    g.set(rope.cos, table.cos);
+    g.set(rope.sin, table.sin);
+    g.run();
+    return {{context_rows, s.width}, g.get(out)};
+}
+
+}  // namespace sdltx

@@ -1,0 +1,52 @@
+// From Gemma's hidden states to what the transformer attends to (text.md sections 3 and 5): feature extractor V2, then
+// one connector per stream that replaces padding by registers.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention.h"
+#include "config.h"
+#include "types.h"
+
+namespace sdltx {
+
+class TextProjection {
+ public:
+    static constexpr int64_t context_rows = 1024;  // of every context, real tokens first
+    static constexpr int64_t num_registers = 128;  // a constant of the reference; its config key is never read
+
+    // gemma_layers: hidden states per token, L + 1.
+    TextProjection(const ModelFiles& files, const Backend& backend, const TransformerConfig& config,
+                   int64_t gemma_hidden, int64_t gemma_states);
+
+    std::vector<Weights*> weights() { return {&projection_, &connectors_}; }
+
+    // hidden_states (L+1, N, hidden), N <= 1024 -> contexts of 1024 rows. Stages: "video_features", "audio_features",
+    // "<kind>_embeddings_connector.input", "<kind>_embeddings_connector.transformer_1d_blocks.<i>".
+    Context encode(const Array& hidden_states, Trace* trace) const;
+
+ private:
+    struct Block {
+        Attention attn1;
+        FeedForward ff;
+    };
+    struct Stream {
+        std::string kind;
+        Linear aggregate_embed;
+        std::shared_ptr<const std::vector<float>> registers;  // (128, width)
+        std::vector<Block> blocks;
+        int64_t width, heads;
+    };
+    Stream declare_stream(const std::string& kind, const StreamConfig& s, int64_t layers);
+    Array connect(const Stream& s, const std::vector<float>& features, int64_t tokens, Trace* trace) const;
+
+    const Backend& backend_;
+    TransformerConfig config_;
+    int64_t hidden_, states_;
+    Weights projection_, connectors_;
+    Stream video_, audio_;
+};
+
+}  // namespace sdltx

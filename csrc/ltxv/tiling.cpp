@@ -1,0 +1,48 @@
+#include "tiling.h"
+
+#include <algorithm>
+
+namespace sdltx {
+
+std::vector<Span> split_space(int64_t length, int64_t tile, int64_t overlap) {
+    if (tile <= 0 || length <= tile) return {{0, length, 0, 0}};
+    const int64_t step = tile - overlap, n = (length + tile - 2 * overlap - 1) / step;
+    std::vector<Span> spans;
+    for (int64_t i = 0; i < n; ++i)
+        spans.push_back({i * step, i + 1 < n ? i * step + tile : length, i ? overlap : 0, i + 1 < n ? overlap : 0});
+    return spans;
+}
+
+std::vector<Span> split_time(int64_t length, int64_t tile, int64_t overlap) {
+    auto spans = split_space(length, tile, overlap);
+    for (size_t i = 1; i < spans.size(); ++i) {
+        --spans[i].start;
+        ++spans[i].left_ramp;
+    }
+    return spans;
+}
+
+Placement place_space(const Span& s) {
+    constexpr int64_t scale = 32;
+    const int64_t n = (s.end - s.start) * scale, left = s.left_ramp * scale, right = s.right_ramp * scale;
+    std::vector<float> mask(static_cast<size_t>(n), 1.0f);
+    for (int64_t i = 0; i < left; ++i)
+        mask[static_cast<size_t>(i)] *= static_cast<float>(i + 1) / static_cast<float>(left + 1);
+    for (int64_t i = 0; i < right; ++i)
+        mask[static_cast<size_t>(n - 1 - i)] *= static_cast<float>(i + 1) / static_cast<float>(right + 1);
+    return {s.start * scale, s.end * scale, mask};
+}
+
+Placement place_time(const Span& s) {
+    constexpr int64_t scale = 8;
+    const int64_t start = s.start * scale, end = 1 + (s.end - 1) * scale, n = end - start;
+    const int64_t left = s.left_ramp ? 1 + (s.left_ramp - 1) * scale : 0, right = s.right_ramp * scale;
+    std::vector<float> mask(static_cast<size_t>(n), 1.0f);
+    // The ramp of a later tile starts at 0, not at its first interior point.
+    for (int64_t i = 0; i < left; ++i) mask[static_cast<size_t>(i)] *= static_cast<float>(i) / static_cast<float>(left);
+    for (int64_t i = 0; i < right; ++i)
+        mask[static_cast<size_t>(n - 1 - i)] *= static_cast<float>(i + 1) / static_cast<float>(right + 1);
+    return {start, end, mask};
+}
+
+}  // namespace sdltx

@@ -1,0 +1,33 @@
+// How a latent volume is cut into overlapping tiles and put together again (video_vae.md section 7; ltx-core
+// tiling.py).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace sdltx {
+
+// In pixels and frames; converted to latent units by 32 and 8. Zero tile = that axis is not cut.
+struct Tiling {
+    int64_t tile_pixels = 768, overlap_pixels = 64;  // of the longer side; the shorter side's tile keeps the aspect
+    int64_t tile_frames = 80, overlap_frames = 24;
+};
+
+// A run of latent cells [start, end) with blending ramps (in cells) at its ends.
+struct Span {
+    int64_t start, end, left_ramp, right_ramp;
+};
+
+std::vector<Span> split_space(int64_t length, int64_t tile, int64_t overlap);
+// As in space, but every span but the first starts one latent frame earlier, which hides its causal first frame.
+std::vector<Span> split_time(int64_t length, int64_t tile, int64_t overlap);
+
+// Where the decoded tile goes, in pixels or frames, and its weight per row, column or frame.
+struct Placement {
+    int64_t start, end;
+    std::vector<float> mask;
+};
+Placement place_space(const Span& s);
+Placement place_time(const Span& s);
+
+}  // namespace sdltx

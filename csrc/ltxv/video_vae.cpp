@@ -1,0 +1,227 @@
+#include "video_vae.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace sdltx {
+
+namespace {
+
+constexpr float pixel_norm_eps = 1e-8f;
+constexpr std::array<int, 3> kernel = {3, 3, 3};
+
+std::array<int, 3> stride_of(const std::string& type) {
+    if (type == "compress_time") return {2, 1, 1};
+    if (type == "compress_space") return {1, 2, 2};
+    return {2, 2, 2};
+}
+
+// The stored channels are c slowest, then offsets in (time, height, width); depth_to_space takes c fastest.
+std::vector<int64_t> packed_order(int64_t channels, std::array<int, 3> stride) {
+    const int64_t offsets = stride[0] * stride[1] * stride[2];
+    std::vector<int64_t> order;
+    for (int64_t p = 0; p < offsets; ++p)
+        for (int64_t c = 0; c < channels; ++c) order.push_back(c * offsets + p);
+    return order;
+}
+
+// Pixels of a patch are packed the other way round: width offset slow, height offset fast.
+std::vector<int64_t> patch_order(int64_t channels, int64_t patch) {
+    std::vector<int64_t> order;
+    for (int64_t h = 0; h < patch; ++h)
+        for (int64_t w = 0; w < patch; ++w)
+            for (int64_t c = 0; c < channels; ++c) order.push_back((c * patch + w) * patch + h);
+    return order;
+}
+
+ggml_tensor* norm_silu(Graph& g, ggml_tensor* x) {
+    return ggml_silu_inplace(g.ctx(), rms_norm(g, x, nullptr, pixel_norm_eps));
+}
+
+// Sums of the masks of all placements, per pixel or frame.
+std::vector<float> coverage(const std::vector<Placement>& placements) {
+    std::vector<float> sum(static_cast<size_t>(placements.back().end), 0.0f);
+    for (auto& p : placements)
+        for (int64_t i = p.start; i < p.end; ++i)
+            sum[static_cast<size_t>(i)] += p.mask[static_cast<size_t>(i - p.start)];
+    return sum;
+}
+
+std::vector<Placement> place(const std::vector<Span>& spans, Placement (*one)(const Span&)) {
+    std::vector<Placement> out;
+    for (auto& s : spans) out.push_back(one(s));
+    return out;
+}
+
+// Tile and overlap of both sides in latent cells: the longer side's are given, the shorter side's tile keeps the
+// aspect.
+struct SpatialTiles {
+    int64_t height, width, overlap;
+};
+
+SpatialTiles spatial_tiles(const Tiling& t, int64_t height, int64_t width) {
+    const int64_t tile = t.tile_pixels / 32, overlap = t.overlap_pixels / 32, longer = std::max(height, width);
+    auto side = [&](int64_t n) {
+        if (n == longer) return tile;
+        const auto scaled = static_cast<int64_t>(
+            std::nearbyint(static_cast<double>(tile) * static_cast<double>(n) / static_cast<double>(longer)));
+        return std::max({int64_t{2}, overlap + 1, scaled});
+    };
+    return {tile ? side(height) : 0, tile ? side(width) : 0, overlap};
+}
+
+void check(const Tiling& t) {
+    auto bad = [](const std::string& what) { throw Error(ErrorCode::invalid_request, "[decode] " + what); };
+    if (t.tile_pixels < 0 || t.tile_pixels % 32 || t.overlap_pixels < 0 || t.overlap_pixels % 32)
+        bad("tile size and overlap in pixels must be multiples of 32 (0 turns tiling off)");
+    if (t.tile_frames < 0 || t.tile_frames % 8 || t.overlap_frames < 0 || t.overlap_frames % 8)
+        bad("tile length and overlap in frames must be multiples of 8 (0 turns tiling off)");
+    if (t.tile_pixels && (t.tile_pixels < 64 || t.overlap_pixels * 2 > t.tile_pixels))
+        bad("the spatial tile must be at least 64 pixels and twice its overlap");
+    if (t.tile_frames && (t.tile_frames < 16 || t.overlap_frames * 2 > t.tile_frames))
+        bad("the temporal tile must be at least 16 frames and twice its overlap");
+}
+
+}  // namespace
+
+VideoDecoder::VideoDecoder(const ModelFiles& files, const Backend& backend, const VideoVaeConfig& config)
+    : backend_(backend), config_(config), weights_(files, backend, "video VAE", "vae.") {
+    mean_ = weights_.host("per_channel_statistics.mean-of-means", {config.latent_channels});
+    std_ = weights_.host("per_channel_statistics.std-of-means", {config.latent_channels});
+    int64_t width = config.decoder_base_channels;
+    for (auto& b : config.decoder_blocks) width *= b.multiplier;
+    conv_in_ = declare_conv3d(weights_, "decoder.conv_in.conv", config.latent_channels, width, kernel);
+    int64_t index = 0;
+    for (auto block = config.decoder_blocks.rbegin(); block != config.decoder_blocks.rend(); ++block, ++index) {
+        const std::string at = "decoder.up_blocks." + std::to_string(index) + ".";
+        UpBlock up;
+        if (block->type == "res_x") {
+            for (int64_t i = 0; i < block->num_layers; ++i) {
+                const std::string res = at + "res_blocks." + std::to_string(i) + ".";
+                up.res_blocks.push_back({declare_conv3d(weights_, res + "conv1.conv", width, width, kernel),
+                                         declare_conv3d(weights_, res + "conv2.conv", width, width, kernel)});
+            }
+        } else {
+            up.stride = stride_of(block->type);
+            const int64_t out = width / block->multiplier;
+            up.conv =
+                declare_conv3d(weights_, at + "conv.conv", width, out * up.stride[0] * up.stride[1] * up.stride[2],
+                               kernel, packed_order(out, up.stride));
+            width = out;
+        }
+        up_blocks_.push_back(std::move(up));
+    }
+    conv_out_ = declare_conv3d(weights_, "decoder.conv_out.conv", width,
+                               config.out_channels * config.patch_size * config.patch_size, kernel,
+                               patch_order(config.out_channels, config.patch_size));
+}
+
+VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* trace) const {
+    Built b{shape, std::make_unique<Graph>(backend_, "video VAE", trace, 1 << 16), nullptr, nullptr};
+    Graph& g = *b.graph;
+    ggml_context* ctx = g.ctx();
+    b.latents = g.input("latents", GGML_TYPE_F32, {config_.latent_channels, shape[2], shape[1], shape[0]});
+    ggml_tensor* x = g.stage(conv3d(g, conv_in_, b.latents, TimePadding::replicate), "vae.decoder.conv_in");
+    for (size_t i = 0; i < up_blocks_.size(); ++i) {
+        const UpBlock& up = up_blocks_[i];
+        for (auto& r : up.res_blocks) {
+            ggml_tensor* h = conv3d(g, r.conv1, norm_silu(g, x), TimePadding::replicate);
+            x = ggml_add(ctx, x, conv3d(g, r.conv2, norm_silu(g, h), TimePadding::replicate));
+        }
+        if (up.conv.w) {
+            x = depth_to_space(g, conv3d(g, up.conv, x, TimePadding::replicate), up.stride);
+            // Doubling time gives the causal first frame a twin.
+            if (up.stride[0] == 2)
+                x = ggml_view_4d(ctx, x, x->ne[0], x->ne[1], x->ne[2], x->ne[3] - 1, x->nb[1], x->nb[2], x->nb[3],
+                                 x->nb[3]);
+        }
+        g.stage(x, "vae.decoder.up_blocks." + std::to_string(i));
+    }
+    x = conv3d(g, conv_out_, norm_silu(g, x), TimePadding::replicate);
+    const int patch = static_cast<int>(config_.patch_size);
+    b.frames = g.output(depth_to_space(g, x, {1, patch, patch}), "vae.decoder.frames");
+    g.finish();
+    return b;
+}
+
+void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink& sink, const Progress& progress,
+                          Trace* trace) const {
+    check(tiling);
+    if (latents.shape.size() != 4 || latents.dim(0) != config_.latent_channels || latents.dim(1) < 1 ||
+        latents.dim(2) < 1 || latents.dim(3) < 1)
+        throw Error(
+            ErrorCode::invalid_request,
+            "[decode] video latents must be (" + std::to_string(config_.latent_channels) + ", frames, height, width)");
+    const int64_t channels = latents.dim(0), depth = latents.dim(1), height = latents.dim(2), width = latents.dim(3);
+    const SpatialTiles tiles = spatial_tiles(tiling, height, width);
+    const auto times = split_time(depth, tiling.tile_frames / 8, tiling.overlap_frames / 8);
+    const auto rows = split_space(height, tiles.height, tiles.overlap),
+               cols = split_space(width, tiles.width, tiles.overlap);
+    const auto time_places = place(times, place_time), row_places = place(rows, place_space),
+               col_places = place(cols, place_space);
+    // The tiles form a grid, so the sum of their weights is a product of one sum per axis.
+    const auto time_sum = coverage(time_places), row_sum = coverage(row_places), col_sum = coverage(col_places);
+    const int64_t pixel_rows = height * 32, pixel_cols = width * 32, rgb = config_.out_channels;
+    const int64_t total = static_cast<int64_t>(times.size() * rows.size() * cols.size());
+    int64_t done = 0;
+    report(progress, "decode", done, total);
+
+    Built built;
+    std::vector<float> blended;  // frames [first, ...) that later tiles may still touch
+    int64_t first = 0;
+    for (size_t k = 0; k < times.size(); ++k) {
+        const Placement& time = time_places[k];
+        blended.resize(static_cast<size_t>((time.end - first) * pixel_rows * pixel_cols * rgb), 0.0f);
+        for (size_t i = 0; i < rows.size(); ++i)
+            for (size_t j = 0; j < cols.size(); ++j) {
+                const std::array<int64_t, 3> shape = {times[k].end - times[k].start, rows[i].end - rows[i].start,
+                                                      cols[j].end - cols[j].start};
+                if (!built.graph || built.shape != shape) {
+                    built.graph.reset();
+                    built = build(shape, trace);
+                }
+                std::vector<float> input;
+                input.reserve(static_cast<size_t>(channels * shape[0] * shape[1] * shape[2]));
+                for (int64_t t = times[k].start; t < times[k].end; ++t)
+                    for (int64_t y = rows[i].start; y < rows[i].end; ++y)
+                        for (int64_t x = cols[j].start; x < cols[j].end; ++x)
+                            for (int64_t c = 0; c < channels; ++c) {
+                                const size_t s = static_cast<size_t>(c);
+                                input.push_back(
+                                    latents.data[static_cast<size_t>(((c * depth + t) * height + y) * width + x)] *
+                                        (*std_)[s] +
+                                    (*mean_)[s]);
+                            }
+                built.graph->set(built.latents, input);
+                built.graph->run();
+                const std::vector<float> tile = built.graph->get(built.frames);
+                const float* from = tile.data();
+                for (int64_t t = time.start; t < time.end; ++t)
+                    for (int64_t y = row_places[i].start; y < row_places[i].end; ++y) {
+                        const float row_weight = time.mask[static_cast<size_t>(t - time.start)] *
+                                                 row_places[i].mask[static_cast<size_t>(y - row_places[i].start)];
+                        float* to = &blended[static_cast<size_t>(
+                            (((t - first) * pixel_rows + y) * pixel_cols + col_places[j].start) * rgb)];
+                        for (float m : col_places[j].mask)
+                            for (int64_t c = 0; c < rgb; ++c) *to++ += *from++ * (row_weight * m);
+                    }
+                report(progress, "decode", ++done, total);
+            }
+        const int64_t ready = (k + 1 < times.size() ? time_places[k + 1].start : time.end) - first;
+        Array frames{{ready, pixel_rows, pixel_cols, rgb}, {}};
+        const auto cut = blended.begin() + ready * pixel_rows * pixel_cols * rgb;
+        frames.data.assign(blended.begin(), cut);
+        blended.erase(blended.begin(), cut);
+        size_t at = 0;
+        for (int64_t t = first; t < first + ready; ++t)
+            for (float row : row_sum)
+                for (float col : col_sum) {
+                    const float weight = std::max(time_sum[static_cast<size_t>(t)] * row * col, 1e-8f);
+                    for (int64_t c = 0; c < rgb; ++c) frames.data[at++] /= weight;
+                }
+        first += ready;
+        sink(frames);
+    }
+}
+
+}  // namespace sdltx

@@ -1,0 +1,56 @@
+// The video VAE of LTX-2.3 (video_vae.md; ltx-core VideoDecoder): latents to pixels.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config.h"
+#include "ggml/ops.h"
+#include "tiling.h"
+#include "types.h"
+
+namespace sdltx {
+
+class VideoDecoder {
+ public:
+    VideoDecoder(const ModelFiles& files, const Backend& backend, const VideoVaeConfig& config);
+
+    Weights& weights() { return weights_; }
+
+    // Receives finished frames in order: RGB (frames, height, width, 3), nominally in [-1, 1].
+    using Sink = std::function<void(const Array& frames)>;
+    // latents (C, F', H', W'), normalised -> 8 (F' - 1) + 1 frames of 32 H' x 32 W'. Overlapping tiles are blended, so
+    // the result depends on `tiling` wherever a tile's border is within the decoder's reach. Throws
+    // Error(invalid_request) for a tiling that does not advance. Stages: "vae.decoder.conv_in",
+    // "vae.decoder.up_blocks.<i>" of the last tile.
+    void decode(const Array& latents, const Tiling& tiling, const Sink& sink, const Progress& progress,
+                Trace* trace) const;
+
+ private:
+    struct ResBlock {
+        Conv3d conv1, conv2;
+    };
+    struct UpBlock {
+        std::vector<ResBlock> res_blocks;  // of a res_x
+        Conv3d conv;                       // of a compress block
+        std::array<int, 3> stride{};       // (time, height, width)
+    };
+    struct Built {
+        std::array<int64_t, 3> shape;
+        std::unique_ptr<Graph> graph;
+        ggml_tensor *latents, *frames;
+    };
+    Built build(std::array<int64_t, 3> shape, Trace* trace) const;
+
+    const Backend& backend_;
+    VideoVaeConfig config_;
+    Weights weights_;
+    std::shared_ptr<const std::vector<float>> mean_, std_;
+    Conv3d conv_in_, conv_out_;
+    std::vector<UpBlock> up_blocks_;
+};
+
+}  // namespace sdltx

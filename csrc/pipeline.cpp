@@ -1,0 +1,238 @@
+#include "pipeline.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "json.h"
+#include "ltxv/noise.h"
+#include "ltxv/schedule.h"
+
+namespace sdltx {
+
+namespace {
+
+constexpr const char* part_names[] = {"transformer", "text encoder", "text projection", "video decoder"};
+
+// Length of the white space at the start of valid UTF-8, as Python's str.strip() sees it; 0 when there is none.
+size_t leading_space(std::string_view s) {
+    if (s.empty()) return 0;
+    const auto c = static_cast<uint8_t>(s[0]);
+    if ((c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20)) return 1;
+    for (const char* wide :
+         {"\u0085", "\u00A0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006", "\u2007",
+          "\u2008", "\u2009", "\u200A", "\u2028", "\u2029", "\u202F", "\u205F", "\u3000"})
+        if (s.rfind(wide, 0) == 0) return std::strlen(wide);
+    return 0;
+}
+
+std::string_view strip(std::string_view s) {
+    while (size_t n = leading_space(s)) s.remove_prefix(n);
+    // From the end: step back to the start of the last code point and look forward.
+    for (;;) {
+        size_t at = s.size();
+        while (at > 0 && (static_cast<uint8_t>(s[at - 1]) & 0xC0) == 0x80) --at;
+        if (at == 0 || leading_space(s.substr(at - 1)) == 0) return s;
+        s = s.substr(0, at - 1);
+    }
+}
+
+ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
+    ModelInfo info;
+    info.version = config.version;
+    // Nothing inside a distilled checkpoint tells it from the one it was distilled from.
+    for (auto& f : files.files()) {
+        const std::string name = f->path().substr(f->path().find_last_of('/') + 1);
+        if (name.find("distilled") != std::string::npos && name.find("lora") == std::string::npos)
+            info.distilled = true;
+    }
+    if (info.distilled) info.num_inference_steps = static_cast<int64_t>(distilled_sigmas().size()) - 1;
+    info.note = files.metadata("sdltx.note").value_or("");
+    if (auto text = files.metadata("sdltx.defaults")) {
+        const std::string where = "sdltx.defaults metadata";
+        const Json j = parse_json(*text, where);
+        info.distilled = value_or(j, "distilled", info.distilled, where);
+        info.width = value_or(j, "width", info.width, where);
+        info.height = value_or(j, "height", info.height, where);
+        info.num_frames = value_or(j, "num_frames", info.num_frames, where);
+        info.frame_rate = value_or(j, "frame_rate", info.frame_rate, where);
+        info.num_inference_steps = value_or(j, "steps", info.num_inference_steps, where);
+    }
+    return info;
+}
+
+void expect_shape(const char* name, const Array& a, const std::vector<int64_t>& shape) {
+    if (a.shape == shape) return;
+    auto spell = [](const std::vector<int64_t>& s) {
+        std::string t;
+        for (int64_t n : s) t += (t.empty() ? "(" : ", ") + std::to_string(n);
+        return t + ")";
+    };
+    throw Error(ErrorCode::invalid_request,
+                std::string("[sample] ") + name + " must have the shape " + spell(shape) + ", got " + spell(a.shape));
+}
+
+}  // namespace
+
+Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& options)
+    : files_(paths),
+      backend_(std::make_unique<Backend>(options.device, options.exact, options.threads)),
+      config_(ModelConfig::load(files_)),
+      info_(describe(files_, config_)) {
+    std::vector<Weights*> declared;
+    if (config_.transformer) {
+        transformer_ = std::make_unique<Transformer>(files_, *backend_, *config_.transformer);
+        declared.push_back(&transformer_->weights());
+        info_.parts.push_back("transformer");
+    }
+    if (files_.find("language_model.model.embed_tokens.weight")) {
+        text_encoder_ = std::make_unique<Gemma3Encoder>(files_, *backend_);
+        declared.push_back(&text_encoder_->weights());
+        info_.parts.push_back("text encoder");
+    }
+    if (transformer_ && text_encoder_ && files_.has_prefix("text_embedding_projection.")) {
+        text_projection_ = std::make_unique<TextProjection>(files_, *backend_, *config_.transformer,
+                                                            text_encoder_->config().hidden_size,
+                                                            text_encoder_->config().num_hidden_layers + 1);
+        for (auto* w : text_projection_->weights()) declared.push_back(w);
+        info_.parts.push_back("text projection");
+    }
+    if (config_.vae) {
+        video_decoder_ = std::make_unique<VideoDecoder>(files_, *backend_, *config_.vae);
+        declared.push_back(&video_decoder_->weights());
+        info_.parts.push_back("video decoder");
+    }
+    check_weights(declared);
+    if (text_encoder_) tokenizer_ = Tokenizer::load(files_);
+
+    int64_t total = 0, before = 0;
+    for (auto* w : declared) total += w->size();
+    // One count over all networks.
+    const Progress overall = [&](const ProgressEvent& e) {
+        return !options.progress || options.progress({e.phase, before + e.done, total});
+    };
+    for (auto* w : declared) {
+        w->load(overall);
+        before += w->size();
+    }
+}
+
+void Pipeline::require(const std::vector<std::string>& parts) const {
+    std::string missing;
+    for (auto& part : parts) {
+        if (std::find(std::begin(part_names), std::end(part_names), part) == std::end(part_names))
+            throw Error(ErrorCode::invalid_request, "[load] there is no part '" + part + "'");
+        if (std::find(info_.parts.begin(), info_.parts.end(), part) == info_.parts.end())
+            missing += (missing.empty() ? "" : ", ") + part;
+    }
+    if (missing.empty()) return;
+    std::string found;
+    for (auto& part : info_.parts) found += (found.empty() ? "" : ", ") + part;
+    throw Error(ErrorCode::model_mismatch,
+                "[load] not among the files: " + missing + " (found: " + found + "); add the files that hold them");
+}
+
+std::vector<int32_t> Pipeline::tokenize(const std::string& prompt) const {
+    require({"text encoder"});
+    const std::string_view text = strip(prompt);
+    auto ids = tokenizer_->encode(text);
+    if (static_cast<int64_t>(ids.size()) > TextProjection::context_rows) {
+        log(30, "the prompt has " + std::to_string(ids.size()) + " tokens; only the first " +
+                    std::to_string(TextProjection::context_rows) + " count");
+        ids.resize(static_cast<size_t>(TextProjection::context_rows));
+    }
+    return ids;
+}
+
+Array Pipeline::hidden_states(const std::string& prompt) { return text_encoder_->encode(tokenize(prompt), tracing()); }
+
+Context Pipeline::encode(const std::string& prompt, const Progress& progress) {
+    require({"text encoder", "text projection"});
+    report(progress, "encode", 0, 2);
+    const Array states = hidden_states(prompt);
+    report(progress, "encode", 1, 2);
+    Context context = text_projection_->encode(states, tracing());
+    report(progress, "encode", 2, 2);
+    return context;
+}
+
+std::vector<float> Pipeline::sigmas(const SampleOptions& options) const {
+    if (!options.sigmas.empty()) {
+        if (options.num_inference_steps &&
+            *options.num_inference_steps != static_cast<int64_t>(options.sigmas.size()) - 1)
+            throw Error(ErrorCode::invalid_request,
+                        "[sample] the list of sigmas and the number of steps contradict each other; give one of them");
+        check_sigmas(options.sigmas);
+        return options.sigmas;
+    }
+    const auto list = distilled_sigmas();
+    const int64_t steps = options.num_inference_steps.value_or(info_.num_inference_steps);
+    if (info_.distilled && steps == static_cast<int64_t>(list.size()) - 1) return list;
+    return ltx2_sigmas(steps);
+}
+
+Sampler Pipeline::sampler(const Context& context, const SampleOptions& o) {
+    require({"transformer"});
+    const TransformerConfig& c = *config_.transformer;
+    const Geometry g = latent_geometry(o.width, o.height, o.num_frames, o.frame_rate);
+    auto levels = sigmas(o);
+    if (context.video.shape.size() != 2 || context.video.dim(0) < 1 || context.video.dim(1) != c.video.context_dim ||
+        context.audio.shape.size() != 2 || context.audio.dim(0) < 1 || context.audio.dim(1) != c.audio.context_dim)
+        throw Error(ErrorCode::invalid_request, "[sample] the context must be (rows, " +
+                                                    std::to_string(c.video.context_dim) + ") for video and (rows, " +
+                                                    std::to_string(c.audio.context_dim) +
+                                                    ") for sound; make it with encode() of the same model");
+    StreamState video = empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate));
+    StreamState audio = empty_stream(c.audio.in_channels, audio_positions(g.audio_frames));
+    if (!o.video_noise.empty())
+        expect_shape("video noise", o.video_noise, {c.video.in_channels, g.frames, g.height, g.width});
+    if (!o.audio_noise.empty())
+        expect_shape("audio noise", o.audio_noise, {config_.audio->channels, g.audio_frames, config_.audio->mel_bins});
+    const float scale = levels.front();
+    video.add_noise(o.video_noise.empty() ? normal_noise(o.seed, NoiseStream::video, video.num_tokens * video.channels)
+                                          : video_to_tokens(o.video_noise),
+                    scale);
+    audio.add_noise(o.audio_noise.empty() ? normal_noise(o.seed, NoiseStream::audio, audio.num_tokens * audio.channels)
+                                          : audio_to_tokens(o.audio_noise),
+                    scale);
+    return Sampler(*transformer_, context, std::move(video), std::move(audio), std::move(levels), tracing());
+}
+
+Latents Pipeline::sample(const Context& context, const SampleOptions& options) {
+    Sampler loop = sampler(context, options);
+    report(options.progress, "denoise", 0, loop.num_steps());
+    while (!loop.done()) {
+        loop.step();
+        report(options.progress, "denoise", loop.index(), loop.num_steps());
+    }
+    transformer_->release();
+    const Geometry g = latent_geometry(options.width, options.height, options.num_frames, options.frame_rate);
+    return {tokens_to_video(loop.video().latent, loop.video().channels, g),
+            tokens_to_audio(loop.audio().latent, config_.audio->channels, config_.audio->mel_bins, g.audio_frames),
+            options.frame_rate};
+}
+
+Velocity Pipeline::velocity(const ModalityInput& video, const ModalityInput* audio, const Perturbation& perturbation) {
+    require({"transformer"});
+    return transformer_->velocity(video, audio, perturbation, tracing());
+}
+
+void Pipeline::decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink,
+                      const Progress& progress) {
+    require({"video decoder"});
+    video_decoder_->decode(video, tiling, sink, progress, tracing());
+}
+
+Frames to_bytes(const Array& frames) {
+    Frames out{frames.dim(0), frames.dim(1), frames.dim(2), std::vector<uint8_t>(frames.data.size())};
+    for (size_t i = 0; i < out.data.size(); ++i) {
+        if (!std::isfinite(frames.data[i]))
+            throw Error(
+                ErrorCode::backend,
+                "[decode] the decoder gave values that are not finite; check the model files, or try precision f32");
+        out.data[i] = static_cast<uint8_t>(std::clamp((frames.data[i] + 1.0f) / 2.0f, 0.0f, 1.0f) * 255.0f);
+    }
+    return out;
+}
+
+}  // namespace sdltx

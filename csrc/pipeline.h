@@ -1,0 +1,96 @@
+// A loaded model and everything that can be done with it. The one class behind the Python binding and the C ABI.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gemma3/encoder.h"
+#include "gemma3/tokenizer.h"
+#include "ltxv/sampler.h"
+#include "ltxv/text_projection.h"
+#include "ltxv/transformer.h"
+#include "ltxv/video_vae.h"
+#include "types.h"
+
+namespace sdltx {
+
+struct LoadOptions {
+    std::string device = "cpu";
+    bool exact = false;  // every operation in float32
+    int threads = 0;     // 0 = one per core
+    Progress progress;
+};
+
+struct SampleOptions {
+    int64_t width = 0, height = 0, num_frames = 0;  // pixels, pixels, frames
+    double frame_rate = 0;                          // frames per second
+    std::optional<int64_t> num_inference_steps;     // of the checkpoint's own schedule
+    std::vector<float> sigmas;                      // in place of a schedule when not empty
+    uint64_t seed = 0;
+    Array video_noise, audio_noise;  // in the shapes of Latents; drawn from the seed when empty
+    Progress progress;
+};
+
+// What a checkpoint is and how it is meant to be used.
+struct ModelInfo {
+    std::string version;
+    bool distilled = false;
+    std::string note;                // for its users; may be empty
+    std::vector<std::string> parts;  // of: "transformer", "text encoder", "text projection", "video decoder"
+    int64_t width = 768, height = 512, num_frames = 121, num_inference_steps = 30;
+    double frame_rate = 24;
+};
+
+class Pipeline {
+ public:
+    // Opens files and folders in any order as one name space. Throws Error(model_file | model_mismatch | out_of_memory
+    // | backend).
+    Pipeline(const std::vector<std::string>& paths, const LoadOptions& options);
+
+    const ModelInfo& info() const { return info_; }
+    Backend& backend() { return *backend_; }
+    // Throws Error(model_mismatch) that names every one of `parts` that was not among the files.
+    void require(const std::vector<std::string>& parts) const;
+
+    // Token ids of a prompt as it is encoded: surrounding white space stripped, <bos> first, at most 1024.
+    std::vector<int32_t> tokenize(const std::string& prompt) const;
+    // Gemma's hidden states (L+1, N, hidden) of a prompt.
+    Array hidden_states(const std::string& prompt);
+    Context encode(const std::string& prompt, const Progress& progress);
+
+    // The noise levels that `options` ask for.
+    std::vector<float> sigmas(const SampleOptions& options) const;
+    // A denoising loop at its start; `context` must outlive it.
+    Sampler sampler(const Context& context, const SampleOptions& options);
+    Latents sample(const Context& context, const SampleOptions& options);
+    // One call of the transformer.
+    Velocity velocity(const ModalityInput& video, const ModalityInput* audio, const Perturbation& perturbation);
+
+    // Decodes video latents (C, F', H', W') tile by tile; frames are handed out in order as they are ready, RGB in [-1,
+    // 1].
+    void decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink, const Progress& progress);
+
+    // Stages whose tensors are kept from now on; see Trace.
+    Trace& trace() { return trace_; }
+
+ private:
+    Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
+
+    ModelFiles files_;
+    std::unique_ptr<Backend> backend_;
+    ModelConfig config_;
+    ModelInfo info_;
+    std::unique_ptr<Tokenizer> tokenizer_;
+    std::unique_ptr<Gemma3Encoder> text_encoder_;
+    std::unique_ptr<TextProjection> text_projection_;
+    std::unique_ptr<Transformer> transformer_;
+    std::unique_ptr<VideoDecoder> video_decoder_;
+    Trace trace_;
+};
+
+// (x + 1) / 2 of finished frames, clamped, as bytes; truncated as the reference does.
+Frames to_bytes(const Array& frames);
+
+}  // namespace sdltx

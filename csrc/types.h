@@ -1,0 +1,73 @@
+// Values that cross the border of the core. Plain data; shapes in NumPy order (slowest axis first).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace sdltx {
+
+// A dense float32 array. An empty shape with no data means "absent".
+struct Array {
+    std::vector<int64_t> shape;
+    std::vector<float> data;
+
+    bool empty() const { return data.empty(); }
+    int64_t dim(size_t i) const { return shape.at(i); }
+};
+
+// What the transformer attends to: video (rows, cross_attention_dim), audio (rows, audio_cross_attention_dim).
+struct Context {
+    Array video;
+    Array audio;
+};
+
+// Normalised latents: video (C, F', H', W'), audio (C, T, mel bins); frame_rate in frames per second.
+struct Latents {
+    Array video;
+    Array audio;
+    double frame_rate = 0;
+};
+
+// RGB frames (F, H, W, 3).
+struct Frames {
+    int64_t num_frames = 0, height = 0, width = 0;
+    std::vector<uint8_t> data;
+};
+
+// Samples (channels, N) in [-1, 1]; sample_rate in Hz.
+struct Waveform {
+    Array samples;
+    int sample_rate = 0;
+};
+
+struct Video {
+    Frames frames;
+    Waveform audio;  // empty when the clip is silent
+    double frame_rate = 0;
+};
+
+// Reported before the first and after every unit of work; `phase` is load, encode, denoise or decode.
+struct ProgressEvent {
+    const char* phase;
+    int64_t done;
+    int64_t total;
+};
+
+// Returns false to cancel. Called on the thread that runs the pipeline, never concurrently.
+using Progress = std::function<bool(const ProgressEvent&)>;
+
+// Intermediate tensors asked for by stage name; filled by whatever graph computes them (the last run wins).
+struct Trace {
+    std::vector<std::string> patterns;  // shell globs
+    std::map<std::string, Array> tensors;
+
+    bool wants(const std::string& name) const;
+};
+
+// Calls `progress` if there is one and throws Error(cancelled) when it returns false.
+void report(const Progress& progress, const char* phase, int64_t done, int64_t total);
+
+}  // namespace sdltx

