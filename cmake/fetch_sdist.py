@@ -53,7 +53,7 @@ def remember(archive: Path, cached: Path) -> None:
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as file:
             file.write(archive.read_bytes())
-        os.replace(file.name, cached)
+        Path(file.name).replace(cached)
     except OSError:
         pass
 

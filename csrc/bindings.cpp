@@ -344,6 +344,30 @@ void bind_pipeline(py::module_& m) {
 // --- building blocks that tests call on their own ---
 
 void bind_parts(py::module_& m) {
+    py::class_<ModelFiles>(m, "ModelFiles")
+        .def(py::init<const std::vector<std::string>&>(), "paths"_a)
+        .def("names",
+             [](const ModelFiles& f) {
+                 std::vector<std::string> names;
+                 for (auto& file : f.files())
+                     for (auto& t : file->tensors()) names.push_back(t.name);
+                 return names;
+             })
+        .def("metadata", &ModelFiles::metadata, "key"_a, "prefix"_a = "")
+        .def("dtype",
+             [](const ModelFiles& f, const std::string& name) {
+                 const TensorInfo* t = f.find(name);
+                 if (!t) throw py::key_error(name);
+                 return t->dtype;
+             })
+        .def(
+            "tensor",
+            [](const ModelFiles& f, const std::string& name) {
+                const TensorInfo* t = f.find(name);
+                if (!t) throw py::key_error(name);
+                return to_numpy(to_float(*t));
+            },
+            "name"_a);
     py::class_<Tokenizer>(m, "Tokenizer")
         .def(py::init([](const std::vector<std::string>& paths) { return Tokenizer::load(ModelFiles(paths)); }),
              "paths"_a)

@@ -16,7 +16,7 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.fixture(scope="session")
 def tiny_dir() -> Path:
-    """Folder with tiny-ltx-2.3.safetensors, gemma/ and goldens/. SDLTX_TINY_DIR names another one of the same layout."""
+    """Folder with tiny-ltx-2.3.safetensors, gemma/ and goldens/. SDLTX_TINY_DIR names another such folder."""
     return Path(os.environ.get("SDLTX_TINY_DIR", DATA / "tiny-a"))
 
 

@@ -62,9 +62,7 @@ def one_stage(pipe, golden, **options):
     shape = g["one_stage.video_latent"].shape
     audio_shape = g["one_stage.audio_latent"].shape
     audio = g["one_stage.audio_noise"].reshape(audio_shape[1], audio_shape[0], audio_shape[2]).transpose(1, 0, 2)
-    noise = sdltx.Latents(
-        video=g["one_stage.video_noise"].T.reshape(shape), audio=audio, frame_rate=float(g["fps"])
-    )
+    noise = sdltx.Latents(video=g["one_stage.video_noise"].T.reshape(shape), audio=audio, frame_rate=float(g["fps"]))
     return pipe.sample(
         pipe.encode(str(g["prompt"])),
         width=width,

@@ -65,7 +65,7 @@ GEMMA_270 = ["caption_short", "caption_700", "digits", "empty", "japanese", "spe
 
 
 def gemma_errors(states: np.ndarray, expected: dict) -> np.ndarray:
-    """Relative error of every (layer, recorded position); <bos> is 1e5 large, so one number over all would see only it."""
+    """Relative error per (layer, recorded position): <bos> is 1e5 large, one number over all would see only it."""
     at = expected["positions"]
     difference = np.linalg.norm(states[:, at].astype(np.float64) - expected["states"], axis=-1)
     return difference / np.linalg.norm(expected["states"], axis=-1)
@@ -104,5 +104,5 @@ def test_config_json_is_needed_and_checked(tiny_dir, tmp_path):
     with pytest.raises(sdltx.ModelMismatchError, match="contradicts itself"):
         _core.encode_tokens([str(folder)], [2])
     (folder / "config.json").unlink()
-    with pytest.raises(sdltx.ModelFileError, match="config.json is missing"):
+    with pytest.raises(sdltx.ModelFileError, match=r"config\.json is missing"):
         _core.encode_tokens([str(folder)], [2])

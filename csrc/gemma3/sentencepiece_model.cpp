@@ -61,7 +61,8 @@ void check(const SentencepieceModel& model) {
         if (find_invalid_utf8(piece.text) != std::string_view::npos) broken(source, name + " is not valid UTF-8");
         if (!std::isfinite(piece.score)) broken(source, name + " has a score that is not finite");
         const auto [other, added] = ids.emplace(piece.text, id);
-        if (!added) broken(source, "has pieces " + std::to_string(other->second) + " and " + std::to_string(id) + " alike");
+        if (!added)
+            broken(source, "has pieces " + std::to_string(other->second) + " and " + std::to_string(id) + " alike");
         if (piece.type == PieceType::unknown) ++unknowns;
         if (piece.type == PieceType::byte) {
             const int byte = byte_of(piece.text);
@@ -107,8 +108,9 @@ void check_json_options(const json& root, const json& model, const std::string& 
     want(root, "normalizer", {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", space_mark}});
     // Splitting at spaces does nothing once the normalizer has replaced them, so Gemma's files come with and without.
     if (root.contains("pre_tokenizer") && !root["pre_tokenizer"].is_null())
-        want(root, "pre_tokenizer",
-             {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
+        want(
+            root, "pre_tokenizer",
+            {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The vocabulary of a Gemma tokenizer, read from any of the three files that carry it and checked, so that sentencepiece
-// never sees data on which it would fail an assertion.
+// The vocabulary of a Gemma tokenizer, read from any of the three files that carry it and checked, so that
+// sentencepiece never sees data on which it would fail an assertion.
 #pragma once
 
 #include <cstdint>

@@ -56,9 +56,7 @@ std::unique_ptr<sentencepiece::ModelProto> make_proto(const SentencepieceModel& 
     return proto;
 }
 
-std::string_view bytes_of(const MappedFile& map) {
-    return {reinterpret_cast<const char*>(map.data()), map.size()};
-}
+std::string_view bytes_of(const MappedFile& map) { return {reinterpret_cast<const char*>(map.data()), map.size()}; }
 
 bool is_gemma_gguf(const ModelFile& file) {
     return file.metadata("general.architecture").value_or("").rfind("gemma", 0) == 0 &&
@@ -69,7 +67,8 @@ SentencepieceModel read_gguf(const ModelFile& file) {
     const auto value = [&](const std::string& name, GgufValue::Kind kind) -> const GgufValue& {
         const GgufValue* found = file.value("tokenizer.ggml." + name);
         if (!found || found->kind != kind)
-            throw Error(ErrorCode::model_file, "[" + file.path() + "] the GGUF file has no usable 'tokenizer.ggml." + name +
+            throw Error(ErrorCode::model_file, "[" + file.path() + "] the GGUF file has no usable 'tokenizer.ggml." +
+                                                   name +
                                                    "'; give a file made by llama.cpp's converter, or tokenizer.model");
         return *found;
     };
@@ -77,11 +76,10 @@ SentencepieceModel read_gguf(const ModelFile& file) {
     if (kind != "llama")
         throw Error(ErrorCode::model_mismatch, "[" + file.path() + "] the tokenizer is of the kind '" + kind +
                                                    "', expected 'llama' (sentencepiece); give a GGUF file of Gemma 3");
-    return read_tokenizer_arrays(value("tokens", GgufValue::Kind::array).strings,
-                                 value("scores", GgufValue::Kind::array).numbers,
-                                 value("token_type", GgufValue::Kind::array).numbers,
-                                 value("bos_token_id", GgufValue::Kind::integer).integer,
-                                 value("unknown_token_id", GgufValue::Kind::integer).integer, file.path());
+    return read_tokenizer_arrays(
+        value("tokens", GgufValue::Kind::array).strings, value("scores", GgufValue::Kind::array).numbers,
+        value("token_type", GgufValue::Kind::array).numbers, value("bos_token_id", GgufValue::Kind::integer).integer,
+        value("unknown_token_id", GgufValue::Kind::integer).integer, file.path());
 }
 
 }  // namespace
@@ -105,9 +103,10 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const ModelFiles& files) {
 
     std::string where;
     for (const std::string& folder : files.folders()) where += (where.empty() ? "" : ", ") + folder;
-    throw Error(ErrorCode::model_file, "[tokenizer] found neither a Gemma GGUF file among the files given nor a "
-                                       "tokenizer.model or tokenizer.json in their folders (" +
-                                           where + "); give the folder of the Gemma 3 text encoder");
+    throw Error(ErrorCode::model_file,
+                "[tokenizer] found neither a Gemma GGUF file among the files given nor a "
+                "tokenizer.model or tokenizer.json in their folders (" +
+                    where + "); give the folder of the Gemma 3 text encoder");
 }
 
 Tokenizer::Tokenizer(const SentencepieceModel& model)
@@ -150,7 +149,8 @@ void Tokenizer::append_pieces(std::string_view text, std::vector<int32_t>& ids) 
     std::vector<int> pieces;
     const auto status = processor_->Encode(text, &pieces);
     if (!status.ok())
-        throw Error(ErrorCode::invalid_request, std::string("[tokenize] sentencepiece refused the text: ") + status.error_message());
+        throw Error(ErrorCode::invalid_request,
+                    std::string("[tokenize] sentencepiece refused the text: ") + status.error_message());
     ids.insert(ids.end(), pieces.begin(), pieces.end());
 }
 

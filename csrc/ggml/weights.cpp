@@ -40,12 +40,16 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
 
 }  // namespace
 
-void to_float(const TensorInfo& info, int64_t first, int64_t n, float* out) {
-    const size_t offset = static_cast<size_t>(first / ggml_blck_size(info.type)) * ggml_type_size(info.type);
+Array to_float(const TensorInfo& info) {
+    if (!readable(info.type))
+        throw Error(ErrorCode::model_mismatch,
+                    "[" + info.file->path() + "] '" + info.stored_name + "' has the unsupported type " + info.dtype);
+    Array a{info.shape, std::vector<float>(static_cast<size_t>(count(info.shape)))};
     if (info.type == GGML_TYPE_F32)
-        std::memcpy(out, info.data + offset, static_cast<size_t>(n) * sizeof(float));
+        std::memcpy(a.data.data(), info.data, info.nbytes);
     else
-        ggml_get_type_traits(info.type)->to_float(info.data + offset, out, n);
+        ggml_get_type_traits(info.type)->to_float(info.data, a.data.data(), count(info.shape));
+    return a;
 }
 
 Weights::Weights(const ModelFiles& files, const Backend& backend, std::string component, std::string prefix)
@@ -158,8 +162,7 @@ void Weights::convert(const Declared& d) const {
         ggml_backend_tensor_set(d.tensor, d.info->data, 0, d.info->nbytes);
         return;
     }
-    std::vector<float> values(static_cast<size_t>(count(d.shape)));
-    to_float(*d.info, 0, count(d.shape), values.data());
+    std::vector<float> values = std::move(to_float(*d.info).data);
     if (d.values) {
         *d.values = std::move(values);
         return;

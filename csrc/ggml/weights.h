@@ -74,7 +74,7 @@ class Weights {
 // Throws Error(model_mismatch) that lists every problem of every network.
 void check_weights(const std::vector<Weights*>& networks);
 
-// `count` values of a stored tensor from element `first` on, as F32.
-void to_float(const TensorInfo& info, int64_t first, int64_t count, float* out);
+// A whole stored tensor as F32. Throws Error(model_mismatch) for a type that ggml does not read.
+Array to_float(const TensorInfo& info);
 
 }  // namespace sdltx

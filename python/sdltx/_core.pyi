@@ -1,0 +1,65 @@
+"""The compiled core. Use it through :mod:`sdltx`; every argument there is documented."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Progress = Callable[[str, int, int], object]  # (phase, done, total); raising stops the run
+
+__version__: str
+ggml_version: str
+
+class SdltxError(Exception): ...
+class ModelFileError(SdltxError): ...
+class ModelMismatchError(SdltxError): ...
+class OutOfMemoryError(SdltxError, MemoryError): ...
+class InvalidRequestError(SdltxError, ValueError): ...
+class Cancelled(SdltxError): ...
+class BackendError(SdltxError): ...
+
+def set_log(callback: Callable[[int, str], None] | None) -> None: ...  # (level of `logging`, line)
+
+class Pipeline:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        device: str = "cpu",
+        precision: str = "auto",
+        threads: int = 0,
+        progress: Progress | None = None,
+    ) -> None: ...
+    @property
+    def info(self) -> dict[str, Any]: ...
+    def require(self, parts: Sequence[str]) -> None: ...
+    def tokenize(self, text: str) -> NDArray[np.int32]: ...
+    def encode(self, prompt: str, *, progress: Progress | None = None) -> tuple[Float32, Float32]: ...
+    def sample(
+        self,
+        video_context: Float32,
+        audio_context: Float32,
+        *,
+        width: int,
+        height: int,
+        num_frames: int,
+        frame_rate: float,
+        num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | None = None,
+        seed: int = 0,
+        video_noise: Float32 | None = None,
+        audio_noise: Float32 | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Float32, Float32]: ...
+    def decode(
+        self,
+        video: Float32,
+        *,
+        tiling: tuple[int, int, int, int] | None = None,  # fields of sdltx.Tiling
+        on_frames: Callable[[NDArray[np.uint8]], object],  # gets (n, H, W, 3) arrays that it may keep
+        progress: Progress | None = None,
+    ) -> None: ...
+    def trace(self, patterns: Sequence[str]) -> None: ...  # forgets what was traced before; [] turns tracing off
+    def traced(self) -> dict[str, Float32]: ...

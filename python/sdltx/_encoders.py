@@ -1,0 +1,331 @@
+"""The formats that clips are written in: their encoders, and where each keeps the settings of a clip."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BackendError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_BT709, _LIMITED = 1, 1  # code points of ITU-T H.273
+_EXIF_DESCRIPTION = 0x010E
+_PNG_KEY = "sdltx"
+_COUNTER = re.compile(r"%0?\d*d")
+
+Settings = Mapping[str, Any]
+
+
+class Encoder(Protocol):
+    """Writes one clip to a temporary file."""
+
+    def write_frame(self, frame: NDArray[np.uint8]) -> None:
+        """Appends an (H, W, 3) RGB picture of the size of the first."""
+
+    def write_audio(self, samples: NDArray[np.float32]) -> None:
+        """Appends (channels, n) samples in [-1, 1]; a format without sound drops them."""
+
+    def finish(self, report: Callable[[int], object]) -> None:
+        """Completes the temporary file; reports how many frames are done."""
+
+    def outputs(self, temporary: Path, path: Path) -> Iterable[tuple[Path, Path]]:
+        """Which temporary files become which files, for a clip that is to be called ``path``."""
+
+    def release(self) -> None:
+        """Closes what is open, whether finished or not; may be called twice."""
+
+
+class Format(Protocol):
+    """One suffix."""
+
+    def check(self) -> None:
+        """Raises BackendError if the installed libraries cannot write it."""
+
+    def open(self, temporary: Path, rate: Fraction, audio_rate: int | None, settings: Settings) -> Encoder:
+        """Starts a clip in the existing empty file ``temporary``."""
+
+    def read_settings(self, path: Path) -> str | None:
+        """The JSON text that ``open`` was given as ``settings``; None if there is none."""
+
+
+@dataclass(frozen=True)
+class ContainerFormat:
+    """Video files through PyAV."""
+
+    video: str
+    video_options: Mapping[str, str]
+    audio: str
+    muxer_options: Mapping[str, str]
+
+    def check(self) -> None:
+        import av
+
+        for name in (self.video, self.audio):
+            try:
+                av.Codec(name, "w")
+            except ValueError:
+                raise BackendError(
+                    f"[output] the installed PyAV lacks the encoder {name}; use another suffix"
+                ) from None
+
+    def open(self, temporary: Path, rate: Fraction, audio_rate: int | None, settings: Settings) -> Encoder:
+        return ContainerEncoder(self, temporary, rate, audio_rate, settings)
+
+    def read_settings(self, path: Path) -> str | None:
+        import av
+
+        with av.open(str(path)) as container:
+            return next((value for key, value in container.metadata.items() if key.lower() == "comment"), None)
+
+
+class ContainerEncoder:
+    """4:2:0, BT.709, limited range, which every player shows alike; sound is stereo."""
+
+    def __init__(
+        self, codecs: ContainerFormat, file: Path, rate: Fraction, audio_rate: int | None, settings: Settings
+    ) -> None:
+        import av
+
+        self._container = av.open(str(file), "w", options=dict(codecs.muxer_options))
+        self._container.metadata["comment"] = json.dumps(settings, ensure_ascii=False)
+        self._video: Any = self._container.add_stream(codecs.video, rate=rate, options=dict(codecs.video_options))
+        self._audio: Any = None
+        if audio_rate is not None:
+            # Opus knows few rates; PyAV resamples to that of the stream.
+            rate_in_file = 48000 if codecs.audio == "libopus" else audio_rate
+            self._audio = self._container.add_stream(codecs.audio, rate=rate_in_file, layout="stereo")
+        self._audio_rate = audio_rate
+        self._frame_time = 1 / rate
+        self._early_audio: list[NDArray[np.float32]] = []
+        self._frames = 0
+        self._samples = 0
+
+    def write_frame(self, frame: NDArray[np.uint8]) -> None:
+        import av
+
+        if not self._frames:
+            self._set_size(frame)
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED
+        )
+        picture.pts = self._frames
+        picture.time_base = self._frame_time
+        self._frames += 1
+        self._container.mux(self._video.encode(picture))
+        while self._early_audio:
+            self.write_audio(self._early_audio.pop(0))
+
+    def write_audio(self, samples: NDArray[np.float32]) -> None:
+        import av
+
+        if self._audio_rate is None:
+            raise InvalidRequestError("[output] audio for a clip that was opened as silent; give audio_rate")
+        if not self._frames:  # the header of the file needs the size of the pictures
+            self._early_audio.append(samples)
+            return
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono" if len(samples) == 1 else "stereo")
+        frame.sample_rate = self._audio_rate
+        frame.time_base = Fraction(1, self._audio_rate)
+        frame.pts = self._samples
+        self._samples += samples.shape[1]
+        self._container.mux(self._audio.encode(frame))
+
+    def finish(self, report: Callable[[int], object]) -> None:
+        self._container.mux(self._video.encode(None))
+        if self._audio is not None:
+            self._container.mux(self._audio.encode(None))
+        self._container.close()
+        report(self._frames)
+
+    def outputs(self, temporary: Path, path: Path) -> Iterable[tuple[Path, Path]]:
+        return [(temporary, path)]
+
+    def release(self) -> None:
+        import av
+
+        with suppress(OSError, av.FFmpegError):  # an unfinished file is dropped; that it cannot be ended is no news
+            self._container.close()
+
+    def _set_size(self, frame: NDArray[np.uint8]) -> None:
+        height, width, _ = frame.shape
+        if width % 2 or height % 2:
+            raise InvalidRequestError(f"[output] video files need even sizes, got {width}x{height}; use .png or .webp")
+        context = self._video.codec_context
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+
+
+@dataclass(frozen=True)
+class AnimationFormat:
+    """Animated pictures through Pillow."""
+
+    name: str
+    tick: Fraction  # s; the times of frames are multiples of it
+    options: Mapping[str, Any]
+
+    def check(self) -> None:
+        from PIL import features
+
+        if self.name == "WEBP" and not features.check("webp"):
+            raise BackendError("[output] the installed Pillow lacks WebP; use another suffix")
+
+    def open(self, temporary: Path, rate: Fraction, audio_rate: int | None, settings: Settings) -> Encoder:
+        return AnimationEncoder(self, temporary, rate, settings)
+
+    def read_settings(self, path: Path) -> str | None:
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            if self.name == "GIF":
+                return bytes(picture.info.get("comment", b"")).decode()
+            text: str | None = picture.getexif().get(_EXIF_DESCRIPTION)
+            return text
+
+
+class AnimationEncoder:
+    """Keeps the frames until the end, because Pillow wants them all at once; there is no sound."""
+
+    def __init__(self, format: AnimationFormat, file: Path, rate: Fraction, settings: Settings) -> None:
+        self._format = format
+        self._file = file
+        self._rate = rate
+        self._settings = json.dumps(settings)  # ASCII, as both formats want
+        self._pictures: list[Image.Image] = []
+
+    def write_frame(self, frame: NDArray[np.uint8]) -> None:
+        from PIL import Image
+
+        picture = Image.fromarray(frame)
+        self._pictures.append(picture.quantize(256) if self._format.name == "GIF" else picture)
+
+    def write_audio(self, samples: NDArray[np.float32]) -> None:
+        pass
+
+    def finish(self, report: Callable[[int], object]) -> None:
+        from PIL import Image
+
+        if self._format.name == "GIF":
+            kept: dict[str, Any] = {"comment": self._settings.encode()}
+        else:
+            exif = Image.Exif()
+            exif[_EXIF_DESCRIPTION] = self._settings
+            kept = {"exif": exif}
+        self._pictures[0].save(
+            self._file,
+            self._format.name,
+            save_all=True,
+            append_images=self._further_pictures(report),
+            duration=self._durations(),
+            loop=0,
+            **kept,
+            **self._format.options,
+        )
+
+    def outputs(self, temporary: Path, path: Path) -> Iterable[tuple[Path, Path]]:
+        return [(temporary, path)]
+
+    def release(self) -> None:
+        self._pictures.clear()
+
+    def _further_pictures(self, report: Callable[[int], object]) -> Iterator[Image.Image]:
+        for done, picture in enumerate(self._pictures[1:], 1):
+            report(done)
+            yield picture
+        report(len(self._pictures))
+
+    def _durations(self) -> list[int]:
+        """Milliseconds of each frame: the times are rounded, not the durations, so that errors do not add up."""
+        tick = self._format.tick
+        times = [round(i / self._rate / tick) for i in range(len(self._pictures) + 1)]
+        return [int((end - start) * tick * 1000) for start, end in pairwise(times)]
+
+
+class SequenceFormat:
+    """One PNG file per frame through Pillow."""
+
+    def check(self) -> None:
+        pass
+
+    def open(self, temporary: Path, rate: Fraction, audio_rate: int | None, settings: Settings) -> Encoder:
+        temporary.unlink()
+        temporary.mkdir()
+        return SequenceEncoder(temporary, settings)
+
+    def read_settings(self, path: Path) -> str | None:
+        from PIL import Image
+
+        with Image.open(path if path.exists() else sequence_name(path, 1)) as picture:
+            text: str | None = picture.info.get(_PNG_KEY)
+            return text
+
+
+class SequenceEncoder:
+    """Collects the files in a temporary folder, so that they get their names together; there is no sound."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        from PIL.PngImagePlugin import PngInfo
+
+        self._folder = folder
+        self._frames = 0
+        self._info = PngInfo()
+        self._info.add_itxt(_PNG_KEY, json.dumps(settings, ensure_ascii=False))
+
+    def write_frame(self, frame: NDArray[np.uint8]) -> None:
+        from PIL import Image
+
+        self._frames += 1
+        Image.fromarray(frame).save(self._folder / str(self._frames), "PNG", pnginfo=self._info)
+
+    def write_audio(self, samples: NDArray[np.float32]) -> None:
+        pass
+
+    def finish(self, report: Callable[[int], object]) -> None:
+        report(self._frames)
+
+    def outputs(self, temporary: Path, path: Path) -> Iterable[tuple[Path, Path]]:
+        if self._frames == 1 and not _COUNTER.search(path.name):
+            return [(temporary / "1", path)]
+        return [(temporary / str(n), sequence_name(path, n)) for n in range(1, self._frames + 1)]
+
+    def release(self) -> None:
+        pass
+
+
+def sequence_name(path: Path, number: int) -> Path:
+    """The file of frame ``number`` (from 1): out_%03d.png gives out_001.png, out.png gives out_0001.png."""
+    if counter := _COUNTER.search(path.name):
+        return path.with_name(path.name.replace(counter[0], counter[0] % number, 1))
+    return path.with_name(f"{path.stem}_{number:04d}{path.suffix}")
+
+
+# Bit-exact muxing: the same clip gives the same bytes, without the random ids that WebM would get.
+FORMATS: Mapping[str, Format] = {
+    ".mp4": ContainerFormat(
+        video="libx264",
+        video_options={"crf": "17", "preset": "medium"},
+        audio="aac",
+        muxer_options={"fflags": "+bitexact", "movflags": "+faststart"},
+    ),
+    ".webm": ContainerFormat(
+        video="libvpx-vp9",
+        video_options={"crf": "24", "b": "0", "cpu-used": "3", "row-mt": "1"},
+        audio="libopus",
+        muxer_options={"fflags": "+bitexact"},
+    ),
+    ".gif": AnimationFormat("GIF", Fraction(1, 100), {"disposal": 1, "optimize": False}),
+    ".webp": AnimationFormat("WEBP", Fraction(1, 1000), {"quality": 90, "method": 4}),
+    ".png": SequenceFormat(),
+}

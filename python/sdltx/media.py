@@ -1,0 +1,191 @@
+"""Clips on disk: writing them piece by piece, and reading back the settings they were made with."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._encoders import FORMATS, Format
+from ._files import check_writable, failures_named, temporary_beside
+from .errors import BackendError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from ._core import Progress
+
+_NTSC_RATES = [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)]
+
+
+def exact_frame_rate(frame_rate: float | Fraction) -> Fraction:
+    """Returns frames per second as the fraction that is meant: 23.976 (and 23.98) is 24000/1001, 12.5 is 25/2.
+
+    Raises InvalidRequestError unless 0 < frame_rate <= 1000.
+    """
+    if not (math.isfinite(frame_rate) and 0 < frame_rate <= 1000):
+        raise InvalidRequestError(f"[output] frame rate {frame_rate} is out of range; use more than 0 and at most 1000")
+    exact = Fraction(frame_rate)
+    if exact.denominator <= 1001:
+        return exact
+    return next((rate for rate in _NTSC_RATES if abs(rate - exact) < 0.005), exact.limit_denominator(1001))
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Raises what :class:`VideoWriter` would: call it before a long run.
+
+    InvalidRequestError for an unknown suffix or a folder that is missing or not writable, BackendError for an encoder
+    that the installed PyAV or Pillow lacks.
+    """
+    _format(Path(path)).check()
+    check_writable(path)
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the settings (see :attr:`sdltx.Latents.settings`) that are kept in a clip written by sdltx.
+
+    For a picture sequence give any of its files, or the name it was written under. Raises InvalidRequestError if the
+    file is missing, unreadable or holds no settings.
+    """
+    import av
+
+    file = Path(path)
+    try:
+        text = _format(file).read_settings(file)
+    except InvalidRequestError:
+        raise
+    except (OSError, ValueError, SyntaxError, av.FFmpegError) as error:  # what PyAV and Pillow raise for bad files
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidRequestError(f"[settings] cannot read {file}: {reason}") from None
+    with suppress(TypeError, ValueError):
+        settings = json.loads(text or "")
+        if isinstance(settings, dict) and "sdltx_version" in settings:
+            return settings
+    raise InvalidRequestError(f"[settings] {file} holds no settings of sdltx; give a clip that sdltx wrote")
+
+
+class VideoWriter:
+    """Encodes a clip as its frames arrive; the file appears under its name only when it is complete.
+
+    As a context manager it closes at the end of the block and aborts on any exception, KeyboardInterrupt included.
+
+    path: the suffix decides: .mp4 (H.264, AAC), .webm (VP9, Opus), .gif, .webp (animated pictures, no sound), .png (one
+        file per frame: name_0001.png, ..., or as a pattern like name_%03d.png says; a single frame is name.png itself).
+        An existing file is replaced.
+    frame_rate: frames per second; see :func:`exact_frame_rate`.
+    audio_rate: sample rate in Hz of what :meth:`write_audio` gets; None: a silent clip. Formats without sound drop it.
+    metadata: JSON-serialisable settings to keep in the file; :func:`read_settings` gets them back.
+    progress: called with ("write", frames done, frames) while the clip is finished in :meth:`close`.
+
+    Raises the errors of :func:`check_output`. The size of the clip is that of its first frames.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        frame_rate: float | Fraction,
+        *,
+        audio_rate: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._path = Path(path)
+        self._progress = progress
+        self._shape: tuple[int, ...] | None = None
+        self._frames = 0
+        format = _format(self._path)
+        format.check()
+        rate = exact_frame_rate(frame_rate)
+        self._temporary = temporary_beside(self._path)
+        try:
+            with _failures_named(self._path):
+                self._encoder = format.open(self._temporary, rate, audio_rate, dict(metadata or {}))
+        except BaseException:
+            self._remove_temporary()
+            raise
+
+    def write_frames(self, frames: NDArray[np.uint8], /) -> None:
+        """Appends (n, H, W, 3) uint8 RGB pictures; all of a clip have one size."""
+        if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
+            raise InvalidRequestError(f"[output] expected frames (n, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
+        shape = frames.shape[1:]
+        if self._shape not in (None, shape):
+            raise InvalidRequestError(f"[output] frames of {self._shape} are followed by frames of {shape}")
+        self._shape = shape
+        with _failures_named(self._path):
+            for frame in frames:
+                self._encoder.write_frame(np.ascontiguousarray(frame))
+                self._frames += 1
+
+    def write_audio(self, samples: NDArray[np.float32], /) -> None:
+        """Appends (channels, n) float32 samples in [-1, 1], 1 or 2 channels; before, between or after the frames."""
+        if samples.ndim != 2 or len(samples) not in (1, 2):
+            raise InvalidRequestError(f"[output] expected audio (1 or 2 channels, n), got {samples.shape}")
+        with _failures_named(self._path):
+            self._encoder.write_audio(np.ascontiguousarray(samples, dtype=np.float32))
+
+    def close(self) -> None:
+        """Finishes the encoding and gives the file its name. Raises InvalidRequestError if no frame was written."""
+        try:
+            if not self._frames:
+                raise InvalidRequestError(f"[output] no frames were written to {self._path}")
+            with _failures_named(self._path):
+                self._encoder.finish(self._report)
+                for source, target in self._encoder.outputs(self._temporary, self._path):
+                    source.replace(target)
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drops what was written. Does nothing after :meth:`close`."""
+        self._encoder.release()
+        self._remove_temporary()
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _report(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress("write", done, self._frames)
+
+    def _remove_temporary(self) -> None:
+        if self._temporary.is_dir():
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+
+def _format(path: Path) -> Format:
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise InvalidRequestError(f"[output] {path.name!r} has no suffix that sdltx knows; use one of {known}")
+    return FORMATS[suffix]
+
+
+@contextmanager
+def _failures_named(path: Path) -> Iterator[None]:
+    """Turns what FFmpeg, Pillow and the file system raise into a BackendError that names ``path``."""
+    import av
+
+    try:
+        with failures_named(path):
+            yield
+    except av.FFmpegError as error:  # an OSError only where FFmpeg has an errno
+        raise BackendError(f"[output] cannot encode {path}: {error.strerror or error}") from error

@@ -1,0 +1,264 @@
+"""Loading a model and running it: prompt -> Context -> Latents -> Video. All computing happens in the compiled core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import _core
+from .errors import InvalidRequestError, ModelFileError
+from .values import Context, Latents, Tiling, Video
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ._core import Progress
+
+_DEMO = Path(__file__).parent / "demo"
+_SEED_END = 2**63
+
+
+class Sink(Protocol):
+    """Takes a clip piece by piece, in order; :class:`sdltx.media.VideoWriter` is one."""
+
+    def write_frames(self, frames: NDArray[np.uint8], /) -> object:
+        """Takes (n, H, W, 3) pictures."""
+
+
+def load(
+    *paths: str | os.PathLike[str],
+    device: str = "cpu",
+    precision: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Pipeline:
+    """Loads a model.
+
+    paths: safetensors and GGUF files and folders of them, in any order; together they hold the transformer, the VAEs
+        and the text encoder. None: the small demonstration model that is part of the package.
+    device: where it runs, "cpu".
+    precision: "auto" computes in the types of the weights; "f32" runs every operation in exact float32.
+    threads: CPU threads; None: one per core.
+    progress: called with ("load", done, total); an exception it raises stops loading and comes out unchanged.
+
+    Raises ModelFileError, ModelMismatchError, OutOfMemoryError, BackendError or InvalidRequestError.
+    """
+    return Pipeline(paths or _demo_files(), device=device, precision=precision, threads=threads, progress=progress)
+
+
+class Pipeline:
+    """A loaded model. Made by :func:`load`; use it from one thread at a time.
+
+    Every method that takes ``progress`` calls it as ``progress(phase, done, total)`` before the first and after every
+    unit of work, where phase is "encode", "denoise" or "decode". An exception that it raises, such as
+    :class:`sdltx.Cancelled`, stops the run and comes out unchanged.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        device: str,
+        precision: str,
+        threads: int | None,
+        progress: Progress | None,
+    ) -> None:
+        files = [os.fspath(path) for path in paths]
+        self._core = _core.Pipeline(files, device=device, precision=precision, threads=threads or 0, progress=progress)
+        self._files = [Path(file).name for file in files]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What was loaded: model, version, distilled, defaults (of :meth:`sample`), parts, has_audio, note, ..."""
+        return self._core.info
+
+    def require(self, *parts: str) -> None:
+        """Raises ModelMismatchError if a part that is needed was not among the files; it names all that are missing.
+
+        parts: of "transformer", "text encoder", "text projection" and "video decoder".
+        """
+        self._core.require(parts)
+
+    def tokenize(self, text: str) -> NDArray[np.int32]:
+        """Returns the token ids (n,) of ``text``, int32, with the leading <bos> and without padding."""
+        return self._core.tokenize(_valid_text(text))
+
+    def encode(self, prompt: str, *, progress: Progress | None = None) -> Context:
+        """Turns a prompt into what the transformer attends to; text beyond 1024 tokens is cut off."""
+        video, audio = self._core.encode(_valid_text(prompt), progress=progress)
+        return Context(video, audio, prompt)
+
+    def sample(
+        self,
+        context: Context,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        num_frames: int | None = None,
+        frame_rate: float | Fraction | None = None,
+        num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | None = None,
+        seed: int | None = None,
+        noise: Latents | None = None,
+        progress: Progress | None = None,
+    ) -> Latents:
+        """Denoises random latents into a clip. None stands for the checkpoint's own default.
+
+        context: from :meth:`encode`.
+        width, height: size in pixels, multiples of 32.
+        num_frames: length in frames, 8 k + 1.
+        frame_rate: frames per second, above 0; None: that of ``noise``, else the default.
+        num_inference_steps: steps of the default schedule, at least 1.
+        sigmas: noise levels, falling from 1 to a final 0, in place of the default schedule.
+        seed: of the start noise, 0 to 2**63 - 1; None: a random one. The result tells which (``latents.seed``). One
+            seed gives one noise everywhere, and the same latents whatever ``threads`` is.
+        noise: start noise, in the shapes of the result; a part that it lacks is drawn from the seed.
+
+        Raises InvalidRequestError for a value outside its range, OutOfMemoryError, BackendError or Cancelled.
+        """
+        defaults = self.info["defaults"]
+        width = defaults["width"] if width is None else width
+        height = defaults["height"] if height is None else height
+        num_frames = defaults["num_frames"] if num_frames is None else num_frames
+        if frame_rate is None:
+            frame_rate = noise.frame_rate if noise and noise.frame_rate else defaults["frame_rate"]
+        all_given = noise is not None and (noise.audio is not None or not self.info["has_audio"])
+        if seed is None and not all_given:
+            seed = int.from_bytes(os.urandom(4), "little") >> 1  # short enough to be read out and typed
+        if seed is not None and not 0 <= seed < _SEED_END:
+            raise InvalidRequestError(f"[sample] seed {seed} is out of range; use 0 to {_SEED_END - 1}")
+
+        video, audio = self._core.sample(
+            context.video,
+            context.audio,
+            width=width,
+            height=height,
+            num_frames=num_frames,
+            frame_rate=float(frame_rate),
+            num_inference_steps=num_inference_steps,
+            sigmas=sigmas,
+            seed=seed or 0,
+            video_noise=noise.video if noise else None,
+            audio_noise=noise.audio if noise else None,
+            progress=progress,
+        )
+        steps = defaults["steps"] if num_inference_steps is None and sigmas is None else num_inference_steps
+        settings = {
+            "sdltx_version": _core.__version__,
+            "model": self.info["model"],
+            "model_version": self.info["version"],
+            "model_files": self._files,
+            "prompt": context.prompt,
+            "seed": seed,
+            "width": width,
+            "height": height,
+            "num_frames": num_frames,
+            "frame_rate": float(frame_rate),
+            "num_inference_steps": steps,
+            "sigmas": None if sigmas is None else [float(sigma) for sigma in sigmas],
+        }
+        return Latents(video, audio if audio.size else None, float(frame_rate), settings)
+
+    def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
+        """Turns latents into pictures. ``tiling`` bounds the memory; None: tiles as in the reference.
+
+        The sound of the latents is not decoded: the clip is silent.
+        """
+        import numpy as np
+
+        chunks = _Chunks()
+        self.decode_into(chunks, latents, tiling=tiling, progress=progress)
+        return Video(np.concatenate(chunks.frames), frame_rate=latents.frame_rate, metadata=latents.settings)
+
+    def decode_into(
+        self, sink: Sink, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None
+    ) -> None:
+        """As :meth:`decode`, but hands the frames to ``sink`` as they are ready, so that a long clip need not fit in
+        memory. An exception of the sink stops decoding and comes out unchanged.
+        """
+        self._core.decode(
+            latents.video,
+            tiling=tiling,
+            on_frames=sink.write_frames,
+            progress=progress,
+        )
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        num_frames: int | None = None,
+        frame_rate: float | Fraction | None = None,
+        num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | None = None,
+        seed: int | None = None,
+        noise: Latents | None = None,
+        tiling: Tiling | None = None,
+        progress: Progress | None = None,
+    ) -> Video:
+        """:meth:`encode`, :meth:`sample` and :meth:`decode` in turn; the arguments are theirs."""
+        self.require("text encoder", "text projection", "transformer", "video decoder")
+        latents = self.sample(
+            self.encode(prompt, progress=progress),
+            width=width,
+            height=height,
+            num_frames=num_frames,
+            frame_rate=frame_rate,
+            num_inference_steps=num_inference_steps,
+            sigmas=sigmas,
+            seed=seed,
+            noise=noise,
+            progress=progress,
+        )
+        return self.decode(latents, tiling=tiling, progress=progress)
+
+    @contextmanager
+    def trace(self, *patterns: str) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """Collects intermediate tensors by stage name: ``with pipe.trace("transformer_blocks.0.*") as traced: ...``.
+
+        patterns: shell globs over the stage names, which are the reference's module paths. The dictionary, from name
+        to float32 array, is filled when the block ends without an exception; the last run of a stage wins.
+        """
+        traced: dict[str, NDArray[np.float32]] = {}
+        self._core.trace(patterns)
+        try:
+            yield traced
+            traced.update(self._core.traced())
+        finally:
+            self._core.trace([])
+
+    def __repr__(self) -> str:
+        info = self.info
+        kind = "distilled" if info["distilled"] else "full"
+        return f"Pipeline({info['model']} {info['version']}, {kind}, {', '.join(info['parts'])})"
+
+
+class _Chunks:
+    def __init__(self) -> None:
+        self.frames: list[NDArray[np.uint8]] = []
+
+    def write_frames(self, frames: NDArray[np.uint8], /) -> None:
+        self.frames.append(frames)
+
+
+def _demo_files() -> list[Path]:
+    files = [*sorted(_DEMO.glob("*.safetensors")), _DEMO / "gemma"]
+    if len(files) < 2:
+        raise ModelFileError("[load] no model is given and this build has none built in; pass the files of a model")
+    return files
+
+
+def _valid_text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"[encode] the prompt is not valid Unicode at character {error.start}") from None
+    return text

@@ -1,0 +1,181 @@
+"""The values of the data path: Context -> Latents -> Video. Their arrays are read-only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._files import replacing
+from .errors import InvalidRequestError, ModelFileError
+
+if TYPE_CHECKING:  # numpy takes most of the time of an import; it is loaded with the first array instead
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from ._core import Progress
+
+_LATENTS_KEY = "sdltx.latents"
+
+
+def read_only(name: str, array: ArrayLike, axes: str, dtype: str) -> NDArray[Any]:
+    """Returns ``array`` as a C-contiguous read-only array of ``dtype``, copied only if it is not one already.
+
+    ``axes`` is the layout as it is written in the docs, such as "(C, T, mel)". Another number of axes, or values that
+    ``dtype`` cannot hold (floats for uint8), raise InvalidRequestError.
+    """
+    import numpy as np
+
+    given = np.asarray(array)
+    if given.ndim != axes.count(",") + 1 or not np.can_cast(given.dtype, dtype, "same_kind"):
+        raise InvalidRequestError(f"[{name}] expected {axes} {dtype}, got {given.shape} {given.dtype}")
+    result: NDArray[Any] = np.ascontiguousarray(
+        given, dtype=dtype
+    ).view()  # a view: the caller's own array stays writeable
+    result.flags.writeable = False
+    return result
+
+
+class Tiling(NamedTuple):
+    """The pieces that the video VAE decodes one at a time: less memory, more time. Defaults as in the reference."""
+
+    size: int = 768
+    """Longer side of a tile in pixels, a multiple of 32; 0: not cut."""
+    overlap: int = 64
+    """Pixels that neighbouring tiles share and blend over, a multiple of 32."""
+    frames: int = 80
+    """Length of a tile in frames, a multiple of 8; 0: not cut."""
+    frame_overlap: int = 24
+    """Frames that consecutive tiles share, a multiple of 8."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Context:
+    """A prompt as the transformer attends to it."""
+
+    video: NDArray[np.float32]
+    """(rows, width), float32: what the video stream attends to."""
+    audio: NDArray[np.float32]
+    """(rows, width), float32: what the audio stream attends to."""
+    prompt: str | None = None
+    """The text it was made from, if known."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "video", read_only("context video", self.video, "(rows, width)", "float32"))
+        object.__setattr__(self, "audio", read_only("context audio", self.audio, "(rows, width)", "float32"))
+
+    def __repr__(self) -> str:
+        return f"Context(video={self.video.shape}, audio={self.audio.shape}, prompt={_shorten(self.prompt)})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Latents:
+    """A clip in the normalised latent space of the VAEs; also the form in which start noise is given."""
+
+    video: NDArray[np.float32]
+    """(C, F', H', W'), float32: channels, latent frames, rows, columns."""
+    audio: NDArray[np.float32] | None = None
+    """(C, T, mel), float32: channels, latent time steps, mel bins; None for a clip without sound."""
+    frame_rate: float = 0.0
+    """Frames per second of the decoded clip; 0 if not known."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """How the clip was made: prompt, seed, sizes, steps, model. Stored with the latents and in the finished file."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "video", read_only("latents video", self.video, "(C, F', H', W')", "float32"))
+        if self.audio is not None:
+            object.__setattr__(self, "audio", read_only("latents audio", self.audio, "(C, T, mel)", "float32"))
+        object.__setattr__(self, "frame_rate", float(self.frame_rate))
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the start noise; None if all of the noise was given."""
+        return self.settings.get("seed")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a safetensors file: tensors video and audio, metadata "sdltx.latents" (frame_rate and settings, JSON).
+
+        An existing file is replaced. Raises InvalidRequestError or BackendError if ``path`` cannot be written.
+        """
+        from safetensors.numpy import save
+
+        tensors = {"video": self.video} if self.audio is None else {"video": self.video, "audio": self.audio}
+        # One key only: safetensors writes several in random order, and the same latents should give the same bytes.
+        metadata = {_LATENTS_KEY: json.dumps({"frame_rate": self.frame_rate, "settings": dict(self.settings)})}
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(tensors, metadata))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Latents:
+        """Reads what :meth:`save` wrote. Raises ModelFileError if the file is missing, damaged or of another kind."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                text = (file.metadata() or {}).get(_LATENTS_KEY)
+                if text is None:
+                    raise ModelFileError(f"[latents] {path} holds no latents; expected a file made by save()")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            metadata = json.loads(text)
+            return cls(tensors["video"], tensors.get("audio"), metadata["frame_rate"], metadata["settings"])
+        except OSError as error:
+            raise ModelFileError(f"[latents] cannot read {path}: {error.strerror or error}") from None
+        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise ModelFileError(f"[latents] {path} is damaged: {error}") from None
+
+    def __repr__(self) -> str:
+        audio = None if self.audio is None else self.audio.shape
+        return f"Latents(video={self.video.shape}, audio={audio}, frame_rate={self.frame_rate:g}, seed={self.seed})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Video:
+    """A finished clip: pictures and, if the model made some, sound."""
+
+    frames: NDArray[np.uint8]
+    """(F, H, W, 3), uint8: RGB pictures."""
+    audio: NDArray[np.float32] | None = None
+    """(channels, samples), float32 in [-1, 1]; None for a silent clip."""
+    sample_rate: int | None = None
+    """Samples per second of ``audio`` in Hz; None for a silent clip."""
+    frame_rate: float = 24.0
+    """Frames per second."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """How the clip was made (see :attr:`Latents.settings`); :meth:`save` stores it in the file."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frames", read_only("video frames", self.frames, "(F, H, W, 3)", "uint8"))
+        if self.audio is not None:
+            object.__setattr__(self, "audio", read_only("video audio", self.audio, "(channels, samples)", "float32"))
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the start noise; None if all of the noise was given."""
+        return self.metadata.get("seed")
+
+    def save(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
+        """Writes the clip; the suffix decides how: .mp4, .webm, .gif, .webp or .png (one file per frame).
+
+        An existing file is replaced; a run that fails or is interrupted leaves it untouched. ``progress`` gets
+        ("write", done, total) while the file is finished. Raises InvalidRequestError for a path that cannot be written
+        or a suffix that is not known, BackendError if an encoder is missing or the disk fails.
+        """
+        from .media import VideoWriter
+
+        with VideoWriter(
+            path, self.frame_rate, audio_rate=self.sample_rate, metadata=self.metadata, progress=progress
+        ) as writer:
+            if self.audio is not None:
+                writer.write_audio(self.audio)
+            writer.write_frames(self.frames)
+
+    def __repr__(self) -> str:
+        count, height, width, _ = self.frames.shape
+        sound = "silent" if self.audio is None else f"{len(self.audio)} channels at {self.sample_rate} Hz"
+        return f"Video({count} frames, {width}x{height}, {self.frame_rate:g} fps, {sound}, seed={self.seed})"
+
+
+def _shorten(text: str | None, limit: int = 60) -> str:
+    return repr(text if text is None or len(text) <= limit else f"{text[: limit - 3]}...")
