@@ -22,7 +22,7 @@ SMALL = ["-W", "64", "-H", "32", "--num-frames", "9", "--fps", "24", "--steps", 
 
 @pytest.fixture(scope="module")
 def model(tiny_dir):
-    return ["-m", tiny_dir / "tiny-ltx-2.3.safetensors", "-m", tiny_dir / "gemma"]
+    return ["-m", tiny_dir / "tiny-ltx-2.3.safetensors", "-m", tiny_dir / "gemma", "-t", "1"]
 
 
 def cli(*arguments, **options):
@@ -120,11 +120,28 @@ def test_from_repeats_a_clip(model, tmp_path):
     assert settings == {**expected, "num_inference_steps": None}
 
 
+def test_from_tells_that_the_model_is_another(model, tiny_dir, tmp_path):
+    first, again = tmp_path / "first.png", tmp_path / "again.png"
+    ok("generate", *model, *SMALL, "-p", "a red ball", "-o", first)
+    assert "was made with" not in ok("generate", *model, "--from", first, "-o", again).stderr
+    (tmp_path / "other.safetensors").symlink_to((tiny_dir / "tiny-ltx-2.3.safetensors").resolve())
+    other = ["-m", tmp_path / "other.safetensors", "-m", tiny_dir / "gemma", "-t", "1"]
+    note = "was made with gemma, tiny-ltx-2.3.safetensors, this run uses gemma, other.safetensors"
+    assert note in ok("generate", *other, "--from", first, "-o", again).stderr
+
+
 def test_from_bad_clips(model, tmp_path):
     clip = tmp_path / "clip.mp4"
     line = refused(2, "generate", *model, "--from", clip, "-o", tmp_path / "new.mp4")
     assert "cannot read" in line
-    for settings in ({"width": "64; rm -rf"}, {"width": True}, {"seed": 1.5}, {"sigmas": "1,0"}, {"prompt": ["x"]}):
+    for settings in (
+        {"width": "64; rm -rf"},
+        {"width": True},
+        {"seed": 1.5},
+        {"sigmas": "1,0"},
+        {"sigmas": [1, "0"]},
+        {"prompt": ["x"]},
+    ):
         with media.VideoWriter(clip, 24, metadata={"sdltx_version": "0", "prompt": "x", **settings}) as writer:
             writer.write_frames(np.zeros((1, 32, 32, 3), np.uint8))
         line = refused(2, "generate", *model, "--from", clip, "-o", tmp_path / "new.mp4")
@@ -204,6 +221,11 @@ def test_messages(model, tmp_path):
         (["--fps", "1/0"], ["1/0"]),
         (["-s", "-1"], ["seed"]),
         (["-t", "0"], ["threads"]),
+        (["-t", "99999999999999999999"], ["threads"]),
+        (["-W", "99999999999999999999"], ["width"]),
+        (["-s", "99999999999999999999"], ["seed"]),
+        (["--steps", "99999999999999999999"], ["step"]),
+        ([*SMALL, "--tile-frames", "99999999999999999999"], ["tile frames"]),
         (["--precision", "f7"], ["f7"]),
         (["--no-such-option"], ["--no-such-option"]),
     ],

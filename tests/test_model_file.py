@@ -280,9 +280,8 @@ def test_all_problems_are_reported_together(edited, tiny_paths):
 
 def test_one_name_in_two_files_is_an_error(edited, tiny_paths):
     path = edited({}, keep="vae.")
-    with pytest.raises(
-        sdltx.ModelMismatchError, match=r"duplicate vae\.decoder\.conv_in\.conv\.weight in .* and .*edited"
-    ):
+    two = r"duplicate vae\.decoder\.conv_in\.conv\.weight in .* and .*edited"
+    with pytest.raises(sdltx.ModelMismatchError, match=two):
         sdltx.load(*tiny_paths, path)
 
 

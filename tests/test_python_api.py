@@ -63,6 +63,11 @@ def test_import_is_light():
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+def test_import_leaves_the_environment_alone():
+    code = "import os; before = dict(os.environ); import sdltx; print(before == dict(os.environ))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
+
+
 def test_errors():
     assert issubclass(sdltx.OutOfMemoryError, MemoryError)
     assert issubclass(sdltx.InvalidRequestError, ValueError)

@@ -209,13 +209,11 @@ SentencepieceModel read_tokenizer_json(std::string_view text, const std::string&
             if (token.value(option, false))
                 unsupported(source, std::string("has an added token with '") + option + "' set");
         const int64_t id = member(token, "id", source).get<int64_t>();
-        if (content.empty() || id < 0 || id > INT32_MAX) broken(source, "has an added token without text or id");
+        if (content.empty() || id < 0 || id >= INT32_MAX) broken(source, "has an added token without text or id");
         model.literals.emplace_back(content, static_cast<int32_t>(id));
         const auto it = by_text.find(content);
-        if (it == by_text.end()) continue;
-        if (it->second != model.pieces.data() + id) broken(source, "gives an added token two ids");
-        if (it->second->type != PieceType::unknown)
-            it->second->type = token.value("special", false) ? PieceType::control : PieceType::user_defined;
+        if (it != by_text.end() && it->second - model.pieces.data() != id)
+            broken(source, "gives an added token two ids");
     }
     model.bos = find_piece(model, "<bos>");
     check(model);

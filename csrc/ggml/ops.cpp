@@ -41,6 +41,13 @@ ggml_tensor* pad_time(Graph& g, ggml_tensor* x, int before, int after) {
     return x;
 }
 
+// Frames of output whose gathered windows stay within the bound.
+int64_t frames_per_piece(const Conv3d& c, int64_t width, int64_t height, int64_t depth) {
+    const int64_t padded_width = width + 2 * pad_of(c.kernel[2]);
+    const int64_t bytes = c.w->ne[0] * height * padded_width * static_cast<int64_t>(ggml_type_size(c.w->type));
+    return std::clamp<int64_t>(max_window_bytes / bytes, 1, depth);
+}
+
 }  // namespace
 
 Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias) {
@@ -131,6 +138,13 @@ Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int
     return c;
 }
 
+size_t conv3d_nodes(const Conv3d& c, int64_t width, int64_t height, int64_t depth) {
+    const int64_t step = frames_per_piece(c, width, height, depth);
+    const int64_t pieces = (depth + step - 1) / step;
+    // Per tap row: two views, the gathered window, its views, the product and the sum.
+    return static_cast<size_t>(pieces * (c.kernel[0] * c.kernel[1] * 6 + 4) + 16);
+}
+
 ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time) {
     ggml_context* ctx = g.ctx();
     const int kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
@@ -142,8 +156,7 @@ ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time)
 
     const int64_t row = x->ne[1];                       // padded width
     const int64_t pixels = (height - 1) * row + width;  // of one frame, the padding between rows included
-    const int64_t frame_bytes = kw * channels * pixels * static_cast<int64_t>(ggml_type_size(x->type));
-    const int64_t step = std::clamp<int64_t>(max_window_bytes / frame_bytes, 1, depth);
+    const int64_t step = frames_per_piece(c, width, height, depth);
     ggml_tensor* y = step < depth ? ggml_new_tensor_4d(ctx, GGML_TYPE_F32, out, width, height, depth) : nullptr;
     for (int64_t first = 0; first < depth; first += step) {
         const int64_t n = std::min(step, depth - first);

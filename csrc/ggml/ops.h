@@ -50,6 +50,8 @@ enum class TimePadding {
 // `out_order[i]` is the stored output channel that becomes channel i; empty = unchanged.
 Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
                       const std::vector<int64_t>& out_order = {});
+// A bound on the graph nodes that conv3d() makes for a volume of this size.
+size_t conv3d_nodes(const Conv3d& c, int64_t width, int64_t height, int64_t depth);
 // Zeros around each frame, frames repeated in time.
 ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time);
 

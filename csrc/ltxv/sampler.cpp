@@ -9,7 +9,7 @@ namespace sdltx {
 
 namespace {
 
-constexpr int64_t max_pixels = 16384, max_frames = 1 << 16;
+constexpr int64_t max_pixels = 16384, max_frames = 1 << 16, max_tokens = 1 << 20;
 
 // "480 or 512" for 500 and unit 32.
 std::string nearest(int64_t value, int64_t unit, int64_t offset) {
@@ -67,7 +67,11 @@ Geometry latent_geometry(int64_t width, int64_t height, int64_t num_frames, doub
         bad("the clip is too short for sound: " + std::to_string(num_frames) +
             " frames at this rate last less than 1/50 second; use more frames or a lower rate");
     if (audio > max_frames) bad("the clip would last over 43 minutes; use fewer frames or a higher rate");
-    return {(num_frames - 1) / 8 + 1, height / 32, width / 32, static_cast<int64_t>(audio), frame_rate};
+    const Geometry g{(num_frames - 1) / 8 + 1, height / 32, width / 32, static_cast<int64_t>(audio), frame_rate};
+    if (g.frames * g.height * g.width > max_tokens)
+        bad("the clip has " + std::to_string(g.frames * g.height * g.width) + " latent cells, at most " +
+            std::to_string(max_tokens) + " are possible; use a smaller size or fewer frames");
+    return g;
 }
 
 std::vector<float> video_to_tokens(const Array& a) {

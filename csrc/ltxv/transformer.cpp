@@ -298,6 +298,9 @@ Transformer::Built& Transformer::build(const ModalityInput& video, const Modalit
 
 void Transformer::set_inputs(const Stream& s, StreamGraph& sg, Graph& g, const ModalityInput& in,
                              const ModalityInput* other) const {
+    if (in.positions->axes < static_cast<int64_t>(s.config.max_pos.size()))
+        throw Error(ErrorCode::invalid_request,
+                    "[transformer] positions need " + std::to_string(s.config.max_pos.size()) + " axes");
     std::vector<int32_t> index;
     const std::vector<float> distinct = distinct_values(*in.timesteps, &index);
     g.set(sg.tokens, *in.tokens);

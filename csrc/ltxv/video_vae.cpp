@@ -116,8 +116,23 @@ VideoDecoder::VideoDecoder(const ModelFiles& files, const Backend& backend, cons
                                patch_order(config.out_channels, config.patch_size));
 }
 
+size_t VideoDecoder::num_nodes(std::array<int64_t, 3> shape) const {
+    auto [depth, height, width] = shape;
+    size_t nodes = 64 + conv3d_nodes(conv_in_, width, height, depth);
+    for (auto& up : up_blocks_) {
+        for (auto& r : up.res_blocks)
+            nodes += conv3d_nodes(r.conv1, width, height, depth) + conv3d_nodes(r.conv2, width, height, depth) + 8;
+        if (!up.conv.w) continue;
+        nodes += conv3d_nodes(up.conv, width, height, depth) + 16;
+        depth = depth * up.stride[0] - (up.stride[0] - 1);
+        height *= up.stride[1];
+        width *= up.stride[2];
+    }
+    return nodes + conv3d_nodes(conv_out_, width, height, depth);
+}
+
 VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* trace) const {
-    Built b{shape, std::make_unique<Graph>(backend_, "video VAE", trace, 1 << 16), nullptr, nullptr};
+    Built b{shape, std::make_unique<Graph>(backend_, "video VAE", trace, num_nodes(shape)), nullptr, nullptr};
     Graph& g = *b.graph;
     ggml_context* ctx = g.ctx();
     b.latents = g.input("latents", GGML_TYPE_F32, {config_.latent_channels, shape[2], shape[1], shape[0]});

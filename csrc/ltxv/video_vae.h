@@ -43,6 +43,7 @@ class VideoDecoder {
         std::unique_ptr<Graph> graph;
         ggml_tensor *latents, *frames;
     };
+    size_t num_nodes(std::array<int64_t, 3> shape) const;  // a bound, for latents of this shape
     Built build(std::array<int64_t, 3> shape, Trace* trace) const;
 
     const Backend& backend_;

@@ -5,10 +5,21 @@
 >>> pipe.generate("a red ball bounces on a blue floor", seed=1).save("clip.mp4")
 """
 
+# ruff: noqa: E402 (the core is loaded under an environment of its own)
+
 import atexit as _atexit
 import logging as _logging
+import os as _os
 
+# OpenMP reads this once, when the core is loaded. Its threads would spin at every barrier, which makes a run many times
+# slower as soon as another process wants a core; sleeping costs microseconds.
+_was_unset = "OMP_WAIT_POLICY" not in _os.environ
+_os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from . import _core
+
+if _was_unset:
+    del _os.environ["OMP_WAIT_POLICY"]  # it is not for child processes and other libraries
+
 from ._core import __version__
 from .errors import (
     BackendError,

@@ -129,13 +129,15 @@ def _generate(job: _Job) -> None:
     if args.output is None and args.save_latents is None:
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents or both")
     _check_outputs(args)
-    made_by = _repeat(args) if args.repeat is not None else None
+    made_with = _repeat(args) if args.repeat is not None else None
     prompt = _prompt(args)
     start = time.monotonic()
 
     pipe = job.load()
-    if made_by is not None and made_by != _model(pipe.info):
-        job.note(f"note: {args.repeat} was made by {made_by}, this is {_model(pipe.info)}; the clips will differ")
+    if made_with not in (None, _list(pipe.files)):
+        job.note(
+            f"note: {args.repeat} was made with {made_with}, this run uses {_list(pipe.files)}; the clips may differ"
+        )
     pipe.require("text encoder", "text projection", "transformer", *(["video decoder"] if args.output else []))
     latents = pipe.sample(
         pipe.encode(prompt, progress=job.bars.show),
@@ -190,7 +192,7 @@ def _prompt(args: argparse.Namespace) -> str:
 
 
 def _repeat(args: argparse.Namespace) -> str:
-    """Fills the arguments that were not given from the clip of --from; returns the model that made the clip."""
+    """Fills the arguments that were not given from the clip of --from; returns the files of its model."""
     from .media import read_settings
 
     settings = read_settings(args.repeat)
@@ -205,16 +207,17 @@ def _repeat(args: argparse.Namespace) -> str:
         value = settings.get(name)
         if getattr(args, name) is not None or value is None:
             continue
-        if type(value) not in types:
+        if type(value) not in types or (name == "sigmas" and any(type(sigma) not in (int, float) for sigma in value)):
             raise sdltx.InvalidRequestError(
                 f"[from] {args.repeat}: setting {name} is {value!r}; expected {types[0].__name__}"
             )
         setattr(args, name, value)
-    return _model({"model": settings.get("model"), "version": settings.get("model_version")})
+    files = settings.get("model_files")
+    return _list(files) if isinstance(files, list) else "an unknown model"
 
 
-def _model(info: dict[str, Any]) -> str:
-    return f"{info['model']} {info['version']}"
+def _list(files: list[str]) -> str:
+    return ", ".join(sorted(map(str, files)))
 
 
 class _Bars:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ._core import Progress
 
 _DEMO = Path(__file__).parent / "demo"
-_SEED_END = 2**63
+_INT_MAX = 2**31 - 1
+_SEED_MAX = 2**63 - 1
 
 
 class Sink(Protocol):
@@ -69,9 +70,11 @@ class Pipeline:
         threads: int | None,
         progress: Progress | None,
     ) -> None:
+        _check_integers("load", threads=threads)
         files = [os.fspath(path) for path in paths]
         self._core = _core.Pipeline(files, device=device, precision=precision, threads=threads or 0, progress=progress)
-        self._files = [Path(file).name for file in files]
+        self.files = [Path(file).name for file in files]
+        """Names of the files and folders that it was loaded from."""
 
     @property
     def info(self) -> dict[str, Any]:
@@ -131,8 +134,11 @@ class Pipeline:
         all_given = noise is not None and (noise.audio is not None or not self.info["has_audio"])
         if seed is None and not all_given:
             seed = int.from_bytes(os.urandom(4), "little") >> 1  # short enough to be read out and typed
-        if seed is not None and not 0 <= seed < _SEED_END:
-            raise InvalidRequestError(f"[sample] seed {seed} is out of range; use 0 to {_SEED_END - 1}")
+        if seed is not None and not 0 <= seed <= _SEED_MAX:
+            raise InvalidRequestError(f"[sample] seed {seed} is out of range; use 0 to {_SEED_MAX}")
+        _check_integers(
+            "sample", width=width, height=height, num_frames=num_frames, num_inference_steps=num_inference_steps
+        )
 
         video, audio = self._core.sample(
             context.video,
@@ -153,7 +159,7 @@ class Pipeline:
             "sdltx_version": _core.__version__,
             "model": self.info["model"],
             "model_version": self.info["version"],
-            "model_files": self._files,
+            "model_files": self.files,
             "prompt": context.prompt,
             "seed": seed,
             "width": width,
@@ -182,6 +188,8 @@ class Pipeline:
         """As :meth:`decode`, but hands the frames to ``sink`` as they are ready, so that a long clip need not fit in
         memory. An exception of the sink stops decoding and comes out unchanged.
         """
+        if tiling is not None:
+            _check_integers("decode", **{f"tile {name}": value for name, value in tiling._asdict().items()})
         self._core.decode(
             latents.video,
             tiling=tiling,
@@ -254,6 +262,13 @@ def _demo_files() -> list[Path]:
     if len(files) < 2:
         raise ModelFileError("[load] no model is given and this build has none built in; pass the files of a model")
     return files
+
+
+def _check_integers(where: str, **values: int | None) -> None:
+    """The core checks ranges; this only keeps out what does not fit its integers."""
+    for name, value in values.items():
+        if value is not None and not -_INT_MAX <= value <= _INT_MAX:
+            raise InvalidRequestError(f"[{where}] {name} {value} is out of range; use at most {_INT_MAX}")
 
 
 def _valid_text(text: str) -> str:
