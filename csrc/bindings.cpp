@@ -35,6 +35,7 @@ class Guard {
         return [this](const ProgressEvent& e) {
             py::gil_scoped_acquire gil;
             return call([&] {
+                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
                 if (progress_) (*progress_)(e.phase, e.done, e.total);
             });
         };
@@ -272,6 +273,14 @@ void bind_pipeline(py::module_& m) {
             "num_inference_steps"_a = py::none(), "sigmas"_a = py::none(), "seed"_a = 0, "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), "progress"_a = py::none())
         .def(
+            "check",
+            [](const Pipeline& p, int64_t width, int64_t height, int64_t num_frames, double frame_rate,
+               std::optional<int64_t> steps, std::optional<std::vector<float>> sigmas) {
+                p.check(sample_options(width, height, num_frames, frame_rate, steps, std::move(sigmas), 0, {}, {}));
+            },
+            py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a, "num_inference_steps"_a = py::none(),
+            "sigmas"_a = py::none())
+        .def(
             "sampler",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, int64_t width,
                int64_t height, int64_t num_frames, double frame_rate, std::optional<int64_t> steps,
@@ -412,6 +421,12 @@ void bind_parts(py::module_& m) {
             return py::make_tuple(to_numpy({p.dim(1), dim / 2}, t.cos), to_numpy({p.dim(1), dim / 2}, t.sin));
         },
         "positions"_a, "dim"_a, "max_pos"_a, "theta"_a);
+    m.def(
+        "check_size",
+        [](int64_t width, int64_t height, int64_t num_frames, double frame_rate) {
+            latent_geometry(width, height, num_frames, frame_rate);
+        },
+        "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a);
     m.def("distilled_sigmas", &distilled_sigmas);
     m.def("distilled_stage_2_sigmas", &distilled_stage_2_sigmas);
     m.def(

@@ -171,6 +171,11 @@ std::vector<float> Pipeline::sigmas(const SampleOptions& options) const {
     return ltx2_sigmas(steps);
 }
 
+void Pipeline::check(const SampleOptions& o) const {
+    latent_geometry(o.width, o.height, o.num_frames, o.frame_rate);
+    sigmas(o);
+}
+
 Sampler Pipeline::sampler(const Context& context, const SampleOptions& o) {
     require({"transformer"});
     const TransformerConfig& c = *config_.transformer;

@@ -62,6 +62,8 @@ class Pipeline {
 
     // The noise levels that `options` ask for.
     std::vector<float> sigmas(const SampleOptions& options) const;
+    // Throws what sample() would throw for sizes, rate, steps and sigmas; for use before a prompt is encoded.
+    void check(const SampleOptions& options) const;
     // A denoising loop at its start; `context` must outlive it.
     Sampler sampler(const Context& context, const SampleOptions& options);
     Latents sample(const Context& context, const SampleOptions& options);

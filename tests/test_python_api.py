@@ -1,6 +1,7 @@
 """The Python interface over the tiny random model: results, reproducibility, progress, errors."""
 
 import logging
+import math
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 import sdltx
 from sdltx import media
+from sdltx.pipeline import check_size
 
 SMALL = {"width": 64, "height": 32, "num_frames": 9, "frame_rate": 24, "num_inference_steps": 2}
 
@@ -397,3 +399,17 @@ def test_quiet_by_default(model):
     code = f"import sdltx; sdltx.load(*{[str(path) for path in model]}).encode('x')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [{}, {"frame_rate": 1000}, {"frame_rate": 0.5}, {"num_frames": 1}, {"num_frames": 65529}, {"width": 16384}],
+)
+def test_check_size_without_a_model_allows_what_may_be_legal(size):
+    check_size(**size)
+
+
+@pytest.mark.parametrize("size", [{"width": 500}, {"num_frames": 120}, {"frame_rate": 0}, {"frame_rate": math.nan}])
+def test_check_size_without_a_model_refuses_what_never_is(size):
+    with pytest.raises(sdltx.InvalidRequestError, match=r"^\[sample\]"):
+        check_size(**size)

@@ -21,6 +21,7 @@ class Cancelled(SdltxError): ...
 class BackendError(SdltxError): ...
 
 def set_log(callback: Callable[[int, str], None] | None) -> None: ...  # (level of `logging`, line)
+def check_size(width: int, height: int, num_frames: int, frame_rate: float) -> None: ...
 
 class Pipeline:
     def __init__(
@@ -37,6 +38,16 @@ class Pipeline:
     def require(self, parts: Sequence[str]) -> None: ...
     def tokenize(self, text: str) -> NDArray[np.int32]: ...
     def encode(self, prompt: str, *, progress: Progress | None = None) -> tuple[Float32, Float32]: ...
+    def check(
+        self,
+        *,
+        width: int,
+        height: int,
+        num_frames: int,
+        frame_rate: float,
+        num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | None = None,
+    ) -> None: ...
     def sample(
         self,
         video_context: Float32,

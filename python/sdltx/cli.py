@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import sdltx
 from sdltx import _core
+from sdltx.pipeline import check_size
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -51,6 +52,10 @@ _REPEATED: dict[str, tuple[type, ...]] = {
     "num_inference_steps": (int,),
     "sigmas": (list,),
 }
+
+
+_SIZE = ("width", "height", "num_frames", "frame_rate")
+_REQUEST = (*_SIZE, "num_inference_steps", "sigmas")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,6 +136,8 @@ def _generate(job: _Job) -> None:
     _check_outputs(args)
     made_with = _repeat(args) if args.repeat is not None else None
     prompt = _prompt(args)
+    request = {name: getattr(args, name) for name in _REQUEST}
+    check_size(**{name: request[name] for name in _SIZE})  # a wrong size should not cost the loading of a model
     start = time.monotonic()
 
     pipe = job.load()
@@ -139,17 +146,9 @@ def _generate(job: _Job) -> None:
             f"note: {args.repeat} was made with {made_with}, this run uses {_list(pipe.files)}; the clips may differ"
         )
     pipe.require("text encoder", "text projection", "transformer", *(["video decoder"] if args.output else []))
-    latents = pipe.sample(
-        pipe.encode(prompt, progress=job.bars.show),
-        width=args.width,
-        height=args.height,
-        num_frames=args.num_frames,
-        frame_rate=args.frame_rate,
-        num_inference_steps=args.num_inference_steps,
-        sigmas=args.sigmas,
-        seed=args.seed,
-        progress=job.bars.show,
-    )
+    pipe.check(**request)
+    context = pipe.encode(prompt, progress=job.bars.show)
+    latents = pipe.sample(context, **request, seed=args.seed, progress=job.bars.show)
     job.note(f"seed {latents.seed}")
     if args.save_latents is not None:
         latents.save(args.save_latents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,28 @@ def load(
     return Pipeline(paths or _demo_files(), device=device, precision=precision, threads=threads, progress=progress)
 
 
+def check_size(
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    num_frames: int | None = None,
+    frame_rate: float | Fraction | None = None,
+) -> None:
+    """Raises the InvalidRequestError that :meth:`Pipeline.sample` would raise for these sizes; needs no model."""
+    _check_integers("sample", width=width, height=height, num_frames=num_frames)
+    # What is not given becomes a value that is legal beside the others: a clip of about a second.
+    if frame_rate is None:
+        frame_rate = min(max(num_frames or 1, 1), 1000)
+    if num_frames is None:
+        num_frames = 8 * math.ceil(frame_rate / 8) + 1 if 0 < frame_rate <= 1000 else 1
+    _core.check_size(
+        width=32 if width is None else width,
+        height=32 if height is None else height,
+        num_frames=num_frames,
+        frame_rate=float(frame_rate),
+    )
+
+
 class Pipeline:
     """A loaded model. Made by :func:`load`; use it from one thread at a time.
 
@@ -96,6 +119,30 @@ class Pipeline:
         """Turns a prompt into what the transformer attends to; text beyond 1024 tokens is cut off."""
         video, audio = self._core.encode(_valid_text(prompt), progress=progress)
         return Context(video, audio, prompt)
+
+    def check(
+        self,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        num_frames: int | None = None,
+        frame_rate: float | Fraction | None = None,
+        num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | None = None,
+    ) -> None:
+        """Raises the InvalidRequestError that :meth:`sample` would raise; costs nothing, so call it before encoding."""
+        _check_integers(
+            "sample", width=width, height=height, num_frames=num_frames, num_inference_steps=num_inference_steps
+        )
+        defaults = self.info["defaults"]
+        self._core.check(
+            width=defaults["width"] if width is None else width,
+            height=defaults["height"] if height is None else height,
+            num_frames=defaults["num_frames"] if num_frames is None else num_frames,
+            frame_rate=float(defaults["frame_rate"] if frame_rate is None else frame_rate),
+            num_inference_steps=num_inference_steps,
+            sigmas=sigmas,
+        )
 
     def sample(
         self,
@@ -214,6 +261,14 @@ class Pipeline:
     ) -> Video:
         """:meth:`encode`, :meth:`sample` and :meth:`decode` in turn; the arguments are theirs."""
         self.require("text encoder", "text projection", "transformer", "video decoder")
+        self.check(
+            width=width,
+            height=height,
+            num_frames=num_frames,
+            frame_rate=noise.frame_rate if frame_rate is None and noise and noise.frame_rate else frame_rate,
+            num_inference_steps=num_inference_steps,
+            sigmas=sigmas,
+        )
         latents = self.sample(
             self.encode(prompt, progress=progress),
             width=width,
