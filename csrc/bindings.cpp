@@ -107,7 +107,10 @@ void bind_errors(py::module_& m) {
         try {
             if (p) std::rethrow_exception(p);
         } catch (const Error& e) {
-            PyErr_SetString(error_classes[static_cast<int>(e.code())].ptr(), e.what());
+            // A message may quote bytes of a damaged file that are not UTF-8.
+            PyObject* text = PyUnicode_DecodeUTF8(e.what(), static_cast<Py_ssize_t>(std::strlen(e.what())), "replace");
+            PyErr_SetObject(error_classes[static_cast<int>(e.code())].ptr(), text);
+            Py_XDECREF(text);
         } catch (const std::bad_alloc&) {
             PyErr_SetString(error_classes[static_cast<int>(ErrorCode::out_of_memory)].ptr(),
                             "[memory] the process ran out of memory; ask for a smaller picture or fewer frames");
@@ -340,6 +343,16 @@ void bind_pipeline(py::module_& m) {
             },
             "video"_a, py::kw_only(), "tiling"_a = py::none(), "on_frames"_a, "raw"_a = false,
             "progress"_a = py::none())
+        .def(
+            "decode_audio",
+            [](Pipeline& p, const FloatArray& audio, double piece_seconds, std::optional<py::function> progress) {
+                const Array latents = to_array(audio);
+                Guard guard(std::move(progress));
+                const Waveform w =
+                    guard.run(&p.backend(), [&] { return p.decode_audio(latents, piece_seconds, guard.progress()); });
+                return py::make_tuple(to_numpy(w.samples), w.sample_rate);
+            },
+            "audio"_a, py::kw_only(), "piece_seconds"_a = 4.0, "progress"_a = py::none())
         .def(
             "trace", [](Pipeline& p, std::vector<std::string> patterns) { p.trace() = {std::move(patterns), {}}; },
             "patterns"_a)

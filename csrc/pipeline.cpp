@@ -12,7 +12,8 @@ namespace sdltx {
 
 namespace {
 
-constexpr const char* part_names[] = {"transformer", "text encoder", "text projection", "video decoder"};
+constexpr const char* part_names[] = {"transformer",   "text encoder",  "text projection",
+                                      "video decoder", "audio decoder", "vocoder"};
 
 // Length of the white space at the start of valid UTF-8, as Python's str.strip() sees it; 0 when there is none.
 size_t leading_space(std::string_view s) {
@@ -101,6 +102,16 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
         video_decoder_ = std::make_unique<VideoDecoder>(files_, *backend_, *config_.vae);
         declared.push_back(&video_decoder_->weights());
         info_.parts.push_back("video decoder");
+    }
+    if (config_.audio_vae) {
+        audio_decoder_ = std::make_unique<AudioDecoder>(files_, *backend_, *config_.audio_vae);
+        declared.push_back(&audio_decoder_->weights());
+        info_.parts.push_back("audio decoder");
+    }
+    if (config_.audio_vae && config_.vocoder) {
+        vocoder_ = std::make_unique<Vocoder>(files_, *backend_, *config_.vocoder, config_.audio_vae->mel_bins);
+        declared.push_back(&vocoder_->weights());
+        info_.parts.push_back("vocoder");
     }
     check_weights(declared);
     if (text_encoder_) tokenizer_ = Tokenizer::load(files_);
@@ -226,6 +237,17 @@ void Pipeline::decode(const Array& video, const Tiling& tiling, const VideoDecod
                       const Progress& progress) {
     require({"video decoder"});
     video_decoder_->decode(video, tiling, sink, progress, tracing());
+}
+
+Waveform Pipeline::decode_audio(const Array& audio, double piece_seconds, const Progress& progress) {
+    require({"audio decoder", "vocoder"});
+    const Waveform wave =
+        vocoder_->synthesise(audio_decoder_->decode(audio, tracing()), piece_seconds, progress, tracing());
+    for (float v : wave.samples.data)
+        if (!std::isfinite(v))
+            throw Error(ErrorCode::backend,
+                        "[decode] the vocoder gave values that are not finite; check the model files");
+    return wave;
 }
 
 Frames to_bytes(const Array& frames) {

@@ -8,10 +8,12 @@
 
 #include "gemma3/encoder.h"
 #include "gemma3/tokenizer.h"
+#include "ltxv/audio_vae.h"
 #include "ltxv/sampler.h"
 #include "ltxv/text_projection.h"
 #include "ltxv/transformer.h"
 #include "ltxv/video_vae.h"
+#include "ltxv/vocoder.h"
 #include "types.h"
 
 namespace sdltx {
@@ -38,7 +40,8 @@ struct ModelInfo {
     std::string version;
     bool distilled = false;
     std::string note;                // for its users; may be empty
-    std::vector<std::string> parts;  // of: "transformer", "text encoder", "text projection", "video decoder"
+    std::vector<std::string> parts;  // of: "transformer", "text encoder", "text projection", "video decoder",
+                                     // "audio decoder", "vocoder"
     int64_t width = 768, height = 512, num_frames = 121, num_inference_steps = 30;
     double frame_rate = 24;
 };
@@ -74,6 +77,10 @@ class Pipeline {
     // 1].
     void decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink, const Progress& progress);
 
+    // Decodes audio latents (C, T, mel bins) to 48 kHz stereo, (4 (T - 1) + 1) / 100 seconds long. `piece_seconds` of
+    // sound are synthesised at a time, 0 = all at once; the pieces meet without a seam.
+    Waveform decode_audio(const Array& audio, double piece_seconds, const Progress& progress);
+
     // Stages whose tensors are kept from now on; see Trace.
     Trace& trace() { return trace_; }
 
@@ -89,6 +96,8 @@ class Pipeline {
     std::unique_ptr<TextProjection> text_projection_;
     std::unique_ptr<Transformer> transformer_;
     std::unique_ptr<VideoDecoder> video_decoder_;
+    std::unique_ptr<AudioDecoder> audio_decoder_;
+    std::unique_ptr<Vocoder> vocoder_;
     Trace trace_;
 };
 

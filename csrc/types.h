@@ -49,7 +49,7 @@ struct Video {
     double frame_rate = 0;
 };
 
-// Reported before the first and after every unit of work; `phase` is load, encode, denoise or decode.
+// Reported before the first and after every unit of work; `phase` is load, encode, denoise, decode or sound.
 struct ProgressEvent {
     const char* phase;
     int64_t done;

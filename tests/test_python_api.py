@@ -221,7 +221,7 @@ def test_generate_is_encode_sample_decode(pipe, latents):
     recorder = Recorder()
     video = pipe.generate("a red ball bounces", **SMALL, seed=7, progress=recorder)
     assert np.array_equal(video.frames, pipe.decode(latents).frames)
-    assert recorder.phases() == ["encode", "denoise", "decode"]
+    assert recorder.phases() == ["encode", "denoise", "decode", "sound"]
     for phase in recorder.phases():
         steps = [(done, total) for name, done, total in recorder.events if name == phase]
         assert steps[0][0] == 0

@@ -58,15 +58,16 @@ void check(const SentencepieceModel& model) {
         const Piece& piece = model.pieces[id];
         const std::string name = "piece " + std::to_string(id);
         if (piece.text.empty()) broken(source, "has the empty " + name);
-        if (find_invalid_utf8(piece.text) != std::string_view::npos) broken(source, name + " is not valid UTF-8");
-        if (!std::isfinite(piece.score)) broken(source, name + " has a score that is not finite");
+        if (find_invalid_utf8(piece.text) != std::string_view::npos)
+            broken(source, "has " + name + ", which is not valid UTF-8");
+        if (!std::isfinite(piece.score)) broken(source, "has " + name + " with a score that is not finite");
         const auto [other, added] = ids.emplace(piece.text, id);
         if (!added)
             broken(source, "has pieces " + std::to_string(other->second) + " and " + std::to_string(id) + " alike");
         if (piece.type == PieceType::unknown) ++unknowns;
         if (piece.type == PieceType::byte) {
             const int byte = byte_of(piece.text);
-            if (byte < 0) broken(source, name + " is typed as a byte but not written <0xHH>");
+            if (byte < 0) broken(source, "has " + name + ", typed as a byte but not written <0xHH>");
             has_byte[static_cast<size_t>(byte)] = true;
         }
     }
@@ -172,6 +173,7 @@ SentencepieceModel read_tokenizer_json(std::string_view text, const std::string&
     const TokenizerJson file = TokenizerJsonReader::parse(text);
     if (!file.error.empty()) broken(source, "is not JSON (" + file.error + ")");
     const json& bpe = member(file.rest, "model", source);
+    if (!bpe.is_object()) broken(source, "has a 'model' that is not an object");
     check_json_options(file.rest, bpe, source);
     const std::string unknown = member(bpe, "unk_token", source).get<std::string>();
 

@@ -13,20 +13,6 @@ int pad_of(int kernel) { return kernel / 2; }
 
 size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<size_t>(i) * t->nb[axis]; }
 
-// Runs of kw pixels of a padded volume [C, W, H, F], one starting at every pixel: [kw*C, pixels, frames]. The runs
-// overlap, which ggml_view's bounds check does not foresee, so the extents are set by hand; they end where the volume
-// ends.
-ggml_tensor* window_view(Graph& g, ggml_tensor* x, int64_t kw, int64_t pixels, int64_t frames, size_t at) {
-    ggml_tensor* v = ggml_view_1d(g.ctx(), x, 1, at);
-    const int64_t ne[3] = {kw * x->ne[0], pixels, frames};
-    const size_t nb[3] = {x->nb[1], x->nb[3], x->nb[3] * static_cast<size_t>(frames)};
-    for (int d = 0; d < 3; ++d) {
-        v->ne[d] = ne[d];
-        v->nb[d + 1] = nb[d];
-    }
-    return v;
-}
-
 // A view of frames [first, first + n) of a packed volume [C, W, H, F].
 ggml_tensor* frames(Graph& g, ggml_tensor* x, int64_t first, int64_t n) {
     return ggml_view_4d(g.ctx(), x, x->ne[0], x->ne[1], x->ne[2], n, x->nb[1], x->nb[2], x->nb[3],
@@ -113,25 +99,39 @@ ggml_tensor* rotate_half(Graph& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor
     return ggml_concat(ctx, first, second, 0);
 }
 
+// ggml_view's bounds check does not foresee overlapping runs, so the extents are set by hand.
+ggml_tensor* window_view(Graph& g, ggml_tensor* x, int64_t kw, int64_t pixels, int64_t frames, size_t at) {
+    ggml_tensor* v = ggml_view_1d(g.ctx(), x, 1, at);
+    const int64_t ne[3] = {kw * x->ne[0], pixels, frames};
+    const size_t nb[3] = {x->nb[1], x->nb[3], x->nb[3] * static_cast<size_t>(frames)};
+    for (int d = 0; d < 3; ++d) {
+        v->ne[d] = ne[d];
+        v->nb[d + 1] = nb[d];
+    }
+    return v;
+}
+
 Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
-                      const std::vector<int64_t>& out_order) {
+                      const std::vector<int64_t>& out_order, bool exact, bool bias) {
     const int64_t kt = kernel[0], kh = kernel[1], kw = kernel[2];
     ggml_type type = weights.stored_type(name + ".weight");
-    if (weights.exact()) type = GGML_TYPE_F32;
+    if (exact || weights.exact()) type = GGML_TYPE_F32;
     if (type != GGML_TYPE_F32 && type != GGML_TYPE_F16) type = type == GGML_TYPE_BF16 ? GGML_TYPE_BF16 : GGML_TYPE_F16;
     auto source = [out_order](int64_t o) { return out_order.empty() ? o : out_order[static_cast<size_t>(o)]; };
     Conv3d c;
     c.kernel = kernel;
     // stored (out, in, kt, kh, kw) -> (kt, kh, out, kw, in)
-    c.w = weights.laid_out(
-        name + ".weight", {out, in, kt, kh, kw}, type, {kw * in, out, kh, kt}, [=](const float* stored, float* laid) {
-            for (int64_t t = 0; t < kt; ++t)
-                for (int64_t h = 0; h < kh; ++h)
-                    for (int64_t o = 0; o < out; ++o)
-                        for (int64_t w = 0; w < kw; ++w)
-                            for (int64_t i = 0; i < in; ++i)
-                                *laid++ = stored[(((source(o) * in + i) * kt + t) * kh + h) * kw + w];
-        });
+    c.w = weights.laid_out(name + ".weight", {out, in, kt, kh, kw}, type, {kw * in, out, kh, kt},
+                           [=](const float* stored, float* laid) {
+                               for (int64_t o = 0; o < out; ++o) {
+                                   const float* row = stored + source(o) * in * kt * kh * kw;
+                                   for (int64_t i = 0; i < in; ++i)
+                                       for (int64_t th = 0; th < kt * kh; ++th)
+                                           for (int64_t w = 0; w < kw; ++w)
+                                               laid[((th * out + o) * kw + w) * in + i] = *row++;
+                               }
+                           });
+    if (!bias) return c;
     c.b = weights.laid_out(name + ".bias", {out}, GGML_TYPE_F32, {out}, [=](const float* stored, float* laid) {
         for (int64_t o = 0; o < out; ++o) laid[o] = stored[source(o)];
     });
@@ -149,8 +149,9 @@ ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time)
     ggml_context* ctx = g.ctx();
     const int kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
     const int64_t channels = x->ne[0], width = x->ne[1], height = x->ne[2], depth = x->ne[3], out = c.w->ne[1];
-    if (kt > 1)
-        x = time == TimePadding::causal ? pad_time(g, x, kt - 1, 0) : pad_time(g, x, (kt - 1) / 2, (kt - 1) / 2);
+    if (kt > 1 && time == TimePadding::causal_zeros) x = ggml_pad_ext(ctx, x, 0, 0, 0, 0, 0, 0, kt - 1, 0);
+    if (kt > 1 && time == TimePadding::causal) x = pad_time(g, x, kt - 1, 0);
+    if (kt > 1 && time == TimePadding::replicate) x = pad_time(g, x, (kt - 1) / 2, (kt - 1) / 2);
     if (kh > 1 || kw > 1) x = ggml_pad_ext(ctx, x, 0, 0, pad_of(kw), pad_of(kw), pad_of(kh), pad_of(kh), 0, 0);
     if (g.backend().is_cpu() && c.w->type != GGML_TYPE_F32) x = ggml_cast(ctx, x, c.w->type);
 
@@ -174,7 +175,7 @@ ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time)
         // Adding the bias also drops the padding between rows.
         ggml_tensor* rows = ggml_view_4d(ctx, sum, out, width, height, n, sum->nb[1],
                                          static_cast<size_t>(row) * sum->nb[1], sum->nb[2], 0);
-        ggml_tensor* piece = ggml_add(ctx, rows, c.b);
+        ggml_tensor* piece = c.b ? ggml_add(ctx, rows, c.b) : ggml_cont(ctx, rows);
         y = y ? ggml_set_inplace(ctx, y, piece, y->nb[1], y->nb[2], y->nb[3], offset(y, 3, first)) : piece;
     }
     return y;

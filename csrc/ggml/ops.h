@@ -44,14 +44,19 @@ struct Conv3d {
     std::array<int, 3> kernel{};  // kt, kh, kw
 };
 enum class TimePadding {
-    causal,
-    replicate
-};  // kt-1 copies of the first frame before | (kt-1)/2 copies of each end frame
+    causal,        // kt-1 copies of the first frame before
+    replicate,     // (kt-1)/2 copies of each end frame
+    causal_zeros,  // kt-1 frames of zeros before
+};
 // `out_order[i]` is the stored output channel that becomes channel i; empty = unchanged.
+// exact: kernel and arithmetic in float32 whatever is stored. bias: whether there is one.
 Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
-                      const std::vector<int64_t>& out_order = {});
+                      const std::vector<int64_t>& out_order = {}, bool exact = false, bool bias = true);
 // A bound on the graph nodes that conv3d() makes for a volume of this size.
 size_t conv3d_nodes(const Conv3d& c, int64_t width, int64_t height, int64_t depth);
+// Runs of kw pixels of a packed volume [C, W, H, F], one starting at every pixel from byte `at` on: [kw*C, pixels,
+// frames]. The runs overlap; they must end where the volume ends.
+ggml_tensor* window_view(Graph& g, ggml_tensor* x, int64_t kw, int64_t pixels, int64_t frames, size_t at);
 // Zeros around each frame, frames repeated in time.
 ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time);
 

@@ -113,16 +113,101 @@ VideoVaeConfig read_video_vae(const Json& j) {
     return c;
 }
 
-AudioLatentConfig audio_latent(const Json& top, int64_t token_channels) {
+Json audio_ddconfig(const Json& top) {
     const std::string where = "audio VAE configuration";
     const Json model = require<Json>(require<Json>(top, "audio_vae", "config metadata"), "model", where);
-    const Json ddconfig = require<Json>(require<Json>(model, "params", where), "ddconfig", where);
+    return require<Json>(require<Json>(model, "params", where), "ddconfig", where);
+}
+
+AudioLatentConfig audio_latent(const Json& top, int64_t token_channels) {
+    const std::string where = "audio VAE configuration";
+    const Json ddconfig = audio_ddconfig(top);
     AudioLatentConfig c{};
     c.channels = require_count(ddconfig, "z_channels", 1 << 10, where);
     if (token_channels % c.channels)
         throw Error(ErrorCode::model_mismatch,
                     "[" + where + "] z_channels does not divide the transformer's audio channels");
     c.mel_bins = token_channels / c.channels;
+    return c;
+}
+
+AudioVaeConfig read_audio_vae(const Json& top) {
+    const std::string where = "audio VAE configuration";
+    const Json j = audio_ddconfig(top);
+    require_value<std::string>(j, "norm_type", "pixel", where);
+    require_value<std::string>(j, "causality_axis", "height", where);
+    require_value(j, "mid_block_add_attention", false, where);
+    if (!require<Json>(j, "attn_resolutions", where).empty())
+        throw Error(ErrorCode::model_mismatch, "[" + where + "] attn_resolutions is not implemented");
+    AudioVaeConfig c{};
+    c.latent_channels = require_count(j, "z_channels", 1 << 10, where);
+    c.mel_bins = require_count(j, "mel_bins", 1 << 10, where);
+    c.out_channels = require_count(j, "out_ch", 16, where);
+    c.ch = require_count(j, "ch", 1 << 12, where);
+    c.num_res_blocks = require_count(j, "num_res_blocks", 64, where);
+    c.ch_mult = require<std::vector<int64_t>>(j, "ch_mult", where);
+    if (c.ch_mult.empty() || c.ch_mult.size() > 8)
+        throw Error(ErrorCode::model_mismatch, "[" + where + "] ch_mult needs 1 to 8 values");
+    for (int64_t m : c.ch_mult)
+        if (m < 1 || m > 64)
+            throw Error(ErrorCode::model_mismatch, "[" + where + "] a value of ch_mult is not between 1 and 64");
+    c.latent_bins = c.mel_bins >> (c.ch_mult.size() - 1);
+    return c;
+}
+
+GeneratorConfig read_generator(const Json& j, bool bwe) {
+    const std::string where = bwe ? "bandwidth extension configuration" : "vocoder configuration";
+    require_value<std::string>(j, "resblock", "AMP1", where);
+    require_value<std::string>(j, "activation", "snakebeta", where);
+    require_value(j, "stereo", true, where);
+    require_value(j, "use_tanh_at_final", false, where);
+    require_value(j, "use_bias_at_final", false, where);
+    if (bwe) require_value(j, "apply_final_activation", false, where);
+    GeneratorConfig c{};
+    c.upsample_initial_channel = require_count(j, "upsample_initial_channel", 1 << 14, where);
+    c.upsample_rates = require<std::vector<int>>(j, "upsample_rates", where);
+    c.upsample_kernel_sizes = require<std::vector<int>>(j, "upsample_kernel_sizes", where);
+    c.resblock_kernel_sizes = require<std::vector<int>>(j, "resblock_kernel_sizes", where);
+    c.resblock_dilation_sizes = require<std::vector<std::vector<int>>>(j, "resblock_dilation_sizes", where);
+    const size_t stages = c.upsample_rates.size(), blocks = c.resblock_kernel_sizes.size();
+    bool good = stages >= 1 && stages <= 16 && stages == c.upsample_kernel_sizes.size() && blocks >= 1 &&
+                blocks <= 16 && blocks == c.resblock_dilation_sizes.size() && c.upsample_initial_channel >> stages >= 1;
+    for (size_t i = 0; good && i < stages; ++i) {
+        const int rate = c.upsample_rates[i], k = c.upsample_kernel_sizes[i];
+        good = rate >= 1 && rate <= 64 && k >= rate && k <= 256 && (k - rate) % 2 == 0;
+    }
+    for (int k : c.resblock_kernel_sizes) good = good && k >= 1 && k <= 63 && k % 2 == 1;
+    for (auto& dilations : c.resblock_dilation_sizes) {
+        good = good && !dilations.empty() && dilations.size() <= 16;
+        for (int d : dilations) good = good && d >= 1 && d <= 64;
+    }
+    if (!good)
+        throw Error(ErrorCode::model_mismatch,
+                    "[" + where + "] rates, kernel sizes and dilations contradict each other");
+    return c;
+}
+
+VocoderConfig read_vocoder(const Json& top) {
+    const std::string where = "vocoder configuration";
+    const Json j = require<Json>(top, "vocoder", "config metadata");
+    if (!j.contains("bwe"))
+        throw Error(ErrorCode::model_mismatch,
+                    "[" + where + "] the vocoder of LTX-2.0 is not implemented; use LTX-2.3");
+    const Json bwe = require<Json>(j, "bwe", where);
+    VocoderConfig c{};
+    c.vocoder = read_generator(require<Json>(j, "vocoder", where), false);
+    c.bwe = read_generator(bwe, true);
+    c.n_fft = require_count(bwe, "n_fft", 1 << 14, where);
+    c.hop_length = require_count(bwe, "hop_length", 1 << 12, where);
+    c.num_mels = require_count(bwe, "num_mels", 1 << 10, where);
+    c.input_sampling_rate = static_cast<int>(require_count(bwe, "input_sampling_rate", 1 << 20, where));
+    c.output_sampling_rate = static_cast<int>(require_count(bwe, "output_sampling_rate", 1 << 20, where));
+    require_value(bwe, "win_size", c.n_fft, where);
+    int64_t up = 1;
+    for (int r : c.bwe.upsample_rates) up *= r;
+    if (c.n_fft % 2 || c.hop_length > c.n_fft || up != 3 * c.hop_length ||
+        c.output_sampling_rate != 3 * c.input_sampling_rate)
+        throw Error(ErrorCode::model_mismatch, "[" + where + "] the bandwidth extension must triple the sampling rate");
     return c;
 }
 
@@ -150,7 +235,10 @@ ModelConfig ModelConfig::load(const ModelFiles& files) {
         const Json j = config_of(files, decoder, "video VAE");
         c.vae = read_video_vae(j.contains("vae") ? j.at("vae") : j);
     }
-    if (!c.transformer && !c.vae) {
+    if (files.has_prefix("audio_vae.decoder."))
+        c.audio_vae = read_audio_vae(config_of(files, "audio_vae.decoder.", "audio VAE"));
+    if (files.has_prefix("vocoder.")) c.vocoder = read_vocoder(config_of(files, "vocoder.", "vocoder"));
+    if (!c.transformer && !c.vae && !c.audio_vae) {
         const bool gemma = files.has_prefix("language_model.");
         throw Error(ErrorCode::model_mismatch,
                     std::string("[load] ") + (gemma ? "the files hold a text encoder but no" : "the files hold no") +

@@ -43,12 +43,33 @@ struct AudioLatentConfig {
     int64_t channels, mel_bins;  // of one latent frame
 };
 
+struct AudioVaeConfig {
+    int64_t latent_channels, mel_bins, latent_bins, out_channels;  // latent_bins: mel bins of a latent frame
+    int64_t ch, num_res_blocks;
+    std::vector<int64_t> ch_mult;
+};
+
+// One BigVGAN-style generator (vocoder or bandwidth extension).
+struct GeneratorConfig {
+    int64_t upsample_initial_channel;
+    std::vector<int> upsample_rates, upsample_kernel_sizes, resblock_kernel_sizes;
+    std::vector<std::vector<int>> resblock_dilation_sizes;
+};
+
+struct VocoderConfig {
+    GeneratorConfig vocoder, bwe;
+    int64_t n_fft, hop_length, num_mels;  // of the spectrogram between them
+    int input_sampling_rate, output_sampling_rate;
+};
+
 // Of the parts that are among the files.
 struct ModelConfig {
     std::string version;  // "2.3.0"
     std::optional<TransformerConfig> transformer;
     std::optional<AudioLatentConfig> audio;  // with the transformer
     std::optional<VideoVaeConfig> vae;       // when there is a decoder
+    std::optional<AudioVaeConfig> audio_vae;
+    std::optional<VocoderConfig> vocoder;
     // Reads the `config` and `model_version` metadata. Throws Error(model_mismatch), also when no part is found.
     static ModelConfig load(const ModelFiles& files);
 };

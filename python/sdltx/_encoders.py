@@ -20,6 +20,7 @@ from .errors import BackendError, InvalidRequestError
 if TYPE_CHECKING:
     from PIL import Image
 
+_AUDIO_BIT_RATE = 192_000  # transparent for both codecs in stereo
 _BT709, _LIMITED = 1, 1  # code points of ITU-T H.273
 _EXIF_DESCRIPTION = 0x010E
 _PNG_KEY = "sdltx"
@@ -106,6 +107,7 @@ class ContainerEncoder:
             # Opus knows few rates; PyAV resamples to that of the stream.
             rate_in_file = 48000 if codecs.audio == "libopus" else audio_rate
             self._audio = self._container.add_stream(codecs.audio, rate=rate_in_file, layout="stereo")
+            self._audio.bit_rate = _AUDIO_BIT_RATE
         self._audio_rate = audio_rate
         self._frame_time = 1 / rate
         self._early_audio: list[NDArray[np.float32]] = []

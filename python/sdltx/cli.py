@@ -119,12 +119,20 @@ class _Job:
 
     def write(self, pipe: sdltx.Pipeline, latents: sdltx.Latents) -> None:
         """Decodes straight into the output file."""
-        from .media import VideoWriter
+        from .media import VideoWriter, fit_audio
 
         args = self.args
+        # The sound first: it is small, and the writer has to know whether there is any.
+        sound = None if args.no_audio else pipe.decode_audio(latents, progress=self.bars.show)
         given = {name: value for name in sdltx.Tiling._fields if (value := getattr(args, f"tile_{name}")) is not None}
         tiling = sdltx.Tiling(**given) if given else None
-        with VideoWriter(args.output, latents.frame_rate, metadata=latents.settings, progress=self.bars.show) as writer:
+        rate = sound[1] if sound else None
+        with VideoWriter(
+            args.output, latents.frame_rate, audio_rate=rate, metadata=latents.settings, progress=self.bars.show
+        ) as writer:
+            if sound:
+                num_frames = 8 * (latents.video.shape[1] - 1) + 1
+                writer.write_audio(fit_audio(*sound, num_frames, latents.frame_rate))
             pipe.decode_into(writer, latents, tiling=tiling, progress=self.bars.show)
         self.note(f"wrote {args.output}")
 
@@ -402,6 +410,7 @@ def _output_options(command: argparse.ArgumentParser, required: bool = False) ->
         help="the clip: .mp4, .webm, .gif, .webp, or .png for one picture per frame (name_0001.png, or as a pattern "
         "like name_%%03d.png says)",
     )
+    group.add_argument("--no-audio", action="store_true", help="write a silent clip")
     tiles = command.add_argument_group("decoding in tiles (smaller ones take less memory and more time)")
     tiling = sdltx.Tiling()
     for flag, name, metavar, text in (

@@ -39,6 +39,15 @@ def exact_frame_rate(frame_rate: float | Fraction) -> Fraction:
     return next((rate for rate in _NTSC_RATES if abs(rate - exact) < 0.005), exact.limit_denominator(1001))
 
 
+def fit_audio(
+    samples: NDArray[np.float32], sample_rate: int, num_frames: int, frame_rate: float | Fraction
+) -> NDArray[np.float32]:
+    """Cuts (channels, n) samples to the length of ``num_frames`` pictures, or fills them with silence."""
+    length = round(num_frames / exact_frame_rate(frame_rate) * sample_rate)
+    missing = max(length - samples.shape[1], 0)
+    return np.pad(samples[:, :length], ((0, 0), (0, missing)))
+
+
 def check_output(path: str | os.PathLike[str]) -> None:
     """Raises what :class:`VideoWriter` would: call it before a long run.
 

@@ -80,7 +80,7 @@ class Pipeline:
     """A loaded model. Made by :func:`load`; use it from one thread at a time.
 
     Every method that takes ``progress`` calls it as ``progress(phase, done, total)`` before the first and after every
-    unit of work, where phase is "encode", "denoise" or "decode". An exception that it raises, such as
+    unit of work, where phase is "encode", "denoise", "decode" or "sound". An exception that it raises, such as
     :class:`sdltx.Cancelled`, stops the run and comes out unchanged.
     """
 
@@ -219,21 +219,35 @@ class Pipeline:
         return Latents(video, audio if audio.size else None, float(frame_rate), settings)
 
     def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
-        """Turns latents into pictures. ``tiling`` bounds the memory; None: tiles as in the reference.
+        """Turns latents into pictures and, if they and the model have it, sound.
 
-        The sound of the latents is not decoded: the clip is silent.
+        ``tiling`` bounds the memory of the pictures; None: tiles as in the reference.
         """
         import numpy as np
 
         chunks = _Chunks()
         self.decode_into(chunks, latents, tiling=tiling, progress=progress)
-        return Video(np.concatenate(chunks.frames), frame_rate=latents.frame_rate, metadata=latents.settings)
+        audio, sample_rate = self.decode_audio(latents, progress=progress) or (None, None)
+        return Video(np.concatenate(chunks.frames), audio, sample_rate, latents.frame_rate, latents.settings)
+
+    def decode_audio(
+        self, latents: Latents, *, progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], int] | None:
+        """Returns the sound (channels, n), float32 in [-1, 1], and its sample rate in Hz.
+
+        None if the latents have no sound or the model no vocoder. The reference makes 25 latent frames of sound per
+        second, rounded to whole ones, so the sound is up to 50 ms shorter or longer than the pictures.
+        """
+        if latents.audio is None or "vocoder" not in self.info["parts"]:
+            return None
+        return self._core.decode_audio(latents.audio, progress=progress)
 
     def decode_into(
         self, sink: Sink, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None
     ) -> None:
-        """As :meth:`decode`, but hands the frames to ``sink`` as they are ready, so that a long clip need not fit in
-        memory. An exception of the sink stops decoding and comes out unchanged.
+        """As :meth:`decode` for the pictures alone, but hands the frames to ``sink`` as they are ready.
+
+        So a long clip need not fit in memory. An exception of the sink stops decoding and comes out unchanged.
         """
         if tiling is not None:
             _check_integers("decode", **{f"tile {name}": value for name, value in tiling._asdict().items()})

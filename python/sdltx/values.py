@@ -158,17 +158,18 @@ class Video:
     def save(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
         """Writes the clip; the suffix decides how: .mp4, .webm, .gif, .webp or .png (one file per frame).
 
-        An existing file is replaced; a run that fails or is interrupted leaves it untouched. ``progress`` gets
-        ("write", done, total) while the file is finished. Raises InvalidRequestError for a path that cannot be written
+        The sound is cut, or filled with silence, to the length of the pictures. An existing file is replaced; a run
+        that fails or is interrupted leaves it untouched. ``progress`` gets ("write", done, total) while the file is
+        finished. Raises InvalidRequestError for a path that cannot be written
         or a suffix that is not known, BackendError if an encoder is missing or the disk fails.
         """
-        from .media import VideoWriter
+        from .media import VideoWriter, fit_audio
 
         with VideoWriter(
             path, self.frame_rate, audio_rate=self.sample_rate, metadata=self.metadata, progress=progress
         ) as writer:
-            if self.audio is not None:
-                writer.write_audio(self.audio)
+            if self.audio is not None and self.sample_rate is not None:
+                writer.write_audio(fit_audio(self.audio, self.sample_rate, len(self.frames), self.frame_rate))
             writer.write_frames(self.frames)
 
     def __repr__(self) -> str:

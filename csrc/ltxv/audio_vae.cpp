@@ -1,0 +1,103 @@
+#include "audio_vae.h"
+
+namespace sdltx {
+
+namespace {
+
+constexpr float pixel_norm_eps = 1e-6f;
+constexpr std::array<int, 3> kernel = {3, 1, 3};  // time, -, mel
+
+ggml_tensor* conv(Graph& g, const Conv3d& c, ggml_tensor* x) { return conv3d(g, c, x, TimePadding::causal_zeros); }
+
+ggml_tensor* norm_silu(Graph& g, ggml_tensor* x) { return ggml_silu(g.ctx(), rms_norm(g, x, nullptr, pixel_norm_eps)); }
+
+}  // namespace
+
+AudioDecoder::AudioDecoder(const ModelFiles& files, const Backend& backend, const AudioVaeConfig& config)
+    : backend_(backend), config_(config), weights_(files, backend, "audio VAE", "audio_vae.") {
+    auto declare = [&](const std::string& name, int64_t in, int64_t out) {
+        return declare_conv3d(weights_, name, in, out, kernel, {}, true);
+    };
+    const int64_t features = config.latent_channels * config.latent_bins;
+    mean_ = weights_.host("per_channel_statistics.mean-of-means", {features});
+    std_ = weights_.host("per_channel_statistics.std-of-means", {features});
+    int64_t width = config.ch * config.ch_mult.back();
+    conv_in_ = declare("decoder.conv_in.conv", config.latent_channels, width);
+    mid_1_ = declare_block("decoder.mid.block_1.", width, width);
+    mid_2_ = declare_block("decoder.mid.block_2.", width, width);
+    up_.resize(config.ch_mult.size());
+    for (size_t level = up_.size(); level-- > 0;) {
+        const std::string at = "decoder.up." + std::to_string(level) + ".";
+        const int64_t out = config.ch * config.ch_mult[level];
+        for (int64_t i = 0; i <= config.num_res_blocks; ++i) {
+            up_[level].blocks.push_back(declare_block(at + "block." + std::to_string(i) + ".", width, out));
+            width = out;
+        }
+        if (level > 0) up_[level].upsample = declare(at + "upsample.conv.conv", width, width);
+    }
+    conv_out_ = declare("decoder.conv_out.conv", width, config.out_channels);
+}
+
+AudioDecoder::ResBlock AudioDecoder::declare_block(const std::string& name, int64_t in, int64_t out) {
+    ResBlock b;
+    b.conv1 = declare_conv3d(weights_, name + "conv1.conv", in, out, kernel, {}, true);
+    b.conv2 = declare_conv3d(weights_, name + "conv2.conv", out, out, kernel, {}, true);
+    if (in != out) b.nin_shortcut = declare_conv3d(weights_, name + "nin_shortcut.conv", in, out, {1, 1, 1}, {}, true);
+    return b;
+}
+
+ggml_tensor* AudioDecoder::res_block(Graph& g, const ResBlock& b, ggml_tensor* x) const {
+    ggml_tensor* h = conv(g, b.conv1, norm_silu(g, x));
+    h = conv(g, b.conv2, norm_silu(g, h));
+    return ggml_add(g.ctx(), b.nin_shortcut.w ? conv(g, b.nin_shortcut, x) : x, h);
+}
+
+Array AudioDecoder::decode(const Array& latents, Trace* trace) const {
+    if (latents.shape.size() != 3 || latents.dim(0) != config_.latent_channels || latents.dim(1) < 1 ||
+        latents.dim(2) != config_.latent_bins)
+        throw Error(ErrorCode::invalid_request, "[decode] audio latents must be (" +
+                                                    std::to_string(config_.latent_channels) + ", frames, " +
+                                                    std::to_string(config_.latent_bins) + ")");
+    const int64_t channels = latents.dim(0), frames = latents.dim(1), bins = latents.dim(2);
+    std::vector<float> input;
+    for (int64_t t = 0; t < frames; ++t)
+        for (int64_t m = 0; m < bins; ++m)
+            for (int64_t c = 0; c < channels; ++c) {
+                const size_t s = static_cast<size_t>(c * bins + m);  // the statistics lie as tokens do
+                input.push_back(latents.data[static_cast<size_t>((c * frames + t) * bins + m)] * (*std_)[s] +
+                                (*mean_)[s]);
+            }
+
+    // Windows are gathered piece by piece, so the nodes grow with the length.
+    Graph g(backend_, "audio VAE", trace, static_cast<size_t>(16384 + 64 * frames));
+    ggml_context* ctx = g.ctx();
+    ggml_tensor* z = g.input("latents", GGML_TYPE_F32, {channels, bins, 1, frames});
+    ggml_tensor* x = g.stage(conv(g, conv_in_, z), "audio_vae.decoder.conv_in");
+    x = g.stage(res_block(g, mid_1_, x), "audio_vae.decoder.mid.block_1");
+    x = g.stage(res_block(g, mid_2_, x), "audio_vae.decoder.mid.block_2");
+    for (size_t level = up_.size(); level-- > 0;) {
+        for (auto& b : up_[level].blocks) x = res_block(g, b, x);
+        if (level == 0) break;
+        x = ggml_interpolate(ctx, x, x->ne[0], 2 * x->ne[1], 1, 2 * x->ne[3], GGML_SCALE_MODE_NEAREST);
+        x = conv(g, up_[level].upsample, x);
+        // The first latent frame stands for a single mel frame of its level.
+        x = ggml_view_4d(ctx, x, x->ne[0], x->ne[1], 1, x->ne[3] - 1, x->nb[1], x->nb[2], x->nb[3], x->nb[3]);
+        g.stage(x, "audio_vae.decoder.up." + std::to_string(level) + ".upsample");
+    }
+    x = g.stage(conv(g, conv_out_, norm_silu(g, x)), "audio_vae.decoder.mel");
+    ggml_tensor* out = g.output(x, "audio_vae.decoder.mel");
+    g.finish();
+    g.set(z, input);
+    g.run();
+    const std::vector<float> values = g.get(out);
+    const int64_t sides = out->ne[0], mels = out->ne[1], mel_frames = out->ne[3];
+    Array mel{{sides, mel_frames, mels}, std::vector<float>(values.size())};
+    for (int64_t t = 0; t < mel_frames; ++t)
+        for (int64_t m = 0; m < mels; ++m)
+            for (int64_t s = 0; s < sides; ++s)
+                mel.data[static_cast<size_t>((s * mel_frames + t) * mels + m)] =
+                    values[static_cast<size_t>((t * mels + m) * sides + s)];
+    return mel;
+}
+
+}  // namespace sdltx

@@ -1,0 +1,330 @@
+#include "vocoder.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace sdltx {
+
+namespace {
+
+constexpr int filter_taps = 12;
+
+// [C, T] shifted views: columns [first, first + n) of x.
+ggml_tensor* columns(Graph& g, ggml_tensor* x, int64_t first, int64_t n) {
+    return ggml_view_2d(g.ctx(), x, x->ne[0], n, x->nb[1], static_cast<size_t>(first) * x->nb[1]);
+}
+
+ggml_tensor* repeat_column(Graph& g, ggml_tensor* x, int64_t at, int64_t n) {
+    return ggml_repeat_4d(g.ctx(), columns(g, x, at, 1), x->ne[0], n, 1, 1);
+}
+
+ggml_tensor* concat_time(Graph& g, std::initializer_list<ggml_tensor*> parts) {
+    ggml_tensor* out = nullptr;
+    for (ggml_tensor* p : parts) out = out ? ggml_concat(g.ctx(), out, p, 1) : p;
+    return out;
+}
+
+// sum over i of taps[first + 2 i] * x[:, t + offset(i)] for n columns.
+template <typename Offset>
+ggml_tensor* filter(Graph& g, ggml_tensor* x, const std::vector<float>& taps, int first, float gain, int64_t n,
+                    Offset offset) {
+    ggml_tensor* sum = nullptr;
+    for (int i = 0; i < filter_taps / 2; ++i) {
+        ggml_tensor* term =
+            ggml_scale(g.ctx(), columns(g, x, offset(i), n), gain * taps[static_cast<size_t>(first + 2 * i)]);
+        sum = sum ? ggml_add_inplace(g.ctx(), sum, term) : term;
+    }
+    return sum;
+}
+
+// Zero padded convolution along time of [C, T]. Dilated: each of the d interleaved sequences is convolved on its own.
+ggml_tensor* conv1d(Graph& g, const Conv3d& c, ggml_tensor* x, int dilation) {
+    ggml_context* ctx = g.ctx();
+    const int64_t length = x->ne[1];
+    if (dilation == 1) {
+        x = conv3d(g, c, ggml_reshape_4d(ctx, x, x->ne[0], length, 1, 1), TimePadding::replicate);
+        return ggml_reshape_2d(ctx, x, x->ne[0], length);
+    }
+    const int64_t rows = (length + dilation - 1) / dilation;
+    if (rows * dilation > length) x = ggml_pad(ctx, x, 0, static_cast<int>(rows * dilation - length), 0, 0);
+    x = ggml_permute(ctx, ggml_reshape_3d(ctx, x, x->ne[0], dilation, rows), 0, 2, 1, 3);
+    x = ggml_reshape_4d(ctx, ggml_cont(ctx, x), x->ne[0], rows, 1, dilation);
+    x = conv3d(g, c, x, TimePadding::replicate);
+    x = ggml_cont(ctx, ggml_permute(ctx, ggml_reshape_3d(ctx, x, x->ne[0], rows, dilation), 0, 2, 1, 3));
+    return columns(g, ggml_reshape_2d(ctx, x, x->ne[0], rows * dilation), 0, length);
+}
+
+Conv3d declare_conv1d(Weights& weights, const std::string& name, int64_t in, int64_t out, int kernel,
+                      bool bias = true) {
+    return declare_conv3d(weights, name, in, out, {1, 1, kernel}, {}, /*exact=*/true, bias);
+}
+
+}  // namespace
+
+Generator::Generator(Weights& weights, const Backend& backend, std::string path, const GeneratorConfig& c,
+                     int64_t in_channels)
+    : backend_(backend),
+      path_(std::move(path)),
+      in_channels_(in_channels),
+      blocks_per_stage_(c.resblock_kernel_sizes.size()) {
+    constexpr int pre = 7, post = 7;
+    constexpr double activation_reach = 6;  // samples on each side: 3 of the upsampling filter, 3 of the other
+    int64_t width = c.upsample_initial_channel;
+    conv_pre_ = declare_conv1d(weights, path_ + "conv_pre", in_channels, width, pre);
+    double reach = pre / 2;
+    for (size_t i = 0; i < c.upsample_rates.size(); ++i) {
+        ups_.push_back(declare_upsample(weights, path_ + "ups." + std::to_string(i), width, width / 2,
+                                        c.upsample_kernel_sizes[i], c.upsample_rates[i]));
+        width /= 2;
+        reach += static_cast<double>(ups_.back().taps) / static_cast<double>(hop_);
+        hop_ *= c.upsample_rates[i];
+        double widest = 0;
+        for (size_t k = 0; k < blocks_per_stage_; ++k) {
+            const int kernel = c.resblock_kernel_sizes[k];
+            const std::string at = path_ + "resblocks." + std::to_string(i * blocks_per_stage_ + k) + ".";
+            ResBlock b;
+            b.dilations = c.resblock_dilation_sizes[k];
+            double block = 0;
+            for (size_t j = 0; j < b.dilations.size(); ++j) {
+                const std::string n = std::to_string(j);
+                b.convs1.push_back(declare_conv1d(weights, at + "convs1." + n, width, width, kernel));
+                b.convs2.push_back(declare_conv1d(weights, at + "convs2." + n, width, width, kernel));
+                b.acts1.push_back(declare_activation(weights, at + "acts1." + n, width));
+                b.acts2.push_back(declare_activation(weights, at + "acts2." + n, width));
+                block += (kernel / 2) * (b.dilations[j] + 1) + 2 * activation_reach;
+            }
+            widest = std::max(widest, block);
+            resblocks_.push_back(std::move(b));
+        }
+        reach += widest / static_cast<double>(hop_);
+    }
+    act_post_ = declare_activation(weights, path_ + "act_post", width);
+    conv_post_ = declare_conv1d(weights, path_ + "conv_post", width, 2, post, /*bias=*/false);
+    reach += (activation_reach + post / 2) / static_cast<double>(hop_);
+    context_ = static_cast<int64_t>(std::ceil(reach)) + 1;
+}
+
+Generator::Activation Generator::declare_activation(Weights& weights, const std::string& name, int64_t channels) {
+    auto exponential = [&](const char* which, bool inverse) {
+        return weights.laid_out(name + ".act." + which, {channels}, GGML_TYPE_F32, {channels},
+                                [=](const float* stored, float* laid) {
+                                    for (int64_t i = 0; i < channels; ++i) {
+                                        const double e = std::exp(static_cast<double>(stored[i]));
+                                        laid[i] = static_cast<float>(inverse ? 1.0 / (e + 1e-9) : e);
+                                    }
+                                });
+    };
+    return {exponential("alpha", false), exponential("beta", true),
+            weights.host(name + ".upsample.filter", {1, 1, filter_taps}),
+            weights.host(name + ".downsample.lowpass.filter", {1, 1, filter_taps})};
+}
+
+Generator::Upsample Generator::declare_upsample(Weights& weights, const std::string& name, int64_t in, int64_t out,
+                                                int kernel, int stride) {
+    const int taps = (kernel + stride - 1) / stride;
+    // Output stride*q + r takes input q - j through kernel element j*stride + r; the window's first row is j = taps
+    // - 1.
+    ggml_tensor* w = weights.laid_out(name + ".weight", {in, out, kernel}, GGML_TYPE_F32, {taps * in, stride * out},
+                                      [=](const float* stored, float* laid) {
+                                          for (int64_t r = 0; r < stride; ++r)
+                                              for (int64_t o = 0; o < out; ++o)
+                                                  for (int64_t j = taps - 1; j >= 0; --j)
+                                                      for (int64_t i = 0; i < in; ++i) {
+                                                          const int64_t k = j * stride + r;
+                                                          *laid++ =
+                                                              k < kernel ? stored[(i * out + o) * kernel + k] : 0.0f;
+                                                      }
+                                      });
+    return {w, weights.vector(name + ".bias", {out}), stride, taps, (kernel - stride) / 2};
+}
+
+ggml_tensor* Generator::upsample(Graph& g, const Upsample& u, ggml_tensor* x) const {
+    ggml_context* ctx = g.ctx();
+    const int64_t in = x->ne[0], length = x->ne[1], out = u.w->ne[1] / u.stride;
+    // Rows of `stride` outputs until padding + length * stride samples are there.
+    const int64_t rows = (u.padding + length * u.stride + u.stride - 1) / u.stride;
+    x = ggml_pad_ext(ctx, x, 0, 0, u.taps - 1, static_cast<int>(rows - length), 0, 0, 0, 0);
+    ggml_tensor* windows =
+        ggml_cont(ctx, window_view(g, ggml_reshape_4d(ctx, x, in, x->ne[1], 1, 1), u.taps, rows, 1, 0));
+    ggml_tensor* y = ggml_mul_mat(ctx, u.w, ggml_reshape_2d(ctx, windows, u.taps * in, rows));
+    ggml_mul_mat_set_prec(y, GGML_PREC_F32);
+    y = columns(g, ggml_reshape_2d(ctx, y, out, rows * u.stride), u.padding, length * u.stride);
+    return ggml_add(ctx, y, u.b);
+}
+
+ggml_tensor* Generator::activate(Graph& g, const Activation& a, ggml_tensor* x) const {
+    ggml_context* ctx = g.ctx();
+    const int64_t n = x->ne[1];
+    auto snake = [&](ggml_tensor* z) {
+        ggml_tensor* s = ggml_sqr(ctx, ggml_sin(ctx, ggml_mul(ctx, z, a.frequency)));
+        return ggml_add(ctx, z, ggml_mul(ctx, s, a.weight));
+    };
+    // The signal at twice the rate stays in two halves, even and odd samples, so that no step has a stride.
+    x = concat_time(g, {repeat_column(g, x, 0, 3), x, repeat_column(g, x, n - 1, 3)});
+    ggml_tensor* even = snake(filter(g, x, *a.up, 1, 2.0f, n, [](int i) { return 5 - i; }));
+    ggml_tensor* odd = snake(filter(g, x, *a.up, 0, 2.0f, n, [](int i) { return 6 - i; }));
+    // Its first sample is an even one, its last an odd one; both are repeated beyond the ends.
+    ggml_tensor* even_padded = concat_time(g, {repeat_column(g, even, 0, 2), even, repeat_column(g, odd, n - 1, 3)});
+    ggml_tensor* odd_padded = concat_time(g, {repeat_column(g, even, 0, 3), odd, repeat_column(g, odd, n - 1, 2)});
+    return ggml_add(ctx, filter(g, even_padded, *a.down, 1, 1.0f, n, [](int i) { return i; }),
+                    filter(g, odd_padded, *a.down, 0, 1.0f, n, [](int i) { return i; }));
+}
+
+ggml_tensor* Generator::build(Graph& g, ggml_tensor* mel) const {
+    ggml_context* ctx = g.ctx();
+    auto stage = [&](ggml_tensor* t, const std::string& name) { return g.stage(t, "vocoder." + path_ + name); };
+    ggml_tensor* x = stage(conv1d(g, conv_pre_, mel, 1), "conv_pre");
+    for (size_t i = 0; i < ups_.size(); ++i) {
+        x = stage(upsample(g, ups_[i], x), "ups." + std::to_string(i));
+        ggml_tensor* sum = nullptr;
+        for (size_t k = 0; k < blocks_per_stage_; ++k) {
+            const size_t index = i * blocks_per_stage_ + k;
+            const ResBlock& b = resblocks_[index];
+            ggml_tensor* z = x;
+            for (size_t j = 0; j < b.dilations.size(); ++j) {
+                ggml_tensor* y = conv1d(g, b.convs1[j], activate(g, b.acts1[j], z), b.dilations[j]);
+                z = ggml_add(ctx, z, conv1d(g, b.convs2[j], activate(g, b.acts2[j], y), 1));
+            }
+            stage(z, "resblocks." + std::to_string(index));
+            sum = sum ? ggml_add(ctx, sum, z) : z;
+        }
+        x = ggml_scale(ctx, sum, 1.0f / static_cast<float>(blocks_per_stage_));
+    }
+    x = stage(activate(g, act_post_, x), "act_post");
+    return g.output(stage(conv1d(g, conv_post_, x, 1), "output"), "vocoder." + path_ + "output");
+}
+
+Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace) const {
+    const int64_t sides = mel.dim(0), frames = mel.dim(1), bins = mel.dim(2);
+    if (sides * bins != in_channels_)
+        throw Error(ErrorCode::invalid_request,
+                    "[vocoder] the spectrogram must have " + std::to_string(in_channels_) + " values per frame");
+    const int64_t pieces = piece_frames > 0 ? (frames + piece_frames - 1) / piece_frames : 1;
+    Array wave{{2, frames * hop_}, std::vector<float>(static_cast<size_t>(2 * frames * hop_))};
+    std::unique_ptr<Graph> g;
+    ggml_tensor *input = nullptr, *output = nullptr;
+    for (int64_t p = 0; p < pieces; ++p) {
+        const int64_t start = frames * p / pieces, end = frames * (p + 1) / pieces;
+        const int64_t from = std::max<int64_t>(0, start - context_), to = std::min(frames, end + context_);
+        if (!g || input->ne[1] != to - from) {
+            g.reset();
+            const size_t nodes = 512 + ups_.size() * 16 + resblocks_.size() * resblocks_.front().dilations.size() * 320;
+            g = std::make_unique<Graph>(backend_, "vocoder", trace, nodes);
+            input = g->input("mel", GGML_TYPE_F32, {in_channels_, to - from});
+            output = build(*g, input);
+            g->finish();
+        }
+        std::vector<float> values;
+        for (int64_t t = from; t < to; ++t)
+            for (int64_t s = 0; s < sides; ++s) {
+                const auto row = mel.data.begin() + (s * frames + t) * bins;
+                values.insert(values.end(), row, row + bins);
+            }
+        g->set(input, values);
+        g->run();
+        const std::vector<float> samples = g->get(output);  // (n, 2)
+        for (int64_t n = start * hop_; n < end * hop_; ++n)
+            for (int64_t s = 0; s < 2; ++s)
+                wave.data[static_cast<size_t>(s * frames * hop_ + n)] =
+                    samples[static_cast<size_t>((n - from * hop_) * 2 + s)];
+    }
+    return wave;
+}
+
+Vocoder::Vocoder(const ModelFiles& files, const Backend& backend, const VocoderConfig& config, int64_t mel_bins)
+    : backend_(backend),
+      config_(config),
+      weights_(files, backend, "vocoder", "vocoder."),
+      vocoder_(weights_, backend, "vocoder.", config.vocoder, 2 * mel_bins),
+      bwe_(weights_, backend, "bwe_generator.", config.bwe, 2 * config.num_mels) {
+    const int64_t bins = config.n_fft / 2 + 1;
+    auto f32 = [&](const char* name, std::vector<int64_t> shape, std::vector<int64_t> ne) {
+        return weights_.laid_out(
+            name, std::move(shape), GGML_TYPE_F32, ne,
+            [n = ne[0] * ne[1]](const float* stored, float* laid) { std::copy_n(stored, n, laid); });
+    };
+    forward_basis_ = f32("mel_stft.stft_fn.forward_basis", {2 * bins, 1, config.n_fft}, {config.n_fft, 2 * bins});
+    mel_basis_ = f32("mel_stft.mel_basis", {config.num_mels, bins}, {bins, config.num_mels});
+}
+
+// Natural log of the mel magnitudes, (2, n) -> (2, n / hop, mels); causal: each frame ends with its hop.
+Array Vocoder::log_mel(const Array& wave) const {
+    const int64_t hop = config_.hop_length, n_fft = config_.n_fft, bins = n_fft / 2 + 1, length = wave.dim(1);
+    const int64_t frames = (length + hop - 1) / hop;
+    Graph g(backend_, "vocoder", nullptr, 64);
+    ggml_context* ctx = g.ctx();
+    ggml_tensor* x = g.input("windows", GGML_TYPE_F32, {n_fft, frames});
+    ggml_tensor* spectrum = ggml_mul_mat(ctx, forward_basis_, x);  // rows 0..bins-1 real, then imaginary
+    ggml_mul_mat_set_prec(spectrum, GGML_PREC_F32);
+    auto half = [&](int64_t i) {
+        return ggml_sqr(ctx, ggml_cont(ctx, ggml_view_2d(ctx, spectrum, bins, frames, spectrum->nb[1],
+                                                         static_cast<size_t>(i * bins) * sizeof(float))));
+    };
+    ggml_tensor* magnitude = ggml_sqrt(ctx, ggml_add(ctx, half(0), half(1)));
+    ggml_tensor* mel = ggml_mul_mat(ctx, mel_basis_, magnitude);
+    ggml_mul_mat_set_prec(mel, GGML_PREC_F32);
+    ggml_tensor* out = g.output(mel, "vocoder.mel_stft");
+    g.finish();
+    Array result{{2, frames, config_.num_mels}, {}};
+    for (int64_t s = 0; s < 2; ++s) {
+        std::vector<float> windows(static_cast<size_t>(frames * n_fft), 0.0f);
+        for (int64_t f = 0; f < frames; ++f)
+            for (int64_t i = 0; i < n_fft; ++i) {
+                const int64_t at = f * hop + i - (n_fft - hop);
+                if (at >= 0 && at < length)
+                    windows[static_cast<size_t>(f * n_fft + i)] = wave.data[static_cast<size_t>(s * length + at)];
+            }
+        g.set(x, windows);
+        g.run();
+        for (float v : g.get(out)) result.data.push_back(std::log(std::max(v, 1e-5f)));
+    }
+    return result;
+}
+
+Waveform Vocoder::synthesise(const Array& mel, double piece_seconds, const Progress& progress, Trace* trace) const {
+    auto piece = [&](const Generator& g, int rate) {
+        return static_cast<int64_t>(piece_seconds * rate / static_cast<double>(g.hop()));
+    };
+    auto clamp = [](Array& a) {
+        for (float& v : a.data) v = std::clamp(v, -1.0f, 1.0f);
+    };
+    report(progress, "sound", 0, 2);
+    Array wave = vocoder_.run(mel, piece(vocoder_, config_.input_sampling_rate), trace);
+    clamp(wave);
+    report(progress, "sound", 1, 2);
+    Array full = bwe_.run(log_mel(wave), piece(bwe_, config_.output_sampling_rate), trace);
+    const Array skip = resample_3x(wave);
+    const int64_t n = skip.dim(1), generated = full.dim(1);
+    Waveform out{{{2, n}, skip.data}, config_.output_sampling_rate};
+    for (int64_t s = 0; s < 2; ++s)
+        for (int64_t i = 0; i < n; ++i)
+            out.samples.data[static_cast<size_t>(s * n + i)] += full.data[static_cast<size_t>(s * generated + i)];
+    clamp(out.samples);
+    report(progress, "sound", 2, 2);
+    return out;
+}
+
+Array resample_3x(const Array& wave) {
+    constexpr int factor = 3, width = 7, taps = 2 * width * factor + 1;
+    constexpr double rolloff = 0.99, half_pi = 1.57079632679489661923, lobes = 6;
+    double kernel[taps];
+    for (int i = 0; i < taps; ++i) {
+        const double t = (static_cast<double>(i) / factor - width) * rolloff;
+        const double window = std::cos(std::clamp(t, -lobes, lobes) * half_pi / lobes);
+        kernel[i] = (t == 0 ? 1.0 : std::sin(2 * half_pi * t) / (2 * half_pi * t)) * window * window * rolloff;
+    }
+    const int64_t channels = wave.dim(0), n = wave.dim(1);
+    Array out{{channels, factor * n}, std::vector<float>(static_cast<size_t>(channels * factor * n))};
+    for (int64_t c = 0; c < channels; ++c)
+        for (int64_t m = 0; m < factor * n; ++m) {
+            // Sample m lies at input m / 3; inputs beyond the ends repeat the outermost.
+            double sum = 0;
+            for (int64_t t = (m + width * factor) / factor; m - factor * t + width * factor < taps; --t)
+                sum += kernel[m - factor * t + width * factor] *
+                       wave.data[static_cast<size_t>(c * n + std::clamp<int64_t>(t, 0, n - 1))];
+            out.data[static_cast<size_t>(c * factor * n + m)] = static_cast<float>(sum);
+        }
+    return out;
+}
+
+}  // namespace sdltx

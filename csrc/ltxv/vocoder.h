@@ -1,0 +1,85 @@
+// From a log-mel spectrogram to 48 kHz stereo (audio.md section 5; ltx-core Vocoder and VocoderWithBWE): a
+// BigVGAN-style generator to 16 kHz, and a second one that adds what lies above 8 kHz. Everything in float32: in half
+// precision the spectrum suffers audibly.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config.h"
+#include "ggml/ops.h"
+#include "types.h"
+
+namespace sdltx {
+
+// A generator: mel frames in, `hop` samples each out. Works through long input in pieces that overlap by its field of
+// view, so that time and memory stay linear and the pieces meet without a seam.
+class Generator {
+ public:
+    // path: "vocoder." or "bwe_generator."
+    Generator(Weights& weights, const Backend& backend, std::string path, const GeneratorConfig& config,
+              int64_t in_channels);
+
+    // mel (2, frames, bins) -> samples (2, frames * hop). piece_frames: frames per piece, 0 = all at once.
+    Array run(const Array& mel, int64_t piece_frames, Trace* trace) const;
+    int64_t hop() const { return hop_; }
+
+ private:
+    // Snake with per-channel frequency and weight, run at twice the rate between two 12-tap filters against aliasing.
+    struct Activation {
+        ggml_tensor *frequency, *weight;                     // e^alpha, 1 / (e^beta + 1e-9)
+        std::shared_ptr<const std::vector<float>> up, down;  // taps
+    };
+    struct ResBlock {  // AMPBlock1
+        std::vector<Conv3d> convs1, convs2;
+        std::vector<Activation> acts1, acts2;
+        std::vector<int> dilations;
+    };
+    // A transposed convolution as one matrix product: [taps * C_in, stride * C_out].
+    struct Upsample {
+        ggml_tensor *w, *b;
+        int stride, taps, padding;
+    };
+    Activation declare_activation(Weights& weights, const std::string& name, int64_t channels);
+    Upsample declare_upsample(Weights& weights, const std::string& name, int64_t in, int64_t out, int kernel,
+                              int stride);
+    ggml_tensor* activate(Graph& g, const Activation& a, ggml_tensor* x) const;
+    ggml_tensor* upsample(Graph& g, const Upsample& u, ggml_tensor* x) const;
+    ggml_tensor* build(Graph& g, ggml_tensor* mel) const;
+
+    const Backend& backend_;
+    std::string path_;
+    int64_t in_channels_, hop_ = 1;
+    int64_t context_;  // mel frames on each side that a sample depends on, at most
+    Conv3d conv_pre_, conv_post_;
+    std::vector<Upsample> ups_;
+    std::vector<ResBlock> resblocks_;  // per stage, one per kernel size
+    size_t blocks_per_stage_;
+    Activation act_post_;
+};
+
+class Vocoder {
+ public:
+    Vocoder(const ModelFiles& files, const Backend& backend, const VocoderConfig& config, int64_t mel_bins);
+
+    Weights& weights() { return weights_; }
+
+    // mel (2, frames, bins) -> samples (2, 480 frames) in [-1, 1] at 48 kHz. `piece_seconds` bounds the memory.
+    // Stages: "vocoder.vocoder.*" and "vocoder.bwe_generator.*" by module path, of the last piece.
+    Waveform synthesise(const Array& mel, double piece_seconds, const Progress& progress, Trace* trace) const;
+
+ private:
+    Array log_mel(const Array& wave) const;
+
+    const Backend& backend_;
+    VocoderConfig config_;
+    Weights weights_;
+    Generator vocoder_, bwe_;
+    ggml_tensor *forward_basis_, *mel_basis_;
+};
+
+// Band-limited upsampling by 3 with a 43-tap windowed sinc, (channels, n) -> (channels, 3 n).
+Array resample_3x(const Array& wave);
+
+}  // namespace sdltx

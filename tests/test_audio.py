@@ -1,0 +1,134 @@
+"""Audio VAE decoder, vocoder and bandwidth extension against the reference, stage by stage."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+from compare import assert_close
+from safetensors.numpy import save_file
+
+import sdltx
+from sdltx import _core
+
+
+def channels_first(traced):
+    """(T, 1, mel, C) or (T, C) as the graphs have it -> (C, T, mel) or (C, T)."""
+    return traced[:, 0].transpose(2, 0, 1) if traced.ndim == 4 else traced.T
+
+
+@pytest.fixture(scope="module")
+def decoded(tiny, golden):
+    """All stages of the golden's latent, decoded in one piece."""
+    with tiny.trace("audio_vae.*", "vocoder.*") as traced:
+        wave, rate = tiny._core.decode_audio(golden("audio")["decode.latent"], piece_seconds=0)
+    return traced, wave, rate
+
+
+def check(golden, name, got):
+    for suffix, sample in (("", got), ("_sub3", got[..., ::3, ::3]), ("_sub5", got[..., ::5])):
+        if f"{name}{suffix}" in golden:
+            assert_close(name, sample, golden[f"{name}{suffix}"])
+            return
+    raise AssertionError(f"no golden for {name}")
+
+
+def test_audio_vae_stages(golden, decoded):
+    g, traced = golden("audio"), decoded[0]
+    stages = {"conv_in": "conv_in", "mid1": "mid.block_1", "mid2": "mid.block_2"}
+    stages |= {f"upsample{i}": f"up.{i}.upsample" for i in (2, 1)}
+    for theirs, ours in stages.items():
+        check(g, f"decode.{theirs}", channels_first(traced[f"audio_vae.decoder.{ours}"]))
+    check(g, "decode.mel", channels_first(traced["audio_vae.decoder.mel"]))
+
+
+def test_vocoder_stages(golden, decoded):
+    g, traced = golden("audio"), decoded[0]
+    stages = ["conv_pre", "act_post"] + [f"ups.{i}" for i in range(6)] + ["resblocks.0", "resblocks.2"]
+    for ours in stages:
+        theirs = ours.replace("ups.", "up").replace("resblocks.", "resblock")
+        got = traced[f"vocoder.vocoder.{ours}"]
+        check(g, f"vocoder.{theirs}", channels_first(got))
+    check(g, "vocoder.wave_16k", np.clip(traced["vocoder.vocoder.output"].T, -1, 1))
+
+
+def test_bandwidth_extension_stages(golden, decoded):
+    g, traced = golden("audio"), decoded[0]
+    check(g, "bwe.generator_conv_pre", traced["vocoder.bwe_generator.conv_pre"].T)
+    check(g, "bwe.residual", traced["vocoder.bwe_generator.output"].T)
+
+
+def test_waveform(golden, decoded):
+    g = golden("audio")
+    _, wave, rate = decoded
+    assert rate == int(g["sampling_rate"]) == 48000
+    assert_close("wave", wave, g["wave"], 1e-3)
+    assert np.abs(wave).max() <= 1
+
+
+def test_pieces_meet_without_a_seam(tiny):
+    rng = np.random.default_rng(5)
+    latents = rng.standard_normal((2, 60, 16)).astype(np.float32)
+    whole, _ = tiny._core.decode_audio(latents, piece_seconds=0)
+    pieces, _ = tiny._core.decode_audio(latents, piece_seconds=0.7)
+    assert whole.shape == pieces.shape == (2, 480 * (4 * 59 + 1))
+    difference = np.abs(whole - pieces).max()
+    print(f"largest difference {difference:.1e}")
+    assert difference <= 1e-5
+
+
+def test_prompt_to_sound(tiny, golden):
+    g = golden("e2e")
+    wave, _ = tiny._core.decode_audio(g["one_stage.audio_latent"])
+    expected = g["one_stage.wave"]
+    noise = np.mean((wave.astype(np.float64) - expected) ** 2)
+    snr = 10 * np.log10(np.mean(expected.astype(np.float64) ** 2) / noise)
+    print(f"SNR {snr:.1f} dB")
+    assert snr >= 60
+
+
+def test_wrong_latents(tiny):
+    with pytest.raises(sdltx.InvalidRequestError, match=r"must be \(2, frames, 16\)"):
+        tiny._core.decode_audio(np.zeros((8, 3, 16), np.float32))
+
+
+def read_sound(path):
+    """(channels, n) samples, sample rate and the durations (s) of picture and sound."""
+    with av.open(str(path)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        samples = np.concatenate([f.to_ndarray() for f in container.decode(audio)], axis=1)
+        durations = float(video.duration * video.time_base), float(audio.duration * audio.time_base)
+        return samples, audio.rate, durations
+
+
+def test_clip_with_sound(tiny, golden, tmp_path):
+    """The file's sound is the pipeline's within AAC's error, as long as the pictures, no louder."""
+    latents = sdltx.Latents(golden("e2e")["one_stage.video_latent"], golden("e2e")["one_stage.audio_latent"], 24.0)
+    video = tiny.decode(latents)
+    assert video.sample_rate == 48000
+    assert video.audio.shape == golden("e2e")["one_stage.wave"].shape
+    # A chord in place of the random model's noise, which no lossy codec keeps.
+    t = np.arange(video.audio.shape[1]) / 48000
+    chord = sum(np.sin(2 * np.pi * f * t) for f in (220, 440, 1000)) / 4
+    clip = sdltx.Video(video.frames, np.stack([chord, chord[::-1]]).astype(np.float32), 48000, 24.0)
+    clip.save(tmp_path / "clip.mp4")
+    samples, rate, (pictures, sound) = read_sound(tmp_path / "clip.mp4")
+    assert rate == 48000
+    assert abs(pictures - sound) <= 1024 / 48000
+    n = clip.audio.shape[1]
+    correlation = np.corrcoef(samples[:, :n].ravel(), clip.audio.ravel())[0, 1]
+    loudness = np.sqrt(np.mean(samples[:, :n] ** 2) / np.mean(clip.audio**2))
+    print(f"correlation {correlation:.4f}, loudness {loudness:.4f}")
+    assert correlation >= 0.99
+    assert 0.98 <= loudness <= 1.02
+
+
+def test_models_without_a_vocoder_make_silent_clips(tiny_paths, golden, tmp_path):
+    source = _core.ModelFiles(tiny_paths[:1])
+    arrays = {n: source.tensor(n) for n in source.names() if n.startswith("vae.")}
+    save_file(arrays, tmp_path / "vae.safetensors", metadata={"config": source.metadata("config")})
+    video = sdltx.load(tmp_path / "vae.safetensors").decode(
+        sdltx.Latents(golden("e2e")["one_stage.video_latent"], golden("e2e")["one_stage.audio_latent"], 24.0)
+    )
+    assert video.audio is None
+    assert video.sample_rate is None
