@@ -39,9 +39,7 @@ def reference_ids(text: str, ranks: dict[tuple[str, str], int]) -> list[int]:
             continue
         symbols = list(part.replace(" ", SPACE))
         while True:
-            pairs = [
-                (ranks[pair], i) for i, pair in enumerate(itertools.pairwise(symbols)) if pair in ranks
-            ]
+            pairs = [(ranks[pair], i) for i, pair in enumerate(itertools.pairwise(symbols)) if pair in ranks]
             if not pairs:
                 break
             _, i = min(pairs)
