@@ -348,7 +348,11 @@ def test_tracebacks_only_on_request(tmp_path):
 def interrupt(arguments, number, ready):
     """Starts a command, sends signal ``number`` when ``ready(what it has printed)``; returns (exit status, seconds)."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sdltx", *map(str, arguments)], stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-m", "sdltx", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # Background jobs of a script inherit an ignored SIGINT; the commands of a terminal, which are meant, do not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     printed = bytearray()
 
