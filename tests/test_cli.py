@@ -404,12 +404,26 @@ def test_interrupt_while_decoding(model, number, suffix, tmp_path):
 
 
 def test_built_in_model(tmp_path):
-    """Without -m the demonstration model that is part of the package makes a clip in its own default size."""
-    done = ok("generate", "-p", "a red ball bounces", "-o", tmp_path / "clip.mp4")
+    """The README's first prompt: without -m the package's own model makes a clip that shows and sounds what it says."""
+    prompt = "a red triangle moves right over a navy background, with high beeps"
+    done = ok("generate", "-p", prompt, "-s", 6, "-o", tmp_path / "clip.mp4")
     assert "note: " in done.stderr
-    pipe = sdltx.load()
-    defaults = pipe.info["defaults"]
+    defaults = sdltx.load().info["defaults"]
     with av.open(str(tmp_path / "clip.mp4")) as container:
-        stream = container.streams.video[0]
-        assert (stream.width, stream.height) == (defaults["width"], defaults["height"])
-        assert sum(1 for _ in container.decode(stream)) == defaults["num_frames"]
+        frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)]).astype(np.float32)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+        rate = container.streams.audio[0].rate
+    assert frames.shape == (defaults["num_frames"], defaults["height"], defaults["width"], 3)
+
+    navy, red = np.array([18, 30, 92]), np.array([226, 38, 44])
+    edge = np.concatenate([frames[:, :4].reshape(-1, 3), frames[:, -4:].reshape(-1, 3)])
+    assert np.abs(np.median(edge, 0) - navy).max() < 25
+    is_red = np.abs(frames - red).max(-1) < 70
+    assert (is_red.sum((1, 2)) > 40).mean() > 0.8
+    columns = np.array([np.nonzero(f)[1].mean() for f in is_red if f.sum() > 40])
+    assert columns[-1] - columns[0] > 12 and np.corrcoef(columns, np.arange(len(columns)))[0, 1] > 0.9
+    # High beeps are notes of 1400 Hz.
+    spectrum = np.abs(np.fft.rfft(sound))
+    assert abs(np.argmax(spectrum) * rate / len(sound) - 1400) < 60
+    assert np.abs(sound).max() > 0.05

@@ -2,7 +2,7 @@
 
 >>> import sdltx
 >>> pipe = sdltx.load()
->>> pipe.generate("a red ball bounces on a blue floor", seed=1).save("clip.mp4")
+>>> pipe.generate("a red triangle moves right over a navy background", seed=1).save("clip.mp4")
 """
 
 # ruff: noqa: E402 (the core is loaded under an environment of its own)

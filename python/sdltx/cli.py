@@ -307,7 +307,7 @@ def _parser() -> argparse.ArgumentParser:
         "generate",
         _generate,
         "make a clip from a prompt",
-        'sdltx-cli generate -p "a red ball bounces on a blue floor" -o ball.mp4',
+        'sdltx-cli generate -p "a red triangle moves right over a navy background" -o clip.mp4',
     )
     _model_options(generate)
     _prompt_options(generate)
@@ -322,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
         "decode",
         _decode,
         "turn saved latents into a clip",
-        "sdltx-cli decode ball.safetensors -o ball.webm --tile-size 256",
+        "sdltx-cli decode clip.safetensors -o clip.webm --tile-size 256",
     )
     decode.add_argument("latents", metavar="LATENTS", help="file written by generate --save-latents")
     _model_options(decode)
