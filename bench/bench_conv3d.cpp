@@ -1,5 +1,6 @@
 // The VAE's 3x3x3 convolution: ours (products over gathered window rows, channels last) against ggml's im2col_3d path,
-// run alternately on the same values. Usage: bench_conv3d [channels=128] [frames=9] [height=64] [width=64] [pairs=5]
+// run alternately on the same values (there with a half-precision kernel, as it has no BF16). Usage: bench_conv3d
+// [channels=128] [frames=9] [height=64] [width=64] [pairs=5] [MiB of a piece=0: the default]
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -24,17 +25,17 @@ std::vector<float> random_values(size_t n, float scale) {
     return v;
 }
 
-// A model file with one convolution in half precision, as im2col_3d wants it too.
+// A model file with one convolution in BF16, as the release has it.
 std::string write_kernel(const std::vector<float>& w, int64_t c) {
     const std::string path = (std::filesystem::temp_directory_path() / "sdltx_bench_conv3d.safetensors").string();
     const size_t wn = w.size() * 2, bn = static_cast<size_t>(c) * 4;
     const nlohmann::json header = {
-        {"c.weight", {{"dtype", "F16"}, {"shape", {c, c, 3, 3, 3}}, {"data_offsets", {0, wn}}}},
+        {"c.weight", {{"dtype", "BF16"}, {"shape", {c, c, 3, 3, 3}}, {"data_offsets", {0, wn}}}},
         {"c.bias", {{"dtype", "F32"}, {"shape", {c}}, {"data_offsets", {wn, wn + bn}}}}};
     const std::string text = header.dump();
     const uint64_t length = text.size();
-    std::vector<ggml_fp16_t> half(w.size());
-    ggml_fp32_to_fp16_row(w.data(), half.data(), static_cast<int64_t>(w.size()));
+    std::vector<ggml_bf16_t> half(w.size());
+    ggml_fp32_to_bf16_row(w.data(), half.data(), static_cast<int64_t>(w.size()));
     const std::vector<float> bias(static_cast<size_t>(c), 0.0f);
     std::ofstream out(path, std::ios::binary);
     out.write(reinterpret_cast<const char*>(&length), 8).write(text.data(), static_cast<std::streamsize>(length));
@@ -58,7 +59,8 @@ double median(std::vector<double> v) {
 
 int main(int argc, char** argv) {
     auto arg = [&](int i, int64_t fallback) { return argc > i ? std::atoll(argv[i]) : fallback; };
-    const int64_t c = arg(1, 128), frames = arg(2, 9), height = arg(3, 64), width = arg(4, 64), pairs = arg(5, 5);
+    const int64_t c = arg(1, 128), frames = arg(2, 9), height = arg(3, 64), width = arg(4, 64), pairs = arg(5, 5),
+                  piece = arg(6, 0) << 20;
     const auto kernel = random_values(static_cast<size_t>(c * c * 27), 0.02f);
     const auto planar = random_values(static_cast<size_t>(c * frames * height * width), 1.0f);
     const std::string path = write_kernel(kernel, c);
@@ -68,9 +70,9 @@ int main(int argc, char** argv) {
     Weights weights(files, backend, "bench", "");
     const Conv3d conv = declare_conv3d(weights, "c", c, c, {3, 3, 3});
     weights.load({});
-    Graph ours(backend, "ours", nullptr, 4096);
+    Graph ours(backend, "ours", nullptr);
     ggml_tensor* x = ours.input("x", GGML_TYPE_F32, {c, width, height, frames});
-    ggml_tensor* y = ours.output(conv3d(ours, conv, x, TimePadding::replicate), "y");
+    ggml_tensor* y = ours.output(conv3d(ours, conv, x, TimePadding::replicate, nullptr, piece), "y");
     ours.finish();
     std::vector<float> last(planar.size());
     const int64_t voxels = frames * height * width;
@@ -80,7 +82,7 @@ int main(int argc, char** argv) {
     ours.set(x, last);
 
     // The peer pads time with zeros, so only frames away from the ends are compared.
-    Graph peer(backend, "im2col_3d", nullptr, 64);
+    Graph peer(backend, "im2col_3d", nullptr);
     ggml_tensor* px = peer.input("x", GGML_TYPE_F32, {width, height, frames, c});
     ggml_tensor* pw = peer.input("w", GGML_TYPE_F16, {3, 3, 3, c * c});
     ggml_tensor* py = peer.output(ggml_conv_3d(peer.ctx(), pw, px, c, 1, 1, 1, 1, 1, 1, 1, 1, 1), "y");
@@ -114,5 +116,5 @@ int main(int argc, char** argv) {
                 static_cast<double>(peer.memory()) / (1 << 20));
     std::printf("  ratio %.2f, results differ by %.1e relative RMS\n", median(b) / median(a), std::sqrt(error / norm));
     std::filesystem::remove(path);
-    return std::sqrt(error / norm) < 1e-3 ? 0 : 1;
+    return std::sqrt(error / norm) < 1e-2 ? 0 : 1;
 }

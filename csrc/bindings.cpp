@@ -1,10 +1,11 @@
 // The Python extension sdltx._core: converts, releases the GIL, calls, converts. No arithmetic, no defaults.
+#include "bindings.h"
+
 #include <pybind11/functional.h>
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <cstring>
+#include <exception>
+#include <utility>
 
 #include "ltxv/noise.h"
 #include "ltxv/schedule.h"
@@ -16,15 +17,9 @@ using namespace sdltx;
 
 namespace {
 
-using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
-
-Array to_array(const FloatArray& a) { return {{a.shape(), a.shape() + a.ndim()}, {a.data(), a.data() + a.size()}}; }
-Array to_array(const std::optional<FloatArray>& a) { return a ? to_array(*a) : Array{}; }
-
-py::array_t<float> to_numpy(const std::vector<int64_t>& shape, const std::vector<float>& data) {
-    return py::array_t<float>(shape, data.data());
-}
-py::array_t<float> to_numpy(const Array& a) { return to_numpy(a.shape, a.data); }
+// What a signal handler raised while a log record was handled (KeyboardInterrupt, SystemExit): there it has nowhere to
+// go, so it ends the run at the next occasion. Used with the GIL held.
+std::unique_ptr<py::error_already_set> deferred;
 
 // A Python exception raised while the core runs (by a callback or a signal) ends the run and comes out unchanged.
 class Guard {
@@ -50,6 +45,10 @@ class Guard {
     }
     template <typename F>
     bool call(F&& f) {
+        if (deferred) {
+            raised_ = std::move(deferred);
+            return false;
+        }
         try {
             f();
             return true;
@@ -58,18 +57,27 @@ class Guard {
             return false;
         }
     }
-    // Runs `f` without the GIL.
+    // Runs `f` without the GIL. Signals are looked for while a graph is computed, where they can be seen: on the main
+    // thread; elsewhere waiting for the GIL would cost all cores time for nothing.
     template <typename F>
-    auto run(Backend* backend, F&& f) {
+    auto run(Pipeline* pipeline, F&& f) {
+        const py::object main = py::module_::import("threading").attr("main_thread")().attr("ident");
+        const bool on_main = main.cast<unsigned long>() == PyThread_get_thread_ident();
+        struct Checked {
+            ~Checked() noexcept(false) {
+                if (deferred && std::uncaught_exceptions() == 0) throw std::move(*std::exchange(deferred, nullptr));
+            }
+        } checked;
         try {
             py::gil_scoped_release release;
-            if (backend) backend->set_poll(poll());
-            struct Unset {
-                Backend* backend;
-                ~Unset() {
-                    if (backend) backend->set_poll(nullptr);
-                }
-            } unset{backend};
+            if (!pipeline) return f();
+            const Pipeline::Turn turn(*pipeline);
+            // A callback may use the pipeline again, so what was polled before is polled afterwards.
+            struct Polled {
+                Backend& backend;
+                Backend::Poll before;
+                ~Polled() { backend.exchange_poll(std::move(before)); }
+            } polled{pipeline->backend(), pipeline->backend().exchange_poll(on_main ? poll() : Backend::Poll{})};
             return f();
         } catch (const Error& e) {
             if (raised_) throw std::move(*raised_);
@@ -84,7 +92,7 @@ class Guard {
 
 // --- errors and log ---
 
-py::object error_classes[7];
+py::object error_classes[8];
 
 void bind_errors(py::module_& m) {
     auto define = [&](const char* name, const py::tuple& bases) {
@@ -103,6 +111,7 @@ void bind_errors(py::module_& m) {
         define("InvalidRequestError", py::make_tuple(base, py::handle(PyExc_ValueError)));
     error_classes[static_cast<int>(ErrorCode::cancelled)] = define("Cancelled", py::make_tuple(base));
     error_classes[static_cast<int>(ErrorCode::backend)] = define("BackendError", py::make_tuple(base));
+    error_classes[static_cast<int>(ErrorCode::busy)] = define("BusyError", py::make_tuple(base));
     py::register_exception_translator([](std::exception_ptr p) {
         try {
             if (p) std::rethrow_exception(p);
@@ -124,9 +133,15 @@ PyObject* log_function = nullptr;
 void on_log(int level, const char* text, void*) {
     py::gil_scoped_acquire gil;
     if (!log_function) return;
-    PyObject* result = PyObject_CallFunction(log_function, "is", level, text);
-    if (!result) PyErr_WriteUnraisable(log_function);
+    const auto function = py::reinterpret_borrow<py::object>(log_function);  // it may replace itself while it runs
+    PyObject* line = PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(std::strlen(text)), "replace");
+    PyObject* result = line ? PyObject_CallFunction(function.ptr(), "iN", level, line) : nullptr;
     Py_XDECREF(result);
+    if (result) return;
+    if (PyErr_ExceptionMatches(PyExc_Exception))
+        PyErr_WriteUnraisable(function.ptr());
+    else
+        deferred = std::make_unique<py::error_already_set>();
 }
 
 void bind_log(py::module_& m) {
@@ -200,14 +215,14 @@ struct StreamArguments {
 struct PySampler {
     Context context;
     std::unique_ptr<Sampler> loop;
-    Backend* backend;
+    Pipeline* pipeline;
 };
 
 py::array_t<float> tokens_of(const StreamState& s) { return to_numpy({s.num_tokens, s.channels}, s.latent); }
 
 void bind_sampler(py::module_& m) {
     py::class_<PySampler>(m, "Sampler")
-        .def("step", [](PySampler& s) { Guard(std::nullopt).run(s.backend, [&] { s.loop->step(); }); })
+        .def("step", [](PySampler& s) { Guard(std::nullopt).run(s.pipeline, [&] { s.pipeline->step(*s.loop); }); })
         .def_property_readonly("index", [](const PySampler& s) { return s.loop->index(); })
         .def_property_readonly("num_steps", [](const PySampler& s) { return s.loop->num_steps(); })
         .def_property_readonly("video", [](const PySampler& s) { return tokens_of(s.loop->video()); })
@@ -220,6 +235,10 @@ void bind_sampler(py::module_& m) {
         .def_property_readonly("audio_denoised", [](const PySampler& s) {
             return to_numpy({s.loop->audio().num_tokens, s.loop->audio().channels}, s.loop->audio_denoised());
         });
+}
+
+Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& t) {
+    return t ? Tiling{(*t)[0], (*t)[1], (*t)[2], (*t)[3]} : Tiling{};
 }
 
 void bind_pipeline(py::module_& m) {
@@ -239,7 +258,7 @@ void bind_pipeline(py::module_& m) {
         .def("require", &Pipeline::require, "parts"_a)
         .def(
             "tokenize",
-            [](const Pipeline& p, const std::string& text) {
+            [](Pipeline& p, const std::string& text) {
                 const auto ids = p.tokenize(text);
                 return py::array_t<int32_t>(static_cast<py::ssize_t>(ids.size()), ids.data());
             },
@@ -247,14 +266,14 @@ void bind_pipeline(py::module_& m) {
         .def(
             "hidden_states",
             [](Pipeline& p, const std::string& prompt) {
-                return to_numpy(Guard(std::nullopt).run(&p.backend(), [&] { return p.hidden_states(prompt); }));
+                return to_numpy(Guard(std::nullopt).run(&p, [&] { return p.hidden_states(prompt); }));
             },
             "prompt"_a)
         .def(
             "encode",
             [](Pipeline& p, const std::string& prompt, std::optional<py::function> progress) {
                 Guard guard(std::move(progress));
-                const Context c = guard.run(&p.backend(), [&] { return p.encode(prompt, guard.progress()); });
+                const Context c = guard.run(&p, [&] { return p.encode(prompt, guard.progress()); });
                 return py::make_tuple(to_numpy(c.video), to_numpy(c.audio));
             },
             "prompt"_a, py::kw_only(), "progress"_a = py::none())
@@ -269,7 +288,7 @@ void bind_pipeline(py::module_& m) {
                 const Context context{to_array(video_context), to_array(audio_context)};
                 Guard guard(std::move(progress));
                 o.progress = guard.progress();
-                const Latents l = guard.run(&p.backend(), [&] { return p.sample(context, o); });
+                const Latents l = guard.run(&p, [&] { return p.sample(context, o); });
                 return py::make_tuple(to_numpy(l.video), to_numpy(l.audio));
             },
             "video_context"_a, "audio_context"_a, py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a,
@@ -291,7 +310,7 @@ void bind_pipeline(py::module_& m) {
                std::optional<FloatArray> audio_noise) {
                 auto s = std::make_unique<PySampler>();
                 s->context = {to_array(video_context), to_array(audio_context)};
-                s->backend = &p.backend();
+                s->pipeline = &p;
                 s->loop = std::make_unique<Sampler>(
                     p.sampler(s->context, sample_options(width, height, num_frames, frame_rate, steps,
                                                          std::move(sigmas), seed, video_noise, audio_noise)));
@@ -307,7 +326,7 @@ void bind_pipeline(py::module_& m) {
                 const StreamArguments v(video, sigma);
                 std::optional<StreamArguments> a;
                 if (audio) a.emplace(*audio, sigma);
-                const Velocity out = Guard(std::nullopt).run(&p.backend(), [&] {
+                const Velocity out = Guard(std::nullopt).run(&p, [&] {
                     return p.velocity(v.input, a ? &a->input : nullptr, {skip_video, skip_audio, isolated});
                 });
                 const int64_t channels = static_cast<int64_t>(v.tokens.size()) / v.positions.tokens;
@@ -324,8 +343,7 @@ void bind_pipeline(py::module_& m) {
             [](Pipeline& p, const FloatArray& video, std::optional<std::array<int64_t, 4>> tiling,
                py::function on_frames, bool raw, std::optional<py::function> progress) {
                 const Array latents = to_array(video);
-                Tiling t;
-                if (tiling) t = {(*tiling)[0], (*tiling)[1], (*tiling)[2], (*tiling)[3]};
+                const Tiling t = tiling_of(tiling);
                 Guard guard(std::move(progress));
                 const auto sink = [&](const Array& frames) {
                     Frames bytes;
@@ -339,28 +357,36 @@ void bind_pipeline(py::module_& m) {
                     });
                     if (!go_on) throw Error(ErrorCode::cancelled, "[decode] stopped");
                 };
-                guard.run(&p.backend(), [&] { p.decode(latents, t, sink, guard.progress()); });
+                guard.run(&p, [&] { p.decode(latents, t, sink, guard.progress()); });
             },
             "video"_a, py::kw_only(), "tiling"_a = py::none(), "on_frames"_a, "raw"_a = false,
             "progress"_a = py::none())
+        .def(
+            "decode_memory",
+            [](Pipeline& p, int64_t frames, int64_t height, int64_t width,
+               std::optional<std::array<int64_t, 4>> tiling) {
+                return p.decode_memory({frames, height, width}, tiling_of(tiling));
+            },
+            "frames"_a, "height"_a, "width"_a, py::kw_only(), "tiling"_a = py::none())
         .def(
             "decode_audio",
             [](Pipeline& p, const FloatArray& audio, double piece_seconds, std::optional<py::function> progress) {
                 const Array latents = to_array(audio);
                 Guard guard(std::move(progress));
                 const Waveform w =
-                    guard.run(&p.backend(), [&] { return p.decode_audio(latents, piece_seconds, guard.progress()); });
+                    guard.run(&p, [&] { return p.decode_audio(latents, piece_seconds, guard.progress()); });
                 return py::make_tuple(to_numpy(w.samples), w.sample_rate);
             },
             "audio"_a, py::kw_only(), "piece_seconds"_a = 4.0, "progress"_a = py::none())
         .def(
-            "trace", [](Pipeline& p, std::vector<std::string> patterns) { p.trace() = {std::move(patterns), {}}; },
-            "patterns"_a)
-        .def("traced", [](Pipeline& p) {
-            py::dict out;
-            for (auto& [name, a] : p.trace().tensors) out[py::str(name)] = to_numpy(a);
-            return out;
-        });
+            "trace", [](Pipeline& p, std::vector<std::string> patterns) { p.trace(std::move(patterns)); }, "patterns"_a)
+        .def("traced",
+             [](Pipeline& p) {
+                 py::dict out;
+                 for (auto& [name, a] : p.traced()) out[py::str(name)] = to_numpy(a);
+                 return out;
+             })
+        .def("close", &Pipeline::close);
 }
 
 // --- building blocks that tests call on their own ---
@@ -471,4 +497,5 @@ PYBIND11_MODULE(_core, m) {
     bind_sampler(m);
     bind_pipeline(m);
     bind_parts(m);
+    bind_ops(m);
 }

@@ -14,6 +14,7 @@ enum class ErrorCode {
     invalid_request = 4,  // an argument is outside its range
     cancelled = 5,        // a progress callback asked to stop
     backend = 6,          // a device failed or does not exist
+    busy = 7,             // another thread is using the pipeline
 };
 
 // `text` is one line: [where] what is wrong, what was expected, what to do.

@@ -64,68 +64,120 @@ ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
 
 void expect_shape(const char* name, const Array& a, const std::vector<int64_t>& shape) {
     if (a.shape == shape) return;
-    auto spell = [](const std::vector<int64_t>& s) {
-        std::string t;
-        for (int64_t n : s) t += (t.empty() ? "(" : ", ") + std::to_string(n);
-        return t + ")";
-    };
-    throw Error(ErrorCode::invalid_request,
-                std::string("[sample] ") + name + " must have the shape " + spell(shape) + ", got " + spell(a.shape));
+    throw Error(ErrorCode::invalid_request, std::string("[sample] ") + name + " must have the shape " +
+                                                spell_shape(shape) + ", got " + spell_shape(a.shape));
 }
 
 }  // namespace
 
 Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& options)
-    : files_(paths),
+    : files_(std::in_place, paths),
       backend_(std::make_unique<Backend>(options.device, options.exact, options.threads)),
-      config_(ModelConfig::load(files_)),
-      info_(describe(files_, config_)) {
+      config_(ModelConfig::load(*files_)),
+      info_(describe(*files_, config_)) {
     std::vector<Weights*> declared;
     if (config_.transformer) {
-        transformer_ = std::make_unique<Transformer>(files_, *backend_, *config_.transformer);
+        transformer_ = std::make_unique<Transformer>(*files_, *backend_, *config_.transformer);
         declared.push_back(&transformer_->weights());
         info_.parts.push_back("transformer");
     }
-    if (files_.find("language_model.model.embed_tokens.weight")) {
-        text_encoder_ = std::make_unique<Gemma3Encoder>(files_, *backend_);
+    if (files_->find("language_model.model.embed_tokens.weight")) {
+        text_encoder_ = std::make_unique<Gemma3Encoder>(*files_, *backend_);
         declared.push_back(&text_encoder_->weights());
         info_.parts.push_back("text encoder");
     }
-    if (transformer_ && text_encoder_ && files_.has_prefix("text_embedding_projection.")) {
-        text_projection_ = std::make_unique<TextProjection>(files_, *backend_, *config_.transformer,
+    if (transformer_ && text_encoder_ && files_->has_prefix("text_embedding_projection.")) {
+        text_projection_ = std::make_unique<TextProjection>(*files_, *backend_, *config_.transformer,
                                                             text_encoder_->config().hidden_size,
                                                             text_encoder_->config().num_hidden_layers + 1);
         for (auto* w : text_projection_->weights()) declared.push_back(w);
         info_.parts.push_back("text projection");
     }
     if (config_.vae) {
-        video_decoder_ = std::make_unique<VideoDecoder>(files_, *backend_, *config_.vae);
+        video_decoder_ = std::make_unique<VideoDecoder>(*files_, *backend_, *config_.vae);
         declared.push_back(&video_decoder_->weights());
         info_.parts.push_back("video decoder");
     }
     if (config_.audio_vae) {
-        audio_decoder_ = std::make_unique<AudioDecoder>(files_, *backend_, *config_.audio_vae);
+        audio_decoder_ = std::make_unique<AudioDecoder>(*files_, *backend_, *config_.audio_vae);
         declared.push_back(&audio_decoder_->weights());
         info_.parts.push_back("audio decoder");
     }
     if (config_.audio_vae && config_.vocoder) {
-        vocoder_ = std::make_unique<Vocoder>(files_, *backend_, *config_.vocoder, config_.audio_vae->mel_bins);
+        vocoder_ = std::make_unique<Vocoder>(*files_, *backend_, *config_.vocoder, config_.audio_vae->mel_bins);
         declared.push_back(&vocoder_->weights());
         info_.parts.push_back("vocoder");
     }
     check_weights(declared);
-    if (text_encoder_) tokenizer_ = Tokenizer::load(files_);
+    if (text_encoder_) tokenizer_ = Tokenizer::load(*files_);
 
+    // The decoders are loaded when something is to be decoded.
+    std::vector<Weights*> first;
+    if (text_encoder_) first.push_back(&text_encoder_->weights());
+    if (text_projection_)
+        for (auto* w : text_projection_->weights()) first.push_back(w);
+    if (transformer_) first.push_back(&transformer_->weights());
+    load(first, options.progress);
+}
+
+void Pipeline::load(const std::vector<Weights*>& networks, const Progress& progress) {
+    std::vector<Weights*> missing;
     int64_t total = 0, before = 0;
-    for (auto* w : declared) total += w->size();
-    // One count over all networks.
+    for (auto* w : networks)
+        if (!w->loaded()) {
+            missing.push_back(w);
+            total += w->size();
+        }
     const Progress overall = [&](const ProgressEvent& e) {
-        return !options.progress || options.progress({e.phase, before + e.done, total});
+        return !progress || progress({e.phase, before + e.done, total});
     };
-    for (auto* w : declared) {
+    for (auto* w : missing) {
         w->load(overall);
         before += w->size();
     }
+}
+
+Pipeline::Turn::Turn(Pipeline& pipeline) : pipeline_(pipeline) {
+    std::lock_guard<std::mutex> lock(pipeline.turn_mutex_);
+    const auto self = std::this_thread::get_id();
+    if (pipeline.turn_depth_ > 0 && pipeline.turn_owner_ != self)
+        throw Error(ErrorCode::busy,
+                    "[pipeline] another thread is using it; wait for that run to end, or load a pipeline of your own");
+    if (pipeline.closed_) throw Error(ErrorCode::invalid_request, "[pipeline] it is closed; load the model again");
+    pipeline.turn_owner_ = self;
+    ++pipeline.turn_depth_;
+}
+
+Pipeline::Turn::~Turn() {
+    std::lock_guard<std::mutex> lock(pipeline_.turn_mutex_);
+    --pipeline_.turn_depth_;
+}
+
+void Pipeline::close() {
+    {
+        std::lock_guard<std::mutex> lock(turn_mutex_);
+        if (turn_depth_ > 0) throw Error(ErrorCode::busy, "[pipeline] it is in use; close it when the run has ended");
+        closed_ = true;
+    }
+    vocoder_.reset();
+    audio_decoder_.reset();
+    video_decoder_.reset();
+    transformer_.reset();
+    text_projection_.reset();
+    text_encoder_.reset();
+    tokenizer_.reset();
+    files_.reset();
+    trace_ = {};
+}
+
+void Pipeline::trace(std::vector<std::string> patterns) {
+    const Turn turn(*this);
+    trace_ = {std::move(patterns), {}};
+}
+
+std::map<std::string, Array> Pipeline::traced() {
+    const Turn turn(*this);
+    return trace_.tensors;
 }
 
 void Pipeline::require(const std::vector<std::string>& parts) const {
@@ -143,7 +195,8 @@ void Pipeline::require(const std::vector<std::string>& parts) const {
                 "[load] not among the files: " + missing + " (found: " + found + "); add the files that hold them");
 }
 
-std::vector<int32_t> Pipeline::tokenize(const std::string& prompt) const {
+std::vector<int32_t> Pipeline::tokenize(const std::string& prompt) {
+    const Turn turn(*this);
     require({"text encoder"});
     const std::string_view text = strip(prompt);
     auto ids = tokenizer_->encode(text);
@@ -155,9 +208,13 @@ std::vector<int32_t> Pipeline::tokenize(const std::string& prompt) const {
     return ids;
 }
 
-Array Pipeline::hidden_states(const std::string& prompt) { return text_encoder_->encode(tokenize(prompt), tracing()); }
+Array Pipeline::hidden_states(const std::string& prompt) {
+    const Turn turn(*this);
+    return text_encoder_->encode(tokenize(prompt), tracing());
+}
 
 Context Pipeline::encode(const std::string& prompt, const Progress& progress) {
+    const Turn turn(*this);
     require({"text encoder", "text projection"});
     report(progress, "encode", 0, 2);
     const Array states = hidden_states(prompt);
@@ -188,6 +245,7 @@ void Pipeline::check(const SampleOptions& o) const {
 }
 
 Sampler Pipeline::sampler(const Context& context, const SampleOptions& o) {
+    const Turn turn(*this);
     require({"transformer"});
     const TransformerConfig& c = *config_.transformer;
     const Geometry g = latent_geometry(o.width, o.height, o.num_frames, o.frame_rate);
@@ -214,14 +272,24 @@ Sampler Pipeline::sampler(const Context& context, const SampleOptions& o) {
     return Sampler(*transformer_, context, std::move(video), std::move(audio), std::move(levels), tracing());
 }
 
+void Pipeline::step(Sampler& sampler) {
+    const Turn turn(*this);
+    sampler.step();
+}
+
 Latents Pipeline::sample(const Context& context, const SampleOptions& options) {
+    const Turn turn(*this);
     Sampler loop = sampler(context, options);
+    // However the run ends, its working memory goes with it.
+    struct Release {
+        Transformer& transformer;
+        ~Release() { transformer.release(); }
+    } release{*transformer_};
     report(options.progress, "denoise", 0, loop.num_steps());
     while (!loop.done()) {
         loop.step();
         report(options.progress, "denoise", loop.index(), loop.num_steps());
     }
-    transformer_->release();
     const Geometry g = latent_geometry(options.width, options.height, options.num_frames, options.frame_rate);
     return {tokens_to_video(loop.video().latent, loop.video().channels, g),
             tokens_to_audio(loop.audio().latent, config_.audio->channels, config_.audio->mel_bins, g.audio_frames),
@@ -229,18 +297,30 @@ Latents Pipeline::sample(const Context& context, const SampleOptions& options) {
 }
 
 Velocity Pipeline::velocity(const ModalityInput& video, const ModalityInput* audio, const Perturbation& perturbation) {
+    const Turn turn(*this);
     require({"transformer"});
     return transformer_->velocity(video, audio, perturbation, tracing());
 }
 
 void Pipeline::decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink,
                       const Progress& progress) {
+    const Turn turn(*this);
     require({"video decoder"});
+    load({&video_decoder_->weights()}, progress);
     video_decoder_->decode(video, tiling, sink, progress, tracing());
 }
 
+size_t Pipeline::decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling) {
+    const Turn turn(*this);
+    require({"video decoder"});
+    load({&video_decoder_->weights()}, {});
+    return video_decoder_->memory(shape, tiling);
+}
+
 Waveform Pipeline::decode_audio(const Array& audio, double piece_seconds, const Progress& progress) {
+    const Turn turn(*this);
     require({"audio decoder", "vocoder"});
+    load({&audio_decoder_->weights(), &vocoder_->weights()}, progress);
     const Waveform wave =
         vocoder_->synthesise(audio_decoder_->decode(audio, tracing()), piece_seconds, progress, tracing());
     for (float v : wave.samples.data)

@@ -1,9 +1,12 @@
 // A loaded model and everything that can be done with it. The one class behind the Python binding and the C ABI.
 #pragma once
 
+#include <array>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gemma3/encoder.h"
@@ -46,19 +49,35 @@ struct ModelInfo {
     double frame_rate = 24;
 };
 
+// One run at a time: a call from a second thread throws Error(busy), a call from a callback of the running one works
+// between its units of work. After close() every call that computes throws Error(invalid_request).
 class Pipeline {
  public:
-    // Opens files and folders in any order as one name space. Throws Error(model_file | model_mismatch | out_of_memory
-    // | backend).
+    // Holds the pipeline for the calling thread; every call takes one, and a caller may around several.
+    class Turn {
+     public:
+        explicit Turn(Pipeline& pipeline);
+        ~Turn();
+        Turn(const Turn&) = delete;
+        Turn& operator=(const Turn&) = delete;
+
+     private:
+        Pipeline& pipeline_;
+    };
+
+    // Opens files and folders in any order as one name space; reads no weights but those that are used where they lie.
+    // Throws Error(model_file | model_mismatch | out_of_memory | backend).
     Pipeline(const std::vector<std::string>& paths, const LoadOptions& options);
 
     const ModelInfo& info() const { return info_; }
     Backend& backend() { return *backend_; }
     // Throws Error(model_mismatch) that names every one of `parts` that was not among the files.
     void require(const std::vector<std::string>& parts) const;
+    // Gives all memory and files back.
+    void close();
 
     // Token ids of a prompt as it is encoded: surrounding white space stripped, <bos> first, at most 1024.
-    std::vector<int32_t> tokenize(const std::string& prompt) const;
+    std::vector<int32_t> tokenize(const std::string& prompt);
     // Gemma's hidden states (L+1, N, hidden) of a prompt.
     Array hidden_states(const std::string& prompt);
     Context encode(const std::string& prompt, const Progress& progress);
@@ -67,8 +86,9 @@ class Pipeline {
     std::vector<float> sigmas(const SampleOptions& options) const;
     // Throws what sample() would throw for sizes, rate, steps and sigmas; for use before a prompt is encoded.
     void check(const SampleOptions& options) const;
-    // A denoising loop at its start; `context` must outlive it.
+    // A denoising loop at its start; `context` must outlive it. step() it here.
     Sampler sampler(const Context& context, const SampleOptions& options);
+    void step(Sampler& sampler);
     Latents sample(const Context& context, const SampleOptions& options);
     // One call of the transformer.
     Velocity velocity(const ModalityInput& video, const ModalityInput* audio, const Perturbation& perturbation);
@@ -76,18 +96,28 @@ class Pipeline {
     // Decodes video latents (C, F', H', W') tile by tile; frames are handed out in order as they are ready, RGB in [-1,
     // 1].
     void decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink, const Progress& progress);
+    // Bytes of working memory that decode() takes at a time for latents (F', H', W').
+    size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
 
     // Decodes audio latents (C, T, mel bins) to 48 kHz stereo, (4 (T - 1) + 1) / 100 seconds long. `piece_seconds` of
     // sound are synthesised at a time, 0 = all at once; the pieces meet without a seam.
     Waveform decode_audio(const Array& audio, double piece_seconds, const Progress& progress);
 
-    // Stages whose tensors are kept from now on; see Trace.
-    Trace& trace() { return trace_; }
+    // Keeps the tensors of stages that match one of `patterns` from now on, and forgets earlier ones; see Trace.
+    void trace(std::vector<std::string> patterns);
+    std::map<std::string, Array> traced();
 
  private:
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
+    // Loads what is not loaded yet, with one count of progress over all.
+    static void load(const std::vector<Weights*>& networks, const Progress& progress);
 
-    ModelFiles files_;
+    std::mutex turn_mutex_;
+    std::thread::id turn_owner_;
+    int turn_depth_ = 0;
+    bool closed_ = false;
+
+    std::optional<ModelFiles> files_;
     std::unique_ptr<Backend> backend_;
     ModelConfig config_;
     ModelInfo info_;

@@ -6,6 +6,12 @@
 
 namespace sdltx {
 
+std::string spell_shape(const std::vector<int64_t>& shape) {
+    std::string s = "(";
+    for (size_t i = 0; i < shape.size(); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
+    return s + ")";
+}
+
 bool Trace::wants(const std::string& name) const {
     for (auto& p : patterns)
         if (fnmatch(p.c_str(), name.c_str(), 0) == 0) return true;

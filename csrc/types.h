@@ -18,6 +18,9 @@ struct Array {
     int64_t dim(size_t i) const { return shape.at(i); }
 };
 
+// "(8, 2, 1, 2)"
+std::string spell_shape(const std::vector<int64_t>& shape);
+
 // What the transformer attends to: video (rows, cross_attention_dim), audio (rows, audio_cross_attention_dim).
 struct Context {
     Array video;

@@ -1,5 +1,6 @@
 #include "encoder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -10,6 +11,8 @@ namespace sdltx {
 namespace {
 
 constexpr const char* where = "text encoder";
+// So many layers' states wait on the device to be fetched: 1,024 tokens of the 12B model have 16 MB each.
+constexpr size_t layers_per_graph = 6;
 
 // The keys that Google's config.json leaves to the defaults of transformers' Gemma3TextConfig have those defaults here.
 Gemma3Config from_config_json(const Json& top) {
@@ -190,48 +193,58 @@ Array Gemma3Encoder::encode(const std::vector<int32_t>& ids, Trace* trace) const
             throw Error(ErrorCode::model_mismatch, "[text encoder] token " + std::to_string(id) +
                                                        " is outside the vocabulary of " + std::to_string(c.vocab_size) +
                                                        "; tokenizer and text encoder are of different models");
-    Graph g(backend_, where, trace, static_cast<size_t>(64 * (c.num_hidden_layers + 2)));
-    ggml_context* ctx = g.ctx();
-    ggml_tensor* tokens = g.input("ids", GGML_TYPE_I32, {n});
-    ggml_tensor* cos[2];
-    ggml_tensor* sin[2];
-    ggml_tensor* mask[2];
+    Array states{{c.num_hidden_layers + 1, n, c.hidden_size}, {}};
+    const size_t state_size = static_cast<size_t>(n * c.hidden_size);
+    states.data.resize(static_cast<size_t>(states.dim(0)) * state_size);
+    std::vector<float> cos_values[2], sin_values[2];
+    std::vector<ggml_fp16_t> visible[2];
     for (int global = 0; global < 2; ++global) {
-        cos[global] = g.input("cos", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
-        sin[global] = g.input("sin", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
-        mask[global] = g.input("mask", GGML_TYPE_F16, {n, n});
-    }
-    ggml_tensor* h = ggml_scale(ctx, ggml_get_rows(ctx, embed_tokens_, tokens),
-                                static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size))));
-    std::vector<ggml_tensor*> states{g.output(g.stage(h, "embed_tokens"), "embed_tokens")};
-    for (size_t i = 0; i < layers_.size(); ++i) {
-        const Layer& l = layers_[i];
-        const std::string name = "layers." + std::to_string(i);
-        h = g.stage(layer(g, l, h, cos[l.global], sin[l.global], mask[l.global]), name);
-        if (i + 1 < layers_.size()) states.push_back(g.output(h, name));
-    }
-    h = g.stage(rms_norm(g, h, norm_, static_cast<float>(c.rms_norm_eps)), "norm");
-    states.push_back(g.output(h, "norm"));
-    g.finish();
-
-    g.set(tokens, ids);
-    for (int global = 0; global < 2; ++global) {
-        std::vector<float> cos_values, sin_values;
         rope_table(n, c.head_dim, global ? c.rope_theta : c.rope_local_base_freq, global ? c.rope_factor : 1.0,
-                   cos_values, sin_values);
-        g.set(cos[global], cos_values);
-        g.set(sin[global], sin_values);
-        const auto visible = causal_mask(n, global ? n : c.sliding_window);
-        g.set(mask[global], visible.data(), visible.size() * sizeof(visible[0]));
+                   cos_values[global], sin_values[global]);
+        visible[global] = causal_mask(n, global ? n : c.sliding_window);
     }
-    g.run();
-    Array out;
-    out.shape = {static_cast<int64_t>(states.size()), n, c.hidden_size};
-    for (ggml_tensor* s : states) {
-        const auto values = g.get(s);
-        out.data.insert(out.data.end(), values.begin(), values.end());
+
+    for (size_t first = 0; first < layers_.size(); first += layers_per_graph) {
+        const size_t end = std::min(first + layers_per_graph, layers_.size());
+        Graph g(backend_, where, trace);
+        ggml_tensor *cos[2], *sin[2], *mask[2];
+        for (int global = 0; global < 2; ++global) {
+            cos[global] = g.input("cos", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
+            sin[global] = g.input("sin", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
+            mask[global] = g.input("mask", GGML_TYPE_F16, {n, n});
+        }
+        ggml_tensor *tokens = nullptr, *before = nullptr, *h;
+        std::vector<std::pair<size_t, ggml_tensor*>> results;  // which state, and where it is
+        if (first == 0) {
+            tokens = g.input("ids", GGML_TYPE_I32, {n});
+            h = ggml_scale(g.ctx(), ggml_get_rows(g.ctx(), embed_tokens_, tokens),
+                           static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size))));
+            results.emplace_back(0, g.output(g.stage(h, "embed_tokens"), "embed_tokens"));
+        } else {
+            h = before = g.input("h", GGML_TYPE_F32, {c.hidden_size, n});
+        }
+        for (size_t i = first; i < end; ++i) {
+            const Layer& l = layers_[i];
+            const std::string name = "layers." + std::to_string(i);
+            h = g.stage(layer(g, l, h, cos[l.global], sin[l.global], mask[l.global]), name);
+            if (i + 1 < layers_.size()) results.emplace_back(i + 1, g.output(h, name));
+        }
+        if (end == layers_.size()) {
+            h = g.stage(rms_norm(g, h, norm_, static_cast<float>(c.rms_norm_eps)), "norm");
+            results.emplace_back(end, g.output(h, "norm"));
+        }
+        g.finish();
+        for (int global = 0; global < 2; ++global) {
+            g.set(cos[global], cos_values[global]);
+            g.set(sin[global], sin_values[global]);
+            g.set(mask[global], visible[global].data(), visible[global].size() * sizeof(ggml_fp16_t));
+        }
+        if (tokens) g.set(tokens, ids);
+        if (before) g.set(before, &states.data[first * state_size], state_size * sizeof(float));
+        g.run();
+        for (auto& [index, tensor] : results) g.get(tensor, &states.data[index * state_size]);
     }
-    return out;
+    return states;
 }
 
 }  // namespace sdltx

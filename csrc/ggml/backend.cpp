@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <mutex>
-#include <thread>
 
 #include "ggml-cpu.h"
+#include "platform.h"
 
 namespace sdltx {
 
@@ -25,14 +25,19 @@ Log& log_state() {
 
 void on_ggml_log(ggml_log_level ggml_level, const char* text, void*) {
     Log& state = log_state();
-    std::lock_guard<std::mutex> lock(state.mutex);
-    if (ggml_level != GGML_LOG_LEVEL_CONT)
-        state.level = ggml_level == GGML_LOG_LEVEL_ERROR ? 40 : ggml_level == GGML_LOG_LEVEL_WARN ? 30 : 10;
-    state.line += text;
-    if (state.line.empty() || state.line.back() != '\n') return;
-    state.line.pop_back();
-    if (state.callback) state.callback(state.level, state.line.c_str(), state.user);
-    state.line.clear();
+    std::string line;
+    int level;
+    {
+        std::lock_guard<std::mutex> lock(state.mutex);
+        if (ggml_level != GGML_LOG_LEVEL_CONT)
+            state.level = ggml_level == GGML_LOG_LEVEL_ERROR ? 40 : ggml_level == GGML_LOG_LEVEL_WARN ? 30 : 10;
+        state.line += text;
+        if (state.line.empty() || state.line.back() != '\n') return;
+        state.line.pop_back();
+        line.swap(state.line);
+        level = state.level;
+    }
+    log(level, line);  // no lock is held while foreign code runs
 }
 
 std::string lower(std::string s) {
@@ -79,45 +84,67 @@ void log(int level, const std::string& text) {
     if (callback) callback(level, text.c_str(), user);
 }
 
-TensorContext make_tensor_context(size_t tensors) {
-    TensorContext ctx(ggml_init({(tensors + 16) * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
-    if (!ctx) throw Error(ErrorCode::out_of_memory, "[ggml] no memory for a tensor context");
-    return ctx;
-}
-
 Backend::Backend(const std::string& device, bool exact, int threads) : exact_(exact), threads_(threads) {
+    install_last_words();
+    ggml_set_abort_callback(last_words);
     if (threads < 0 || threads > GGML_MAX_N_THREADS)
         throw Error(ErrorCode::invalid_request, "[threads] " + std::to_string(threads) +
                                                     " is not between 0 (one per core) and " +
                                                     std::to_string(GGML_MAX_N_THREADS));
-    if (threads_ == 0)
-        threads_ = static_cast<int>(std::clamp<unsigned>(std::thread::hardware_concurrency(), 1, GGML_MAX_N_THREADS));
+    if (threads_ == 0) threads_ = std::min(usable_processors(), GGML_MAX_N_THREADS);
     ggml_backend_dev_t dev = find_device(device);
     if (ggml_backend_dev_type(dev) != GGML_BACKEND_DEVICE_TYPE_CPU) {
-        ggml_backend_t gpu = ggml_backend_dev_init(dev, nullptr);
-        if (!gpu)
+        if (exact)
+            throw Error(ErrorCode::invalid_request,
+                        "[device] precision f32 is exact on the CPU only; use device cpu, or precision auto on '" +
+                            device + "'");
+        backends_.emplace_back(ggml_backend_dev_init(dev, nullptr));
+        if (!backends_.back())
             throw Error(ErrorCode::backend,
                         "[device] '" + device + "' does not start; check its driver, or use device cpu");
-        backends_.push_back(gpu);
     }
-    ggml_backend_t cpu = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr);
+    backends_.emplace_back(ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr));
+    ggml_backend_t cpu = backends_.back().get();
     if (!cpu) throw Error(ErrorCode::backend, "[device] the CPU backend does not start");
     ggml_backend_cpu_set_n_threads(cpu, threads_);
-    ggml_backend_cpu_set_abort_callback(cpu, should_abort, &poll_);
-    backends_.push_back(cpu);
+    ggml_backend_cpu_set_abort_callback(cpu, should_abort, this);
 }
 
-bool Backend::should_abort(void* data) {
-    Poll& poll = *static_cast<Poll*>(data);
-    if (!poll.ask) return false;
+Backend::Poll Backend::exchange_poll(Poll ask) {
+    std::swap(poll_, ask);
+    return ask;
+}
+
+bool Backend::should_abort(void* self) {
+    Backend& backend = *static_cast<Backend*>(self);
+    if (!backend.poll_) return false;
     const auto now = std::chrono::steady_clock::now();
-    if (now < poll.next) return false;
-    poll.next = now + std::chrono::milliseconds(50);
-    return !poll.ask();
+    if (now < backend.next_poll_) return false;
+    backend.next_poll_ = now + std::chrono::milliseconds(50);
+    return !backend.poll_();
 }
 
-Backend::~Backend() {
-    for (ggml_backend_t b : backends_) ggml_backend_free(b);
+ggml_status Backend::compute(ggml_backend_sched_t sched, ggml_cgraph* graph) const {
+    if (computing_.exchange(true))
+        throw Error(ErrorCode::busy, "[pipeline] a computation is running; start the next one when it is done");
+    struct Done {
+        std::atomic<bool>& computing;
+        ~Done() { computing = false; }
+    } done{computing_};
+    if (threads_ > 1) {
+        if (forked_without_threads())
+            throw Error(ErrorCode::backend,
+                        "[pipeline] this process was forked from one that had computed already, and threads do not "
+                        "survive a fork; start workers with 'spawn', or use threads=1");
+        note_threads_used();
+    }
+    return ggml_backend_sched_graph_compute(sched, graph);
+}
+
+std::vector<ggml_backend_t> Backend::backends() const {
+    std::vector<ggml_backend_t> all;
+    for (auto& b : backends_) all.push_back(b.get());
+    return all;
 }
 
 std::vector<DeviceInfo> Backend::devices() {
@@ -135,31 +162,48 @@ std::vector<DeviceInfo> Backend::devices() {
     return out;
 }
 
-std::string Backend::device_name() const {
-    return lower(ggml_backend_dev_name(ggml_backend_get_device(backends_.front())));
+std::string Backend::device_name(size_t i) const {
+    return lower(ggml_backend_dev_name(ggml_backend_get_device(backends_[i].get())));
+}
+
+size_t Backend::available_memory(size_t i) const {
+    if (i + 1 == backends_.size()) return sdltx::available_memory();
+    size_t free = 0, total = 0;
+    ggml_backend_dev_memory(ggml_backend_get_device(backends_[i].get()), &free, &total);
+    return total ? free : SIZE_MAX;
 }
 
 ggml_backend_buffer_type_t Backend::buffer_type() const {
-    return ggml_backend_get_default_buffer_type(backends_.front());
+    return ggml_backend_get_default_buffer_type(backends_.front().get());
 }
 
 Buffer Backend::map_host_memory(const void* data, size_t size) const {
-    if (!is_cpu()) return nullptr;
+    if (!uses_host_memory()) return nullptr;
     return Buffer(ggml_backend_cpu_buffer_from_ptr(const_cast<void*>(data), size));
 }
 
-Buffer Backend::allocate(ggml_context* ctx, const std::string& what) const {
-    if (!ggml_get_first_tensor(ctx)) return nullptr;
-    Buffer buffer(ggml_backend_alloc_ctx_tensors_from_buft(ctx, buffer_type()));
-    if (!buffer) {
-        size_t bytes = 0;
+std::vector<Buffer> Backend::allocate(const TensorArena& arena, const std::string& what) const {
+    size_t bytes = 0;
+    for (ggml_context* ctx : arena.contexts())
         for (ggml_tensor* t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) bytes += ggml_nbytes(t);
-        if (bytes == 0) return nullptr;
+    const size_t left = available_memory(0);
+    const auto refuse = [&] {
         throw Error(ErrorCode::out_of_memory,
-                    "[" + what + "] " + std::to_string((bytes >> 20) + 1) + " MiB on " + device_name() +
-                        " are not available; close other programs or use smaller or quantised files");
+                    "[" + what + "] needs " + std::to_string((bytes >> 20) + 1) + " MiB on " + device_name() + ", " +
+                        std::to_string(left >> 20) +
+                        " MiB are free; close other programs or use smaller or quantised files");
+    };
+    if (bytes > left) refuse();
+    std::vector<Buffer> buffers;
+    for (ggml_context* ctx : arena.contexts()) {
+        bool any = false;
+        for (ggml_tensor* t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t))
+            any = any || ggml_nbytes(t) > 0;
+        if (!any) continue;
+        buffers.emplace_back(ggml_backend_alloc_ctx_tensors_from_buft(ctx, buffer_type()));
+        if (!buffers.back()) refuse();
     }
-    return buffer;
+    return buffers;
 }
 
 }  // namespace sdltx

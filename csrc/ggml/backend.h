@@ -2,12 +2,14 @@
 // exist.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "arena.h"
 #include "error.h"
 #include "ggml-backend.h"
 #include "ggml.h"
@@ -32,48 +34,54 @@ struct ContextDeleter {
 };
 using TensorContext = std::unique_ptr<ggml_context, ContextDeleter>;
 
-// A ggml context that holds descriptions of up to `tensors` tensors and no data.
-TensorContext make_tensor_context(size_t tensors);
-
 class Backend {
  public:
     // device: a name of devices(), any case, or "auto" for the first GPU if there is one.
-    // exact: every operation in float32, whatever the type of the stored weights.
-    // threads: of the CPU backend; 0 = one per core. Throws Error(backend) or Error(invalid_request).
+    // exact: every operation in float32, whatever the type of the stored weights; on the CPU only, as GPU libraries
+    // round to less than float32 on their own.
+    // threads: of the CPU backend; 0 = one per physical core that this process may use.
+    // Throws Error(backend) or Error(invalid_request).
     Backend(const std::string& device, bool exact, int threads);
-    ~Backend();
-    Backend(const Backend&) = delete;
-    Backend& operator=(const Backend&) = delete;
 
     static std::vector<DeviceInfo> devices();
 
     bool exact() const { return exact_; }
-    bool is_cpu() const { return backends_.size() == 1; }
+    // Whether the device computes on memory of the host: mapped files are its weights then.
+    bool uses_host_memory() const { return backends_.size() == 1; }
     int threads() const { return threads_; }
-    std::string device_name() const;
+    // Of the device, or of backends()[i].
+    std::string device_name(size_t i = 0) const;
 
     // In order of preference; the CPU is last.
-    const std::vector<ggml_backend_t>& backends() const { return backends_; }
-    // Called between operations of a running graph, on the thread that runs it, at most every 50 ms; false stops the
-    // run.
-    void set_poll(std::function<bool()> poll) { poll_.ask = std::move(poll); }
+    std::vector<ggml_backend_t> backends() const;
+    // Bytes that backends()[i] can still allocate.
+    size_t available_memory(size_t i) const;
+
+    // Runs an allocated graph. Throws Error(busy) when called while one runs, and Error(backend) in a forked child that
+    // has lost its threads.
+    ggml_status compute(ggml_backend_sched_t sched, ggml_cgraph* graph) const;
+    // Between operations of a running graph, on the thread that runs it, at most every 50 ms, `ask` is called; false
+    // stops the run. Returns what was asked before, to be set again.
+    using Poll = std::function<bool()>;
+    Poll exchange_poll(Poll ask);
 
     // Where weights and graph inputs live.
     ggml_backend_buffer_type_t buffer_type() const;
     // Device memory over bytes of the host, or null when the device cannot use them in place.
     Buffer map_host_memory(const void* data, size_t size) const;
-    // Memory for all tensors of `ctx`. Throws Error(out_of_memory) naming `what`.
-    Buffer allocate(ggml_context* ctx, const std::string& what) const;
+    // Memory for all tensors of `arena`. Throws Error(out_of_memory) naming `what`.
+    std::vector<Buffer> allocate(const TensorArena& arena, const std::string& what) const;
 
  private:
-    struct Poll {
-        std::function<bool()> ask;
-        std::chrono::steady_clock::time_point next{};
+    struct BackendDeleter {
+        void operator()(ggml_backend_t b) const { ggml_backend_free(b); }
     };
-    static bool should_abort(void* poll);
+    static bool should_abort(void* self);
 
     Poll poll_;
-    std::vector<ggml_backend_t> backends_;
+    std::chrono::steady_clock::time_point next_poll_{};
+    mutable std::atomic<bool> computing_{false};
+    std::vector<std::unique_ptr<ggml_backend, BackendDeleter>> backends_;
     bool exact_;
     int threads_;
 };

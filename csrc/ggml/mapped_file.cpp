@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "model_file.h"
+#include "platform.h"
 
 #ifdef _WIN32
 #error "memory mapping is written for POSIX systems"
@@ -40,10 +41,32 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     void* p = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
     if (p == MAP_FAILED) fail(path, std::string("cannot map the file: ") + std::strerror(errno));
     data_ = static_cast<const uint8_t*>(p);
+    install_last_words();
+    guard_mapping(data_, size_, path_);
 }
 
 MappedFile::~MappedFile() {
-    if (data_) ::munmap(const_cast<uint8_t*>(data_), size_);
+    if (!data_) return;
+    release_mapping(data_);
+    ::munmap(const_cast<uint8_t*>(data_), size_);
 }
+
+// Whole pages inside the range when they are given up, all that the range touches when they are wanted.
+void MappedFile::advise(const uint8_t* begin, size_t bytes, int advice) const {
+    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    size_t from = static_cast<size_t>(begin - data_), to = from + bytes;
+    if (advice == MADV_WILLNEED) {
+        from = from / page * page;
+    } else {
+        from = (from + page - 1) / page * page;
+        to = to / page * page;
+    }
+    // It is advice: when it is not taken, the work is the same, only slower.
+    if (from < to) ::madvise(const_cast<uint8_t*>(data_) + from, to - from, advice);
+}
+
+void MappedFile::will_need(const uint8_t* begin, size_t bytes) const { advise(begin, bytes, MADV_WILLNEED); }
+// The pages leave this process but stay in the file cache.
+void MappedFile::forget(const uint8_t* begin, size_t bytes) const { advise(begin, bytes, MADV_DONTNEED); }
 
 }  // namespace sdltx

@@ -26,8 +26,13 @@ class MappedFile {
     const std::string& path() const { return path_; }
     const uint8_t* data() const { return data_; }
     size_t size() const { return size_; }
+    // Advice to the kernel about a part of the file: it is about to be read, or will not be read again soon.
+    void will_need(const uint8_t* begin, size_t bytes) const;
+    void forget(const uint8_t* begin, size_t bytes) const;
 
  private:
+    void advise(const uint8_t* begin, size_t bytes, int advice) const;
+
     std::string path_;
     const uint8_t* data_ = nullptr;
     size_t size_ = 0;

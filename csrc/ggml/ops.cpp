@@ -6,43 +6,53 @@ namespace sdltx {
 
 namespace {
 
-// Bound on the gathered window rows of one piece of a convolution (a single frame may exceed it).
-constexpr int64_t max_window_bytes = int64_t{128} << 20;
-
-int pad_of(int kernel) { return kernel / 2; }
-
 size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<size_t>(i) * t->nb[axis]; }
 
-// A view of frames [first, first + n) of a packed volume [C, W, H, F].
+// Frames [first, first + n) of a volume.
 ggml_tensor* frames(Graph& g, ggml_tensor* x, int64_t first, int64_t n) {
-    return ggml_view_4d(g.ctx(), x, x->ne[0], x->ne[1], x->ne[2], n, x->nb[1], x->nb[2], x->nb[3],
-                        static_cast<size_t>(first) * x->nb[3]);
+    if (first == 0 && n == x->ne[3]) return x;
+    return ggml_view_4d(g.ctx(), x, x->ne[0], x->ne[1], x->ne[2], n, x->nb[1], x->nb[2], x->nb[3], offset(x, 3, first));
 }
 
-ggml_tensor* pad_time(Graph& g, ggml_tensor* x, int before, int after) {
-    ggml_tensor* first = frames(g, x, 0, 1);
-    ggml_tensor* last = frames(g, x, x->ne[3] - 1, 1);
-    for (int i = 0; i < before; ++i) x = ggml_concat(g.ctx(), first, x, 3);
-    for (int i = 0; i < after; ++i) x = ggml_concat(g.ctx(), x, last, 3);
-    return x;
+// `row` [C] at every place of a new volume [C, W, H, F]; null = zeros.
+ggml_tensor* filled(Graph& g, ggml_tensor* row, int64_t channels, int64_t width, int64_t height, int64_t depth) {
+    if (!row) row = g.zeros(channels);
+    return ggml_repeat_4d(g.ctx(), row, channels, width, height, depth);
 }
 
-// Frames of output whose gathered windows stay within the bound.
-int64_t frames_per_piece(const Conv3d& c, int64_t width, int64_t height, int64_t depth) {
-    const int64_t padded_width = width + 2 * pad_of(c.kernel[2]);
-    const int64_t bytes = c.w->ne[0] * height * padded_width * static_cast<int64_t>(ggml_type_size(c.w->type));
-    return std::clamp<int64_t>(max_window_bytes / bytes, 1, depth);
+// Output frames [to, to + n) of a convolution and the input frame that kernel frame t meets at the first of them.
+struct FrameRun {
+    int64_t to, n, from;
+};
+
+// Runs for kernel frame t that together cover output frames [first, first + count), repeated frames one by one.
+std::vector<FrameRun> frame_runs(int64_t first, int64_t count, int64_t depth, int64_t t, int64_t kt, TimePadding time) {
+    const int64_t shift = t - (time == TimePadding::replicate ? (kt - 1) / 2 : kt - 1);
+    std::vector<FrameRun> runs;
+    const int64_t begin = std::clamp(-shift, first, first + count),
+                  end = std::clamp(depth - shift, begin, first + count);
+    if (end > begin) runs.push_back({begin, end - begin, begin + shift});
+    if (time == TimePadding::causal_zeros) return runs;
+    for (int64_t f = first; f < begin; ++f) runs.push_back({f, 1, 0});
+    for (int64_t f = end; f < first + count; ++f) runs.push_back({f, 1, depth - 1});
+    return runs;
 }
 
 }  // namespace
+
+ggml_tensor* product(Graph& g, ggml_tensor* w, ggml_tensor* x) {
+    ggml_tensor* y = ggml_mul_mat(g.ctx(), w, x);
+    // For half precision it says where sums are kept. For other types some devices would widen the weights first.
+    if (w->type == GGML_TYPE_F16) ggml_mul_mat_set_prec(y, GGML_PREC_F32);
+    return y;
+}
 
 Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias) {
     return {weights.matrix(name + ".weight", {out, in}), bias ? weights.vector(name + ".bias", {out}) : nullptr};
 }
 
 ggml_tensor* linear(Graph& g, const Linear& l, ggml_tensor* x) {
-    ggml_tensor* y = ggml_mul_mat(g.ctx(), l.w, x);
-    ggml_mul_mat_set_prec(y, GGML_PREC_F32);
+    ggml_tensor* y = product(g, l.w, x);
     return l.b ? ggml_add(g.ctx(), y, l.b) : y;
 }
 
@@ -72,14 +82,15 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
     // For a single query ggml's CPU kernel splits the keys by thread, which would make the sum depend on the thread
     // count.
     if (tokens == 1) {
-        ggml_tensor* scores = ggml_mul_mat(ctx, k, q);
-        ggml_mul_mat_set_prec(scores, GGML_PREC_F32);
+        ggml_tensor* scores = product(g, k, q);
         scores = ggml_soft_max_ext(ctx, scores, mask, scale, 0.0f);
         ggml_tensor* values = ggml_cont(ctx, ggml_transpose(ctx, v));
-        ggml_tensor* out = ggml_mul_mat(ctx, values, scores);
+        ggml_tensor* out = product(g, values, scores);
         return ggml_reshape_3d(ctx, ggml_cont(ctx, ggml_permute(ctx, out, 0, 2, 1, 3)), head_dim, heads, tokens);
     }
-    if (!g.backend().exact()) {
+    // GPU kernels take half precision only. On the CPU it would be slower, and with few queries the sums over the keys
+    // would be in half precision too.
+    if (!g.backend().uses_host_memory()) {
         k = ggml_cast(ctx, k, GGML_TYPE_F16);
         v = ggml_cast(ctx, v, GGML_TYPE_F16);
     }
@@ -111,72 +122,77 @@ ggml_tensor* window_view(Graph& g, ggml_tensor* x, int64_t kw, int64_t pixels, i
     return v;
 }
 
+ggml_tensor* pad_width(Graph& g, ggml_tensor* x, int64_t before, int64_t after) {
+    if (before == 0 && after == 0) return x;
+    ggml_tensor* y = filled(g, nullptr, x->ne[0], before + x->ne[1] + after, x->ne[2], x->ne[3]);
+    ggml_tensor* inside = ggml_view_4d(g.ctx(), y, x->ne[0], x->ne[1], x->ne[2], x->ne[3], y->nb[1], y->nb[2], y->nb[3],
+                                       offset(y, 1, before));
+    return g.after(y, ggml_cpy(g.ctx(), x, inside));
+}
+
 Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
-                      const std::vector<int64_t>& out_order, bool exact, bool bias) {
-    const int64_t kt = kernel[0], kh = kernel[1], kw = kernel[2];
-    ggml_type type = weights.stored_type(name + ".weight");
-    if (exact || weights.exact()) type = GGML_TYPE_F32;
-    if (type != GGML_TYPE_F32 && type != GGML_TYPE_F16) type = type == GGML_TYPE_BF16 ? GGML_TYPE_BF16 : GGML_TYPE_F16;
-    auto source = [out_order](int64_t o) { return out_order.empty() ? o : out_order[static_cast<size_t>(o)]; };
+                      const std::vector<Axis>& out_axes, bool exact, bool bias) {
+    const int64_t kt = kernel[0], kh = kernel[1], kw = kernel[2], taps = kt * kh * kw;
+    const bool single = exact || weights.exact() || weights.stored_type(name + ".weight") == GGML_TYPE_F32;
+    const std::vector<Axis> out_order = out_axes.empty() ? std::vector<Axis>{{out, 1}} : out_axes;
     Conv3d c;
     c.kernel = kernel;
     // stored (out, in, kt, kh, kw) -> (kt, kh, out, kw, in)
-    c.w = weights.laid_out(name + ".weight", {out, in, kt, kh, kw}, type, {kw * in, out, kh, kt},
-                           [=](const float* stored, float* laid) {
-                               for (int64_t o = 0; o < out; ++o) {
-                                   const float* row = stored + source(o) * in * kt * kh * kw;
-                                   for (int64_t i = 0; i < in; ++i)
-                                       for (int64_t th = 0; th < kt * kh; ++th)
-                                           for (int64_t w = 0; w < kw; ++w)
-                                               laid[((th * out + o) * kw + w) * in + i] = *row++;
-                               }
-                           });
-    if (!bias) return c;
-    c.b = weights.laid_out(name + ".bias", {out}, GGML_TYPE_F32, {out}, [=](const float* stored, float* laid) {
-        for (int64_t o = 0; o < out; ++o) laid[o] = stored[source(o)];
-    });
+    std::vector<Axis> order{{kt, kh * kw}, {kh, kw}};
+    for (const Axis& a : out_order) order.push_back({a.length, a.stride * in * taps});
+    order.insert(order.end(), {{kw, 1}, {in, taps}});
+    c.w = weights.permuted(name + ".weight", {out, in, kt, kh, kw}, single ? GGML_TYPE_F32 : GGML_TYPE_BF16,
+                           {kw * in, out, kh, kt}, order);
+    if (bias) c.b = weights.permuted(name + ".bias", {out}, GGML_TYPE_F32, {out}, out_order);
     return c;
 }
 
-size_t conv3d_nodes(const Conv3d& c, int64_t width, int64_t height, int64_t depth) {
-    const int64_t step = frames_per_piece(c, width, height, depth);
-    const int64_t pieces = (depth + step - 1) / step;
-    // Per tap row: two views, the gathered window, its views, the product and the sum.
-    return static_cast<size_t>(pieces * (c.kernel[0] * c.kernel[1] * 6 + 4) + 16);
-}
-
-ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time) {
-    ggml_context* ctx = g.ctx();
-    const int kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
+ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
+                    int64_t piece_bytes) {
+    const int64_t kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
     const int64_t channels = x->ne[0], width = x->ne[1], height = x->ne[2], depth = x->ne[3], out = c.w->ne[1];
-    if (kt > 1 && time == TimePadding::causal_zeros) x = ggml_pad_ext(ctx, x, 0, 0, 0, 0, 0, 0, kt - 1, 0);
-    if (kt > 1 && time == TimePadding::causal) x = pad_time(g, x, kt - 1, 0);
-    if (kt > 1 && time == TimePadding::replicate) x = pad_time(g, x, (kt - 1) / 2, (kt - 1) / 2);
-    if (kh > 1 || kw > 1) x = ggml_pad_ext(ctx, x, 0, 0, pad_of(kw), pad_of(kw), pad_of(kh), pad_of(kh), 0, 0);
-    if (g.backend().is_cpu() && c.w->type != GGML_TYPE_F32) x = ggml_cast(ctx, x, c.w->type);
+    const int64_t row = width + kw / 2 * 2;  // with its padding
+    // The CPU's product converts the runs as it reads them, unless they have the type of the kernel already.
+    const bool gather = !g.backend().uses_host_memory() || c.w->type == GGML_TYPE_F32;
+    const int64_t row_bytes =
+        row * (kw * channels * (gather ? 4 : static_cast<int64_t>(ggml_type_size(c.w->type))) + out * 4);
+    if (piece_bytes == 0) piece_bytes = std::max(default_piece_bytes, row_bytes * height * depth / max_pieces);
+    const int64_t max_rows = std::max<int64_t>(1, piece_bytes / row_bytes);
+    const int64_t piece_rows = std::min(height, max_rows);
+    const int64_t piece_frames = std::clamp<int64_t>(max_rows / height, 1, depth);
 
-    const int64_t row = x->ne[1];                       // padded width
-    const int64_t pixels = (height - 1) * row + width;  // of one frame, the padding between rows included
-    const int64_t step = frames_per_piece(c, width, height, depth);
-    ggml_tensor* y = step < depth ? ggml_new_tensor_4d(ctx, GGML_TYPE_F32, out, width, height, depth) : nullptr;
-    for (int64_t first = 0; first < depth; first += step) {
-        const int64_t n = std::min(step, depth - first);
-        ggml_tensor* sum = nullptr;
-        for (int64_t t = 0; t < kt; ++t)
-            for (int64_t h = 0; h < kh; ++h) {
-                ggml_tensor* w =
-                    ggml_view_2d(ctx, c.w, kw * channels, out, c.w->nb[1], offset(c.w, 3, t) + offset(c.w, 2, h));
-                ggml_tensor* window =
-                    ggml_cont(ctx, window_view(g, x, kw, pixels, n, offset(x, 3, first + t) + offset(x, 2, h)));
-                ggml_tensor* part = ggml_mul_mat(ctx, w, window);
-                ggml_mul_mat_set_prec(part, GGML_PREC_F32);
-                sum = sum ? ggml_add_inplace(ctx, sum, part) : part;
-            }
-        // Adding the bias also drops the padding between rows.
-        ggml_tensor* rows = ggml_view_4d(ctx, sum, out, width, height, n, sum->nb[1],
-                                         static_cast<size_t>(row) * sum->nb[1], sum->nb[2], 0);
-        ggml_tensor* piece = c.b ? ggml_add(ctx, rows, c.b) : ggml_cont(ctx, rows);
-        y = y ? ggml_set_inplace(ctx, y, piece, y->nb[1], y->nb[2], y->nb[3], offset(y, 3, first)) : piece;
+    ggml_tensor* y = residual ? residual : filled(g, c.b, out, width, height, depth);
+    if (residual && c.b) y = ggml_add(g.ctx(), residual, c.b);
+    // Adds what kernel row (t, h) gives to rows [first, first + rows) of the frames of `run`, which are counted from
+    // the first one of `in`.
+    auto add = [&](ggml_tensor* in, int64_t t, int64_t h, const FrameRun& run, int64_t first, int64_t rows) {
+        ggml_context* ctx = g.ctx();
+        const int64_t pixels = (rows - 1) * row + width;  // the padding between rows included
+        ggml_tensor* w = ggml_view_2d(ctx, c.w, kw * channels, out, c.w->nb[1], offset(c.w, 3, t) + offset(c.w, 2, h));
+        ggml_tensor* runs =
+            window_view(g, in, kw, pixels, run.n, offset(in, 3, run.from) + offset(in, 2, first + h - kh / 2));
+        ggml_tensor* part = product(g, w, gather ? ggml_cont(ctx, runs) : runs);
+        part = ggml_view_4d(ctx, part, out, width, rows, run.n, part->nb[1], offset(part, 1, row), part->nb[2], 0);
+        ggml_tensor* to = ggml_view_4d(ctx, y, out, width, rows, run.n, y->nb[1], y->nb[2], y->nb[3],
+                                       offset(y, 3, run.to) + offset(y, 2, first));
+        y = g.after(y, ggml_add_inplace(ctx, to, part));
+    };
+    for (int64_t f = 0; f < depth; f += piece_frames) {
+        const int64_t count = std::min(piece_frames, depth - f), reach = kt - 1;
+        const int64_t lowest = std::max<int64_t>(0, f - reach), end = std::min(depth, f + count + reach);
+        ggml_tensor* in = pad_width(g, frames(g, x, lowest, end - lowest), kw / 2, kw / 2);
+        for (int64_t r = 0; r < height; r += piece_rows)
+            for (int64_t t = 0; t < kt; ++t)
+                for (FrameRun run : frame_runs(f, count, depth, t, kt, time)) {
+                    run.from -= lowest;
+                    for (int64_t h = 0; h < kh; ++h) {
+                        // Beyond the frame's edge there are zeros, which add nothing.
+                        const int64_t first = std::max(r, kh / 2 - h);
+                        const int64_t last = std::min({r + piece_rows, height, height + kh / 2 - h});
+                        if (last > first) add(in, t, h, run, first, last - first);
+                    }
+                }
+        g.compute_next(y);
     }
     return y;
 }

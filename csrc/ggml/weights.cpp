@@ -1,20 +1,18 @@
 #include "weights.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <exception>
+#include <mutex>
+#include <system_error>
+#include <thread>
 
 namespace sdltx {
 
 namespace {
 
-constexpr size_t max_tensors = 1 << 14;
 constexpr size_t max_reported = 20;
-
-std::string spell(const std::vector<int64_t>& shape) {
-    std::string s = "(";
-    for (size_t i = 0; i < shape.size(); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
-    return s + ")";
-}
 
 int64_t count(const std::vector<int64_t>& shape) {
     int64_t n = 1;
@@ -38,6 +36,51 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     return shape;
 }
 
+// Writes the elements of `from` in the order of `axes`. The innermost axis is written in one go; the others are walked
+// so that reading stays local.
+template <typename T>
+void permute(const T* from, T* to, const std::vector<Axis>& axes) {
+    struct Step {
+        int64_t length, from, to;
+    };
+    std::vector<Step> steps;
+    int64_t stride = 1;
+    for (size_t i = axes.size(); i-- > 0;) {
+        steps.insert(steps.begin(), {axes[i].length, axes[i].stride, stride});
+        stride *= axes[i].length;
+    }
+    std::stable_sort(steps.begin(), steps.end() - 1, [](auto& a, auto& b) { return a.from > b.from; });
+    const auto walk = [&](const auto& self, size_t axis, const T* source, T* target) -> void {
+        const Step& s = steps[axis];
+        if (axis + 1 == steps.size()) {
+            for (int64_t i = 0; i < s.length; ++i) target[i] = source[i * s.from];
+            return;
+        }
+        for (int64_t i = 0; i < s.length; ++i) self(self, axis + 1, source + i * s.from, target + i * s.to);
+    };
+    walk(walk, 0, from, to);
+}
+
+void permute(const void* from, void* to, size_t element, const std::vector<Axis>& axes) {
+    if (element == sizeof(uint16_t))
+        permute(static_cast<const uint16_t*>(from), static_cast<uint16_t*>(to), axes);
+    else
+        permute(static_cast<const uint32_t*>(from), static_cast<uint32_t*>(to), axes);
+}
+
+// `count` values between any type that ggml reads, and F32 or BF16.
+void convert_values(const void* from, ggml_type from_type, void* to, ggml_type to_type, int64_t count) {
+    if (from_type == to_type) {
+        std::memcpy(to, from, ggml_row_size(to_type, count));
+    } else if (to_type == GGML_TYPE_F32) {
+        ggml_get_type_traits(from_type)->to_float(from, static_cast<float*>(to), count);
+    } else {
+        std::vector<float> values(static_cast<size_t>(count));
+        convert_values(from, from_type, values.data(), GGML_TYPE_F32, count);
+        ggml_get_type_traits(to_type)->from_float_ref(values.data(), to, count);
+    }
+}
+
 }  // namespace
 
 Array to_float(const TensorInfo& info) {
@@ -53,10 +96,7 @@ Array to_float(const TensorInfo& info) {
 }
 
 Weights::Weights(const ModelFiles& files, const Backend& backend, std::string component, std::string prefix)
-    : files_(files), backend_(backend), component_(std::move(component)), prefix_(std::move(prefix)) {
-    ctx_ = make_tensor_context(max_tensors);
-    mapped_ctx_ = make_tensor_context(max_tensors);
-}
+    : files_(files), backend_(backend), component_(std::move(component)), prefix_(std::move(prefix)) {}
 
 ggml_type Weights::stored_type(const std::string& name) const {
     const TensorInfo* info = files_.find(prefix_ + name);
@@ -64,21 +104,27 @@ ggml_type Weights::stored_type(const std::string& name) const {
 }
 
 ggml_tensor* Weights::declare(const std::string& name, std::vector<int64_t> shape, ggml_type type,
-                              std::vector<int64_t> ne, float plus, Fill fill) {
-    const TensorInfo* info = files_.find(prefix_ + name);
-    const bool in_place = info && info->type == type && !fill && plus == 0 && backend_.is_cpu() && aligned(*info);
-    ggml_tensor* t =
-        ggml_new_tensor(in_place ? mapped_ctx_.get() : ctx_.get(), type, static_cast<int>(ne.size()), ne.data());
-    ggml_set_name(t, (prefix_ + name).c_str());
-    declared_.push_back({prefix_ + name, std::move(shape), info, t, nullptr, in_place, plus, std::move(fill)});
-    return t;
+                              std::vector<int64_t> ne, Declared how) {
+    how.name = prefix_ + name;
+    how.shape = std::move(shape);
+    how.info = files_.find(how.name);
+    const bool as_stored = how.info && how.info->type == type && !how.fill && how.order.empty() && how.plus == 0;
+    how.in_place = as_stored && backend_.uses_host_memory() && aligned(*how.info);
+    how.tensor = ggml_new_tensor((how.in_place ? mapped_tensors_ : owned_tensors_).context(), type,
+                                 static_cast<int>(ne.size()), ne.data());
+    ggml_set_name(how.tensor, how.name.c_str());
+    declared_.push_back(std::move(how));
+    return declared_.back().tensor;
 }
 
 std::shared_ptr<const std::vector<float>> Weights::host(const std::string& name, std::vector<int64_t> shape) {
-    auto values = std::make_shared<std::vector<float>>();
-    declared_.push_back(
-        {prefix_ + name, std::move(shape), files_.find(prefix_ + name), nullptr, values, false, 0, nullptr});
-    return values;
+    Declared d;
+    d.name = prefix_ + name;
+    d.shape = std::move(shape);
+    d.info = files_.find(d.name);
+    d.values = std::make_shared<std::vector<float>>();
+    declared_.push_back(d);
+    return d.values;
 }
 
 ggml_tensor* Weights::matrix(const std::string& name, std::vector<int64_t> shape) {
@@ -86,7 +132,7 @@ ggml_tensor* Weights::matrix(const std::string& name, std::vector<int64_t> shape
     const bool whole_rows = type < GGML_TYPE_COUNT && shape.back() % ggml_blck_size(type) == 0;
     if (backend_.exact() || !readable(type) || !whole_rows) type = GGML_TYPE_F32;
     std::vector<int64_t> ne(shape.rbegin(), shape.rend());
-    return declare(name, std::move(shape), type, std::move(ne), 0, nullptr);
+    return declare(name, std::move(shape), type, std::move(ne), {});
 }
 
 ggml_tensor* Weights::table(const std::string& name, std::vector<int64_t> shape) {
@@ -95,20 +141,32 @@ ggml_tensor* Weights::table(const std::string& name, std::vector<int64_t> shape)
 
 ggml_tensor* Weights::vector(const std::string& name, std::vector<int64_t> shape, float plus) {
     std::vector<int64_t> ne(shape.rbegin(), shape.rend());
-    return declare(name, std::move(shape), GGML_TYPE_F32, std::move(ne), plus, nullptr);
+    Declared how;
+    how.plus = plus;
+    return declare(name, std::move(shape), GGML_TYPE_F32, std::move(ne), std::move(how));
 }
 
-ggml_tensor* Weights::laid_out(const std::string& name, std::vector<int64_t> shape, ggml_type type,
-                               std::vector<int64_t> ne, Fill fill) {
-    return declare(name, std::move(shape), type, std::move(ne), 0, std::move(fill));
+ggml_tensor* Weights::permuted(const std::string& name, std::vector<int64_t> shape, ggml_type type,
+                               std::vector<int64_t> ne, std::vector<Axis> order) {
+    Declared how;
+    how.order = std::move(order);
+    return declare(name, std::move(shape), type, std::move(ne), std::move(how));
+}
+
+ggml_tensor* Weights::laid_out(const std::string& name, std::vector<int64_t> shape, std::vector<int64_t> ne,
+                               Fill fill) {
+    Declared how;
+    how.fill = std::move(fill);
+    return declare(name, std::move(shape), GGML_TYPE_F32, std::move(ne), std::move(how));
 }
 
 std::string Weights::problem(const Declared& d) const {
-    if (!d.info) return "missing " + d.name + " " + spell(d.shape);
+    if (!d.info) return "missing " + d.name + " " + spell_shape(d.shape);
     if (auto* two = files_.duplicate(d.name))
         return "duplicate " + d.name + " in " + two->first + " and " + two->second;
     if (squeezed(d.info->shape) != squeezed(d.shape))
-        return "misshapen " + d.name + ": expected " + spell(d.shape) + ", the file has " + spell(d.info->shape);
+        return "misshapen " + d.name + ": expected " + spell_shape(d.shape) + ", the file has " +
+               spell_shape(d.info->shape);
     if (!readable(d.info->type)) return "unsupported type " + d.info->dtype + " of " + d.name;
     return "";
 }
@@ -132,18 +190,64 @@ void check_weights(const std::vector<Weights*>& networks) {
 }
 
 void Weights::load(const Progress& progress) {
+    if (loaded_) return;
     for (auto& d : declared_)
-        if (d.in_place && ggml_backend_tensor_alloc(buffer_over(*d.info->file), d.tensor,
-                                                    const_cast<uint8_t*>(d.info->data)) != GGML_STATUS_SUCCESS)
+        if (d.in_place && !d.tensor->buffer &&
+            ggml_backend_tensor_alloc(buffer_over(*d.info->file), d.tensor, const_cast<uint8_t*>(d.info->data)) !=
+                GGML_STATUS_SUCCESS)
             throw Error(ErrorCode::backend,
                         "[" + component_ + "] the device does not take " + d.name + " from the file");
-    owned_ = backend_.allocate(ctx_.get(), component_);
-    if (owned_) ggml_backend_buffer_set_usage(owned_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-    const int64_t total = static_cast<int64_t>(declared_.size());
-    for (int64_t i = 0; i < total; ++i) {
-        if (i % 64 == 0) report(progress, "load", i, total);
-        if (const Declared& d = declared_[static_cast<size_t>(i)]; !d.in_place) convert(d);
+    owned_ = backend_.allocate(owned_tensors_, component_);
+    for (auto& b : owned_) ggml_backend_buffer_set_usage(b.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    try {
+        convert_all(progress);
+    } catch (...) {
+        release();
+        throw;
     }
+    loaded_ = true;
+}
+
+void Weights::release() {
+    loaded_ = false;
+    owned_.clear();
+    for (ggml_context* ctx : owned_tensors_.contexts())
+        for (ggml_tensor* t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
+            t->data = nullptr;
+            t->buffer = nullptr;
+        }
+    for (auto& d : declared_)
+        if (d.values) d.values->clear();
+}
+
+// One tensor at a time on every thread; progress is reported, and may stop the rest, from the calling one.
+void Weights::convert_all(const Progress& progress) const {
+    const int64_t total = static_cast<int64_t>(declared_.size());
+    std::atomic<int64_t> next{0};
+    std::atomic<bool> stop{false};
+    std::mutex mutex;
+    std::exception_ptr failure;
+    const auto work = [&](bool reporting) {
+        try {
+            for (int64_t i; !stop && (i = next++) < total;) {
+                if (reporting) report(progress, "load", std::min(i, total - 1), total);
+                if (const Declared& d = declared_[static_cast<size_t>(i)]; !d.in_place) convert(d);
+            }
+        } catch (...) {
+            stop = true;
+            std::lock_guard<std::mutex> lock(mutex);
+            if (!failure) failure = std::current_exception();
+        }
+    };
+    std::vector<std::thread> helpers;
+    try {
+        for (int i = 1; i < backend_.threads(); ++i) helpers.emplace_back(work, false);
+    } catch (const std::system_error&) {
+        // Fewer hands then.
+    }
+    work(true);
+    for (auto& h : helpers) h.join();
+    if (failure) std::rethrow_exception(failure);
     report(progress, "load", total, total);
 }
 
@@ -158,31 +262,61 @@ ggml_backend_buffer_t Weights::buffer_over(const ModelFile& file) {
 }
 
 void Weights::convert(const Declared& d) const {
-    if (d.tensor && !d.fill && d.plus == 0 && d.info->type == d.tensor->type) {
-        ggml_backend_tensor_set(d.tensor, d.info->data, 0, d.info->nbytes);
-        return;
+    const TensorInfo& info = *d.info;
+    const MappedFile& file = info.file->map();
+    file.will_need(info.data, info.nbytes);
+    const int64_t n = count(d.shape);
+    std::vector<uint8_t> copy;
+    const void* stored = info.data;
+    if (!aligned(info)) {
+        copy.assign(info.data, info.data + info.nbytes);
+        stored = copy.data();
     }
-    std::vector<float> values = std::move(to_float(*d.info).data);
+    const auto floats = [&] {
+        std::vector<float> values(static_cast<size_t>(n));
+        convert_values(stored, info.type, values.data(), GGML_TYPE_F32, n);
+        return values;
+    };
     if (d.values) {
-        *d.values = std::move(values);
-        return;
+        *d.values = floats();
+    } else {
+        ggml_tensor* t = d.tensor;
+        // Written in place where that is host memory, else by way of a copy.
+        const bool host = ggml_backend_buffer_is_host(t->buffer);
+        std::vector<uint8_t> staged(host ? 0 : ggml_nbytes(t));
+        void* to = host ? t->data : staged.data();
+        if (!d.order.empty()) {
+            // Elements of a block type lie alone only once they are floats.
+            const ggml_type type = ggml_blck_size(info.type) == 1 ? info.type : GGML_TYPE_F32;
+            const std::vector<float> values = type == info.type ? std::vector<float>{} : floats();
+            const void* from = type == info.type ? stored : values.data();
+            if (type == t->type) {
+                permute(from, to, ggml_type_size(type), d.order);
+            } else {
+                std::vector<uint8_t> moved(static_cast<size_t>(n) * ggml_type_size(type));
+                permute(from, moved.data(), ggml_type_size(type), d.order);
+                convert_values(moved.data(), type, to, t->type, n);
+            }
+        } else if (d.fill) {
+            d.fill(floats().data(), static_cast<float*>(to));
+        } else {
+            convert_values(stored, info.type, to, t->type, n);
+            if (d.plus != 0)
+                for (int64_t i = 0; i < n; ++i) static_cast<float*>(to)[i] += d.plus;
+        }
+        if (!host) {
+            static std::mutex uploads;  // devices are not asked to take several at once
+            std::lock_guard<std::mutex> lock(uploads);
+            ggml_backend_tensor_set(t, staged.data(), 0, staged.size());
+        }
     }
-    if (d.fill) {
-        std::vector<float> laid_out(static_cast<size_t>(ggml_nelements(d.tensor)));
-        d.fill(values.data(), laid_out.data());
-        values.swap(laid_out);
-    }
-    for (float& v : values) v += d.plus;
-    if (d.tensor->type == GGML_TYPE_F32) {
-        ggml_backend_tensor_set(d.tensor, values.data(), 0, values.size() * sizeof(float));
-        return;
-    }
-    std::vector<uint8_t> bytes(ggml_nbytes(d.tensor));
-    ggml_get_type_traits(d.tensor->type)
-        ->from_float_ref(values.data(), bytes.data(), static_cast<int64_t>(values.size()));
-    ggml_backend_tensor_set(d.tensor, bytes.data(), 0, bytes.size());
+    file.forget(info.data, info.nbytes);
 }
 
-size_t Weights::memory() const { return owned_ ? ggml_backend_buffer_get_size(owned_.get()) : 0; }
+size_t Weights::memory() const {
+    size_t bytes = 0;
+    for (auto& b : owned_) bytes += ggml_backend_buffer_get_size(b.get());
+    return bytes;
+}
 
 }  // namespace sdltx

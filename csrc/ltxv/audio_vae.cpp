@@ -1,5 +1,7 @@
 #include "audio_vae.h"
 
+#include "geometry.h"
+
 namespace sdltx {
 
 namespace {
@@ -7,7 +9,9 @@ namespace {
 constexpr float pixel_norm_eps = 1e-6f;
 constexpr std::array<int, 3> kernel = {3, 1, 3};  // time, -, mel
 
-ggml_tensor* conv(Graph& g, const Conv3d& c, ggml_tensor* x) { return conv3d(g, c, x, TimePadding::causal_zeros); }
+ggml_tensor* conv(Graph& g, const Conv3d& c, ggml_tensor* x, ggml_tensor* residual = nullptr) {
+    return conv3d(g, c, x, TimePadding::causal_zeros, residual);
+}
 
 ggml_tensor* norm_silu(Graph& g, ggml_tensor* x) { return ggml_silu(g.ctx(), rms_norm(g, x, nullptr, pixel_norm_eps)); }
 
@@ -48,16 +52,15 @@ AudioDecoder::ResBlock AudioDecoder::declare_block(const std::string& name, int6
 
 ggml_tensor* AudioDecoder::res_block(Graph& g, const ResBlock& b, ggml_tensor* x) const {
     ggml_tensor* h = conv(g, b.conv1, norm_silu(g, x));
-    h = conv(g, b.conv2, norm_silu(g, h));
-    return ggml_add(g.ctx(), b.nin_shortcut.w ? conv(g, b.nin_shortcut, x) : x, h);
+    return conv(g, b.conv2, norm_silu(g, h), b.nin_shortcut.w ? conv(g, b.nin_shortcut, x) : x);
 }
 
 Array AudioDecoder::decode(const Array& latents, Trace* trace) const {
-    if (latents.shape.size() != 3 || latents.dim(0) != config_.latent_channels || latents.dim(1) < 1 ||
-        latents.dim(2) != config_.latent_bins)
-        throw Error(ErrorCode::invalid_request, "[decode] audio latents must be (" +
-                                                    std::to_string(config_.latent_channels) + ", frames, " +
-                                                    std::to_string(config_.latent_bins) + ")");
+    if (latents.shape.size() != 3 || latents.dim(0) != config_.latent_channels || latents.dim(2) != config_.latent_bins)
+        throw Error(ErrorCode::invalid_request,
+                    "[decode] audio latents must be (" + std::to_string(config_.latent_channels) + ", frames, " +
+                        std::to_string(config_.latent_bins) + "), got " + spell_shape(latents.shape));
+    check_audio_latents(latents.dim(1));
     const int64_t channels = latents.dim(0), frames = latents.dim(1), bins = latents.dim(2);
     std::vector<float> input;
     for (int64_t t = 0; t < frames; ++t)
@@ -68,8 +71,7 @@ Array AudioDecoder::decode(const Array& latents, Trace* trace) const {
                                 (*mean_)[s]);
             }
 
-    // Windows are gathered piece by piece, so the nodes grow with the length.
-    Graph g(backend_, "audio VAE", trace, static_cast<size_t>(16384 + 64 * frames));
+    Graph g(backend_, "audio VAE", trace);
     ggml_context* ctx = g.ctx();
     ggml_tensor* z = g.input("latents", GGML_TYPE_F32, {channels, bins, 1, frames});
     ggml_tensor* x = g.stage(conv(g, conv_in_, z), "audio_vae.decoder.conv_in");

@@ -9,14 +9,6 @@ namespace sdltx {
 
 namespace {
 
-constexpr int64_t max_pixels = 16384, max_frames = 1 << 16, max_tokens = 1 << 20;
-
-// "480 or 512" for 500 and unit 32.
-std::string nearest(int64_t value, int64_t unit, int64_t offset) {
-    const int64_t below = (value - offset) / unit * unit + offset, above = below + unit;
-    return below > 0 ? std::to_string(below) + " or " + std::to_string(above) : std::to_string(above);
-}
-
 std::vector<float> timesteps_of(const StreamState& s, float sigma) {
     std::vector<float> t(s.mask);
     for (float& v : t) v *= sigma;
@@ -42,36 +34,6 @@ StreamState empty_stream(int64_t channels, Positions positions) {
     s.mask.assign(static_cast<size_t>(s.num_tokens), 1.0f);
     s.positions = std::move(positions);
     return s;
-}
-
-Geometry latent_geometry(int64_t width, int64_t height, int64_t num_frames, double frame_rate) {
-    auto bad = [](const std::string& text) { throw Error(ErrorCode::invalid_request, "[sample] " + text); };
-    auto side = [&](const char* name, int64_t n) {
-        if (n < 32 || n > max_pixels)
-            bad(std::string(name) + " " + std::to_string(n) + " is not between 32 and " + std::to_string(max_pixels));
-        if (n % 32)
-            bad(std::string(name) + " " + std::to_string(n) + " is not a multiple of 32; use " + nearest(n, 32, 0));
-    };
-    side("width", width);
-    side("height", height);
-    if (num_frames < 1 || num_frames > max_frames)
-        bad("the number of frames " + std::to_string(num_frames) + " is not between 1 and " +
-            std::to_string(max_frames));
-    if ((num_frames - 1) % 8)
-        bad("the number of frames " + std::to_string(num_frames) + " is not 8k + 1; use " + nearest(num_frames, 8, 1));
-    if (!(frame_rate > 0 && frame_rate <= 1000))
-        bad("the frame rate must be above 0 and at most 1000 frames per second");
-    // 25 latent frames of sound per second, rounded half to even.
-    const double audio = std::nearbyint(static_cast<double>(num_frames) / frame_rate * 25.0);
-    if (audio < 1)
-        bad("the clip is too short for sound: " + std::to_string(num_frames) +
-            " frames at this rate last less than 1/50 second; use more frames or a lower rate");
-    if (audio > max_frames) bad("the clip would last over 43 minutes; use fewer frames or a higher rate");
-    const Geometry g{(num_frames - 1) / 8 + 1, height / 32, width / 32, static_cast<int64_t>(audio), frame_rate};
-    if (g.frames * g.height * g.width > max_tokens)
-        bad("the clip has " + std::to_string(g.frames * g.height * g.width) + " latent cells, at most " +
-            std::to_string(max_tokens) + " are possible; use a smaller size or fewer frames");
-    return g;
 }
 
 std::vector<float> video_to_tokens(const Array& a) {
@@ -122,10 +84,10 @@ Sampler::Sampler(Transformer& transformer, const Context& context, StreamState v
     check_sigmas(sigmas_);
 }
 
-std::vector<float> Sampler::advance(StreamState& s, const std::vector<float>& velocity,
-                                    const std::vector<float>& timesteps, const char* name) const {
+Sampler::Advanced Sampler::advance(const StreamState& s, const std::vector<float>& velocity,
+                                   const std::vector<float>& timesteps, const char* name) const {
     const float sigma = sigmas_[static_cast<size_t>(index_)], next = sigmas_[static_cast<size_t>(index_) + 1];
-    std::vector<float> denoised(velocity.size());
+    Advanced a{s.latent, std::vector<float>(velocity.size())};
     for (size_t i = 0; i < velocity.size(); ++i) {
         if (!std::isfinite(velocity[i]))
             throw Error(ErrorCode::backend,
@@ -134,20 +96,28 @@ std::vector<float> Sampler::advance(StreamState& s, const std::vector<float>& ve
                             " values that are not finite; check the model files, or try precision f32");
         const size_t token = i / static_cast<size_t>(s.channels);
         const float x0 = s.latent[i] - timesteps[token] * velocity[i];
-        denoised[i] = x0 * s.mask[token] + s.clean[i] * (1 - s.mask[token]);
-        s.latent[i] += (s.latent[i] - denoised[i]) / sigma * (next - sigma);
+        a.denoised[i] = x0 * s.mask[token] + s.clean[i] * (1 - s.mask[token]);
+        a.latent[i] += (s.latent[i] - a.denoised[i]) / sigma * (next - sigma);
     }
-    return denoised;
+    return a;
 }
 
 void Sampler::step() {
+    if (done())
+        throw Error(ErrorCode::invalid_request,
+                    "[denoise] all " + std::to_string(num_steps()) + " steps are done; start a new run");
     const float sigma = sigmas_[static_cast<size_t>(index_)];
     const auto video_timesteps = timesteps_of(video_, sigma), audio_timesteps = timesteps_of(audio_, sigma);
     const ModalityInput video{&video_.latent, &video_timesteps, &video_.positions, &context_.video, sigma};
     const ModalityInput audio{&audio_.latent, &audio_timesteps, &audio_.positions, &context_.audio, sigma};
     const Velocity v = transformer_.velocity(video, &audio, {}, trace_);
-    video_denoised_ = advance(video_, v.video, video_timesteps, "video");
-    audio_denoised_ = advance(audio_, v.audio, audio_timesteps, "audio");
+    // Both or none: a step that fails leaves the streams at the same place.
+    Advanced next_video = advance(video_, v.video, video_timesteps, "video");
+    Advanced next_audio = advance(audio_, v.audio, audio_timesteps, "audio");
+    video_.latent = std::move(next_video.latent);
+    audio_.latent = std::move(next_audio.latent);
+    video_denoised_ = std::move(next_video.denoised);
+    audio_denoised_ = std::move(next_audio.denoised);
     ++index_;
 }
 

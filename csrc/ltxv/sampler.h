@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "geometry.h"
 #include "transformer.h"
 #include "types.h"
 
@@ -24,15 +25,6 @@ struct StreamState {
 // An unconditioned stream of zeros.
 StreamState empty_stream(int64_t channels, Positions positions);
 
-struct Geometry {
-    int64_t frames, height, width;  // of the video latent
-    int64_t audio_frames;           // of the audio latent
-    double frame_rate;
-};
-// Latent sizes of a clip; width and height in pixels. Throws Error(invalid_request) that names the nearest legal
-// values.
-Geometry latent_geometry(int64_t width, int64_t height, int64_t num_frames, double frame_rate);
-
 // Video (C, F', H', W') <-> tokens (F'*H'*W', C); audio (C, T, mel) <-> tokens (T, C*mel).
 std::vector<float> video_to_tokens(const Array& latents);
 Array tokens_to_video(const std::vector<float>& tokens, int64_t channels, const Geometry& geometry);
@@ -49,7 +41,7 @@ class Sampler {
     int64_t index() const { return index_; }
     bool done() const { return index_ == num_steps(); }
     // x0 = x - tau v, blended with clean; x += (x - x0) / sigma * (sigma_next - sigma). Throws Error(backend) that
-    // names the step when a value is not finite.
+    // names the step when a value is not finite, and Error(invalid_request) when done().
     void step();
 
     const StreamState& video() const { return video_; }
@@ -59,8 +51,11 @@ class Sampler {
     const std::vector<float>& audio_denoised() const { return audio_denoised_; }
 
  private:
-    std::vector<float> advance(StreamState& s, const std::vector<float>& velocity, const std::vector<float>& timesteps,
-                               const char* name) const;
+    struct Advanced {
+        std::vector<float> latent, denoised;
+    };
+    Advanced advance(const StreamState& s, const std::vector<float>& velocity, const std::vector<float>& timesteps,
+                     const char* name) const;
 
     Transformer& transformer_;
     const Context& context_;

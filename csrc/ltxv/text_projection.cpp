@@ -1,11 +1,19 @@
 #include "text_projection.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "rope.h"
 
 namespace sdltx {
+
+namespace {
+
+// Tokens that are projected at a time: all states of one take 753 KB at the release's size.
+constexpr int64_t tokens_per_chunk = 128;
+
+}  // namespace
 
 TextProjection::TextProjection(const ModelFiles& files, const Backend& backend, const TransformerConfig& config,
                                int64_t gemma_hidden, int64_t gemma_states)
@@ -46,30 +54,44 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
     if (hidden_states.dim(0) != states_ || hidden_states.dim(2) != hidden_ || tokens < 1 || tokens > context_rows)
         throw Error(ErrorCode::invalid_request, "[text projection] hidden states must be (" + std::to_string(states_) +
                                                     ", 1..1024, " + std::to_string(hidden_) + ")");
-    // Each token and layer is divided by its RMS; the layer axis is the fast one: index d * (L+1) + l.
-    std::vector<float> normed(static_cast<size_t>(tokens * inputs));
-    for (int64_t l = 0; l < states_; ++l)
-        for (int64_t t = 0; t < tokens; ++t) {
-            const float* row = &hidden_states.data[static_cast<size_t>((l * tokens + t) * hidden_)];
-            double sum = 0;
-            for (int64_t d = 0; d < hidden_; ++d) sum += static_cast<double>(row[d]) * row[d];
-            const float r = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(hidden_) + 1e-6));
-            for (int64_t d = 0; d < hidden_; ++d)
-                normed[static_cast<size_t>(t * inputs + d * states_ + l)] = row[d] * r;
-        }
-    Graph g(backend_, "text projection", trace, 64);
-    ggml_tensor* x = g.input("normed_states", GGML_TYPE_F32, {inputs, tokens});
-    std::vector<ggml_tensor*> features;
-    for (auto* s : {&video_, &audio_}) {
-        // The scale comes before the Linear, so that it leaves the bias alone.
-        const float scale = static_cast<float>(std::sqrt(static_cast<double>(s->width) / static_cast<double>(hidden_)));
-        ggml_tensor* y = linear(g, s->aggregate_embed, ggml_scale(g.ctx(), x, scale));
-        features.push_back(g.output(g.stage(y, s->kind + "_features"), s->kind + "_features"));
+    const std::array<const Stream*, 2> streams = {&video_, &audio_};
+    std::array<std::vector<float>, 2> features;
+    const int64_t chunk = std::min(tokens, tokens_per_chunk);
+    Graph g(backend_, "text projection", nullptr);
+    ggml_tensor* x = g.input("normed_states", GGML_TYPE_F32, {inputs, chunk});
+    std::array<ggml_tensor*, 2> outputs{};
+    for (size_t i = 0; i < 2; ++i) {
+        const Stream& s = *streams[i];
+        // The reference scales what goes in, so that the bias is left alone; scaling what comes out is less work.
+        const float scale = static_cast<float>(std::sqrt(static_cast<double>(s.width) / static_cast<double>(hidden_)));
+        ggml_tensor* y = ggml_scale(g.ctx(), product(g, s.aggregate_embed.w, x), scale);
+        outputs[i] = g.output(ggml_add(g.ctx(), y, s.aggregate_embed.b), s.kind + "_features");
     }
     g.finish();
-    g.set(x, normed);
-    g.run();
-    return {connect(video_, g.get(features[0]), tokens, trace), connect(audio_, g.get(features[1]), tokens, trace)};
+    std::vector<float> normed(static_cast<size_t>(chunk * inputs));
+    for (int64_t first = 0; first < tokens; first += chunk) {
+        const int64_t count = std::min(chunk, tokens - first);
+        // Each token and layer is divided by its RMS; the layer axis is the fast one: index d * (L+1) + l.
+        for (int64_t l = 0; l < states_; ++l)
+            for (int64_t t = 0; t < count; ++t) {
+                const float* row = &hidden_states.data[static_cast<size_t>((l * tokens + first + t) * hidden_)];
+                double sum = 0;
+                for (int64_t d = 0; d < hidden_; ++d) sum += static_cast<double>(row[d]) * row[d];
+                const float r = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(hidden_) + 1e-6));
+                for (int64_t d = 0; d < hidden_; ++d)
+                    normed[static_cast<size_t>(t * inputs + d * states_ + l)] = row[d] * r;
+            }
+        g.set(x, normed);
+        g.run();
+        for (size_t i = 0; i < 2; ++i) {
+            const std::vector<float> rows = g.get(outputs[i]);
+            features[i].insert(features[i].end(), rows.begin(), rows.begin() + count * streams[i]->width);
+        }
+    }
+    for (size_t i = 0; i < 2; ++i)
+        if (const std::string name = streams[i]->kind + "_features"; trace && trace->wants(name))
+            trace->tensors[name] = {{tokens, streams[i]->width}, features[i]};
+    return {connect(video_, features[0], tokens, trace), connect(audio_, features[1], tokens, trace)};
 }
 
 Array TextProjection::connect(const Stream& s, const std::vector<float>& features, int64_t tokens, Trace* trace) const {
@@ -88,7 +110,7 @@ Array TextProjection::connect(const Stream& s, const std::vector<float>& feature
     const RopeTable table = rope_table(positions, s.width, {config_.connector_max_pos}, config_.rope_theta);
 
     const float eps = static_cast<float>(config_.norm_eps);
-    Graph g(backend_, "text connectors", trace, 64 * (s.blocks.size() + 1));
+    Graph g(backend_, "text connectors", trace);
     ggml_tensor* input = g.input("rows", GGML_TYPE_F32, {s.width, context_rows});
     const Rope rope = rope_input(g, path + "rope", s.width, s.heads, context_rows);
     ggml_tensor* x = g.stage(input, path + "input");

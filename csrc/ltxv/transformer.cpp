@@ -242,10 +242,8 @@ Transformer::Built& Transformer::build(const ModalityInput& video, const Modalit
     built->perturbation = perturbation;
     built->traced = traced;
     built->trace = trace;
-    built->graph =
-        std::make_unique<Graph>(backend_, "transformer", trace, static_cast<size_t>(512 * (config_.num_layers + 2)));
+    built->graph = std::make_unique<Graph>(backend_, "transformer", trace);
     Graph& g = *built->graph;
-    ggml_context* ctx = g.ctx();
     const float eps = static_cast<float>(config_.norm_eps);
     const bool cross = audio && !perturbation.skip_cross_modal;
     StreamGraph &v = built->video, &a = built->audio;
@@ -256,6 +254,7 @@ Transformer::Built& Transformer::build(const ModalityInput& video, const Modalit
     };
 
     for (size_t i = 0; i < video_.blocks.size(); ++i) {
+        ggml_context* ctx = g.ctx();
         const std::string at = "transformer_blocks." + std::to_string(i);
         run_block(g, video_, i, v, listed(perturbation.skip_video_self_attn, i));
         if (audio) run_block(g, audio_, i, a, listed(perturbation.skip_audio_self_attn, i));
@@ -325,6 +324,12 @@ void Transformer::set_inputs(const Stream& s, StreamGraph& sg, Graph& g, const M
 
 Velocity Transformer::velocity(const ModalityInput& video, const ModalityInput* audio, const Perturbation& perturbation,
                                Trace* trace) {
+    for (auto* list : {&perturbation.skip_video_self_attn, &perturbation.skip_audio_self_attn})
+        for (int block : *list)
+            if (block < 0 || block >= config_.num_layers)
+                throw Error(ErrorCode::invalid_request, "[transformer] there is no block " + std::to_string(block) +
+                                                            " to skip; the model has blocks 0 to " +
+                                                            std::to_string(config_.num_layers - 1));
     Built& b = build(video, audio, perturbation, trace);
     set_inputs(video_, b.video, *b.graph, video, audio);
     if (audio) set_inputs(audio_, b.audio, *b.graph, *audio, &video);

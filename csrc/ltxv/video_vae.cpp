@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "geometry.h"
+#include "platform.h"
+
 namespace sdltx {
 
 namespace {
@@ -17,21 +20,14 @@ std::array<int, 3> stride_of(const std::string& type) {
 }
 
 // The stored channels are c slowest, then offsets in (time, height, width); depth_to_space takes c fastest.
-std::vector<int64_t> packed_order(int64_t channels, std::array<int, 3> stride) {
+std::vector<Axis> packed_order(int64_t channels, std::array<int, 3> stride) {
     const int64_t offsets = stride[0] * stride[1] * stride[2];
-    std::vector<int64_t> order;
-    for (int64_t p = 0; p < offsets; ++p)
-        for (int64_t c = 0; c < channels; ++c) order.push_back(c * offsets + p);
-    return order;
+    return {{offsets, 1}, {channels, offsets}};
 }
 
 // Pixels of a patch are packed the other way round: width offset slow, height offset fast.
-std::vector<int64_t> patch_order(int64_t channels, int64_t patch) {
-    std::vector<int64_t> order;
-    for (int64_t h = 0; h < patch; ++h)
-        for (int64_t w = 0; w < patch; ++w)
-            for (int64_t c = 0; c < channels; ++c) order.push_back((c * patch + w) * patch + h);
-    return order;
+std::vector<Axis> patch_order(int64_t channels, int64_t patch) {
+    return {{patch, 1}, {patch, patch}, {channels, patch * patch}};
 }
 
 ggml_tensor* norm_silu(Graph& g, ggml_tensor* x) {
@@ -116,23 +112,8 @@ VideoDecoder::VideoDecoder(const ModelFiles& files, const Backend& backend, cons
                                patch_order(config.out_channels, config.patch_size));
 }
 
-size_t VideoDecoder::num_nodes(std::array<int64_t, 3> shape) const {
-    auto [depth, height, width] = shape;
-    size_t nodes = 64 + conv3d_nodes(conv_in_, width, height, depth);
-    for (auto& up : up_blocks_) {
-        for (auto& r : up.res_blocks)
-            nodes += conv3d_nodes(r.conv1, width, height, depth) + conv3d_nodes(r.conv2, width, height, depth) + 8;
-        if (!up.conv.w) continue;
-        nodes += conv3d_nodes(up.conv, width, height, depth) + 16;
-        depth = depth * up.stride[0] - (up.stride[0] - 1);
-        height *= up.stride[1];
-        width *= up.stride[2];
-    }
-    return nodes + conv3d_nodes(conv_out_, width, height, depth);
-}
-
 VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* trace) const {
-    Built b{shape, std::make_unique<Graph>(backend_, "video VAE", trace, num_nodes(shape)), nullptr, nullptr};
+    Built b{shape, std::make_unique<Graph>(backend_, "video VAE", trace), nullptr, nullptr};
     Graph& g = *b.graph;
     ggml_context* ctx = g.ctx();
     b.latents = g.input("latents", GGML_TYPE_F32, {config_.latent_channels, shape[2], shape[1], shape[0]});
@@ -141,7 +122,7 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
         const UpBlock& up = up_blocks_[i];
         for (auto& r : up.res_blocks) {
             ggml_tensor* h = conv3d(g, r.conv1, norm_silu(g, x), TimePadding::replicate);
-            x = ggml_add(ctx, x, conv3d(g, r.conv2, norm_silu(g, h), TimePadding::replicate));
+            x = conv3d(g, r.conv2, norm_silu(g, h), TimePadding::replicate, x);
         }
         if (up.conv.w) {
             x = depth_to_space(g, conv3d(g, up.conv, x, TimePadding::replicate), up.stride);
@@ -155,18 +136,34 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
     x = conv3d(g, conv_out_, norm_silu(g, x), TimePadding::replicate);
     const int patch = static_cast<int>(config_.patch_size);
     b.frames = g.output(depth_to_space(g, x, {1, patch, patch}), "vae.decoder.frames");
-    g.finish();
     return b;
+}
+
+size_t VideoDecoder::memory(std::array<int64_t, 3> shape, const Tiling& tiling) const {
+    check(tiling);
+    auto [depth, height, width] = shape;
+    const SpatialTiles tiles = spatial_tiles(tiling, height, width);
+    const auto longest = [](const std::vector<Span>& spans) {
+        int64_t n = 0;
+        for (auto& s : spans) n = std::max(n, s.end - s.start);
+        return n;
+    };
+    const Built b = build({longest(split_time(depth, tiling.tile_frames / 8, tiling.overlap_frames / 8)),
+                           longest(split_space(height, tiles.height, tiles.overlap)),
+                           longest(split_space(width, tiles.width, tiles.overlap))},
+                          nullptr);
+    b.graph->measure();
+    return b.graph->memory();
 }
 
 void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink& sink, const Progress& progress,
                           Trace* trace) const {
     check(tiling);
-    if (latents.shape.size() != 4 || latents.dim(0) != config_.latent_channels || latents.dim(1) < 1 ||
-        latents.dim(2) < 1 || latents.dim(3) < 1)
-        throw Error(
-            ErrorCode::invalid_request,
-            "[decode] video latents must be (" + std::to_string(config_.latent_channels) + ", frames, height, width)");
+    if (latents.shape.size() != 4 || latents.dim(0) != config_.latent_channels)
+        throw Error(ErrorCode::invalid_request, "[decode] video latents must be (" +
+                                                    std::to_string(config_.latent_channels) +
+                                                    ", frames, height, width), got " + spell_shape(latents.shape));
+    check_video_latents(latents.dim(1), latents.dim(2), latents.dim(3));
     const int64_t channels = latents.dim(0), depth = latents.dim(1), height = latents.dim(2), width = latents.dim(3);
     const SpatialTiles tiles = spatial_tiles(tiling, height, width);
     const auto times = split_time(depth, tiling.tile_frames / 8, tiling.overlap_frames / 8);
@@ -179,6 +176,14 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
     const int64_t pixel_rows = height * 32, pixel_cols = width * 32, rgb = config_.out_channels;
     const int64_t total = static_cast<int64_t>(times.size() * rows.size() * cols.size());
     int64_t done = 0;
+    // Frames that are being blended, and a copy of those that are ready.
+    int64_t longest = 0;
+    for (auto& p : time_places) longest = std::max(longest, p.end - p.start);
+    const auto picture_bytes = static_cast<size_t>(2 * longest * pixel_rows * pixel_cols * rgb) * sizeof(float);
+    if (picture_bytes > available_memory())
+        throw Error(ErrorCode::out_of_memory, "[decode] the pictures of one tile in time need " +
+                                                  std::to_string(picture_bytes >> 20) +
+                                                  " MiB; ask for a smaller picture or shorter tiles");
     report(progress, "decode", done, total);
 
     Built built;
@@ -194,6 +199,7 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
                 if (!built.graph || built.shape != shape) {
                     built.graph.reset();
                     built = build(shape, trace);
+                    built.graph->finish();
                 }
                 std::vector<float> input;
                 input.reserve(static_cast<size_t>(channels * shape[0] * shape[1] * shape[2]));

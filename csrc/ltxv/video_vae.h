@@ -28,6 +28,8 @@ class VideoDecoder {
     // "vae.decoder.up_blocks.<i>" of the last tile.
     void decode(const Array& latents, const Tiling& tiling, const Sink& sink, const Progress& progress,
                 Trace* trace) const;
+    // Bytes of working memory of the largest tile of latents with this shape (F', H', W').
+    size_t memory(std::array<int64_t, 3> shape, const Tiling& tiling) const;
 
  private:
     struct ResBlock {
@@ -43,8 +45,7 @@ class VideoDecoder {
         std::unique_ptr<Graph> graph;
         ggml_tensor *latents, *frames;
     };
-    size_t num_nodes(std::array<int64_t, 3> shape) const;  // a bound, for latents of this shape
-    Built build(std::array<int64_t, 3> shape, Trace* trace) const;
+    Built build(std::array<int64_t, 3> shape, Trace* trace) const;  // for latents of this shape; not finished
 
     const Backend& backend_;
     VideoVaeConfig config_;

@@ -18,10 +18,12 @@ ggml_tensor* repeat_column(Graph& g, ggml_tensor* x, int64_t at, int64_t n) {
     return ggml_repeat_4d(g.ctx(), columns(g, x, at, 1), x->ne[0], n, 1, 1);
 }
 
-ggml_tensor* concat_time(Graph& g, std::initializer_list<ggml_tensor*> parts) {
-    ggml_tensor* out = nullptr;
-    for (ggml_tensor* p : parts) out = out ? ggml_concat(g.ctx(), out, p, 1) : p;
-    return out;
+// before | x | after along time. Written into place, as padding and joining are slow on CPUs and limited to 65,535
+// columns on GPUs.
+ggml_tensor* join(Graph& g, ggml_tensor* before, ggml_tensor* x, ggml_tensor* after) {
+    ggml_tensor* y = pad_width(g, x, before->ne[1], after->ne[1]);
+    y = g.after(y, ggml_cpy(g.ctx(), before, columns(g, y, 0, before->ne[1])));
+    return g.after(y, ggml_cpy(g.ctx(), after, columns(g, y, before->ne[1] + x->ne[1], after->ne[1])));
 }
 
 // sum over i of taps[first + 2 i] * x[:, t + offset(i)] for n columns.
@@ -37,16 +39,17 @@ ggml_tensor* filter(Graph& g, ggml_tensor* x, const std::vector<float>& taps, in
     return sum;
 }
 
-// Zero padded convolution along time of [C, T]. Dilated: each of the d interleaved sequences is convolved on its own.
-ggml_tensor* conv1d(Graph& g, const Conv3d& c, ggml_tensor* x, int dilation) {
+// Zero padded convolution along time of [C, T], plus `residual` unless dilated. Dilated: each of the d interleaved
+// sequences is convolved on its own.
+ggml_tensor* conv1d(Graph& g, const Conv3d& c, ggml_tensor* x, int dilation, ggml_tensor* residual = nullptr) {
     ggml_context* ctx = g.ctx();
     const int64_t length = x->ne[1];
     if (dilation == 1) {
-        x = conv3d(g, c, ggml_reshape_4d(ctx, x, x->ne[0], length, 1, 1), TimePadding::replicate);
+        x = conv3d(g, c, ggml_reshape_4d(ctx, x, x->ne[0], length, 1, 1), TimePadding::replicate, residual);
         return ggml_reshape_2d(ctx, x, x->ne[0], length);
     }
     const int64_t rows = (length + dilation - 1) / dilation;
-    if (rows * dilation > length) x = ggml_pad(ctx, x, 0, static_cast<int>(rows * dilation - length), 0, 0);
+    x = pad_width(g, x, 0, rows * dilation - length);
     x = ggml_permute(ctx, ggml_reshape_3d(ctx, x, x->ne[0], dilation, rows), 0, 2, 1, 3);
     x = ggml_reshape_4d(ctx, ggml_cont(ctx, x), x->ne[0], rows, 1, dilation);
     x = conv3d(g, c, x, TimePadding::replicate);
@@ -106,13 +109,12 @@ Generator::Generator(Weights& weights, const Backend& backend, std::string path,
 
 Generator::Activation Generator::declare_activation(Weights& weights, const std::string& name, int64_t channels) {
     auto exponential = [&](const char* which, bool inverse) {
-        return weights.laid_out(name + ".act." + which, {channels}, GGML_TYPE_F32, {channels},
-                                [=](const float* stored, float* laid) {
-                                    for (int64_t i = 0; i < channels; ++i) {
-                                        const double e = std::exp(static_cast<double>(stored[i]));
-                                        laid[i] = static_cast<float>(inverse ? 1.0 / (e + 1e-9) : e);
-                                    }
-                                });
+        return weights.laid_out(name + ".act." + which, {channels}, {channels}, [=](const float* stored, float* laid) {
+            for (int64_t i = 0; i < channels; ++i) {
+                const double e = std::exp(static_cast<double>(stored[i]));
+                laid[i] = static_cast<float>(inverse ? 1.0 / (e + 1e-9) : e);
+            }
+        });
     };
     return {exponential("alpha", false), exponential("beta", true),
             weights.host(name + ".upsample.filter", {1, 1, filter_taps}),
@@ -124,17 +126,16 @@ Generator::Upsample Generator::declare_upsample(Weights& weights, const std::str
     const int taps = (kernel + stride - 1) / stride;
     // Output stride*q + r takes input q - j through kernel element j*stride + r; the window's first row is j = taps
     // - 1.
-    ggml_tensor* w = weights.laid_out(name + ".weight", {in, out, kernel}, GGML_TYPE_F32, {taps * in, stride * out},
-                                      [=](const float* stored, float* laid) {
-                                          for (int64_t r = 0; r < stride; ++r)
-                                              for (int64_t o = 0; o < out; ++o)
-                                                  for (int64_t j = taps - 1; j >= 0; --j)
-                                                      for (int64_t i = 0; i < in; ++i) {
-                                                          const int64_t k = j * stride + r;
-                                                          *laid++ =
-                                                              k < kernel ? stored[(i * out + o) * kernel + k] : 0.0f;
-                                                      }
-                                      });
+    ggml_tensor* w = weights.laid_out(
+        name + ".weight", {in, out, kernel}, {taps * in, stride * out}, [=](const float* stored, float* laid) {
+            for (int64_t r = 0; r < stride; ++r)
+                for (int64_t o = 0; o < out; ++o)
+                    for (int64_t j = taps - 1; j >= 0; --j)
+                        for (int64_t i = 0; i < in; ++i) {
+                            const int64_t k = j * stride + r;
+                            *laid++ = k < kernel ? stored[(i * out + o) * kernel + k] : 0.0f;
+                        }
+        });
     return {w, weights.vector(name + ".bias", {out}), stride, taps, (kernel - stride) / 2};
 }
 
@@ -143,11 +144,10 @@ ggml_tensor* Generator::upsample(Graph& g, const Upsample& u, ggml_tensor* x) co
     const int64_t in = x->ne[0], length = x->ne[1], out = u.w->ne[1] / u.stride;
     // Rows of `stride` outputs until padding + length * stride samples are there.
     const int64_t rows = (u.padding + length * u.stride + u.stride - 1) / u.stride;
-    x = ggml_pad_ext(ctx, x, 0, 0, u.taps - 1, static_cast<int>(rows - length), 0, 0, 0, 0);
+    x = pad_width(g, x, u.taps - 1, rows - length);
     ggml_tensor* windows =
         ggml_cont(ctx, window_view(g, ggml_reshape_4d(ctx, x, in, x->ne[1], 1, 1), u.taps, rows, 1, 0));
-    ggml_tensor* y = ggml_mul_mat(ctx, u.w, ggml_reshape_2d(ctx, windows, u.taps * in, rows));
-    ggml_mul_mat_set_prec(y, GGML_PREC_F32);
+    ggml_tensor* y = product(g, u.w, ggml_reshape_2d(ctx, windows, u.taps * in, rows));
     y = columns(g, ggml_reshape_2d(ctx, y, out, rows * u.stride), u.padding, length * u.stride);
     return ggml_add(ctx, y, u.b);
 }
@@ -160,12 +160,12 @@ ggml_tensor* Generator::activate(Graph& g, const Activation& a, ggml_tensor* x) 
         return ggml_add(ctx, z, ggml_mul(ctx, s, a.weight));
     };
     // The signal at twice the rate stays in two halves, even and odd samples, so that no step has a stride.
-    x = concat_time(g, {repeat_column(g, x, 0, 3), x, repeat_column(g, x, n - 1, 3)});
+    x = join(g, repeat_column(g, x, 0, 3), x, repeat_column(g, x, n - 1, 3));
     ggml_tensor* even = snake(filter(g, x, *a.up, 1, 2.0f, n, [](int i) { return 5 - i; }));
     ggml_tensor* odd = snake(filter(g, x, *a.up, 0, 2.0f, n, [](int i) { return 6 - i; }));
     // Its first sample is an even one, its last an odd one; both are repeated beyond the ends.
-    ggml_tensor* even_padded = concat_time(g, {repeat_column(g, even, 0, 2), even, repeat_column(g, odd, n - 1, 3)});
-    ggml_tensor* odd_padded = concat_time(g, {repeat_column(g, even, 0, 3), odd, repeat_column(g, odd, n - 1, 2)});
+    ggml_tensor* even_padded = join(g, repeat_column(g, even, 0, 2), even, repeat_column(g, odd, n - 1, 3));
+    ggml_tensor* odd_padded = join(g, repeat_column(g, even, 0, 3), odd, repeat_column(g, odd, n - 1, 2));
     return ggml_add(ctx, filter(g, even_padded, *a.down, 1, 1.0f, n, [](int i) { return i; }),
                     filter(g, odd_padded, *a.down, 0, 1.0f, n, [](int i) { return i; }));
 }
@@ -183,7 +183,7 @@ ggml_tensor* Generator::build(Graph& g, ggml_tensor* mel) const {
             ggml_tensor* z = x;
             for (size_t j = 0; j < b.dilations.size(); ++j) {
                 ggml_tensor* y = conv1d(g, b.convs1[j], activate(g, b.acts1[j], z), b.dilations[j]);
-                z = ggml_add(ctx, z, conv1d(g, b.convs2[j], activate(g, b.acts2[j], y), 1));
+                z = conv1d(g, b.convs2[j], activate(g, b.acts2[j], y), 1, z);
             }
             stage(z, "resblocks." + std::to_string(index));
             sum = sum ? ggml_add(ctx, sum, z) : z;
@@ -199,17 +199,17 @@ Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace) const
     if (sides * bins != in_channels_)
         throw Error(ErrorCode::invalid_request,
                     "[vocoder] the spectrogram must have " + std::to_string(in_channels_) + " values per frame");
-    const int64_t pieces = piece_frames > 0 ? (frames + piece_frames - 1) / piece_frames : 1;
+    if (piece_frames <= 0) piece_frames = frames;
     Array wave{{2, frames * hop_}, std::vector<float>(static_cast<size_t>(2 * frames * hop_))};
     std::unique_ptr<Graph> g;
     ggml_tensor *input = nullptr, *output = nullptr;
-    for (int64_t p = 0; p < pieces; ++p) {
-        const int64_t start = frames * p / pieces, end = frames * (p + 1) / pieces;
+    // Of one length, but at the ends, so that they share a graph.
+    for (int64_t start = 0; start < frames; start += piece_frames) {
+        const int64_t end = std::min(frames, start + piece_frames);
         const int64_t from = std::max<int64_t>(0, start - context_), to = std::min(frames, end + context_);
         if (!g || input->ne[1] != to - from) {
             g.reset();
-            const size_t nodes = 512 + ups_.size() * 16 + resblocks_.size() * resblocks_.front().dilations.size() * 320;
-            g = std::make_unique<Graph>(backend_, "vocoder", trace, nodes);
+            g = std::make_unique<Graph>(backend_, "vocoder", trace);
             input = g->input("mel", GGML_TYPE_F32, {in_channels_, to - from});
             output = build(*g, input);
             g->finish();
@@ -239,9 +239,7 @@ Vocoder::Vocoder(const ModelFiles& files, const Backend& backend, const VocoderC
       bwe_(weights_, backend, "bwe_generator.", config.bwe, 2 * config.num_mels) {
     const int64_t bins = config.n_fft / 2 + 1;
     auto f32 = [&](const char* name, std::vector<int64_t> shape, std::vector<int64_t> ne) {
-        return weights_.laid_out(
-            name, std::move(shape), GGML_TYPE_F32, ne,
-            [n = ne[0] * ne[1]](const float* stored, float* laid) { std::copy_n(stored, n, laid); });
+        return weights_.permuted(name, std::move(shape), GGML_TYPE_F32, ne, {{ne[0] * ne[1], 1}});
     };
     forward_basis_ = f32("mel_stft.stft_fn.forward_basis", {2 * bins, 1, config.n_fft}, {config.n_fft, 2 * bins});
     mel_basis_ = f32("mel_stft.mel_basis", {config.num_mels, bins}, {bins, config.num_mels});
@@ -251,19 +249,16 @@ Vocoder::Vocoder(const ModelFiles& files, const Backend& backend, const VocoderC
 Array Vocoder::log_mel(const Array& wave) const {
     const int64_t hop = config_.hop_length, n_fft = config_.n_fft, bins = n_fft / 2 + 1, length = wave.dim(1);
     const int64_t frames = (length + hop - 1) / hop;
-    Graph g(backend_, "vocoder", nullptr, 64);
+    Graph g(backend_, "vocoder", nullptr);
     ggml_context* ctx = g.ctx();
     ggml_tensor* x = g.input("windows", GGML_TYPE_F32, {n_fft, frames});
-    ggml_tensor* spectrum = ggml_mul_mat(ctx, forward_basis_, x);  // rows 0..bins-1 real, then imaginary
-    ggml_mul_mat_set_prec(spectrum, GGML_PREC_F32);
+    ggml_tensor* spectrum = product(g, forward_basis_, x);  // rows 0..bins-1 real, then imaginary
     auto half = [&](int64_t i) {
         return ggml_sqr(ctx, ggml_cont(ctx, ggml_view_2d(ctx, spectrum, bins, frames, spectrum->nb[1],
                                                          static_cast<size_t>(i * bins) * sizeof(float))));
     };
     ggml_tensor* magnitude = ggml_sqrt(ctx, ggml_add(ctx, half(0), half(1)));
-    ggml_tensor* mel = ggml_mul_mat(ctx, mel_basis_, magnitude);
-    ggml_mul_mat_set_prec(mel, GGML_PREC_F32);
-    ggml_tensor* out = g.output(mel, "vocoder.mel_stft");
+    ggml_tensor* out = g.output(product(g, mel_basis_, magnitude), "vocoder.mel_stft");
     g.finish();
     Array result{{2, frames, config_.num_mels}, {}};
     for (int64_t s = 0; s < 2; ++s) {
@@ -282,8 +277,11 @@ Array Vocoder::log_mel(const Array& wave) const {
 }
 
 Waveform Vocoder::synthesise(const Array& mel, double piece_seconds, const Progress& progress, Trace* trace) const {
+    if (!(piece_seconds >= 0 && piece_seconds <= 1e6))
+        throw Error(ErrorCode::invalid_request, "[decode] pieces of sound last 0 (all at once) to 1,000,000 seconds");
+    // At least a frame, however short the piece.
     auto piece = [&](const Generator& g, int rate) {
-        return static_cast<int64_t>(piece_seconds * rate / static_cast<double>(g.hop()));
+        return static_cast<int64_t>(std::ceil(piece_seconds * rate / static_cast<double>(g.hop())));
     };
     auto clamp = [](Array& a) {
         for (float& v : a.data) v = std::clamp(v, -1.0f, 1.0f);

@@ -23,6 +23,7 @@ if _was_unset:
 from ._core import __version__
 from .errors import (
     BackendError,
+    BusyError,
     Cancelled,
     InvalidRequestError,
     ModelFileError,
@@ -35,6 +36,7 @@ from .values import Context, Latents, Tiling, Video
 
 __all__ = [
     "BackendError",
+    "BusyError",
     "Cancelled",
     "Context",
     "InvalidRequestError",

@@ -5,6 +5,7 @@ The classes are made by the compiled core, so an error raised in C++ and one rai
 
 from ._core import (
     BackendError,
+    BusyError,
     Cancelled,
     InvalidRequestError,
     ModelFileError,
@@ -15,6 +16,7 @@ from ._core import (
 
 __all__ = [
     "BackendError",
+    "BusyError",
     "Cancelled",
     "InvalidRequestError",
     "ModelFileError",
@@ -30,6 +32,7 @@ _DOCS: dict[type[SdltxError], str] = {
     OutOfMemoryError: "Host or device memory does not suffice. Also a MemoryError.",
     InvalidRequestError: "An argument is outside its range, or an output cannot be written. Also a ValueError.",
     Cancelled: "The run was stopped. Raise it in a progress callback to stop one.",
+    BusyError: "Another thread is using the pipeline; wait for it, or load a pipeline of your own.",
     BackendError: "A device, an encoder or the file system failed or does not exist.",
 }
 

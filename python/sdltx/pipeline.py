@@ -46,8 +46,9 @@ def load(
         and the text encoder. None: the small demonstration model that is part of the package.
     device: where it runs, "cpu".
     precision: "auto" computes in the types of the weights; "f32" runs every operation in exact float32.
-    threads: CPU threads; None: one per core.
+    threads: CPU threads; None: one per physical core that the process may use.
     progress: called with ("load", done, total); an exception it raises stops loading and comes out unchanged.
+        Decoders are loaded when something is decoded first.
 
     Raises ModelFileError, ModelMismatchError, OutOfMemoryError, BackendError or InvalidRequestError.
     """
@@ -77,10 +78,16 @@ def check_size(
 
 
 class Pipeline:
-    """A loaded model. Made by :func:`load`; use it from one thread at a time.
+    """A loaded model. Made by :func:`load`.
+
+    One run at a time: a call from another thread meanwhile raises :class:`sdltx.BusyError`; a callback may use the
+    pipeline it was called from. Processes that have computed should start others with "spawn", as threads do not
+    survive a fork. Files must stay as they are while the model is in use: the system ends the process if one is
+    shortened. :meth:`close`, or the end of a ``with`` block, gives memory and files back.
 
     Every method that takes ``progress`` calls it as ``progress(phase, done, total)`` before the first and after every
-    unit of work, where phase is "encode", "denoise", "decode" or "sound". An exception that it raises, such as
+    unit of work, where phase is "load" (when weights are needed
+    for the first time), "encode", "denoise", "decode" or "sound". An exception that it raises, such as
     :class:`sdltx.Cancelled`, stops the run and comes out unchanged.
     """
 
@@ -98,6 +105,16 @@ class Pipeline:
         self._core = _core.Pipeline(files, device=device, precision=precision, threads=threads or 0, progress=progress)
         self.files = [Path(file).name for file in files]
         """Names of the files and folders that it was loaded from."""
+
+    def close(self) -> None:
+        """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""
+        self._core.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def info(self) -> dict[str, Any]:

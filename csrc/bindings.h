@@ -1,0 +1,30 @@
+// What the files of the Python extension share.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <vector>
+
+#include "types.h"
+
+namespace sdltx {
+
+using FloatArray = pybind11::array_t<float, pybind11::array::c_style | pybind11::array::forcecast>;
+
+inline Array to_array(const FloatArray& a) {
+    return {{a.shape(), a.shape() + a.ndim()}, {a.data(), a.data() + a.size()}};
+}
+inline Array to_array(const std::optional<FloatArray>& a) { return a ? to_array(*a) : Array{}; }
+
+inline pybind11::array_t<float> to_numpy(const std::vector<int64_t>& shape, const std::vector<float>& data) {
+    return pybind11::array_t<float>(shape, data.data());
+}
+inline pybind11::array_t<float> to_numpy(const Array& a) { return to_numpy(a.shape, a.data); }
+
+// sdltx._core.ops: the op builders one at a time, for their tests.
+void bind_ops(pybind11::module_& m);
+
+}  // namespace sdltx

@@ -1,0 +1,259 @@
+#include "platform.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <climits>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <fstream>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <sstream>
+
+namespace sdltx {
+
+namespace {
+
+std::optional<std::string> first_line(const std::string& path) {
+    std::ifstream in(path);
+    std::string line;
+    if (!std::getline(in, line)) return std::nullopt;
+    return line;
+}
+
+std::optional<int64_t> number_in(const std::string& path) {
+    const auto line = first_line(path);
+    char* end = nullptr;
+    const int64_t n = line ? std::strtoll(line->c_str(), &end, 10) : 0;
+    if (!line || end == line->c_str()) return std::nullopt;  // "max" is not a number
+    return n;
+}
+
+// Calls `visit` with the folder of this process's cgroup and those above it: of version 2, and of version 1's
+// `controller`.
+template <typename Visit>
+void each_cgroup(const std::string& controller, Visit visit) {
+    std::ifstream in("/proc/self/cgroup");
+    for (std::string line; std::getline(in, line);) {
+        const size_t a = line.find(':'), b = line.find(':', a + 1);
+        if (a == std::string::npos || b == std::string::npos) continue;
+        const std::string controllers = "," + line.substr(a + 1, b - a - 1) + ",";
+        const bool unified = controllers == ",,";
+        if (!unified && controllers.find("," + controller + ",") == std::string::npos) continue;
+        const std::string root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/" + controller;
+        for (std::string path = line.substr(b + 1);; path.resize(path.find_last_of('/'))) {
+            visit(root + path, unified);
+            if (path.find_last_of('/') == std::string::npos) break;
+        }
+    }
+}
+
+// Processors' worth of time that the cgroup grants, or nothing when it sets no limit.
+std::optional<double> cgroup_processors() {
+    std::optional<double> least;
+    each_cgroup("cpu", [&](const std::string& folder, bool unified) {
+        double quota = 0, period = 0;
+        if (unified) {
+            std::istringstream line(first_line(folder + "/cpu.max").value_or("max"));
+            if (!(line >> quota >> period)) return;
+        } else {
+            quota = static_cast<double>(number_in(folder + "/cpu.cfs_quota_us").value_or(-1));
+            period = static_cast<double>(number_in(folder + "/cpu.cfs_period_us").value_or(0));
+        }
+        if (quota > 0 && period > 0) least = std::min(least.value_or(quota / period), quota / period);
+    });
+    return least;
+}
+
+// Bytes left below the cgroup's memory limit; what its file cache holds can be given back.
+std::optional<size_t> cgroup_memory() {
+    std::optional<size_t> least;
+    each_cgroup("memory", [&](const std::string& folder, bool unified) {
+        const auto limit = number_in(folder + (unified ? "/memory.max" : "/memory.limit_in_bytes"));
+        const auto used = number_in(folder + (unified ? "/memory.current" : "/memory.usage_in_bytes"));
+        if (!limit || !used || *limit > INT64_MAX / 2) return;
+        int64_t cache = 0;
+        std::ifstream stat(folder + "/memory.stat");
+        std::string key;
+        for (int64_t value; stat >> key >> value;)
+            if (key == "inactive_file" || key == "active_file") cache += value;
+        const auto left = static_cast<size_t>(std::max<int64_t>(0, *limit - *used + std::min(cache, *used)));
+        least = std::min(least.value_or(left), left);
+    });
+    return least;
+}
+
+// --- last words ---
+
+constexpr size_t max_guarded = 256;
+
+// Fixed tables: they are read by signal handlers, where nothing may be allocated or locked.
+struct GuardedFile {
+    std::atomic<bool> used{false};
+    char path[PATH_MAX];
+};
+struct GuardedMapping {
+    std::atomic<uintptr_t> begin{0};
+    uintptr_t end;
+    char path[PATH_MAX];
+};
+GuardedFile guarded_files[max_guarded];
+GuardedMapping guarded_mappings[max_guarded];
+std::mutex tables;  // of writers
+struct sigaction previous_bus_action;
+
+void say(const char* text) {
+    for (size_t left = std::strlen(text); left > 0;) {
+        const ssize_t n = ::write(STDERR_FILENO, text, left);
+        if (n <= 0) return;
+        text += n;
+        left -= static_cast<size_t>(n);
+    }
+}
+
+void remove_guarded_files() {
+    for (auto& file : guarded_files)
+        if (file.used.load()) ::unlink(file.path);
+}
+
+[[noreturn]] void on_terminate() {
+    if (const std::exception_ptr error = std::current_exception()) {
+        try {
+            std::rethrow_exception(error);
+        } catch (const std::exception& e) {
+            last_words(e.what());
+        } catch (...) {
+            last_words("an exception of unknown type was not caught");
+        }
+    } else {
+        last_words("terminated without an exception");
+    }
+    std::abort();
+}
+
+void on_bus_error(int number, siginfo_t* info, void* context) {
+    const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
+    for (auto& m : guarded_mappings) {
+        const uintptr_t begin = m.begin.load();
+        if (begin == 0 || address < begin || address >= m.end) continue;
+        say("sdltx: error: ");
+        say(m.path);
+        say(" was cut off or its disk failed while it was in use; do not replace or change a model while it runs\n");
+        remove_guarded_files();
+    }
+    // Whoever was here before decides; by default the process ends when the access is tried again.
+    ::sigaction(SIGBUS, &previous_bus_action, nullptr);
+    if (previous_bus_action.sa_flags & SA_SIGINFO && previous_bus_action.sa_sigaction)
+        previous_bus_action.sa_sigaction(number, info, context);
+}
+
+void copy_path(char* to, const std::string& path) {
+    const size_t n = std::min<size_t>(path.size(), PATH_MAX - 1);
+    std::memcpy(to, path.data(), n);
+    to[n] = '\0';
+}
+
+std::atomic<bool> threads_used{false}, forked{false};
+
+}  // namespace
+
+int usable_processors() {
+    cpu_set_t mask;
+    CPU_ZERO(&mask);
+    std::set<std::string> cores;
+    int logical = 0;
+    if (::sched_getaffinity(0, sizeof(mask), &mask) == 0)
+        for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+            if (!CPU_ISSET(cpu, &mask)) continue;
+            ++logical;
+            const auto siblings =
+                first_line("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+            cores.insert(siblings.value_or(std::to_string(cpu)));
+        }
+    int n = logical ? static_cast<int>(cores.size()) : 1;
+    if (const auto quota = cgroup_processors()) n = std::min(n, static_cast<int>(*quota + 0.5));
+    return std::max(n, 1);
+}
+
+size_t available_memory() {
+    size_t least = SIZE_MAX;
+    std::ifstream in("/proc/meminfo");
+    for (std::string line; std::getline(in, line);)
+        if (line.rfind("MemAvailable:", 0) == 0)
+            least = static_cast<size_t>(std::strtoull(line.c_str() + 13, nullptr, 10)) << 10;
+    if (const auto left = cgroup_memory()) least = std::min(least, *left);
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+        const auto pages = static_cast<size_t>(number_in("/proc/self/statm").value_or(0));
+        const size_t used = pages * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+        least = std::min(least, static_cast<size_t>(limit.rlim_cur) - std::min<size_t>(used, limit.rlim_cur));
+    }
+    return least;
+}
+
+void last_words(const char* message) {
+    say("sdltx: internal error, please report this line and how to get it: ");
+    say(message);
+    say("\n");
+    remove_guarded_files();
+}
+
+void install_last_words() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        std::set_terminate(on_terminate);
+        struct sigaction action{};
+        action.sa_sigaction = on_bus_error;
+        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        ::sigaction(SIGBUS, &action, &previous_bus_action);
+        ::pthread_atfork(nullptr, nullptr, [] { forked = threads_used.load(); });
+    });
+}
+
+void guard_file(const std::string& path) {
+    std::lock_guard<std::mutex> lock(tables);
+    for (auto& file : guarded_files)
+        if (!file.used.load()) {
+            copy_path(file.path, path);
+            file.used = true;
+            return;
+        }
+}
+
+void release_file(const std::string& path) {
+    std::lock_guard<std::mutex> lock(tables);
+    for (auto& file : guarded_files)
+        if (file.used.load() && path == file.path) file.used = false;
+}
+
+void guard_mapping(const void* begin, size_t size, const std::string& path) {
+    std::lock_guard<std::mutex> lock(tables);
+    for (auto& m : guarded_mappings)
+        if (m.begin.load() == 0) {
+            copy_path(m.path, path);
+            m.end = reinterpret_cast<uintptr_t>(begin) + size;
+            m.begin = reinterpret_cast<uintptr_t>(begin);
+            return;
+        }
+}
+
+void release_mapping(const void* begin) {
+    std::lock_guard<std::mutex> lock(tables);
+    for (auto& m : guarded_mappings)
+        if (m.begin.load() == reinterpret_cast<uintptr_t>(begin)) m.begin = 0;
+}
+
+bool forked_without_threads() { return forked; }
+void note_threads_used() { threads_used = true; }
+
+}  // namespace sdltx

@@ -1,0 +1,36 @@
+// What the operating system knows: processors, free memory, and the last words of a process that has to end. Linux.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace sdltx {
+
+// Physical cores that this process may use: within its affinity mask and its cgroup's quota; at least 1.
+int usable_processors();
+
+// Bytes that can be allocated without swapping: what the machine has left, or the cgroup or address space limit where
+// that is less. SIZE_MAX when nothing tells.
+size_t available_memory();
+
+// Says in one line on stderr that `message`, a bug, ends the process, and removes guarded files. For ggml's abort
+// callback.
+void last_words(const char* message);
+// Once per process: the same for uncaught exceptions, for which ggml would start a debugger, and for vanished mappings.
+void install_last_words();
+
+// Files that are not finished yet: removed when the process ends by an assertion or a vanished model file.
+void guard_file(const std::string& path);
+void release_file(const std::string& path);
+
+// Memory [begin, begin + size) mapped from a file that is expected to stay as it is. When it is truncated under our
+// hands the kernel ends the process (SIGBUS); then its name is in the last words.
+void guard_mapping(const void* begin, size_t size, const std::string& path);
+void release_mapping(const void* begin);
+
+// Set in a child that was forked after this process had computed with several threads: OpenMP's threads are not copied,
+// and waiting for them would never end.
+bool forked_without_threads();
+void note_threads_used();
+
+}  // namespace sdltx

@@ -1,0 +1,222 @@
+"""Each op builder against NumPy in double precision, on the shapes that take different paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compare import assert_close
+
+from sdltx import _core
+
+ops = _core.ops
+
+
+def random(shape, scale=1.0, seed=0):
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+# --- convolution ---
+
+
+def bf16_bits(a: np.ndarray) -> np.ndarray:
+    """Rounded to nearest even."""
+    bits = a.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def bf16(a: np.ndarray) -> np.ndarray:
+    return (bf16_bits(a).astype(np.uint32) << 16).view(np.float32).reshape(a.shape)
+
+
+def write_kernel(path: Path, w: np.ndarray, b: np.ndarray, dtype: str) -> np.ndarray:
+    """Writes c.weight as ``dtype`` and c.bias; returns the weight as stored."""
+    import json
+    import struct
+
+    stored = {"F32": w, "F16": w.astype(np.float16), "BF16": bf16_bits(w)}[dtype]
+    values = {"F32": w, "F16": w.astype(np.float16).astype(np.float32), "BF16": bf16(w)}[dtype]
+    data, bias = stored.tobytes(), b.astype(np.float32).tobytes()
+    header = {
+        "c.weight": {"dtype": dtype, "shape": list(w.shape), "data_offsets": [0, len(data)]},
+        "c.bias": {"dtype": "F32", "shape": list(b.shape), "data_offsets": [len(data), len(data) + len(bias)]},
+    }
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data + bias)
+    return values
+
+
+def reference_conv3d(x: np.ndarray, w: np.ndarray, b: np.ndarray, time: str) -> np.ndarray:
+    """x (F, H, W, C), w (out, in, kt, kh, kw) -> (F, H, W, out), float64."""
+    _, _, kt, kh, kw = w.shape
+    frames, height, width, _ = x.shape
+    x = np.pad(x.astype(np.float64), ((0, 0), (kh // 2,) * 2, (kw // 2,) * 2, (0, 0)))
+    before = (kt - 1) // 2 if time == "replicate" else kt - 1
+    if time == "causal_zeros":
+        x = np.concatenate([np.zeros_like(x[:1])] * before + [x])
+    else:
+        x = np.concatenate([x[:1]] * before + [x] + [x[-1:]] * (kt - 1 - before))
+    y = np.zeros((frames, height, width, w.shape[0])) + b
+    for t in range(kt):
+        for i in range(kh):
+            for j in range(kw):
+                y += x[t : t + frames, i : i + height, j : j + width] @ w[:, :, t, i, j].T.astype(np.float64)
+    return y
+
+
+@pytest.mark.parametrize("time", ["replicate", "causal", "causal_zeros"])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 1, 1), (3, 1, 3), (1, 1, 7), (1, 3, 3)])
+@pytest.mark.parametrize("pieces", ["one", "frames", "rows"])
+def test_conv3d_is_exact_in_one_piece_and_in_many(tmp_path, time, kernel, pieces):
+    shape, channels, out = (5, 6, 7), 4, 3
+    x, b = random((*shape, channels)), random(out, seed=1)
+    w = write_kernel(tmp_path / "c.safetensors", random((out, channels, *kernel), 0.3, 2), b, "F32")
+    row_bytes = (7 + kernel[2] // 2 * 2) * (kernel[2] * channels * 4 + out * 4)
+    piece_bytes = {"one": 1 << 30, "frames": row_bytes * 6 * 2, "rows": row_bytes * 4}[pieces]
+    y, _ = ops.conv3d(
+        str(tmp_path / "c.safetensors"), "c", x, out, kernel, time=time, piece_bytes=piece_bytes, exact=True
+    )
+    assert_close("conv3d", y, reference_conv3d(x, w, b, time), 1e-6)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("time", ["replicate", "causal", "causal_zeros"])
+def test_conv3d_of_few_frames(tmp_path, frames, time):
+    x, b = random((frames, 3, 2, 4)), np.zeros(5, np.float32)
+    w = write_kernel(tmp_path / "c.safetensors", random((5, 4, 3, 3, 3), 0.3, 2), b, "F32")
+    y, _ = ops.conv3d(str(tmp_path / "c.safetensors"), "c", x, 5, (3, 3, 3), time=time, exact=True, bias=False)
+    assert_close("conv3d", y, reference_conv3d(x, w, b, time), 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+def test_conv3d_with_stored_kernel_types(tmp_path, dtype):
+    """Whatever is stored, values beyond the range of half precision (65,504) stay what they are."""
+    x, b = random((3, 8, 8, 32), 1e5), random(16, seed=1)
+    w = write_kernel(tmp_path / "c.safetensors", random((16, 32, 3, 3, 3), 0.1, 2), b, dtype)
+    path = str(tmp_path / "c.safetensors")
+    y, _ = ops.conv3d(path, "c", x, 16, (3, 3, 3), exact=True)
+    assert_close(f"{dtype} exact", y, reference_conv3d(x, w, b, "replicate"), 1e-6)
+    y, _ = ops.conv3d(path, "c", x, 16, (3, 3, 3))
+    assert_close(dtype, y, reference_conv3d(x, w, b, "replicate"), 1e-6 if dtype == "F32" else 4e-3)
+
+
+def test_conv3d_of_quantised_kernels_keeps_the_range(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    x, b = random((2, 4, 4, 32), 1e5), np.zeros(8, np.float32)
+    w = random((8, 32, 1, 1, 32), 0.1, 2)  # rows of whole blocks
+    writer = gguf.GGUFWriter(tmp_path / "c.gguf", "test")
+    packed = gguf.quants.quantize(w.reshape(8 * 32, 32), gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("c.weight", packed.reshape(8, 32, -1), raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("c.bias", b)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    stored = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType.Q8_0).reshape(w.shape)
+    x = np.concatenate([x] * 8, axis=2)  # 32 wide
+    y, _ = ops.conv3d(str(tmp_path / "c.gguf"), "c", x, 8, (1, 1, 32))
+    full = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (16, 16), (0, 0)))
+    expected = sum(full[:, :, j : j + 32] @ stored[:, :, 0, 0, j].T.astype(np.float64) for j in range(32))
+    assert_close("Q8_0", y, expected, 4e-3)
+
+
+def test_conv3d_memory_stays_with_the_result(tmp_path):
+    """Input and result, and not a second result or a gathered input: what 24 GB machines decode with."""
+    x, b = random((24, 32, 32, 16)), np.zeros(64, np.float32)
+    write_kernel(tmp_path / "c.safetensors", random((64, 16, 3, 3, 3), 0.1, 2), b, "BF16")
+    y, memory = ops.conv3d(str(tmp_path / "c.safetensors"), "c", x, 64, (3, 3, 3), piece_bytes=1 << 20)
+    assert memory < x.nbytes + y.nbytes + (4 << 20)
+
+
+# --- attention ---
+
+
+def reference_attention(q, k, v, mask, scale):
+    """q (T, H, D), k and v (S, Hkv, D) -> (T, H, D), float64."""
+    q, k, v = (a.astype(np.float64) for a in (q, k, v))
+    group = q.shape[1] // k.shape[1]
+    out = np.empty(q.shape)
+    for h in range(q.shape[1]):
+        s = q[:, h] @ k[:, h // group].T * scale
+        if mask is not None:
+            s = s + mask
+        p = np.exp(s - s.max(-1, keepdims=True))
+        out[:, h] = p / p.sum(-1, keepdims=True) @ v[:, h // group]
+    return out
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["auto", "f32"])
+@pytest.mark.parametrize("queries", [1, 2, 51, 63, 64, 65, 130])
+def test_attention_sums_thousands_of_keys_in_float32(queries, exact):
+    """Uniform scores and values around 1e3 and more: sums in half precision would drop terms or overflow."""
+    keys, head_dim = 6000, 64
+    q, k = np.zeros((queries, 2, head_dim), np.float32), random((keys, 2, head_dim))
+    v = random((keys, 2, head_dim), 10.0, 1) + 1e3
+    out = ops.attention(q, k, v, scale=0.125, exact=exact)[0]
+    assert_close("uniform", out, reference_attention(q, k, v, None, 0.125), 1e-5)
+    q = random((queries, 2, head_dim), seed=2)
+    out = ops.attention(q, k, v, scale=0.125, exact=exact)[0]
+    assert_close("spread", out, reference_attention(q, k, v, None, 0.125), 1e-5)
+
+
+@pytest.mark.parametrize("head_dim", [16, 24, 32, 64, 128, 256])
+@pytest.mark.parametrize("queries", [3, 70])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_of_every_head_width(head_dim, queries, masked):
+    keys = queries + 30
+    q, k, v = (random((n, h, head_dim), seed=i) for i, (n, h) in enumerate([(queries, 4), (keys, 2), (keys, 2)]))
+    mask = None
+    if masked:
+        mask = np.where(np.arange(keys)[None] <= np.arange(queries)[:, None] + 20, 0.0, -np.inf).astype(np.float32)
+    out = ops.attention(q, k, v, mask, scale=head_dim**-0.5)[0]
+    assert_close("attention", out, reference_attention(q, k, v, mask, head_dim**-0.5), 2e-6)
+
+
+# --- the rest ---
+
+
+@pytest.mark.parametrize("stride", [(1, 2, 2), (2, 1, 1), (2, 2, 2), (1, 4, 4)])
+def test_depth_to_space(stride):
+    p1, p2, p3 = stride
+    x = random((3, 4, 5, 6 * p1 * p2 * p3))
+    blocks = x.reshape(3, 4, 5, p1, p2, p3, 6)
+    expected = blocks.transpose(0, 3, 1, 4, 2, 5, 6).reshape(3 * p1, 4 * p2, 5 * p3, 6)
+    assert np.array_equal(ops.depth_to_space(x, stride), expected)
+
+
+@pytest.mark.parametrize("before, after", [(0, 0), (1, 1), (3, 0), (0, 4)])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (1, 1, 70_000, 2)], ids=["small", "longer than 65,535"])
+def test_pad_width(shape, before, after):
+    x = random(shape)
+    assert np.array_equal(ops.pad_width(x, before, after), np.pad(x, ((0, 0), (0, 0), (before, after), (0, 0))))
+
+
+@pytest.mark.parametrize("rows", [1, 7], ids=["one for all tokens", "one each"])
+def test_modulate(rows):
+    x, scale1, shift = random((7, 16)), random((rows, 16), seed=1), random((rows, 16), seed=2)
+    assert_close("modulate", ops.modulate(x, scale1, shift)[0, 0], x * scale1 + shift, 1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rms_norm(weighted):
+    x, w = random((5, 48), 1e4), random(48, seed=1)
+    expected = x.astype(np.float64) / np.sqrt(np.mean(x.astype(np.float64) ** 2, -1, keepdims=True) + 1e-6)
+    expected = expected * w if weighted else expected
+    assert_close("rms_norm", ops.rms_norm(x, w if weighted else None, eps=1e-6)[0, 0], expected, 1e-6)
+
+
+def test_gelu_tanh():
+    x = np.linspace(-12, 12, 4096, dtype=np.float32).reshape(4, 1024)
+    x64 = x.astype(np.float64)
+    expected = 0.5 * x64 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x64 + 0.044715 * x64**3)))
+    assert_close("exact", ops.gelu_tanh(x)[0, 0], expected, 1e-6)
+    assert_close("ggml's table", ops.gelu_tanh(x, exact=False)[0, 0], expected, 1e-3)
+
+
+def test_rotate_half():
+    x, angles = random((6, 3, 8)), random((6, 3, 4), seed=1)
+    cos, sin = np.cos(angles), np.sin(angles)
+    a, b = x[..., :4], x[..., 4:]
+    expected = np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+    assert_close("rotate_half", ops.rotate_half(x, cos, sin)[0], expected, 1e-6)
