@@ -10,6 +10,7 @@
 #include "ltxv/noise.h"
 #include "ltxv/schedule.h"
 #include "pipeline.h"
+#include "platform.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -179,13 +180,18 @@ SampleOptions sample_options(int64_t width, int64_t height, int64_t num_frames, 
     return o;
 }
 
+// Text of a file, which may not be UTF-8.
+py::str decoded(const std::string& s) {
+    return py::reinterpret_steal<py::str>(PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "replace"));
+}
+
 py::dict info_dict(const ModelInfo& i) {
     py::dict defaults("width"_a = i.width, "height"_a = i.height, "num_frames"_a = i.num_frames,
                       "frame_rate"_a = i.frame_rate, "steps"_a = i.num_inference_steps);
-    py::object note = i.note.empty() ? py::object(py::none()) : py::object(py::str(i.note));
+    py::object note = i.note.empty() ? py::object(py::none()) : py::object(decoded(i.note));
     const std::string model = "LTX-" + i.version.substr(0, i.version.find('.', i.version.find('.') + 1));
-    return py::dict("model"_a = model, "version"_a = i.version, "distilled"_a = i.distilled, "defaults"_a = defaults,
-                    "parts"_a = i.parts, "note"_a = note, "has_audio"_a = true);
+    return py::dict("model"_a = decoded(model), "version"_a = decoded(i.version), "distilled"_a = i.distilled,
+                    "defaults"_a = defaults, "parts"_a = i.parts, "note"_a = note, "has_audio"_a = true);
 }
 
 // The inputs of one stream of velocity(), kept alive for the call.
@@ -396,12 +402,18 @@ void bind_parts(py::module_& m) {
         .def(py::init<const std::vector<std::string>&>(), "paths"_a)
         .def("names",
              [](const ModelFiles& f) {
-                 std::vector<std::string> names;
+                 py::list names;
                  for (auto& file : f.files())
-                     for (auto& t : file->tensors()) names.push_back(t.name);
+                     for (auto& t : file->tensors()) names.append(decoded(t.name));
                  return names;
              })
-        .def("metadata", &ModelFiles::metadata, "key"_a, "prefix"_a = "")
+        .def(
+            "metadata",
+            [](const ModelFiles& f, const std::string& key, const std::string& prefix) {
+                const auto value = f.metadata(key, prefix);
+                return value ? py::object(decoded(*value)) : py::object(py::none());
+            },
+            "key"_a, "prefix"_a = "")
         .def("dtype",
              [](const ModelFiles& f, const std::string& name) {
                  const TensorInfo* t = f.find(name);
@@ -466,6 +478,9 @@ void bind_parts(py::module_& m) {
             latent_geometry(width, height, num_frames, frame_rate);
         },
         "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a);
+    m.def("usable_processors", &usable_processors);
+    m.def("guard_file", &guard_file, "path"_a);
+    m.def("release_file", &release_file, "path"_a);
     m.def("distilled_sigmas", &distilled_sigmas);
     m.def("distilled_stage_2_sigmas", &distilled_stage_2_sigmas);
     m.def(

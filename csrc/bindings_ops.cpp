@@ -120,6 +120,11 @@ void bind_ops(py::module_& module) {
             return run(exact, {to_array(x)}, [&](Graph& g, const auto& in) { return gelu_tanh(g, in[0]); });
         },
         "x"_a, py::kw_only(), "exact"_a = true);
+    // What a failed assertion of ggml does to the process.
+    m.def("abort", [](const std::string& message) {
+        const Backend backend("cpu", false, 1);
+        GGML_ABORT("%s", message.c_str());
+    });
     m.def(
         "rotate_half",
         [](const FloatArray& x, const FloatArray& cos, const FloatArray& sin) {

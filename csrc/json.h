@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "error.h"
 
@@ -10,11 +11,18 @@ namespace sdltx {
 
 using Json = nlohmann::json;
 
-inline Json parse_json(const std::string& text, const std::string& where) {
-    Json j = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!j.is_object()) throw Error(ErrorCode::model_file, "[" + where + "] is not a JSON object; the file is damaged");
-    return j;
-}
+// Nesting that is read: no file that means well goes deeper, and what walks a value does so recursively.
+constexpr int max_json_depth = 64;
+
+// Parses `text`. Throws Error(model_file) for what is not JSON or nested deeper than max_json_depth. A key that the
+// outermost object has twice is given out, as only the last of two is kept.
+Json parse_json_value(std::string_view text, const std::string& where, std::string* repeated_key = nullptr);
+
+// The same for what has to be an object.
+Json parse_json(std::string_view text, const std::string& where);
+
+// A value as error messages quote it: short, and without what a list or an object holds.
+std::string spell(const Json& value);
 
 template <typename T>
 T require(const Json& j, const char* key, const std::string& where) {
@@ -24,7 +32,7 @@ T require(const Json& j, const char* key, const std::string& where) {
         return j.at(key).get<T>();
     } catch (const Json::exception&) {
         throw Error(ErrorCode::model_mismatch,
-                    "[" + where + "] '" + key + "' has a value of the wrong kind: " + j.at(key).dump());
+                    "[" + where + "] '" + key + "' has a value of the wrong kind: " + spell(j.at(key)));
     }
 }
 
@@ -46,8 +54,8 @@ inline int64_t require_count(const Json& j, const char* key, int64_t limit, cons
 template <typename T>
 void require_value(const Json& j, const char* key, const T& expected, const std::string& where) {
     if (require<T>(j, key, where) != expected)
-        throw Error(ErrorCode::model_mismatch, "[" + where + "] '" + key + "' is " + j.at(key).dump() + "; only " +
-                                                   Json(expected).dump() + " is implemented");
+        throw Error(ErrorCode::model_mismatch, "[" + where + "] '" + key + "' is " + spell(j.at(key)) + "; only " +
+                                                   spell(Json(expected)) + " is implemented");
 }
 
 }  // namespace sdltx

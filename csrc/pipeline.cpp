@@ -41,11 +41,11 @@ std::string_view strip(std::string_view s) {
 ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
     ModelInfo info;
     info.version = config.version;
-    // Nothing inside a distilled checkpoint tells it from the one it was distilled from.
-    for (auto& f : files.files()) {
-        const std::string name = f->path().substr(f->path().find_last_of('/') + 1);
-        if (name.find("distilled") != std::string::npos && name.find("lora") == std::string::npos)
-            info.distilled = true;
+    // Nothing inside a distilled transformer tells it from the one it was distilled from.
+    if (const TensorInfo* t = files.find("model.diffusion_model.patchify_proj.weight")) {
+        std::string name = t->file->path().substr(t->file->path().find_last_of('/') + 1);
+        std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+        info.distilled = name.find("distilled") != std::string::npos;
     }
     if (info.distilled) info.num_inference_steps = static_cast<int64_t>(distilled_sigmas().size()) - 1;
     info.note = files.metadata("sdltx.note").value_or("");
@@ -109,6 +109,9 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
         info_.parts.push_back("vocoder");
     }
     check_weights(declared);
+    for (auto& path : files_->unused_files()) log(30, "[load] not used: " + path + " holds nothing that is needed");
+    if (const size_t n = files_->unused_tensors())
+        log(10, "[load] " + std::to_string(n) + " tensors of the files are not used");
     if (text_encoder_) tokenizer_ = Tokenizer::load(*files_);
 
     // The decoders are loaded when something is to be decoded.

@@ -279,10 +279,169 @@ def test_all_problems_are_reported_together(edited, tiny_paths):
 
 
 def test_one_name_in_two_files_is_an_error(edited, tiny_paths):
-    path = edited({}, keep="vae.")
-    two = r"duplicate vae\.decoder\.conv_in\.conv\.weight in .* and .*edited"
+    path = edited({}, keep="vae.per_channel")
+    two = r"duplicate vae\.per_channel_statistics\.mean-of-means in .* and .*edited"
     with pytest.raises(sdltx.ModelMismatchError, match=two):
         sdltx.load(*tiny_paths, path)
+
+
+@pytest.mark.parametrize("part, name", [("model.", "transformer"), ("vae.", "video VAE"), ("vocoder.", "vocoder")])
+def test_two_files_with_one_part(edited, tiny_paths, part, name):
+    with pytest.raises(sdltx.ModelMismatchError, match=f"both hold a {name}; give one") as error:
+        sdltx.load(*tiny_paths, edited({}, keep=part))
+    assert len(str(error.value)) < 400
+
+
+def test_a_lora_or_an_upscaler_is_no_model(tiny_paths, tmp_path):
+    lora, upscaler = tmp_path / "style.safetensors", tmp_path / "x2.safetensors"
+    save_file({"diffusion_model.proj_out.lora_A.weight": np.zeros((4, 4), np.float32)}, lora)
+    save_file({n: np.zeros(4, np.float32) for n in ("initial_conv.weight", "upsampler.0.weight")}, upscaler)
+    with pytest.raises(sdltx.ModelMismatchError, match=r"style\.safetensors\] is a LoRA"):
+        sdltx.load(*tiny_paths, lora)
+    with pytest.raises(sdltx.ModelMismatchError, match=r"x2\.safetensors\] is a latent upscaler"):
+        sdltx.load(*tiny_paths, upscaler)
+
+
+def test_in_a_folder_what_is_no_part_is_left_out(tiny_paths, tmp_path, caplog):
+    save_file({"x.lora_A.weight": np.zeros((4, 4), np.float32)}, tmp_path / "style.safetensors")
+    (tmp_path / "model.safetensors").symlink_to(tiny_paths[0])
+    (tmp_path / "._model.safetensors").write_bytes(b"what macOS leaves")
+    with caplog.at_level("INFO", "sdltx"):
+        sdltx.load(tmp_path, tiny_paths[1])
+    assert [r.getMessage() for r in caplog.records] == [
+        f"[load] not used: {tmp_path / 'style.safetensors'}, which is a LoRA"
+    ]
+
+
+def test_a_file_that_is_not_used_is_reported(tiny_paths, tmp_path, caplog):
+    save_file({"something": np.zeros(4, np.float32)}, tmp_path / "other.safetensors")
+    sdltx.load(*tiny_paths, tmp_path / "other.safetensors")
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", f"[load] not used: {tmp_path / 'other.safetensors'} holds nothing that is needed")
+    ]
+
+
+def test_the_file_of_the_transformer_tells_the_schedule(tiny_paths, edited, tmp_path):
+    """Not that of a VAE or a text encoder, whose names may say anything."""
+    rest = Path(edited({}, keep="vae.")).rename(tmp_path / "ltx-distilled-vae.safetensors")
+    dit = Path(edited({}, keep="model.")).rename(tmp_path / "ltx-dev.safetensors")
+    pipe = sdltx.load(dit, rest)
+    assert not pipe.info["distilled"]
+    pipe.close()
+    dit = dit.rename(tmp_path / "LTX-2.3-Distilled.safetensors")
+    assert sdltx.load(dit, rest).info["distilled"]
+
+
+def test_a_checkpoint_beside_shards_is_found(tiny_paths, tmp_path):
+    """A folder with an index may hold more than its shards; an older copy of them is not meant."""
+    for file in Path(tiny_paths[1]).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    names = _core.ModelFiles([str(tmp_path)]).names()
+    index = {"weight_map": dict.fromkeys(names, "model.safetensors")}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "ltx.safetensors").symlink_to(tiny_paths[0])
+    (tmp_path / "old.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes())
+    pipe = sdltx.load(tmp_path)
+    assert {"transformer", "text encoder"} <= set(pipe.info["parts"])
+
+
+def test_empty_tensors_take_no_place(tmp_path):
+    header = {"a": entry([2], 0, 4, "F16"), "z": entry([1], 4, 8), "zz": entry([0], 4, 4), "y": entry([0, 3], 0, 0)}
+    (tmp_path / "x.safetensors").write_bytes(safetensors_bytes(header, bytes(8)))
+    assert sorted(_core.ModelFiles([str(tmp_path / "x.safetensors")]).names()) == ["a", "y", "z", "zz"]
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("where", ["transformer value", "config", "header", "index", "gemma"])
+def test_deep_json_is_damage(edited, tiny_paths, tmp_path, where):
+    config = _core.ModelFiles(tiny_paths[:1]).metadata("config")
+    if where == "transformer value":
+        config = config.replace('"AVTransformer3DModel"', DEEP)
+        paths = [edited({}, {"config": config}), tiny_paths[1]]
+    elif where == "config":
+        paths = [edited({}, {"config": DEEP}), tiny_paths[1]]
+    elif where == "header":
+        (tmp_path / "deep.safetensors").write_bytes(safetensors_bytes(b'{"a":' + DEEP.encode() + b"}"))
+        paths = [tmp_path / "deep.safetensors"]
+    elif where == "index":
+        (tmp_path / "model.safetensors.index.json").write_text(DEEP)
+        paths = [tmp_path]
+    else:
+        for file in Path(tiny_paths[1]).iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        (tmp_path / "config.json").write_text('{"text_config": ' + DEEP + "}")
+        paths = [tiny_paths[0], tmp_path]
+    with pytest.raises(sdltx.ModelFileError, match="64 levels deep"):
+        sdltx.load(*paths)
+
+
+@pytest.mark.parametrize("layers", [200, 1024])
+def test_many_layers_are_missing_not_too_many(edited, tiny_paths, layers):
+    """More tensors are declared than one ggml context of a fixed size would hold."""
+    config = json.loads(_core.ModelFiles(tiny_paths[:1]).metadata("config"))
+    config["transformer"]["num_layers"] = layers
+    with pytest.raises(sdltx.ModelMismatchError, match=r"missing model\.diffusion_model\.transformer_blocks\.3\."):
+        sdltx.load(edited({}, {"config": json.dumps(config)}), tiny_paths[1])
+
+
+def test_an_unreadable_subfolder_is_passed_over(tiny_paths, tmp_path):
+    """Such as lost+found of a disk for models. Root reads everything, so for root a dangling link has to do."""
+    (tmp_path / "lost+found").mkdir(mode=0)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "model.safetensors").symlink_to(tiny_paths[0])
+    assert "transformer" in sdltx.load(tmp_path, tiny_paths[1]).info["parts"]
+
+
+def test_metadata_that_is_not_utf8(tmp_path, tiny_paths):
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "ltxv")
+    writer.add_key_value("sdltx.note", b"caf\xe9", gguf.GGUFValueType.STRING)
+    writer.add_tensor("something", np.zeros(4, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert sdltx.load(*tiny_paths, tmp_path / "x.gguf").info["note"] == "caf\ufffd"
+
+
+def gemma_with(tiny_paths, tmp_path, change):
+    for file in Path(tiny_paths[1]).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    change(config["text_config"])
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_gemma_configurations_of_both_generations_are_the_same_model(tiny, tiny_paths, tmp_path):
+    def as_transformers_5(c):
+        pattern = c.pop("sliding_window_pattern", 6)
+        kinds = ["sliding_attention", "full_attention"]
+        c["layer_types"] = [kinds[(i + 1) % pattern == 0] for i in range(c["num_hidden_layers"])]
+        full = {"rope_type": "default", "rope_theta": c.pop("rope_theta")}
+        if scaling := c.pop("rope_scaling", None):
+            full |= scaling
+        local = {"rope_type": "default", "rope_theta": c.pop("rope_local_base_freq")}
+        c["rope_parameters"] = {"full_attention": full, "sliding_attention": local}
+
+    pipe = sdltx.load(tiny_paths[0], gemma_with(tiny_paths, tmp_path, as_transformers_5), precision="f32")
+    assert np.array_equal(pipe.encode("a fox").video, tiny.encode("a fox").video)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(rms_norm_eps=-1), "contradicts itself"),
+        (lambda c: c.update(rope_scaling={"rope_type": "yarn", "factor": 8.0}), 'scaling "yarn"'),
+        (lambda c: c.update(layer_types=["chunked_attention"] * 6), 'layer type "chunked_attention"'),
+        (lambda c: c.update(layer_types=["full_attention"]), "contradicts itself"),
+        (lambda c: (c.update(hidden_size=3840), c.pop("rope_scaling", None)), "lacks 'rope_scaling'"),
+    ],
+)
+def test_gemma_configurations_that_are_refused(tiny_paths, tmp_path, change, message):
+    with pytest.raises(sdltx.ModelMismatchError, match=message):
+        sdltx.load(tiny_paths[0], gemma_with(tiny_paths, tmp_path, change))
 
 
 def test_a_part_alone_is_named(edited, tiny_paths):

@@ -11,8 +11,70 @@ namespace sdltx {
 namespace {
 
 constexpr const char* where = "text encoder";
+constexpr int64_t hidden_of_12b = 3840;
 // So many layers' states wait on the device to be fetched: 1,024 tokens of the 12B model have 16 MB each.
 constexpr size_t layers_per_graph = 6;
+
+// Every nth layer attends globally, or a list says which do.
+std::vector<bool> global_layers(const Json& j, int64_t layers) {
+    std::vector<bool> global;
+    if (j.contains("layer_types") && !j.at("layer_types").is_null()) {
+        for (auto& type : require<std::vector<std::string>>(j, "layer_types", where)) {
+            if (type != "full_attention" && type != "sliding_attention")
+                throw Error(ErrorCode::model_mismatch,
+                            std::string("[") + where + "] layer type " + spell(Json(type)) + " is not implemented");
+            global.push_back(type == "full_attention");
+        }
+        return global;
+    }
+    const char* key = j.contains("sliding_window_pattern") ? "sliding_window_pattern" : "_sliding_window_pattern";
+    const int64_t n = value_or<int64_t>(j, key, 6, where);
+    for (int64_t i = 0; i < layers; ++i) global.push_back(n >= 1 && (i + 1) % n == 0);
+    return global;
+}
+
+// The factor of one kind of rotary scaling; 1 for none.
+double rope_factor(const Json& j) {
+    const char* key = j.contains("rope_type") ? "rope_type" : "type";
+    const std::string type = value_or<std::string>(j, key, "linear", where);
+    if (type == "default") return 1;
+    if (type != "linear")
+        throw Error(ErrorCode::model_mismatch,
+                    std::string("[") + where + "] rotary scaling " + spell(Json(type)) + " is not implemented");
+    return require<double>(j, "factor", where);
+}
+
+// transformers 5 has one set of rotary parameters per kind of layer, 4 had a base each and one scaling for the global
+// layers.
+void read_rope(const Json& j, Gemma3Config& c) {
+    c.rope_factor = 1;
+    bool scaling_told = false;
+    if (j.contains("rope_parameters") && j.at("rope_parameters").is_object()) {
+        const Json& p = j.at("rope_parameters");
+        const Json full = require<Json>(p, "full_attention", where),
+                   local = require<Json>(p, "sliding_attention", where);
+        c.rope_theta = require<double>(full, "rope_theta", where);
+        c.rope_local_base_freq = require<double>(local, "rope_theta", where);
+        c.rope_factor = rope_factor(full);
+        scaling_told = true;
+        if (rope_factor(local) != 1)
+            throw Error(ErrorCode::model_mismatch,
+                        std::string("[") + where + "] rotary scaling of the sliding layers is not implemented");
+    } else {
+        c.rope_theta = value_or<double>(j, "rope_theta", 1e6, where);
+        c.rope_local_base_freq = value_or<double>(j, "rope_local_base_freq", 1e4, where);
+        if (j.contains("rope_scaling") && j.at("rope_scaling").is_object()) {
+            c.rope_factor = rope_factor(j.at("rope_scaling"));
+            scaling_told = true;
+        }
+    }
+    // Without it the 12B model computes something, and it is wrong.
+    if (!scaling_told && c.hidden_size == hidden_of_12b)
+        throw Error(ErrorCode::model_mismatch,
+                    std::string("[") + where +
+                        "] the configuration lacks 'rope_scaling' (or 'rope_parameters'), which Gemma 3 12B needs; use "
+                        "the config.json of its release");
+}
 
 // The keys that Google's config.json leaves to the defaults of transformers' Gemma3TextConfig have those defaults here.
 Gemma3Config from_config_json(const Json& top) {
@@ -26,14 +88,10 @@ Gemma3Config from_config_json(const Json& top) {
     c.sliding_window = require_count(j, "sliding_window", 1 << 20, where);
     c.head_dim = value_or<int64_t>(j, "head_dim", 256, where);
     c.vocab_size = value_or<int64_t>(j, "vocab_size", 262208, where);
-    c.sliding_window_pattern = value_or<int64_t>(j, "sliding_window_pattern", 6, where);
+    c.global = global_layers(j, c.num_hidden_layers);
     c.query_pre_attn_scalar = value_or<double>(j, "query_pre_attn_scalar", 256, where);
     c.rms_norm_eps = value_or<double>(j, "rms_norm_eps", 1e-6, where);
-    c.rope_theta = value_or<double>(j, "rope_theta", 1e6, where);
-    c.rope_local_base_freq = value_or<double>(j, "rope_local_base_freq", 1e4, where);
-    c.rope_factor = 1;
-    if (j.contains("rope_scaling") && j.at("rope_scaling").is_object())
-        c.rope_factor = require<double>(j.at("rope_scaling"), "factor", where);
+    read_rope(j, c);
     if (j.contains("attn_logit_softcapping") && !j.at("attn_logit_softcapping").is_null())
         throw Error(ErrorCode::model_mismatch,
                     "[text encoder] attn_logit_softcapping belongs to Gemma 2; a Gemma 3 model is needed");
@@ -66,7 +124,7 @@ Gemma3Config from_gguf(const ModelFile& file, const TensorInfo& embedding) {
     c.intermediate_size = whole("feed_forward_length");
     c.sliding_window = whole("attention.sliding_window");
     c.vocab_size = embedding.shape.empty() ? 0 : embedding.shape.front();
-    c.sliding_window_pattern = 6;
+    for (int64_t i = 0; i < c.num_hidden_layers; ++i) c.global.push_back((i + 1) % 6 == 0);
     // llama.cpp's converter keeps no query_pre_attn_scalar: in Gemma 3 it is head_dim for all sizes but 27B.
     c.query_pre_attn_scalar = c.num_hidden_layers == 62
                                   ? static_cast<double>(c.hidden_size) / static_cast<double>(c.num_attention_heads)
@@ -125,7 +183,8 @@ Gemma3Config Gemma3Config::load(const ModelFiles& files) {
         c = from_config_json(
             parse_json(std::string(reinterpret_cast<const char*>(file.data()), file.size()), path.string()));
     }
-    if (c.head_dim < 2 || c.head_dim % 2 || c.head_dim > 1024 || c.sliding_window_pattern < 1 ||
+    if (c.head_dim < 2 || c.head_dim % 2 || c.head_dim > 1024 ||
+        static_cast<int64_t>(c.global.size()) != c.num_hidden_layers || !(c.rms_norm_eps > 0 && c.rms_norm_eps < 1) ||
         c.num_attention_heads % c.num_key_value_heads || !(c.rope_factor > 0) || !(c.query_pre_attn_scalar > 0) ||
         !(c.rope_theta > 0) || !(c.rope_local_base_freq > 0) || c.vocab_size < 3)
         throw Error(
@@ -159,7 +218,7 @@ Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, const Backend& backend)
         l.gate_proj = declare_linear(weights_, at + "mlp.gate_proj", c.hidden_size, c.intermediate_size, false);
         l.up_proj = declare_linear(weights_, at + "mlp.up_proj", c.hidden_size, c.intermediate_size, false);
         l.down_proj = declare_linear(weights_, at + "mlp.down_proj", c.intermediate_size, c.hidden_size, false);
-        l.global = (i + 1) % c.sliding_window_pattern == 0;
+        l.global = c.global[static_cast<size_t>(i)];
         layers_.push_back(l);
     }
 }

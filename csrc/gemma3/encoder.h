@@ -16,7 +16,8 @@ namespace sdltx {
 struct Gemma3Config {
     int64_t hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, intermediate_size,
         vocab_size;
-    int64_t sliding_window, sliding_window_pattern;
+    int64_t sliding_window;
+    std::vector<bool> global;  // per layer: attention without the window
     double query_pre_attn_scalar, rms_norm_eps, rope_theta, rope_local_base_freq, rope_factor;
 
     // From the GGUF that holds the tower, else from config.json beside the files.

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "json.h"
 #include "sentencepiece_model.pb.h"
 #include "tokenizer_json.h"
 #include "utf8.h"
@@ -97,8 +98,7 @@ void check_json_options(const json& root, const json& model, const std::string& 
         const auto it = object.find(key);
         const json found = it == object.end() ? json() : *it;
         if (found != value && !(found.is_null() && value == json(false)))
-            unsupported(source, std::string("has '") + key + "' = " + found.dump(-1, ' ', true).substr(0, 80) +
-                                    ", expected " + value.dump(-1, ' ', true));
+            unsupported(source, std::string("has '") + key + "' = " + spell(found) + ", expected " + spell(value));
     };
     want(model, "type", "BPE");
     want(model, "byte_fallback", true);

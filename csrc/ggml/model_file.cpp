@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
+
+#include "backend.h"
+#include "json.h"
 
 namespace fs = std::filesystem;
 
@@ -130,73 +132,163 @@ void normalise_names(ModelFile& file) {
     }
 }
 
-// The model files of one folder, in a fixed order. With an index json only the shards it lists are taken.
-std::vector<std::string> files_of(const fs::path& folder) {
-    std::set<std::string> shards, found;
-    for (auto& entry : fs::directory_iterator(folder)) {
-        const std::string name = entry.path().filename().string(), ext = entry.path().extension().string();
-        if (name.size() > 11 && name.compare(name.size() - 11, 11, ".index.json") == 0) {
-            auto map = MappedFile(entry.path().string());
-            auto index = nlohmann::json::parse(map.data(), map.data() + map.size(), nullptr, false);
-            if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
-                throw Error(ErrorCode::model_file,
-                            "[" + entry.path().string() + "] is not an index of safetensors shards");
-            for (auto& [tensor, file] : index["weight_map"].items()) {
-                if (!file.is_string() || file.get<std::string>().find('/') != std::string::npos)
-                    throw Error(ErrorCode::model_file,
-                                "[" + entry.path().string() + "] names a shard outside its folder");
-                shards.insert((folder / file.get<std::string>()).string());
-            }
-        } else if (ext == ".safetensors" || ext == ".gguf") {
-            found.insert(entry.path().string());
-        }
+bool ends_with(const std::string& s, const std::string& tail) {
+    return s.size() >= tail.size() && s.compare(s.size() - tail.size(), tail.size(), tail) == 0;
+}
+
+// What a file is that holds no part of a model but changes one or comes after it; empty for all others.
+std::string kind_of_addition(const ModelFile& file) {
+    bool initial_conv = false, upsampler = false;
+    for (auto& t : file.tensors()) {
+        for (const char* tail : {".lora_A.weight", ".lora_B.weight", ".lora_down.weight", ".lora_up.weight"})
+            if (ends_with(t.stored_name, tail)) return "a LoRA";
+        initial_conv = initial_conv || t.stored_name == "initial_conv.weight";
+        upsampler = upsampler || starts_with(t.stored_name, "upsampler.");
     }
-    const auto& chosen = shards.empty() ? found : shards;
-    return {chosen.begin(), chosen.end()};
+    return initial_conv && upsampler ? "a latent upscaler" : "";
+}
+
+// A tensor that stands for a part: a model has one of each.
+struct Part {
+    const char* probe;
+    const char* name;
+};
+
+constexpr Part parts[] = {
+    {"model.diffusion_model.patchify_proj.weight", "transformer"}, {"vae.decoder.conv_in.conv.weight", "video VAE"},
+    {"audio_vae.decoder.conv_in.conv.weight", "audio VAE"},        {"vocoder.vocoder.conv_pre.weight", "vocoder"},
+    {"language_model.model.embed_tokens.weight", "text encoder"},
+};
+
+std::vector<fs::path> entries_of(const fs::path& folder, std::error_code& problem) {
+    std::vector<fs::path> entries;
+    for (auto it = fs::directory_iterator(folder, problem); !problem && it != fs::directory_iterator();
+         it.increment(problem))
+        entries.push_back(it->path());
+    std::sort(entries.begin(), entries.end());
+    return entries;
+}
+
+void add_shards(const fs::path& index_path, std::set<std::string>& files) {
+    const MappedFile map(index_path.string());
+    const Json index = parse_json_value({reinterpret_cast<const char*>(map.data()), map.size()}, index_path.string());
+    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
+        throw Error(ErrorCode::model_file, "[" + index_path.string() + "] is not an index of safetensors shards");
+    for (auto& [tensor, file] : index["weight_map"].items()) {
+        if (!file.is_string() || file.get_ref<const std::string&>().find('/') != std::string::npos)
+            throw Error(ErrorCode::model_file, "[" + index_path.string() + "] names a shard outside its folder");
+        files.insert((index_path.parent_path() / file.get_ref<const std::string&>()).string());
+    }
+}
+
+// The model files of one folder, each list in a fixed order; what an index lists has to be there.
+struct FolderFiles {
+    std::vector<std::string> chosen;        // listed by an index, or all of a folder without one
+    std::vector<std::string> beside_index;  // not listed
+};
+
+FolderFiles files_of(const fs::path& folder, std::error_code& problem) {
+    std::set<std::string> listed, found;
+    for (auto& path : entries_of(folder, problem)) {
+        const std::string name = path.filename().string(), ext = path.extension().string();
+        if (name.front() == '.') continue;  // macOS leaves "._model.safetensors" beside a copied file
+        if (ends_with(name, ".index.json"))
+            add_shards(path, listed);
+        else if (ext == ".safetensors" || ext == ".gguf")
+            found.insert(path.string());
+    }
+    if (listed.empty()) return {{found.begin(), found.end()}, {}};
+    FolderFiles files{{listed.begin(), listed.end()}, {}};
+    for (auto& f : found)
+        if (!listed.count(f)) files.beside_index.push_back(f);
+    return files;
 }
 
 }  // namespace
 
 ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
-    std::vector<std::string> names;
+    enum class Source { named, folder, beside_index };
+    struct Given {
+        std::string path;
+        Source source;
+    };
+    std::vector<Given> names, beside;
     auto add_folder = [&](const fs::path& p) {
         const std::string folder = p.empty() ? "." : p.string();
         if (std::find(folders_.begin(), folders_.end(), folder) == folders_.end()) folders_.push_back(folder);
     };
     for (auto& path : paths) {
-        std::error_code ec;
-        if (!fs::is_directory(path, ec)) {
-            names.push_back(path);
+        std::error_code problem;
+        if (!fs::is_directory(path, problem)) {
+            names.push_back({path, Source::named});
             add_folder(fs::path(path).parent_path());
             continue;
         }
         std::vector<fs::path> folders{fs::path(path)};
-        for (auto& entry : fs::directory_iterator(path, ec))
-            if (entry.is_directory(ec)) folders.push_back(entry.path());
-        std::sort(folders.begin() + 1, folders.end());
+        for (auto& entry : entries_of(path, problem))
+            if (std::error_code ignored; fs::is_directory(entry, ignored)) folders.push_back(entry);
+        if (problem) throw Error(ErrorCode::model_file, "[" + path + "] cannot read the folder: " + problem.message());
         const size_t before = names.size();
         for (auto& folder : folders) {
-            const auto found = files_of(folder);
-            if (folder != folders.front() && found.empty()) continue;
+            std::error_code unreadable;  // such as lost+found of a disk for models
+            const auto found = files_of(folder, unreadable);
+            if (folder != folders.front() && found.chosen.empty()) continue;
             add_folder(folder);
-            names.insert(names.end(), found.begin(), found.end());
+            for (auto& file : found.chosen) names.push_back({file, Source::folder});
+            for (auto& file : found.beside_index) beside.push_back({file, Source::beside_index});
         }
         if (names.size() == before)
             throw Error(ErrorCode::model_file, "[" + path + "] the folder holds no .safetensors or .gguf file");
     }
-    std::set<std::string> opened;
+    names.insert(names.end(), beside.begin(), beside.end());
+    std::set<std::string> opened, held;
     for (auto& name : names) {
-        std::error_code ec;
-        const auto real = fs::weakly_canonical(name, ec).string();
-        if (!opened.insert(ec ? name : real).second) continue;  // the same file given twice
-        files_.push_back(ModelFile::open(name));
-        normalise_names(*files_.back());
+        std::error_code problem;
+        const auto real = fs::weakly_canonical(name.path, problem).string();
+        if (!opened.insert(problem ? name.path : real).second) continue;  // the same file given twice
+        auto file = ModelFile::open(name.path);
+        if (const std::string kind = kind_of_addition(*file); !kind.empty()) {
+            if (name.source == Source::named)
+                throw Error(ErrorCode::model_mismatch,
+                            "[" + name.path + "] is " + kind + ", which this version does not use; leave it out");
+            log(20, "[load] not used: " + name.path + ", which is " + kind);
+            continue;
+        }
+        normalise_names(*file);
+        // Beside shards may lie another model, such as the one they encode prompts for, or an older copy of theirs.
+        if (name.source == Source::beside_index &&
+            std::any_of(file->tensors().begin(), file->tensors().end(), [&](auto& t) { return held.count(t.name); })) {
+            log(20, "[load] not used: " + name.path + ", which the index beside it does not list");
+            continue;
+        }
+        for (auto& t : file->tensors()) held.insert(t.name);
+        files_.push_back(std::move(file));
     }
     for (auto& file : files_)
         for (auto& t : file->tensors()) {
             auto [it, fresh] = by_name_.emplace(t.name, &t);
             if (!fresh) duplicates_.emplace(t.name, std::make_pair(it->second->file->path(), file->path()));
         }
+    for (auto& part : parts)
+        if (auto* two = duplicate(part.probe))
+            throw Error(ErrorCode::model_mismatch, "[load] " + two->first + " and " + two->second + " both hold a " +
+                                                       part.name + "; give one of them");
+}
+
+std::vector<std::string> ModelFiles::unused_files() const {
+    std::vector<std::string> paths;
+    for (auto& file : files_)
+        if (std::none_of(file->tensors().begin(), file->tensors().end(), [](auto& t) { return t.used; }))
+            paths.push_back(file->path());
+    return paths;
+}
+
+size_t ModelFiles::unused_tensors() const {
+    size_t n = 0;
+    for (auto& file : files_)
+        n += static_cast<size_t>(
+            std::count_if(file->tensors().begin(), file->tensors().end(), [](auto& t) { return !t.used; }));
+    return n;
 }
 
 const TensorInfo* ModelFiles::find(const std::string& name) const {

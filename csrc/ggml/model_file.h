@@ -47,6 +47,7 @@ struct TensorInfo {
     const uint8_t* data;
     size_t nbytes;
     const class ModelFile* file;
+    mutable bool used = false;  // some network has declared it
 };
 
 // A GGUF metadata value. Strings point into the mapped file.
@@ -89,13 +90,18 @@ class ModelFile {
 // Every tensor of every file under the name that the networks use.
 class ModelFiles {
  public:
-    // `paths`: files, or folders whose *.safetensors and *.gguf files are taken (a folder's index json is honoured).
+    // `paths`: files, or folders whose *.safetensors and *.gguf files are taken, with those of their subfolders and
+    // what an index json lists. Throws Error(model_file), and Error(model_mismatch) for a file given by name that holds
+    // something else than a part of a model, and for parts that several files hold.
     explicit ModelFiles(const std::vector<std::string>& paths);
 
     const TensorInfo* find(const std::string& name) const;
     // The two files that hold `name`, or null when one or none does.
     const std::pair<std::string, std::string>* duplicate(const std::string& name) const;
     bool has_prefix(const std::string& prefix) const;
+    // Paths of the files of which no tensor is used, and how many tensors of the others are not.
+    std::vector<std::string> unused_files() const;
+    size_t unused_tensors() const;
     const std::vector<std::unique_ptr<ModelFile>>& files() const { return files_; }
     // Folders given, plus the folders of the files given: where tokenizer and config files are looked for.
     const std::vector<std::string>& folders() const { return folders_; }

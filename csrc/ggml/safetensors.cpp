@@ -1,9 +1,8 @@
 // The safetensors format: u64 header length, JSON header, tensor bytes.
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
-#include <unordered_set>
 
+#include "json.h"
 #include "model_file.h"
 
 namespace sdltx {
@@ -28,13 +27,13 @@ constexpr Dtype dtypes[] = {
     {"F8_E8M0", GGML_TYPE_COUNT, 1},
 };
 
-uint64_t as_size(const nlohmann::json& j, const std::string& where) {
+uint64_t as_size(const Json& j, const std::string& where) {
     if (!j.is_number_unsigned())
         throw Error(ErrorCode::model_file, where + " holds a value that is not a natural number");
     return j.get<uint64_t>();
 }
 
-TensorInfo read_entry(const std::string& name, const nlohmann::json& entry, const uint8_t* data, uint64_t data_size,
+TensorInfo read_entry(const std::string& name, const Json& entry, const uint8_t* data, uint64_t data_size,
                       const std::string& path) {
     const std::string where = "[" + path + "] tensor '" + name + "'";
     if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets") ||
@@ -84,22 +83,9 @@ std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map) {
             ErrorCode::model_file,
             "[" + path + "] the safetensors header does not fit into the file; it is truncated or of another format");
 
-    // nlohmann keeps the last of two equal keys, so they are counted while parsing.
-    std::unordered_set<std::string> seen;
     std::string twice;
-    auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-        if (depth == 1 && event == nlohmann::json::parse_event_t::key && !seen.insert(value.get<std::string>()).second)
-            twice = value.get<std::string>();
-        return true;
-    };
-    nlohmann::json header;
-    try {
-        header = nlohmann::json::parse(base + 8, base + 8 + length, watch);
-    } catch (const nlohmann::json::exception&) {
-        throw Error(
-            ErrorCode::model_file,
-            "[" + path + "] the safetensors header is not valid JSON; the file is damaged or of another format");
-    }
+    const Json header =
+        parse_json_value({reinterpret_cast<const char*>(base) + 8, length}, path + "] [the safetensors header", &twice);
     if (!header.is_object())
         throw Error(ErrorCode::model_file, "[" + path + "] the safetensors header is not a JSON object");
     if (!twice.empty()) throw Error(ErrorCode::model_file, "[" + path + "] tensor '" + twice + "' is listed twice");
@@ -115,7 +101,9 @@ std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map) {
     }
     std::vector<const TensorInfo*> order;
     for (auto& t : file->tensors_) order.push_back(&t);
-    std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->data < b->data; });
+    std::sort(order.begin(), order.end(), [](auto* a, auto* b) {
+        return a->data != b->data ? a->data < b->data : a->nbytes < b->nbytes;  // an empty tensor takes no place
+    });
     for (size_t i = 1; i < order.size(); ++i)
         if (order[i - 1]->data + order[i - 1]->nbytes > order[i]->data)
             throw Error(ErrorCode::model_file,

@@ -108,6 +108,7 @@ ggml_tensor* Weights::declare(const std::string& name, std::vector<int64_t> shap
     how.name = prefix_ + name;
     how.shape = std::move(shape);
     how.info = files_.find(how.name);
+    if (how.info) how.info->used = true;
     const bool as_stored = how.info && how.info->type == type && !how.fill && how.order.empty() && how.plus == 0;
     how.in_place = as_stored && backend_.uses_host_memory() && aligned(*how.info);
     how.tensor = ggml_new_tensor((how.in_place ? mapped_tensors_ : owned_tensors_).context(), type,
@@ -122,6 +123,7 @@ std::shared_ptr<const std::vector<float>> Weights::host(const std::string& name,
     d.name = prefix_ + name;
     d.shape = std::move(shape);
     d.info = files_.find(d.name);
+    if (d.info) d.info->used = true;
     d.values = std::make_shared<std::vector<float>>();
     declared_.push_back(d);
     return d.values;

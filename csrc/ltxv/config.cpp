@@ -92,7 +92,7 @@ VideoVaeConfig read_video_vae(const Json& j) {
     for (auto& entry : require<std::vector<Json>>(j, "decoder_blocks", where)) {
         if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_object())
             throw Error(ErrorCode::model_mismatch,
-                        "[" + where + "] decoder_blocks holds " + entry.dump() + ", not [type, options]");
+                        "[" + where + "] decoder_blocks holds " + spell(entry) + ", not [type, options]");
         VaeBlock b{entry[0].get<std::string>(), 0, 1};
         if (b.type == "res_x") {
             b.num_layers = require_count(entry[1], "num_layers", 256, where);

@@ -11,7 +11,7 @@ namespace sdltx {
 namespace {
 
 // Tokens that are projected at a time: all states of one take 753 KB at the release's size.
-constexpr int64_t tokens_per_chunk = 128;
+constexpr int64_t tokens_per_chunk = 64;
 
 }  // namespace
 

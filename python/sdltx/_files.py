@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import _core
 from .errors import BackendError, InvalidRequestError
 
 
@@ -27,12 +28,20 @@ def temporary_beside(target: Path) -> Path:
         raise InvalidRequestError(
             f"[output] cannot write to folder {target.parent}: {error.strerror}; choose another"
         ) from None
+    _core.guard_file(str(temporary.absolute()))
     return temporary
+
+
+def remove_temporary(temporary: Path) -> None:
+    """Ends the life of a file of :func:`temporary_beside`, which may have become its target already."""
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    _core.release_file(str(temporary.absolute()))
 
 
 def check_writable(target: str | os.PathLike[str]) -> None:
     """Raises InvalidRequestError unless a file can be created at ``target``."""
-    temporary_beside(Path(target)).unlink()
+    remove_temporary(temporary_beside(Path(target)))
 
 
 @contextmanager
@@ -45,8 +54,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
             yield temporary
             temporary.replace(path)
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        remove_temporary(temporary)
 
 
 @contextmanager

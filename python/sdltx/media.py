@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._encoders import FORMATS, Format
-from ._files import check_writable, failures_named, temporary_beside
+from ._files import check_writable, failures_named, remove_temporary, temporary_beside
 from .errors import BackendError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -176,8 +176,7 @@ class VideoWriter:
     def _remove_temporary(self) -> None:
         if self._temporary.is_dir():
             shutil.rmtree(self._temporary, ignore_errors=True)
-        else:
-            self._temporary.unlink(missing_ok=True)
+        remove_temporary(self._temporary)
 
 
 def _format(path: Path) -> Format:
