@@ -14,6 +14,18 @@ import sdltx
 DATA = Path(__file__).parent / "data"
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """SDLTX_EXPECTED_SKIPS, if set, is how many tests may be skipped: none is to vanish without a word."""
+    expected = os.environ.get("SDLTX_EXPECTED_SKIPS")
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if expected is None or reporter is None:
+        return
+    skipped = [report.longrepr for report in reporter.stats.get("skipped", [])]
+    if len(skipped) != int(expected):
+        reporter.write_line(f"{len(skipped)} tests were skipped, expected are {expected}: {skipped}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def tiny_dir() -> Path:
     """Folder with tiny-ltx-2.3.safetensors, gemma/ and goldens/. SDLTX_TINY_DIR names another such folder."""

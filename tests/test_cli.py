@@ -120,6 +120,15 @@ def test_from_repeats_a_clip(model, tmp_path):
     assert settings == {**expected, "num_inference_steps": None}
 
 
+def test_from_repeats_the_precision(model, tmp_path):
+    first, again, other = (tmp_path / f"{name}.mp4" for name in ("first", "again", "other"))
+    ok("generate", *model, *SMALL, "-p", "a red ball", "--precision", "f32", "-o", first)
+    ok("generate", *model, "--from", first, "-o", again)
+    assert first.read_bytes() == again.read_bytes()
+    ok("generate", *model, "--from", first, "--precision", "auto", "-o", other)
+    assert media.read_settings(other) == {**media.read_settings(first), "precision": "auto"}
+
+
 def test_from_tells_that_the_model_is_another(model, tiny_dir, tmp_path):
     first, again = tmp_path / "first.png", tmp_path / "again.png"
     ok("generate", *model, *SMALL, "-p", "a red ball", "-o", first)
@@ -141,6 +150,7 @@ def test_from_bad_clips(model, tmp_path):
         {"sigmas": "1,0"},
         {"sigmas": [1, "0"]},
         {"prompt": ["x"]},
+        {"precision": "f64"},
     ):
         with media.VideoWriter(clip, 24, metadata={"sdltx_version": "0", "prompt": "x", **settings}) as writer:
             writer.write_frames(np.zeros((1, 32, 32, 3), np.uint8))

@@ -26,7 +26,11 @@ def test_schedules(golden):
             made[name] = _core.ltx2_sigmas(20, stretch=False)
     assert set(made) == set(g)
     for name, sigmas in made.items():
-        assert_close(name, np.array(sigmas), g[name])
+        if name.startswith("distilled"):
+            assert np.array_equal(np.array(sigmas, np.float32), g[name]), name
+        else:
+            # The reference computes the formula in float32 and loses so much where 1 - sigma is small.
+            assert np.abs(np.array(sigmas) - g[name]).max() < 3e-6, name
         assert sigmas[-1] == 0
 
 
@@ -84,15 +88,21 @@ def test_prompt_to_frames(tiny, golden):
     expected = g["one_stage.frames_u8"]
     assert frames.shape == expected.shape
     gap = np.abs(frames.astype(int) - expected.astype(int))
-    share = float((gap <= 1).mean())
-    print(f"frames: {share:.4%} of bytes within 1, {float((gap == 0).mean()):.3%} equal")
-    assert share >= 0.999
+    equal = float((gap == 0).mean())
+    print(f"frames: {equal:.3%} of bytes equal, worst {gap.max()}")
+    assert gap.max() <= 1
+    assert equal >= 0.999
+    worst = max(
+        np.sqrt(np.mean((a - b) ** 2)) for a, b in zip(frames.astype(float), expected.astype(float), strict=True)
+    )
+    assert worst < 0.05  # of every frame, not only over all
 
 
 def test_auto_precision_stays_near_float32(tiny_paths, golden):
     g = golden("e2e")
     latents = one_stage(sdltx.load(*tiny_paths), golden)
-    assert_close("video latent", latents.video, g["one_stage.video_latent"], 2e-2)
+    assert_close("video latent", latents.video, g["one_stage.video_latent"], 1e-2)
+    assert_close("audio latent", latents.audio, g["one_stage.audio_latent"], 1e-2)
 
 
 def test_same_seed_gives_the_same_bytes_on_any_number_of_threads(tiny_paths):

@@ -51,7 +51,10 @@ _REPEATED: dict[str, tuple[type, ...]] = {
     "frame_rate": (int, float),
     "num_inference_steps": (int,),
     "sigmas": (list,),
+    "precision": (str,),
 }
+# What a clip remembers so that --from can tell what differs.
+_COMPARED = ("model_files", "device")
 
 
 _SIZE = ("width", "height", "num_frames", "frame_rate")
@@ -109,7 +112,7 @@ class _Job:
         pipe = sdltx.load(
             *args.model,
             device=args.device,
-            precision=args.precision,
+            precision=args.precision or "auto",
             threads=args.threads,
             progress=self.bars.show,
         )
@@ -142,17 +145,17 @@ def _generate(job: _Job) -> None:
     if args.output is None and args.save_latents is None:
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents or both")
     _check_outputs(args)
-    made_with = _repeat(args) if args.repeat is not None else None
+    made_with = _repeat(args) if args.repeat is not None else {}
     prompt = _prompt(args)
     request = {name: getattr(args, name) for name in _REQUEST}
     check_size(**{name: request[name] for name in _SIZE})  # a wrong size should not cost the loading of a model
     start = time.monotonic()
 
     pipe = job.load()
-    if made_with not in (None, _list(pipe.files)):
-        job.note(
-            f"note: {args.repeat} was made with {made_with}, this run uses {_list(pipe.files)}; the clips may differ"
-        )
+    for name, value in made_with.items():
+        used = _spell(getattr(pipe, "files" if name == "model_files" else name))
+        if value != used:
+            job.note(f"note: {args.repeat} was made with {value}, this run uses {used}; the clips may differ")
     pipe.require("text encoder", "text projection", "transformer", *(["video decoder"] if args.output else []))
     pipe.check(**request)
     context = pipe.encode(prompt, progress=job.bars.show)
@@ -198,8 +201,8 @@ def _prompt(args: argparse.Namespace) -> str:
         raise sdltx.InvalidRequestError(f"[prompt] {source} is not UTF-8 text (byte {error.start})") from None
 
 
-def _repeat(args: argparse.Namespace) -> str:
-    """Fills the arguments that were not given from the clip of --from; returns the files of its model."""
+def _repeat(args: argparse.Namespace) -> dict[str, str]:
+    """Fills the arguments that were not given from the clip of --from; returns what else it was made with."""
     from .media import read_settings
 
     settings = read_settings(args.repeat)
@@ -219,12 +222,13 @@ def _repeat(args: argparse.Namespace) -> str:
                 f"[from] {args.repeat}: setting {name} is {value!r}; expected {types[0].__name__}"
             )
         setattr(args, name, value)
-    files = settings.get("model_files")
-    return _list(files) if isinstance(files, list) else "an unknown model"
+    if args.precision not in (None, "auto", "f32"):
+        raise sdltx.InvalidRequestError(f"[from] {args.repeat}: precision {args.precision!r} is neither auto nor f32")
+    return {name: _spell(settings.get(name, f"an unknown {name.split('_')[0]}")) for name in _COMPARED}
 
 
-def _list(files: list[str]) -> str:
-    return ", ".join(sorted(map(str, files)))
+def _spell(value: object) -> str:
+    return ", ".join(sorted(map(str, value))) if isinstance(value, list) else str(value)
 
 
 class _Bars:
@@ -361,7 +365,6 @@ def _model_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision",
         choices=("auto", "f32"),
-        default="auto",
         help="auto: as the weights are stored; f32: exact and slow (default: auto)",
     )
     group.add_argument("-t", "--threads", metavar="N", type=_threads, help="CPU threads (default: one per core)")

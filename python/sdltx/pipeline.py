@@ -105,6 +105,10 @@ class Pipeline:
         self._core = _core.Pipeline(files, device=device, precision=precision, threads=threads or 0, progress=progress)
         self.files = [Path(file).name for file in files]
         """Names of the files and folders that it was loaded from."""
+        self.device = self._core.device
+        """Name of the device that it runs on."""
+        self.precision = precision
+        """How it computes: "auto" or "f32"."""
 
     def close(self) -> None:
         """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""
@@ -224,6 +228,8 @@ class Pipeline:
             "model": self.info["model"],
             "model_version": self.info["version"],
             "model_files": self.files,
+            "device": self.device,
+            "precision": self.precision,
             "prompt": context.prompt,
             "seed": seed,
             "width": width,
