@@ -70,6 +70,7 @@ void permute(const void* from, void* to, size_t element, const std::vector<Axis>
 
 // `count` values between any type that ggml reads, and F32 or BF16.
 void convert_values(const void* from, ggml_type from_type, void* to, ggml_type to_type, int64_t count) {
+    if (count == 0) return;
     if (from_type == to_type) {
         std::memcpy(to, from, ggml_row_size(to_type, count));
     } else if (to_type == GGML_TYPE_F32) {
@@ -88,10 +89,7 @@ Array to_float(const TensorInfo& info) {
         throw Error(ErrorCode::model_mismatch,
                     "[" + info.file->path() + "] '" + info.stored_name + "' has the unsupported type " + info.dtype);
     Array a{info.shape, std::vector<float>(static_cast<size_t>(count(info.shape)))};
-    if (info.type == GGML_TYPE_F32)
-        std::memcpy(a.data.data(), info.data, info.nbytes);
-    else
-        ggml_get_type_traits(info.type)->to_float(info.data, a.data.data(), count(info.shape));
+    convert_values(info.data, info.type, a.data.data(), GGML_TYPE_F32, count(info.shape));
     return a;
 }
 
