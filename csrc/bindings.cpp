@@ -480,6 +480,7 @@ void bind_parts(py::module_& m) {
         },
         "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a);
     m.def("usable_processors", &usable_processors);
+    m.def("end_on_second_signal", &end_on_second_signal);
     m.def("guard_file", &guard_file, "path"_a);
     m.def("release_file", &release_file, "path"_a);
     m.def("distilled_sigmas", &distilled_sigmas);

@@ -1,8 +1,10 @@
 #include "platform.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +17,7 @@
 #include <cstring>
 #include <exception>
 #include <fstream>
+#include <iterator>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -121,9 +124,27 @@ void say(const char* text) {
     }
 }
 
+// As opendir() allocates, which a signal handler must not, the kernel's own call reads the folder.
+void remove_folder(const char* path) {
+    struct Entry {
+        uint64_t inode, offset;
+        unsigned short length;
+        unsigned char type;
+        char name[1];
+    };
+    const int folder = ::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) return;
+    alignas(Entry) char buffer[4096];
+    for (long n; (n = ::syscall(SYS_getdents64, folder, buffer, sizeof(buffer))) > 0;)
+        for (long at = 0; at < n; at += reinterpret_cast<const Entry*>(buffer + at)->length)
+            ::unlinkat(folder, reinterpret_cast<const Entry*>(buffer + at)->name, 0);
+    ::close(folder);
+    ::rmdir(path);
+}
+
 void remove_guarded_files() {
     for (auto& file : guarded_files)
-        if (file.used.load()) ::unlink(file.path);
+        if (file.used.load() && ::unlink(file.path) != 0) remove_folder(file.path);
 }
 
 [[noreturn]] void on_terminate() {
@@ -164,6 +185,26 @@ void copy_path(char* to, const std::string& path) {
 }
 
 std::atomic<bool> threads_used{false}, forked{false};
+
+constexpr int ending_signals[] = {SIGINT, SIGTERM, SIGHUP};
+struct sigaction previous_ending_actions[std::size(ending_signals)];
+std::atomic<bool> signalled{false};
+
+void on_ending_signal(int number, siginfo_t* info, void* context) {
+    if (signalled.exchange(true)) {
+        remove_guarded_files();
+        say("\nstopped at once\n");
+        ::_exit(128 + number);
+    }
+    for (size_t i = 0; i < std::size(ending_signals); ++i) {
+        const struct sigaction& before = previous_ending_actions[i];
+        if (ending_signals[i] != number) continue;
+        if (before.sa_flags & SA_SIGINFO)
+            before.sa_sigaction(number, info, context);
+        else if (before.sa_handler != SIG_DFL)
+            before.sa_handler(number);
+    }
+}
 
 }  // namespace
 
@@ -217,6 +258,22 @@ void install_last_words() {
         action.sa_flags = SA_SIGINFO | SA_ONSTACK;
         ::sigaction(SIGBUS, &action, &previous_bus_action);
         ::pthread_atfork(nullptr, nullptr, [] { forked = threads_used.load(); });
+    });
+}
+
+void end_on_second_signal() {
+    static std::once_flag once;  // the second time it would be its own predecessor
+    std::call_once(once, [] {
+        for (size_t i = 0; i < std::size(ending_signals); ++i) {
+            struct sigaction action{};
+            ::sigaction(ending_signals[i], nullptr, &previous_ending_actions[i]);
+            // What nobody handles ends the process already, and what is ignored is meant to be.
+            const auto before = previous_ending_actions[i].sa_handler;
+            if (before == SIG_DFL || before == SIG_IGN) continue;
+            action.sa_sigaction = on_ending_signal;
+            action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+            ::sigaction(ending_signals[i], &action, nullptr);
+        }
     });
 }
 

@@ -19,7 +19,12 @@ void last_words(const char* message);
 // Once per process: the same for uncaught exceptions, for which ggml would start a debugger, and for vanished mappings.
 void install_last_words();
 
-// Files that are not finished yet: removed when the process ends by an assertion or a vanished model file.
+// From now on a second INT, TERM or HUP signal ends the process at once, with status 128 + its number; the first goes
+// where it went before. For programs, not for libraries: an operation of minutes cannot be left otherwise.
+void end_on_second_signal();
+
+// Files, or folders of files, that are not finished yet: removed when the process ends by an assertion, a vanished
+// model file or a second signal.
 void guard_file(const std::string& path);
 void release_file(const std::string& path);
 

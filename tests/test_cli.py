@@ -413,6 +413,31 @@ def test_interrupt_while_decoding(model, number, suffix, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process_at_once(number, tmp_path):
+    """The first waits for the operation that runs, which takes minutes with 67,320 tokens."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sdltx", "generate", "-p", "x", "-s", "1", "-v", "-t", "1"),
+            *("-W", "1920", "-H", "1088", "--num-frames", "257", "-o", str(tmp_path / "clip.mp4")),
+        ],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    printed = b""
+    while b"denoise" not in printed:
+        printed += os.read(process.stderr.fileno(), 65536)
+    time.sleep(1)
+    process.send_signal(number)
+    time.sleep(0.3)
+    process.send_signal(number)
+    assert process.wait(timeout=20) == 128 + number
+    assert process.stderr.read().endswith(b"stopped at once\n")
+    process.stderr.close()
+    assert names(tmp_path) == []
+
+
 def test_built_in_model(tmp_path):
     """The README's first prompt: without -m the package's own model makes a clip that shows and sounds what it says."""
     prompt = "a red triangle moves right over a navy background, with high beeps"

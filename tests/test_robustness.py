@@ -313,3 +313,20 @@ def test_threads_follow_affinity_and_not_the_machine():
     """
     assert python(code).stdout == "1\n"
     assert 1 <= _core.usable_processors() <= (os.cpu_count() or 1)
+
+
+def test_the_last_words_also_remove_folders_of_frames(tmp_path):
+    done = python(
+        f"""
+        from pathlib import Path
+        from sdltx import _core
+        folder = Path({str(tmp_path / "frames.tmp")!r})
+        folder.mkdir()
+        for i in range(300):
+            (folder / f"frame_with_a_long_name_{{i:04d}}.png").touch()
+        _core.guard_file(str(folder))
+        _core.ops.abort("a test")
+        """
+    )
+    assert done.returncode == -signal.SIGABRT
+    assert list(tmp_path.iterdir()) == []

@@ -38,7 +38,7 @@ exit status:
   4  files that do not make up the wanted model
   5  out of memory
   6  a device, an encoder or the disk failed
-  130, 143  stopped by Ctrl-C or a TERM signal; no unfinished file is left
+  130, 143  stopped by Ctrl-C or a TERM signal, at once by a second one; no unfinished file is left
 """
 
 # What a clip remembers and --from repeats: setting -> accepted types.
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and means it
             signal.signal(number, _end)
+    _core.end_on_second_signal()
     job = _Job(args)
     try:
         args.command(job)
