@@ -261,6 +261,12 @@ void bind_pipeline(py::module_& m) {
              "paths"_a, py::kw_only(), "device"_a = "cpu", "precision"_a = "auto", "threads"_a = 0,
              "progress"_a = py::none())
         .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p.info()); })
+        .def("unused_tensors",
+             [](Pipeline& p) {
+                 py::list names;
+                 for (auto& name : p.unused_tensors()) names.append(decoded(name));
+                 return names;
+             })
         .def_property_readonly("device", [](Pipeline& p) { return p.backend().device_name(); })
         .def("require", &Pipeline::require, "parts"_a)
         .def(

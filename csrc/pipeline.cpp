@@ -110,7 +110,7 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
     }
     check_weights(declared);
     for (auto& path : files_->unused_files()) log(30, "[load] not used: " + path + " holds nothing that is needed");
-    if (const size_t n = files_->unused_tensors())
+    if (const size_t n = files_->unused_tensors().size())
         log(10, "[load] " + std::to_string(n) + " tensors of the files are not used");
     if (text_encoder_) tokenizer_ = Tokenizer::load(*files_);
 
@@ -171,6 +171,11 @@ void Pipeline::close() {
     tokenizer_.reset();
     files_.reset();
     trace_ = {};
+}
+
+std::vector<std::string> Pipeline::unused_tensors() {
+    const Turn turn(*this);
+    return files_->unused_tensors();
 }
 
 void Pipeline::trace(std::vector<std::string> patterns) {

@@ -73,6 +73,8 @@ class Pipeline {
     Backend& backend() { return *backend_; }
     // Throws Error(model_mismatch) that names every one of `parts` that was not among the files.
     void require(const std::vector<std::string>& parts) const;
+    // Names of the tensors of the files that no part has a use for.
+    std::vector<std::string> unused_tensors();
     // Gives all memory and files back.
     void close();
 

@@ -162,7 +162,7 @@ void remove_guarded_files() {
     std::abort();
 }
 
-void on_bus_error(int number, siginfo_t* info, void* context) {
+void on_bus_error(int, siginfo_t* info, void*) {
     const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
     for (auto& m : guarded_mappings) {
         const uintptr_t begin = m.begin.load();
@@ -172,10 +172,8 @@ void on_bus_error(int number, siginfo_t* info, void* context) {
         say(" was cut off or its disk failed while it was in use; do not replace or change a model while it runs\n");
         remove_guarded_files();
     }
-    // Whoever was here before decides; by default the process ends when the access is tried again.
+    // The access is tried again, and whoever was here before decides; by default the process ends.
     ::sigaction(SIGBUS, &previous_bus_action, nullptr);
-    if (previous_bus_action.sa_flags & SA_SIGINFO && previous_bus_action.sa_sigaction)
-        previous_bus_action.sa_sigaction(number, info, context);
 }
 
 void copy_path(char* to, const std::string& path) {

@@ -303,6 +303,34 @@ def test_a_model_file_cut_off_while_in_use_is_named(tiny_paths, tmp_path):
     assert f"{copy} was cut off" in done.stderr
 
 
+def test_until_something_is_decoded_no_byte_of_the_decoders_is_read(tiny_paths, tmp_path):
+    """The file that holds them loses its data after loading: reading any would end the process."""
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    with safe_open(tiny_paths[0], "numpy") as file:
+        metadata = file.metadata()
+        names = list(file.keys())
+    source = _core.ModelFiles(tiny_paths[:1])
+    for path, wanted in (("dit", True), ("decoders", False)):
+        arrays = {n: source.tensor(n) for n in names if n.startswith(("model.", "text_")) == wanted}
+        save_file(arrays, tmp_path / f"{path}.safetensors", metadata)
+    code = f"""
+        import os, struct, sdltx
+        decoders = {str(tmp_path / "decoders.safetensors")!r}
+        pipe = sdltx.load({str(tmp_path / "dit.safetensors")!r}, decoders, {tiny_paths[1]!r})
+        with open(decoders, "rb") as file:
+            header = 8 + struct.unpack("<Q", file.read(8))[0]
+        os.truncate(decoders, header)
+        pipe.sample(pipe.encode("a fox"), width=32, height=32, num_frames=9, num_inference_steps=1, seed=1)
+        print("sampled", flush=True)
+        pipe.decode_audio(sdltx.Latents(video=[[[[0.0]]]], audio=[[[0.0] * 16] * 3] * 2))
+    """
+    done = python(code)
+    assert done.stdout == "sampled\n", done.stderr
+    assert done.returncode == -signal.SIGBUS
+
+
 def test_threads_follow_affinity_and_not_the_machine():
     code = """
         import os

@@ -283,12 +283,12 @@ std::vector<std::string> ModelFiles::unused_files() const {
     return paths;
 }
 
-size_t ModelFiles::unused_tensors() const {
-    size_t n = 0;
+std::vector<std::string> ModelFiles::unused_tensors() const {
+    std::vector<std::string> names;
     for (auto& file : files_)
-        n += static_cast<size_t>(
-            std::count_if(file->tensors().begin(), file->tensors().end(), [](auto& t) { return !t.used; }));
-    return n;
+        for (auto& t : file->tensors())
+            if (!t.used) names.push_back(t.name);
+    return names;
 }
 
 const TensorInfo* ModelFiles::find(const std::string& name) const {

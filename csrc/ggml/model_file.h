@@ -99,9 +99,9 @@ class ModelFiles {
     // The two files that hold `name`, or null when one or none does.
     const std::pair<std::string, std::string>* duplicate(const std::string& name) const;
     bool has_prefix(const std::string& prefix) const;
-    // Paths of the files of which no tensor is used, and how many tensors of the others are not.
+    // Paths of the files of which no tensor is used, and the names of all tensors that are not.
     std::vector<std::string> unused_files() const;
-    size_t unused_tensors() const;
+    std::vector<std::string> unused_tensors() const;
     const std::vector<std::unique_ptr<ModelFile>>& files() const { return files_; }
     // Folders given, plus the folders of the files given: where tokenizer and config files are looked for.
     const std::vector<std::string>& folders() const { return folders_; }

@@ -57,8 +57,11 @@ ggml_tensor* linear(Graph& g, const Linear& l, ggml_tensor* x) {
 }
 
 ggml_tensor* rms_norm(Graph& g, ggml_tensor* x, ggml_tensor* w, float eps) {
-    ggml_tensor* y = ggml_rms_norm(g.ctx(), x, eps);
-    return w ? ggml_mul(g.ctx(), y, w) : y;
+    // As rows of one matrix: GPUs take no more than 65,535 along other axes.
+    const bool flat = ggml_is_matrix(x) || !ggml_is_contiguous(x);
+    ggml_tensor* y = ggml_rms_norm(g.ctx(), flat ? x : ggml_reshape_2d(g.ctx(), x, x->ne[0], ggml_nrows(x)), eps);
+    if (w) y = ggml_mul(g.ctx(), y, w);
+    return flat ? y : ggml_reshape_4d(g.ctx(), y, x->ne[0], x->ne[1], x->ne[2], x->ne[3]);
 }
 
 ggml_tensor* modulate(Graph& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift) {
