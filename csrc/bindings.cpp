@@ -4,7 +4,7 @@
 #include <pybind11/functional.h>
 
 #include <cstring>
-#include <exception>
+#include <type_traits>
 #include <utility>
 
 #include "ltxv/noise.h"
@@ -58,28 +58,18 @@ class Guard {
             return false;
         }
     }
-    // Runs `f` without the GIL. Signals are looked for while a graph is computed, where they can be seen: on the main
-    // thread; elsewhere waiting for the GIL would cost all cores time for nothing.
+    // Runs `f` without the GIL.
     template <typename F>
     auto run(Pipeline* pipeline, F&& f) {
-        const py::object main = py::module_::import("threading").attr("main_thread")().attr("ident");
-        const bool on_main = main.cast<unsigned long>() == PyThread_get_thread_ident();
-        struct Checked {
-            ~Checked() noexcept(false) {
-                if (deferred && std::uncaught_exceptions() == 0) throw std::move(*std::exchange(deferred, nullptr));
-            }
-        } checked;
         try {
-            py::gil_scoped_release release;
-            if (!pipeline) return f();
-            const Pipeline::Turn turn(*pipeline);
-            // A callback may use the pipeline again, so what was polled before is polled afterwards.
-            struct Polled {
-                Backend& backend;
-                Backend::Poll before;
-                ~Polled() { backend.exchange_poll(std::move(before)); }
-            } polled{pipeline->backend(), pipeline->backend().exchange_poll(on_main ? poll() : Backend::Poll{})};
-            return f();
+            if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
+                without_gil(pipeline, f);
+                raise_deferred();
+            } else {
+                auto result = without_gil(pipeline, f);
+                raise_deferred();
+                return result;
+            }
         } catch (const Error& e) {
             if (raised_) throw std::move(*raised_);
             throw;
@@ -87,6 +77,28 @@ class Guard {
     }
 
  private:
+    // Signals are looked for while a graph is computed, where they can be seen: on the main thread; elsewhere waiting
+    // for the GIL would cost all cores time for nothing.
+    template <typename F>
+    auto without_gil(Pipeline* pipeline, F&& f) {
+        const py::object main = py::module_::import("threading").attr("main_thread")().attr("ident");
+        const bool on_main = main.cast<unsigned long>() == PyThread_get_thread_ident();
+        py::gil_scoped_release release;
+        if (!pipeline) return f();
+        const Pipeline::Turn turn(*pipeline);
+        // A callback may use the pipeline again, so what was polled before is polled afterwards.
+        struct Polled {
+            Backend& backend;
+            Backend::Poll before;
+            ~Polled() { backend.exchange_poll(std::move(before)); }
+        } polled{pipeline->backend(), pipeline->backend().exchange_poll(on_main ? poll() : Backend::Poll{})};
+        return f();
+    }
+
+    static void raise_deferred() {
+        if (deferred) throw std::move(*std::exchange(deferred, nullptr));
+    }
+
     std::optional<py::function> progress_;
     std::unique_ptr<py::error_already_set> raised_;
 };

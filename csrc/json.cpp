@@ -9,7 +9,7 @@ Json parse_json_value(std::string_view text, const std::string& where, std::stri
     std::unordered_set<std::string> seen;
     const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
         if (event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start)
-            too_deep = too_deep || depth >= max_json_depth;
+            too_deep = too_deep || static_cast<size_t>(depth) >= max_json_depth;
         if (event == Json::parse_event_t::key && depth == 1 && repeated_key &&
             !seen.insert(value.get_ref<const std::string&>()).second)
             *repeated_key = value.get<std::string>();

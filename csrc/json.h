@@ -12,7 +12,7 @@ namespace sdltx {
 using Json = nlohmann::json;
 
 // Nesting that is read: no file that means well goes deeper, and what walks a value does so recursively.
-constexpr int max_json_depth = 64;
+constexpr size_t max_json_depth = 64;
 
 // Parses `text`. Throws Error(model_file) for what is not JSON or nested deeper than max_json_depth. A key that the
 // outermost object has twice is given out, as only the last of two is kept.

@@ -357,7 +357,7 @@ def test_empty_tensors_take_no_place(tmp_path):
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
-@pytest.mark.parametrize("where", ["transformer value", "config", "header", "index", "gemma"])
+@pytest.mark.parametrize("where", ["transformer value", "config", "header", "index", "gemma", "tokenizer"])
 def test_deep_json_is_damage(edited, tiny_paths, tmp_path, where):
     config = _core.ModelFiles(tiny_paths[:1]).metadata("config")
     if where == "transformer value":
@@ -374,7 +374,11 @@ def test_deep_json_is_damage(edited, tiny_paths, tmp_path, where):
     else:
         for file in Path(tiny_paths[1]).iterdir():
             (tmp_path / file.name).write_bytes(file.read_bytes())
-        (tmp_path / "config.json").write_text('{"text_config": ' + DEEP + "}")
+        if where == "gemma":
+            (tmp_path / "config.json").write_text('{"text_config": ' + DEEP + "}")
+        else:
+            (tmp_path / "tokenizer.model").unlink()
+            (tmp_path / "tokenizer.json").write_text('{"normalizer": ' + DEEP + "}")
         paths = [tiny_paths[0], tmp_path]
     with pytest.raises(sdltx.ModelFileError, match="64 levels deep"):
         sdltx.load(*paths)

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "json.h"
+
 namespace sdltx {
 
 struct TokenizerJson {
@@ -92,6 +94,9 @@ class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
         } else if (open_.size() == 2 && outer_key_ == "model" && key_ == name) {
             part_ = part;
             depth_ = 1;
+        } else if (open_.size() >= max_json_depth) {
+            result_.error = "nested more than " + std::to_string(max_json_depth) + " levels deep";
+            return false;
         } else {
             open_.push_back(put(std::move(empty)));
         }

@@ -204,18 +204,18 @@ FolderFiles files_of(const fs::path& folder, std::error_code& problem) {
     return files;
 }
 
-}  // namespace
+enum class Source { named, folder, beside_index };
+struct Given {
+    std::string path;
+    Source source;
+};
 
-ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
-    enum class Source { named, folder, beside_index };
-    struct Given {
-        std::string path;
-        Source source;
-    };
+// The files that `paths` name or contain, those beside an index last; `folders` receives where they lie.
+std::vector<Given> given_files(const std::vector<std::string>& paths, std::vector<std::string>& folders) {
     std::vector<Given> names, beside;
     auto add_folder = [&](const fs::path& p) {
         const std::string folder = p.empty() ? "." : p.string();
-        if (std::find(folders_.begin(), folders_.end(), folder) == folders_.end()) folders_.push_back(folder);
+        if (std::find(folders.begin(), folders.end(), folder) == folders.end()) folders.push_back(folder);
     };
     for (auto& path : paths) {
         std::error_code problem;
@@ -224,15 +224,15 @@ ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
             add_folder(fs::path(path).parent_path());
             continue;
         }
-        std::vector<fs::path> folders{fs::path(path)};
+        std::vector<fs::path> searched{fs::path(path)};
         for (auto& entry : entries_of(path, problem))
-            if (std::error_code ignored; fs::is_directory(entry, ignored)) folders.push_back(entry);
+            if (std::error_code ignored; fs::is_directory(entry, ignored)) searched.push_back(entry);
         if (problem) throw Error(ErrorCode::model_file, "[" + path + "] cannot read the folder: " + problem.message());
         const size_t before = names.size();
-        for (auto& folder : folders) {
+        for (auto& folder : searched) {
             std::error_code unreadable;  // such as lost+found of a disk for models
             const auto found = files_of(folder, unreadable);
-            if (folder != folders.front() && found.chosen.empty()) continue;
+            if (folder != searched.front() && found.chosen.empty()) continue;
             add_folder(folder);
             for (auto& file : found.chosen) names.push_back({file, Source::folder});
             for (auto& file : found.beside_index) beside.push_back({file, Source::beside_index});
@@ -241,6 +241,13 @@ ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
             throw Error(ErrorCode::model_file, "[" + path + "] the folder holds no .safetensors or .gguf file");
     }
     names.insert(names.end(), beside.begin(), beside.end());
+    return names;
+}
+
+}  // namespace
+
+ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
+    const std::vector<Given> names = given_files(paths, folders_);
     std::set<std::string> opened, held;
     for (auto& name : names) {
         std::error_code problem;

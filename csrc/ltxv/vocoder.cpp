@@ -39,7 +39,7 @@ ggml_tensor* filter(Graph& g, ggml_tensor* x, const std::vector<float>& taps, in
     return sum;
 }
 
-// Zero padded convolution along time of [C, T], plus `residual` unless dilated. Dilated: each of the d interleaved
+// Zero padded convolution along time of [C, T], plus `residual` unless null. Dilated: each of the d interleaved
 // sequences is convolved on its own.
 ggml_tensor* conv1d(Graph& g, const Conv3d& c, ggml_tensor* x, int dilation, ggml_tensor* residual = nullptr) {
     ggml_context* ctx = g.ctx();
@@ -54,7 +54,8 @@ ggml_tensor* conv1d(Graph& g, const Conv3d& c, ggml_tensor* x, int dilation, ggm
     x = ggml_reshape_4d(ctx, ggml_cont(ctx, x), x->ne[0], rows, 1, dilation);
     x = conv3d(g, c, x, TimePadding::replicate);
     x = ggml_cont(ctx, ggml_permute(ctx, ggml_reshape_3d(ctx, x, x->ne[0], rows, dilation), 0, 2, 1, 3));
-    return columns(g, ggml_reshape_2d(ctx, x, x->ne[0], rows * dilation), 0, length);
+    x = columns(g, ggml_reshape_2d(ctx, x, x->ne[0], rows * dilation), 0, length);
+    return residual ? ggml_add(ctx, residual, x) : x;
 }
 
 Conv3d declare_conv1d(Weights& weights, const std::string& name, int64_t in, int64_t out, int kernel,
