@@ -9,9 +9,11 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <random>
 
 #include "ggml/ops.h"
+#include "ggml/workspace.h"
 
 using namespace sdltx;
 
@@ -44,10 +46,15 @@ std::string write_kernel(const std::vector<float>& w, int64_t c) {
     return path;
 }
 
-double seconds(Graph& g) {
+double seconds(Workspace& workspace, Plan& g) {
     const auto start = std::chrono::steady_clock::now();
-    g.run();
+    workspace.run(g);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double mib(Workspace& workspace, Plan& g) {
+    const std::vector<size_t> working = workspace.measure(g);
+    return static_cast<double>(std::accumulate(working.begin(), working.end(), g.inputs().size())) / (1 << 20);
 }
 
 double median(std::vector<double> v) {
@@ -69,11 +76,11 @@ int main(int argc, char** argv) {
 
     Weights weights(files, backend, "bench", "");
     const Conv3d conv = declare_conv3d(weights, "c", c, c, {3, 3, 3});
-    weights.load({});
-    Graph ours(backend, "ours", nullptr);
+    weights.acquire({});
+    Workspace our_workspace(backend), peer_workspace(backend);  // both results are read at the end
+    Plan ours(backend, "ours", nullptr);
     ggml_tensor* x = ours.input("x", GGML_TYPE_F32, {c, width, height, frames});
     ggml_tensor* y = ours.output(conv3d(ours, conv, x, TimePadding::replicate, nullptr, piece), "y");
-    ours.finish();
     std::vector<float> last(planar.size());
     const int64_t voxels = frames * height * width;
     for (int64_t i = 0; i < c; ++i)
@@ -82,11 +89,10 @@ int main(int argc, char** argv) {
     ours.set(x, last);
 
     // The peer pads time with zeros, so only frames away from the ends are compared.
-    Graph peer(backend, "im2col_3d", nullptr);
+    Plan peer(backend, "im2col_3d", nullptr);
     ggml_tensor* px = peer.input("x", GGML_TYPE_F32, {width, height, frames, c});
     ggml_tensor* pw = peer.input("w", GGML_TYPE_F16, {3, 3, 3, c * c});
     ggml_tensor* py = peer.output(ggml_conv_3d(peer.ctx(), pw, px, c, 1, 1, 1, 1, 1, 1, 1, 1, 1), "y");
-    peer.finish();
     peer.set(px, planar);
     std::vector<ggml_fp16_t> half(kernel.size());
     ggml_fp32_to_fp16_row(kernel.data(), half.data(), static_cast<int64_t>(kernel.size()));
@@ -94,7 +100,7 @@ int main(int argc, char** argv) {
 
     std::vector<double> a, b;
     for (int64_t i = 0; i <= pairs; ++i) {
-        const double ta = seconds(ours), tb = seconds(peer);
+        const double ta = seconds(our_workspace, ours), tb = seconds(peer_workspace, peer);
         if (i == 0) continue;  // warm-up
         a.push_back(ta);
         b.push_back(tb);
@@ -111,9 +117,9 @@ int main(int argc, char** argv) {
     std::printf("conv3d 3x3x3, %lld channels, %lldx%lldx%lld, %d threads, medians of %zu pairs\n", (long long)c,
                 (long long)frames, (long long)height, (long long)width, backend.threads(), a.size());
     std::printf("  sdltx      %8.1f ms  %7.1f GFLOP/s  %6.1f MiB of working memory\n", median(a) * 1e3,
-                flop / median(a) / 1e9, static_cast<double>(ours.memory()) / (1 << 20));
+                flop / median(a) / 1e9, mib(our_workspace, ours));
     std::printf("  im2col_3d  %8.1f ms  %7.1f GFLOP/s  %6.1f MiB\n", median(b) * 1e3, flop / median(b) / 1e9,
-                static_cast<double>(peer.memory()) / (1 << 20));
+                mib(peer_workspace, peer));
     std::printf("  ratio %.2f, results differ by %.1e relative RMS\n", median(b) / median(a), std::sqrt(error / norm));
     std::filesystem::remove(path);
     return std::sqrt(error / norm) < 1e-2 ? 0 : 1;

@@ -211,7 +211,7 @@ struct StreamArguments {
     std::vector<float> tokens, timesteps;
     Positions positions;
     Array context;
-    ModalityInput input;
+    Pipeline::VelocityInput input;
 
     StreamArguments(const py::dict& d, float sigma) {
         const Array t = to_array(d["tokens"].cast<FloatArray>()), p = to_array(d["positions"].cast<FloatArray>()),
@@ -225,7 +225,7 @@ struct StreamArguments {
         tokens = t.data;
         timesteps = s.data;
         positions = {p.dim(0), p.dim(1), p.data};
-        input = {&tokens, &timesteps, &positions, &context, sigma};
+        input = {{&tokens, &timesteps, sigma}, &positions, &context};
     }
 };
 
@@ -255,6 +255,13 @@ void bind_sampler(py::module_& m) {
         });
 }
 
+Offload offload_of(const std::string& name) {
+    if (name == "none") return Offload::none;
+    if (name == "stage") return Offload::stage;
+    if (name == "blocks") return Offload::blocks;
+    throw Error(ErrorCode::invalid_request, "[load] offload '" + name + "' is unknown; use none, stage or blocks");
+}
+
 Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& t) {
     return t ? Tiling{(*t)[0], (*t)[1], (*t)[2], (*t)[3]} : Tiling{};
 }
@@ -262,16 +269,16 @@ Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& t) {
 void bind_pipeline(py::module_& m) {
     py::class_<Pipeline>(m, "Pipeline")
         .def(py::init([](const std::vector<std::string>& paths, const std::string& device, const std::string& precision,
-                         int threads, std::optional<py::function> progress) {
+                         int threads, const std::string& offload, std::optional<py::function> progress) {
                  if (precision != "auto" && precision != "f32")
                      throw Error(ErrorCode::invalid_request,
                                  "[load] precision '" + precision + "' is unknown; use auto or f32");
                  Guard guard(std::move(progress));
-                 LoadOptions o{device, precision == "f32", threads, guard.progress()};
+                 LoadOptions o{device, precision == "f32", threads, offload_of(offload), guard.progress()};
                  return guard.run(nullptr, [&] { return std::make_unique<Pipeline>(paths, o); });
              }),
              "paths"_a, py::kw_only(), "device"_a = "cpu", "precision"_a = "auto", "threads"_a = 0,
-             "progress"_a = py::none())
+             "offload"_a = "none", "progress"_a = py::none())
         .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p.info()); })
         .def("unused_tensors",
              [](Pipeline& p) {
@@ -336,9 +343,8 @@ void bind_pipeline(py::module_& m) {
                 auto s = std::make_unique<PySampler>();
                 s->context = {to_array(video_context), to_array(audio_context)};
                 s->pipeline = &p;
-                s->loop = std::make_unique<Sampler>(
-                    p.sampler(s->context, sample_options(width, height, num_frames, frame_rate, steps,
-                                                         std::move(sigmas), seed, video_noise, audio_noise)));
+                s->loop = (p.sampler(s->context, sample_options(width, height, num_frames, frame_rate, steps,
+                                                                std::move(sigmas), seed, video_noise, audio_noise)));
                 return s;
             },
             "video_context"_a, "audio_context"_a, py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a,
@@ -393,6 +399,20 @@ void bind_pipeline(py::module_& m) {
                 return p.decode_memory({frames, height, width}, tiling_of(tiling));
             },
             "frames"_a, "height"_a, "width"_a, py::kw_only(), "tiling"_a = py::none())
+        .def(
+            "sample_memory",
+            [](Pipeline& p, int64_t width, int64_t height, int64_t num_frames, double frame_rate) {
+                return p.sample_memory(sample_options(width, height, num_frames, frame_rate, {}, {}, 0, {}, {}));
+            },
+            py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a)
+        .def("memory",
+             [](Pipeline& p) {
+                 py::list devices;
+                 for (auto& d : p.memory())
+                     devices.append(py::dict("device"_a = d.device, "weights"_a = d.weights, "mapped"_a = d.mapped,
+                                             "inputs"_a = d.inputs, "working"_a = d.working));
+                 return devices;
+             })
         .def(
             "decode_audio",
             [](Pipeline& p, const FloatArray& audio, double piece_seconds, std::optional<py::function> progress) {
@@ -463,9 +483,10 @@ void bind_parts(py::module_& m) {
         [](const std::vector<std::string>& paths, const std::vector<int32_t>& ids, const std::string& precision) {
             const ModelFiles files(paths);
             const Backend backend("cpu", precision == "f32", 0);
-            Gemma3Encoder encoder(files, backend);
+            Workspace workspace(backend);
+            Gemma3Encoder encoder(files, workspace);
             check_weights({&encoder.weights()});
-            encoder.weights().load({});
+            encoder.weights().acquire({});
             return to_numpy(encoder.encode(ids, nullptr));
         },
         "paths"_a, "ids"_a, py::kw_only(), "precision"_a = "f32");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "json.h"
 #include "ltxv/noise.h"
@@ -72,72 +73,81 @@ void expect_shape(const char* name, const Array& a, const std::vector<int64_t>& 
 
 Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& options)
     : files_(std::in_place, paths),
-      backend_(std::make_unique<Backend>(options.device, options.exact, options.threads)),
+      backend_(std::make_unique<Backend>(options.device, options.exact, options.threads, options.offload)),
+      workspace_(*backend_),
       config_(ModelConfig::load(*files_)),
       info_(describe(*files_, config_)) {
-    std::vector<Weights*> declared;
+    report(options.progress, "load", 0, 1);
     if (config_.transformer) {
         transformer_ = std::make_unique<Transformer>(*files_, *backend_, *config_.transformer);
-        declared.push_back(&transformer_->weights());
         info_.parts.push_back("transformer");
     }
     if (files_->find("language_model.model.embed_tokens.weight")) {
-        text_encoder_ = std::make_unique<Gemma3Encoder>(*files_, *backend_);
-        declared.push_back(&text_encoder_->weights());
+        text_encoder_ = std::make_unique<Gemma3Encoder>(*files_, workspace_);
         info_.parts.push_back("text encoder");
     }
     if (transformer_ && text_encoder_ && files_->has_prefix("text_embedding_projection.")) {
-        text_projection_ = std::make_unique<TextProjection>(*files_, *backend_, *config_.transformer,
+        text_projection_ = std::make_unique<TextProjection>(*files_, workspace_, *config_.transformer,
                                                             text_encoder_->config().hidden_size,
                                                             text_encoder_->config().num_hidden_layers + 1);
-        for (auto* w : text_projection_->weights()) declared.push_back(w);
         info_.parts.push_back("text projection");
     }
     if (config_.vae) {
-        video_decoder_ = std::make_unique<VideoDecoder>(*files_, *backend_, *config_.vae);
-        declared.push_back(&video_decoder_->weights());
+        video_decoder_ = std::make_unique<VideoDecoder>(*files_, workspace_, *config_.vae);
         info_.parts.push_back("video decoder");
     }
     if (config_.audio_vae) {
-        audio_decoder_ = std::make_unique<AudioDecoder>(*files_, *backend_, *config_.audio_vae);
-        declared.push_back(&audio_decoder_->weights());
+        audio_decoder_ = std::make_unique<AudioDecoder>(*files_, workspace_, *config_.audio_vae);
         info_.parts.push_back("audio decoder");
     }
     if (config_.audio_vae && config_.vocoder) {
-        vocoder_ = std::make_unique<Vocoder>(*files_, *backend_, *config_.vocoder, config_.audio_vae->mel_bins);
-        declared.push_back(&vocoder_->weights());
+        vocoder_ = std::make_unique<Vocoder>(*files_, workspace_, *config_.vocoder, config_.audio_vae->mel_bins);
         info_.parts.push_back("vocoder");
     }
-    check_weights(declared);
+    check_weights(all_weights());
     for (auto& path : files_->unused_files()) log(30, "[load] not used: " + path + " holds nothing that is needed");
     if (const size_t n = files_->unused_tensors().size())
         log(10, "[load] " + std::to_string(n) + " tensors of the files are not used");
     if (text_encoder_) tokenizer_ = Tokenizer::load(*files_);
-
-    // The decoders are loaded when something is to be decoded.
-    std::vector<Weights*> first;
-    if (text_encoder_) first.push_back(&text_encoder_->weights());
-    if (text_projection_)
-        for (auto* w : text_projection_->weights()) first.push_back(w);
-    if (transformer_) first.push_back(&transformer_->weights());
-    load(first, options.progress);
+    report(options.progress, "load", 1, 1);
 }
 
-void Pipeline::load(const std::vector<Weights*>& networks, const Progress& progress) {
-    std::vector<Weights*> missing;
+std::vector<Weights*> Pipeline::all_weights() const {
+    std::vector<Weights*> all;
+    if (transformer_) all.push_back(&transformer_->weights());
+    if (text_encoder_) all.push_back(&text_encoder_->weights());
+    if (text_projection_)
+        for (Weights* w : text_projection_->weights()) all.push_back(w);
+    if (video_decoder_) all.push_back(&video_decoder_->weights());
+    if (audio_decoder_) all.push_back(&audio_decoder_->weights());
+    if (vocoder_) all.push_back(&vocoder_->weights());
+    return all;
+}
+
+Pipeline::Stage::Stage(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress)
+    : pipeline_(pipeline) {
     int64_t total = 0, before = 0;
-    for (auto* w : networks)
-        if (!w->loaded()) {
-            missing.push_back(w);
-            total += w->size();
-        }
+    for (Weights* w : networks) total += w->missing();
     const Progress overall = [&](const ProgressEvent& e) {
         return !progress || progress({e.phase, before + e.done, total});
     };
-    for (auto* w : missing) {
-        w->load(overall);
-        before += w->size();
+    // What was acquired before a failure is given back.
+    try {
+        for (Weights* w : networks) {
+            const int64_t missing = w->missing();
+            w->acquire(overall);
+            networks_.push_back(w);
+            before += missing;
+        }
+    } catch (...) {
+        for (Weights* w : networks_) w->release();
+        throw;
     }
+}
+
+Pipeline::Stage::~Stage() {
+    pipeline_.workspace_.release();
+    for (Weights* w : networks_) w->release();
 }
 
 Pipeline::Turn::Turn(Pipeline& pipeline) : pipeline_(pipeline) {
@@ -218,17 +228,24 @@ std::vector<int32_t> Pipeline::tokenize(const std::string& prompt) {
 
 Array Pipeline::hidden_states(const std::string& prompt) {
     const Turn turn(*this);
-    return text_encoder_->encode(tokenize(prompt), tracing());
+    const std::vector<int32_t> ids = tokenize(prompt);
+    const Stage stage(*this, {&text_encoder_->weights()}, {});
+    return text_encoder_->encode(ids, tracing());
 }
 
 Context Pipeline::encode(const std::string& prompt, const Progress& progress) {
     const Turn turn(*this);
     require({"text encoder", "text projection"});
-    report(progress, "encode", 0, 2);
-    const Array states = hidden_states(prompt);
-    report(progress, "encode", 1, 2);
+    const std::vector<int32_t> ids = tokenize(prompt);
+    std::vector<Weights*> networks = text_projection_->weights();
+    networks.push_back(&text_encoder_->weights());
+    const Stage stage(*this, networks, progress);
+    const int64_t total = text_encoder_->config().num_hidden_layers + 1;
+    report(progress, "encode", 0, total);
+    const Array states =
+        text_encoder_->encode(ids, tracing(), [&](int64_t done) { report(progress, "encode", done, total); });
     Context context = text_projection_->encode(states, tracing());
-    report(progress, "encode", 2, 2);
+    report(progress, "encode", total, total);
     return context;
 }
 
@@ -252,7 +269,7 @@ void Pipeline::check(const SampleOptions& o) const {
     sigmas(o);
 }
 
-Sampler Pipeline::sampler(const Context& context, const SampleOptions& o) {
+std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const SampleOptions& o) {
     const Turn turn(*this);
     require({"transformer"});
     const TransformerConfig& c = *config_.transformer;
@@ -277,58 +294,90 @@ Sampler Pipeline::sampler(const Context& context, const SampleOptions& o) {
     audio.add_noise(o.audio_noise.empty() ? normal_noise(o.seed, NoiseStream::audio, audio.num_tokens * audio.channels)
                                           : audio_to_tokens(o.audio_noise),
                     scale);
-    return Sampler(*transformer_, context, std::move(video), std::move(audio), std::move(levels), tracing());
+    return std::make_unique<Sampler>(*transformer_, workspace_, context, std::move(video), std::move(audio),
+                                     std::move(levels), tracing());
 }
 
-void Pipeline::step(Sampler& sampler) {
+// Reports blocks, as a step of a large model takes minutes.
+void Pipeline::step(Sampler& sampler, const Progress& progress) {
     const Turn turn(*this);
-    sampler.step();
+    const Stage stage(*this, {&transformer_->weights()}, progress);
+    const int64_t blocks = config_.transformer->num_layers, total = sampler.num_steps() * blocks,
+                  before = sampler.index() * blocks;
+    sampler.step([&](int64_t done) { report(progress, "denoise", before + done, total); });
 }
 
 Latents Pipeline::sample(const Context& context, const SampleOptions& options) {
     const Turn turn(*this);
-    Sampler loop = sampler(context, options);
-    // However the run ends, its working memory goes with it.
-    struct Release {
-        Transformer& transformer;
-        ~Release() { transformer.release(); }
-    } release{*transformer_};
-    report(options.progress, "denoise", 0, loop.num_steps());
-    while (!loop.done()) {
-        loop.step();
-        report(options.progress, "denoise", loop.index(), loop.num_steps());
-    }
+    const std::unique_ptr<Sampler> loop = sampler(context, options);
+    const Stage stage(*this, {&transformer_->weights()}, options.progress);
+    report(options.progress, "denoise", 0, loop->num_steps() * config_.transformer->num_layers);
+    while (!loop->done()) step(*loop, options.progress);
     const Geometry g = latent_geometry(options.width, options.height, options.num_frames, options.frame_rate);
-    return {tokens_to_video(loop.video().latent, loop.video().channels, g),
-            tokens_to_audio(loop.audio().latent, config_.audio->channels, config_.audio->mel_bins, g.audio_frames),
+    return {tokens_to_video(loop->video().latent, loop->video().channels, g),
+            tokens_to_audio(loop->audio().latent, config_.audio->channels, config_.audio->mel_bins, g.audio_frames),
             options.frame_rate};
 }
 
-Velocity Pipeline::velocity(const ModalityInput& video, const ModalityInput* audio, const Perturbation& perturbation) {
+Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation) {
     const Turn turn(*this);
     require({"transformer"});
-    return transformer_->velocity(video, audio, perturbation, tracing());
+    const Stage stage(*this, {&transformer_->weights()}, {});
+    TransformerRun run(*transformer_, workspace_, *video.positions, audio ? audio->positions : nullptr,
+                       {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing());
+    return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr).front());
+}
+
+size_t Pipeline::sample_memory(const SampleOptions& o) {
+    const Turn turn(*this);
+    require({"transformer"});
+    const TransformerConfig& c = *config_.transformer;
+    const Geometry g = latent_geometry(o.width, o.height, o.num_frames, o.frame_rate);
+    const Positions video = video_positions(g.frames, g.height, g.width, g.frame_rate),
+                    audio = audio_positions(g.audio_frames);
+    const Array video_context{{TextProjection::context_rows, c.video.context_dim}, {}},
+        audio_context{{TextProjection::context_rows, c.audio.context_dim}, {}};
+    TransformerRun run(*transformer_, workspace_, video, &audio, {{&video_context, &audio_context, {}}}, nullptr);
+    const TransformerRun::Memory memory = run.measure();
+    workspace_.release();
+    return std::accumulate(memory.working.begin(), memory.working.end(), memory.inputs);
+}
+
+std::vector<Pipeline::DeviceMemory> Pipeline::memory() {
+    const Turn turn(*this);
+    std::vector<DeviceMemory> devices;
+    const std::vector<size_t> held = workspace_.held();
+    for (size_t i = 0; i < held.size(); ++i) {
+        devices.push_back({backend_->device_name(i)});
+        devices.back().working = held[i];
+    }
+    DeviceMemory& first = devices.front();
+    first.weights = backend_->allocated(Backend::Use::weights);
+    first.inputs = backend_->allocated(Backend::Use::state);
+    for (const Weights* w : all_weights()) first.mapped += w->mapped();
+    return devices;
 }
 
 void Pipeline::decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink,
                       const Progress& progress) {
     const Turn turn(*this);
     require({"video decoder"});
-    load({&video_decoder_->weights()}, progress);
+    const Stage stage(*this, {&video_decoder_->weights()}, progress);
     video_decoder_->decode(video, tiling, sink, progress, tracing());
 }
 
 size_t Pipeline::decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling) {
     const Turn turn(*this);
     require({"video decoder"});
-    load({&video_decoder_->weights()}, {});
-    return video_decoder_->memory(shape, tiling);
+    const size_t bytes = video_decoder_->measure(shape, tiling);
+    workspace_.release();
+    return bytes;
 }
 
 Waveform Pipeline::decode_audio(const Array& audio, double piece_seconds, const Progress& progress) {
     const Turn turn(*this);
     require({"audio decoder", "vocoder"});
-    load({&audio_decoder_->weights(), &vocoder_->weights()}, progress);
+    const Stage stage(*this, {&audio_decoder_->weights(), &vocoder_->weights()}, progress);
     const Waveform wave =
         vocoder_->synthesise(audio_decoder_->decode(audio, tracing()), piece_seconds, progress, tracing());
     for (float v : wave.samples.data)

@@ -25,6 +25,7 @@ struct LoadOptions {
     std::string device = "cpu";
     bool exact = false;  // every operation in float32
     int threads = 0;     // 0 = one per core
+    Offload offload = Offload::none;
     Progress progress;
 };
 
@@ -65,8 +66,8 @@ class Pipeline {
         Pipeline& pipeline_;
     };
 
-    // Opens files and folders in any order as one name space; reads no weights but those that are used where they lie.
-    // Throws Error(model_file | model_mismatch | out_of_memory | backend).
+    // Opens files and folders in any order as one name space and reads what describes the weights; the weights come
+    // when they are needed. Throws Error(model_file | model_mismatch | backend).
     Pipeline(const std::vector<std::string>& paths, const LoadOptions& options);
 
     const ModelInfo& info() const { return info_; }
@@ -89,17 +90,31 @@ class Pipeline {
     // Throws what sample() would throw for sizes, rate, steps and sigmas; for use before a prompt is encoded.
     void check(const SampleOptions& options) const;
     // A denoising loop at its start; `context` must outlive it. step() it here.
-    Sampler sampler(const Context& context, const SampleOptions& options);
-    void step(Sampler& sampler);
+    std::unique_ptr<Sampler> sampler(const Context& context, const SampleOptions& options);
+    void step(Sampler& sampler, const Progress& progress = {});
     Latents sample(const Context& context, const SampleOptions& options);
     // One call of the transformer.
-    Velocity velocity(const ModalityInput& video, const ModalityInput* audio, const Perturbation& perturbation);
+    struct VelocityInput {
+        StreamInput stream;
+        const Positions* positions = nullptr;
+        const Array* context = nullptr;
+    };
+    Velocity velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation);
 
     // Decodes video latents (C, F', H', W') tile by tile; frames are handed out in order as they are ready, RGB in [-1,
     // 1].
     void decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink, const Progress& progress);
-    // Bytes of working memory that decode() takes at a time for latents (F', H', W').
+    // Bytes of working memory and inputs that decode() takes at a time for latents (F', H', W').
     size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
+    // The same of the largest block of sample() for a clip of this size, on all devices together. Nothing is allocated.
+    size_t sample_memory(const SampleOptions& options);
+    // What is held on each device, the one for computing first.
+    struct DeviceMemory {
+        std::string device;
+        size_t weights = 0, inputs = 0, working = 0;  // bytes
+        size_t mapped = 0;                            // of weights that are used where they lie in the files
+    };
+    std::vector<DeviceMemory> memory();
 
     // Decodes audio latents (C, T, mel bins) to 48 kHz stereo, (4 (T - 1) + 1) / 100 seconds long. `piece_seconds` of
     // sound are synthesised at a time, 0 = all at once; the pieces meet without a seam.
@@ -110,9 +125,20 @@ class Pipeline {
     std::map<std::string, Array> traced();
 
  private:
+    // Holds the weights of `networks` while a stage of a run needs them, and gives the working memory back after it.
+    class Stage {
+     public:
+        Stage(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress);
+        ~Stage();
+        Stage(const Stage&) = delete;
+        Stage& operator=(const Stage&) = delete;
+
+     private:
+        Pipeline& pipeline_;
+        std::vector<Weights*> networks_;
+    };
+    std::vector<Weights*> all_weights() const;
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
-    // Loads what is not loaded yet, with one count of progress over all.
-    static void load(const std::vector<Weights*>& networks, const Progress& progress);
 
     std::mutex turn_mutex_;
     std::thread::id turn_owner_;
@@ -121,6 +147,7 @@ class Pipeline {
 
     std::optional<ModelFiles> files_;
     std::unique_ptr<Backend> backend_;
+    Workspace workspace_;
     ModelConfig config_;
     ModelInfo info_;
     std::unique_ptr<Tokenizer> tokenizer_;

@@ -12,8 +12,6 @@ namespace {
 
 constexpr const char* where = "text encoder";
 constexpr int64_t hidden_of_12b = 3840;
-// So many layers' states wait on the device to be fetched: 1,024 tokens of the 12B model have 16 MB each.
-constexpr size_t layers_per_graph = 6;
 
 // Every nth layer attends globally, or a list says which do.
 std::vector<bool> global_layers(const Json& j, int64_t layers) {
@@ -193,8 +191,10 @@ Gemma3Config Gemma3Config::load(const ModelFiles& files) {
     return c;
 }
 
-Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, const Backend& backend)
-    : config_(Gemma3Config::load(files)), backend_(backend), weights_(files, backend, where, "language_model.model.") {
+Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, Workspace& workspace)
+    : config_(Gemma3Config::load(files)),
+      workspace_(workspace),
+      weights_(files, workspace.backend(), where, "language_model.model.") {
     const auto& c = config_;
     // gnorm(x) = rms(x) * (1 + w): Hugging Face stores w, llama.cpp 1 + w.
     const TensorInfo* embedding = files.find("language_model.model.embed_tokens.weight");
@@ -204,6 +204,7 @@ Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, const Backend& backend)
     norm_ = weights_.vector("norm.weight", {c.hidden_size}, plus);
     for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
         const std::string at = "layers." + std::to_string(i) + ".";
+        weights_.begin_block();
         Layer l{};
         l.input_layernorm = weights_.vector(at + "input_layernorm.weight", {c.hidden_size}, plus);
         l.post_attention_layernorm = weights_.vector(at + "post_attention_layernorm.weight", {c.hidden_size}, plus);
@@ -223,28 +224,59 @@ Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, const Backend& backend)
     }
 }
 
-ggml_tensor* Gemma3Encoder::layer(Graph& g, const Layer& l, ggml_tensor* h, ggml_tensor* cos, ggml_tensor* sin,
-                                  ggml_tensor* mask) const {
-    ggml_context* ctx = g.ctx();
-    const auto& c = config_;
-    const float eps = static_cast<float>(c.rms_norm_eps);
-    const int64_t n = h->ne[1];
-    ggml_tensor* x = rms_norm(g, h, l.input_layernorm, eps);
-    ggml_tensor* q =
-        rms_norm(g, ggml_reshape_3d(ctx, linear(g, l.q_proj, x), c.head_dim, c.num_attention_heads, n), l.q_norm, eps);
-    ggml_tensor* k =
-        rms_norm(g, ggml_reshape_3d(ctx, linear(g, l.k_proj, x), c.head_dim, c.num_key_value_heads, n), l.k_norm, eps);
-    ggml_tensor* v = ggml_reshape_3d(ctx, linear(g, l.v_proj, x), c.head_dim, c.num_key_value_heads, n);
-    const float scale = static_cast<float>(1.0 / std::sqrt(c.query_pre_attn_scalar));
-    ggml_tensor* a = attention(g, rotate_half(g, q, cos, sin), rotate_half(g, k, cos, sin), v, mask, scale);
-    a = linear(g, l.o_proj, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));
-    h = ggml_add(ctx, h, rms_norm(g, a, l.post_attention_layernorm, eps));
-    ggml_tensor* y = rms_norm(g, h, l.pre_feedforward_layernorm, eps);
-    y = ggml_mul(ctx, gelu_tanh(g, linear(g, l.gate_proj, y)), linear(g, l.up_proj, y));
-    return ggml_add(ctx, h, rms_norm(g, linear(g, l.down_proj, y), l.post_feedforward_layernorm, eps));
+Gemma3Encoder::Tensors::Tensors(const Backend& backend, const Gemma3Config& c, int64_t n) : state(backend, where) {
+    ids = state.tensor("ids", GGML_TYPE_I32, {n});
+    h = state.tensor("h", GGML_TYPE_F32, {c.hidden_size, n});
+    for (int global = 0; global < 2; ++global) {
+        cos[global] = state.tensor("cos", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
+        sin[global] = state.tensor("sin", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
+        mask[global] = state.tensor("mask", GGML_TYPE_F16, {n, n});
+    }
 }
 
-Array Gemma3Encoder::encode(const std::vector<int32_t>& ids, Trace* trace) const {
+std::unique_ptr<Plan> Gemma3Encoder::embedding(const Tensors& t, Trace* trace) const {
+    auto plan = std::make_unique<Plan>(workspace_.backend(), where, trace);
+    Plan& g = *plan;
+    ggml_tensor* rows = ggml_get_rows(g.ctx(), embed_tokens_, t.ids);  // [hidden, n]
+    ggml_tensor* scaled =
+        ggml_scale(g.ctx(), rows, static_cast<float>(std::sqrt(static_cast<double>(config_.hidden_size))));
+    g.store(g.stage(scaled, "embed_tokens"), t.h);
+    return plan;
+}
+
+// After the last layer the final norm takes the place of the residual.
+std::unique_ptr<Plan> Gemma3Encoder::layer(const Tensors& t, size_t index, Trace* trace) const {
+    auto plan = std::make_unique<Plan>(workspace_.backend(), where, trace);
+    Plan& g = *plan;
+    ggml_context* ctx = g.ctx();
+    const auto& c = config_;
+    const Layer& l = layers_[index];
+    const float eps = static_cast<float>(c.rms_norm_eps);
+    const float scale = static_cast<float>(1.0 / std::sqrt(c.query_pre_attn_scalar));
+    const int64_t n = t.h->ne[1];
+    ggml_tensor *cos = t.cos[l.global], *sin = t.sin[l.global], *h = t.h;
+    const auto heads = [&](ggml_tensor* x, int64_t count) { return ggml_reshape_3d(ctx, x, c.head_dim, count, n); };
+
+    ggml_tensor* x = rms_norm(g, h, l.input_layernorm, eps);  // [hidden, n]
+    ggml_tensor* q =
+        rms_norm(g, heads(linear(g, l.q_proj, x), c.num_attention_heads), l.q_norm, eps);  // [head_dim, H, n]
+    ggml_tensor* k =
+        rms_norm(g, heads(linear(g, l.k_proj, x), c.num_key_value_heads), l.k_norm, eps);  // [head_dim, Hkv, n]
+    ggml_tensor* v = heads(linear(g, l.v_proj, x), c.num_key_value_heads);                 // [head_dim, Hkv, n]
+    ggml_tensor* a = attention(g, rotate_half(g, q, cos, sin), rotate_half(g, k, cos, sin), v, t.mask[l.global], scale);
+    a = linear(g, l.o_proj, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));  // [hidden, n]
+    h = ggml_add(ctx, h, rms_norm(g, a, l.post_attention_layernorm, eps));
+    ggml_tensor* y = rms_norm(g, h, l.pre_feedforward_layernorm, eps);
+    y = ggml_mul(ctx, gelu_tanh(g, linear(g, l.gate_proj, y)), linear(g, l.up_proj, y));  // [intermediate, n]
+    h = ggml_add(ctx, h, rms_norm(g, linear(g, l.down_proj, y), l.post_feedforward_layernorm, eps));
+    h = g.stage(h, "layers." + std::to_string(index));
+    if (index + 1 == layers_.size()) h = g.stage(rms_norm(g, h, norm_, eps), "norm");
+    g.store(h, t.h);
+    return plan;
+}
+
+Array Gemma3Encoder::encode(const std::vector<int32_t>& ids, Trace* trace,
+                            const std::function<void(int64_t done)>& on_layer) {
     const auto& c = config_;
     const int64_t n = static_cast<int64_t>(ids.size());
     for (int32_t id : ids)
@@ -252,58 +284,47 @@ Array Gemma3Encoder::encode(const std::vector<int32_t>& ids, Trace* trace) const
             throw Error(ErrorCode::model_mismatch, "[text encoder] token " + std::to_string(id) +
                                                        " is outside the vocabulary of " + std::to_string(c.vocab_size) +
                                                        "; tokenizer and text encoder are of different models");
+    Tensors t(workspace_.backend(), c, n);
+    t.state.set(t.ids, ids);
+    for (int global = 0; global < 2; ++global) {
+        std::vector<float> cos, sin;
+        rope_table(n, c.head_dim, global ? c.rope_theta : c.rope_local_base_freq, global ? c.rope_factor : 1.0, cos,
+                   sin);
+        t.state.set(t.cos[global], cos);
+        t.state.set(t.sin[global], sin);
+        const std::vector<ggml_fp16_t> visible = causal_mask(n, global ? n : c.sliding_window);
+        t.state.set(t.mask[global], visible.data(), visible.size() * sizeof(ggml_fp16_t));
+    }
+
     Array states{{c.num_hidden_layers + 1, n, c.hidden_size}, {}};
     const size_t state_size = static_cast<size_t>(n * c.hidden_size);
     states.data.resize(static_cast<size_t>(states.dim(0)) * state_size);
-    std::vector<float> cos_values[2], sin_values[2];
-    std::vector<ggml_fp16_t> visible[2];
-    for (int global = 0; global < 2; ++global) {
-        rope_table(n, c.head_dim, global ? c.rope_theta : c.rope_local_base_freq, global ? c.rope_factor : 1.0,
-                   cos_values[global], sin_values[global]);
-        visible[global] = causal_mask(n, global ? n : c.sliding_window);
-    }
-
-    for (size_t first = 0; first < layers_.size(); first += layers_per_graph) {
-        const size_t end = std::min(first + layers_per_graph, layers_.size());
-        Graph g(backend_, where, trace);
-        ggml_tensor *cos[2], *sin[2], *mask[2];
-        for (int global = 0; global < 2; ++global) {
-            cos[global] = g.input("cos", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
-            sin[global] = g.input("sin", GGML_TYPE_F32, {c.head_dim / 2, 1, n});
-            mask[global] = g.input("mask", GGML_TYPE_F16, {n, n});
-        }
-        ggml_tensor *tokens = nullptr, *before = nullptr, *h;
-        std::vector<std::pair<size_t, ggml_tensor*>> results;  // which state, and where it is
-        if (first == 0) {
-            tokens = g.input("ids", GGML_TYPE_I32, {n});
-            h = ggml_scale(g.ctx(), ggml_get_rows(g.ctx(), embed_tokens_, tokens),
-                           static_cast<float>(std::sqrt(static_cast<double>(c.hidden_size))));
-            results.emplace_back(0, g.output(g.stage(h, "embed_tokens"), "embed_tokens"));
-        } else {
-            h = before = g.input("h", GGML_TYPE_F32, {c.hidden_size, n});
-        }
-        for (size_t i = first; i < end; ++i) {
-            const Layer& l = layers_[i];
-            const std::string name = "layers." + std::to_string(i);
-            h = g.stage(layer(g, l, h, cos[l.global], sin[l.global], mask[l.global]), name);
-            if (i + 1 < layers_.size()) results.emplace_back(i + 1, g.output(h, name));
-        }
-        if (end == layers_.size()) {
-            h = g.stage(rms_norm(g, h, norm_, static_cast<float>(c.rms_norm_eps)), "norm");
-            results.emplace_back(end, g.output(h, "norm"));
-        }
-        g.finish();
-        for (int global = 0; global < 2; ++global) {
-            g.set(cos[global], cos_values[global]);
-            g.set(sin[global], sin_values[global]);
-            g.set(mask[global], visible[global].data(), visible[global].size() * sizeof(ggml_fp16_t));
-        }
-        if (tokens) g.set(tokens, ids);
-        if (before) g.set(before, &states.data[first * state_size], state_size * sizeof(float));
-        g.run();
-        for (auto& [index, tensor] : results) g.get(tensor, &states.data[index * state_size]);
+    const auto keep = [&](size_t index) {
+        ggml_backend_tensor_get(t.h, &states.data[index * state_size], 0, state_size * sizeof(float));
+    };
+    workspace_.run(*embedding(t, trace));
+    keep(0);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+        weights_.enter(i);
+        workspace_.run(*layer(t, i, trace), [&] {
+            if (i + 1 < layers_.size()) weights_.prefetch(i + 1);
+        });
+        weights_.leave(i);
+        keep(i + 1);
+        if (on_layer) on_layer(static_cast<int64_t>(i + 1));
     }
     return states;
+}
+
+std::vector<size_t> Gemma3Encoder::measure(int64_t tokens) {
+    const Tensors t(workspace_.backend(), config_, tokens);
+    std::vector<size_t> most = workspace_.measure(*embedding(t, nullptr));
+    for (size_t i = 0; i < layers_.size(); ++i) {
+        const std::vector<size_t> bytes = workspace_.measure(*layer(t, i, nullptr));
+        for (size_t b = 0; b < bytes.size(); ++b) most[b] = std::max(most[b], bytes[b]);
+    }
+    most.front() += t.state.size();
+    return most;
 }
 
 }  // namespace sdltx

@@ -1,14 +1,15 @@
 // The Gemma-3 text tower (text.md section 2; transformers' Gemma3TextModel): token ids to all hidden states.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "ggml/graph.h"
 #include "ggml/model_file.h"
 #include "ggml/ops.h"
 #include "ggml/weights.h"
+#include "ggml/workspace.h"
 #include "types.h"
 
 namespace sdltx {
@@ -26,15 +27,18 @@ struct Gemma3Config {
 
 class Gemma3Encoder {
  public:
-    Gemma3Encoder(const ModelFiles& files, const Backend& backend);
+    Gemma3Encoder(const ModelFiles& files, Workspace& workspace);
 
     const Gemma3Config& config() const { return config_; }
     Weights& weights() { return weights_; }
 
     // ids (N) without padding -> hidden states (L+1, N, hidden): scaled embeddings, the residual after each layer but
     // the last, and the final norm of the last. Attention is relative and padding is masked in the reference, so the
-    // real tokens at positions 0..N-1 give the same numbers. Stages: "embed_tokens", "layers.<i>", "norm".
-    Array encode(const std::vector<int32_t>& ids, Trace* trace) const;
+    // real tokens at positions 0..N-1 give the same numbers. The weights outside the layers must be there. `on_layer`
+    // is called after every layer with how many are done. Stages: "embed_tokens", "layers.<i>", "norm".
+    Array encode(const std::vector<int32_t>& ids, Trace* trace, const std::function<void(int64_t done)>& on_layer = {});
+    // Bytes of working memory, on each of the backends, and of inputs for `tokens` ids; nothing is allocated.
+    std::vector<size_t> measure(int64_t tokens);
 
  private:
     struct Layer {
@@ -44,11 +48,20 @@ class Gemma3Encoder {
         Linear q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj;
         bool global;
     };
-    ggml_tensor* layer(Graph& g, const Layer& l, ggml_tensor* h, ggml_tensor* cos, ggml_tensor* sin,
-                       ggml_tensor* mask) const;
+    // What lives from layer to layer, for n tokens; [0] belongs to layers with a window, [1] to global ones.
+    struct Tensors {
+        Tensors(const Backend& backend, const Gemma3Config& config, int64_t n);
+        State state;
+        ggml_tensor* ids;              // [n]
+        ggml_tensor* h;                // [hidden, n]
+        ggml_tensor *cos[2], *sin[2];  // [head_dim/2, 1, n]
+        ggml_tensor* mask[2];          // [n, n] F16
+    };
+    std::unique_ptr<Plan> embedding(const Tensors& t, Trace* trace) const;
+    std::unique_ptr<Plan> layer(const Tensors& t, size_t index, Trace* trace) const;
 
     Gemma3Config config_;
-    const Backend& backend_;
+    Workspace& workspace_;
     Weights weights_;
     ggml_tensor* embed_tokens_;
     ggml_tensor* norm_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "ggml-alloc.h"
 #include "ggml-cpu.h"
 #include "platform.h"
 
@@ -84,7 +85,9 @@ void log(int level, const std::string& text) {
     if (callback) callback(level, text.c_str(), user);
 }
 
-Backend::Backend(const std::string& device, bool exact, int threads) : exact_(exact), threads_(threads) {
+Backend::Backend(const std::string& device, bool exact, int threads, Offload offload)
+    : exact_(exact), threads_(threads), offload_(offload) {
+    for (auto& count : allocated_) count = std::make_shared<std::atomic<size_t>>(0);
     install_last_words();
     ggml_set_abort_callback(last_words);
     if (threads < 0 || threads > GGML_MAX_N_THREADS)
@@ -107,7 +110,8 @@ Backend::Backend(const std::string& device, bool exact, int threads) : exact_(ex
     ggml_backend_t cpu = backends_.back().get();
     if (!cpu) throw Error(ErrorCode::backend, "[device] the CPU backend does not start");
     ggml_backend_cpu_set_n_threads(cpu, threads_);
-    ggml_backend_cpu_set_abort_callback(cpu, should_abort, this);
+    ggml_backend_cpu_set_abort_callback(
+        cpu, [](void* self) { return static_cast<const Backend*>(self)->stopped(); }, this);
 }
 
 Backend::Poll Backend::exchange_poll(Poll ask) {
@@ -115,22 +119,32 @@ Backend::Poll Backend::exchange_poll(Poll ask) {
     return ask;
 }
 
-bool Backend::should_abort(void* self) {
-    Backend& backend = *static_cast<Backend*>(self);
-    if (!backend.poll_) return false;
+bool Backend::stopped() const {
+    if (!poll_) return false;
     const auto now = std::chrono::steady_clock::now();
-    if (now < backend.next_poll_) return false;
-    backend.next_poll_ = now + std::chrono::milliseconds(50);
-    return !backend.poll_();
+    if (now < next_poll_) return false;
+    next_poll_ = now + std::chrono::milliseconds(50);
+    return !poll_();
 }
 
-ggml_status Backend::compute(ggml_backend_sched_t sched, ggml_cgraph* graph) const {
+Backend::Computing::Computing(const Backend& backend) : computing_(backend.computing_) {
     if (computing_.exchange(true))
         throw Error(ErrorCode::busy, "[pipeline] a computation is running; start the next one when it is done");
-    struct Done {
-        std::atomic<bool>& computing;
-        ~Done() { computing = false; }
-    } done{computing_};
+}
+
+void Backend::poll() const {
+    const Computing computing(*this);
+    if (stopped()) throw Error(ErrorCode::cancelled, "[pipeline] stopped");
+}
+
+ggml_status Backend::compute(ggml_backend_sched_t sched, ggml_cgraph* graph,
+                             const std::function<void()>& meanwhile) const {
+    const Computing computing(*this);
+    // However it ends, the device is idle afterwards.
+    struct Idle {
+        ggml_backend_sched_t sched;
+        ~Idle() { ggml_backend_sched_synchronize(sched); }
+    } idle{sched};
     if (threads_ > 1) {
         if (forked_without_threads())
             throw Error(ErrorCode::backend,
@@ -138,7 +152,11 @@ ggml_status Backend::compute(ggml_backend_sched_t sched, ggml_cgraph* graph) con
                         "survive a fork; start workers with 'spawn', or use threads=1");
         note_threads_used();
     }
-    return ggml_backend_sched_graph_compute(sched, graph);
+    // Where the host computes it is busy until it is done.
+    if (meanwhile && uses_host_memory()) meanwhile();
+    const ggml_status status = ggml_backend_sched_graph_compute_async(sched, graph);
+    if (meanwhile && !uses_host_memory() && status == GGML_STATUS_SUCCESS) meanwhile();
+    return status;
 }
 
 std::vector<ggml_backend_t> Backend::backends() const {
@@ -182,26 +200,41 @@ Buffer Backend::map_host_memory(const void* data, size_t size) const {
     return Buffer(ggml_backend_cpu_buffer_from_ptr(const_cast<void*>(data), size));
 }
 
-std::vector<Buffer> Backend::allocate(const TensorArena& arena, const std::string& what) const {
-    size_t bytes = 0;
-    for (ggml_context* ctx : arena.contexts())
-        for (ggml_tensor* t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) bytes += ggml_nbytes(t);
+Buffer Backend::allocate(size_t bytes, Use use, const std::string& what) const {
     const size_t left = available_memory(0);
-    const auto refuse = [&] {
+    Buffer buffer(bytes <= left ? ggml_backend_buft_alloc_buffer(buffer_type(), bytes) : nullptr);
+    if (!buffer)
         throw Error(ErrorCode::out_of_memory,
                     "[" + what + "] needs " + std::to_string((bytes >> 20) + 1) + " MiB on " + device_name() + ", " +
                         std::to_string(left >> 20) +
                         " MiB are free; close other programs or use smaller or quantised files");
+    buffer.get_deleter().counted = allocated_[static_cast<size_t>(use)];
+    *allocated_[static_cast<size_t>(use)] += ggml_backend_buffer_get_size(buffer.get());
+    return buffer;
+}
+
+std::vector<Buffer> Backend::allocate(const std::vector<ggml_tensor*>& tensors, Use use, const std::string& what,
+                                      const Take& take) const {
+    const size_t alignment = ggml_backend_buft_get_alignment(buffer_type()),
+                 most = ggml_backend_buft_get_max_size(buffer_type());
+    const auto bytes_of = [&](const ggml_tensor* t) {
+        return GGML_PAD(ggml_backend_buft_get_alloc_size(buffer_type(), t), alignment);
     };
-    if (bytes > left) refuse();
     std::vector<Buffer> buffers;
-    for (ggml_context* ctx : arena.contexts()) {
-        bool any = false;
-        for (ggml_tensor* t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t))
-            any = any || ggml_nbytes(t) > 0;
-        if (!any) continue;
-        buffers.emplace_back(ggml_backend_alloc_ctx_tensors_from_buft(ctx, buffer_type()));
-        if (!buffers.back()) refuse();
+    for (size_t first = 0, end = 0; first < tensors.size(); first = end) {
+        size_t bytes = alignment;  // never nothing
+        for (; end < tensors.size(); ++end) {
+            const size_t more = bytes_of(tensors[end]);
+            if (end > first && bytes + more > most) break;
+            bytes += more;
+        }
+        Buffer buffer = take ? take(bytes) : nullptr;
+        if (!buffer) buffer = allocate(bytes, use, what);
+        // Operations go where their weights and states are.
+        ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        ggml_tallocr place = ggml_tallocr_new(buffer.get());
+        for (size_t i = first; i < end; ++i) ggml_tallocr_alloc(&place, tensors[i]);
+        buffers.push_back(std::move(buffer));
     }
     return buffers;
 }

@@ -1,7 +1,8 @@
-// Devices, the memory they hand out, and the arithmetic that a run may use. The only file that knows which backends
-// exist.
+// Devices, the memory they hand out, and the arithmetic and the policy of a run. The only file that knows which
+// backends exist.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -9,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "arena.h"
 #include "error.h"
 #include "ggml-backend.h"
 #include "ggml.h"
@@ -24,8 +24,13 @@ struct DeviceInfo {
     size_t memory_total = 0;  // bytes
 };
 
+// Memory on a device; it is counted as long as it is held.
 struct BufferDeleter {
-    void operator()(ggml_backend_buffer_t b) const { ggml_backend_buffer_free(b); }
+    std::shared_ptr<std::atomic<size_t>> counted;
+    void operator()(ggml_backend_buffer_t b) const {
+        if (counted) *counted -= ggml_backend_buffer_get_size(b);
+        ggml_backend_buffer_free(b);
+    }
 };
 using Buffer = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
 
@@ -34,6 +39,10 @@ struct ContextDeleter {
 };
 using TensorContext = std::unique_ptr<ggml_context, ContextDeleter>;
 
+// How long weights stay where they were brought: until the pipeline is closed, for one stage of a run (encoding,
+// denoising, decoding), or for one block of a network where it has blocks.
+enum class Offload { none, stage, blocks };
+
 class Backend {
  public:
     // device: a name of devices(), any case, or "auto" for the first GPU if there is one.
@@ -41,11 +50,12 @@ class Backend {
     // round to less than float32 on their own.
     // threads: of the CPU backend; 0 = one per physical core that this process may use.
     // Throws Error(backend) or Error(invalid_request).
-    Backend(const std::string& device, bool exact, int threads);
+    Backend(const std::string& device, bool exact, int threads, Offload offload = Offload::none);
 
     static std::vector<DeviceInfo> devices();
 
     bool exact() const { return exact_; }
+    Offload offload() const { return offload_; }
     // Whether the device computes on memory of the host: mapped files are its weights then.
     bool uses_host_memory() const { return backends_.size() == 1; }
     int threads() const { return threads_; }
@@ -57,33 +67,57 @@ class Backend {
     // Bytes that backends()[i] can still allocate.
     size_t available_memory(size_t i) const;
 
-    // Runs an allocated graph. Throws Error(busy) when called while one runs, and Error(backend) in a forked child that
-    // has lost its threads.
-    ggml_status compute(ggml_backend_sched_t sched, ggml_cgraph* graph) const;
-    // Between operations of a running graph, on the thread that runs it, at most every 50 ms, `ask` is called; false
-    // stops the run. Returns what was asked before, to be set again.
+    // Runs an allocated graph and waits for it; `meanwhile`, unless empty, is called while the device is at work, or
+    // before it where the host computes itself. Throws Error(busy) when called while one runs, and Error(backend) in a
+    // forked child that has lost its threads.
+    ggml_status compute(ggml_backend_sched_t sched, ggml_cgraph* graph, const std::function<void()>& meanwhile) const;
+    // `ask` is called on the thread that runs a plan, before it and, on the CPU, between its operations, at most every
+    // 50 ms; false stops the run. Returns what was asked before, to be set again.
     using Poll = std::function<bool()>;
     Poll exchange_poll(Poll ask);
+    bool computing() const { return computing_; }
+    // Asks. Throws Error(cancelled), and Error(busy) when it is called by what it asks.
+    void poll() const;
 
-    // Where weights and graph inputs live.
+    // Where weights and states live.
     ggml_backend_buffer_type_t buffer_type() const;
     // Device memory over bytes of the host, or null when the device cannot use them in place.
     Buffer map_host_memory(const void* data, size_t size) const;
-    // Memory for all tensors of `arena`. Throws Error(out_of_memory) naming `what`.
-    std::vector<Buffer> allocate(const TensorArena& arena, const std::string& what) const;
+    enum class Use { weights, state };
+    // Memory for `tensors`, in as few pieces as the device allows. `take`, unless empty, is asked for each piece first;
+    // what it gives may be larger. Throws Error(out_of_memory) naming `what`.
+    using Take = std::function<Buffer(size_t bytes)>;
+    std::vector<Buffer> allocate(const std::vector<ggml_tensor*>& tensors, Use use, const std::string& what,
+                                 const Take& take = {}) const;
+    // Bytes that allocate() has given out on the device and that are still held.
+    size_t allocated(Use use) const { return *allocated_[static_cast<size_t>(use)]; }
 
  private:
     struct BackendDeleter {
         void operator()(ggml_backend_t b) const { ggml_backend_free(b); }
     };
-    static bool should_abort(void* self);
+    // One at a time.
+    class Computing {
+     public:
+        explicit Computing(const Backend& backend);
+        ~Computing() { computing_ = false; }
+        Computing(const Computing&) = delete;
+        Computing& operator=(const Computing&) = delete;
+
+     private:
+        std::atomic<bool>& computing_;
+    };
+    bool stopped() const;
+    Buffer allocate(size_t bytes, Use use, const std::string& what) const;
 
     Poll poll_;
-    std::chrono::steady_clock::time_point next_poll_{};
+    mutable std::chrono::steady_clock::time_point next_poll_{};
+    std::array<std::shared_ptr<std::atomic<size_t>>, 2> allocated_;
     mutable std::atomic<bool> computing_{false};
     std::vector<std::unique_ptr<ggml_backend, BackendDeleter>> backends_;
     bool exact_;
     int threads_;
+    Offload offload_;
 };
 
 // Log lines of ggml and of this library; level is Python's logging level (10 debug ... 40 error). Process wide, as

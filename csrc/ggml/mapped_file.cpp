@@ -66,7 +66,12 @@ void MappedFile::advise(const uint8_t* begin, size_t bytes, int advice) const {
 }
 
 void MappedFile::will_need(const uint8_t* begin, size_t bytes) const { advise(begin, bytes, MADV_WILLNEED); }
-// The pages leave this process but stay in the file cache.
-void MappedFile::forget(const uint8_t* begin, size_t bytes) const { advise(begin, bytes, MADV_DONTNEED); }
+// The pages leave this process; the file cache keeps them until it needs room, and then gives them up first.
+void MappedFile::forget(const uint8_t* begin, size_t bytes) const {
+#ifdef MADV_COLD
+    advise(begin, bytes, MADV_COLD);
+#endif
+    advise(begin, bytes, MADV_DONTNEED);
+}
 
 }  // namespace sdltx

@@ -9,13 +9,13 @@ namespace {
 size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<size_t>(i) * t->nb[axis]; }
 
 // Frames [first, first + n) of a volume.
-ggml_tensor* frames(Graph& g, ggml_tensor* x, int64_t first, int64_t n) {
+ggml_tensor* frames(Plan& g, ggml_tensor* x, int64_t first, int64_t n) {
     if (first == 0 && n == x->ne[3]) return x;
     return ggml_view_4d(g.ctx(), x, x->ne[0], x->ne[1], x->ne[2], n, x->nb[1], x->nb[2], x->nb[3], offset(x, 3, first));
 }
 
 // `row` [C] at every place of a new volume [C, W, H, F]; null = zeros.
-ggml_tensor* filled(Graph& g, ggml_tensor* row, int64_t channels, int64_t width, int64_t height, int64_t depth) {
+ggml_tensor* filled(Plan& g, ggml_tensor* row, int64_t channels, int64_t width, int64_t height, int64_t depth) {
     if (!row) row = g.zeros(channels);
     return ggml_repeat_4d(g.ctx(), row, channels, width, height, depth);
 }
@@ -40,7 +40,7 @@ std::vector<FrameRun> frame_runs(int64_t first, int64_t count, int64_t depth, in
 
 }  // namespace
 
-ggml_tensor* product(Graph& g, ggml_tensor* w, ggml_tensor* x) {
+ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
     ggml_tensor* y = ggml_mul_mat(g.ctx(), w, x);
     // For half precision it says where sums are kept. For other types some devices would widen the weights first.
     if (w->type == GGML_TYPE_F16) ggml_mul_mat_set_prec(y, GGML_PREC_F32);
@@ -51,12 +51,12 @@ Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int
     return {weights.matrix(name + ".weight", {out, in}), bias ? weights.vector(name + ".bias", {out}) : nullptr};
 }
 
-ggml_tensor* linear(Graph& g, const Linear& l, ggml_tensor* x) {
+ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x) {
     ggml_tensor* y = product(g, l.w, x);
     return l.b ? ggml_add(g.ctx(), y, l.b) : y;
 }
 
-ggml_tensor* rms_norm(Graph& g, ggml_tensor* x, ggml_tensor* w, float eps) {
+ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps) {
     // As rows of one matrix: GPUs take no more than 65,535 along other axes.
     const bool flat = ggml_is_matrix(x) || !ggml_is_contiguous(x);
     ggml_tensor* y = ggml_rms_norm(g.ctx(), flat ? x : ggml_reshape_2d(g.ctx(), x, x->ne[0], ggml_nrows(x)), eps);
@@ -64,11 +64,11 @@ ggml_tensor* rms_norm(Graph& g, ggml_tensor* x, ggml_tensor* w, float eps) {
     return flat ? y : ggml_reshape_4d(g.ctx(), y, x->ne[0], x->ne[1], x->ne[2], x->ne[3]);
 }
 
-ggml_tensor* modulate(Graph& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift) {
+ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift) {
     return ggml_add(g.ctx(), ggml_mul(g.ctx(), x, scale1), shift);
 }
 
-ggml_tensor* gelu_tanh(Graph& g, ggml_tensor* x) {
+ggml_tensor* gelu_tanh(Plan& g, ggml_tensor* x) {
     if (!g.backend().exact()) return ggml_gelu(g.ctx(), x);
     // 0.5 (1 + tanh u) = sigmoid(2u)
     constexpr float c = 1.5957691216057308f;  // 2 sqrt(2/pi)
@@ -76,7 +76,7 @@ ggml_tensor* gelu_tanh(Graph& g, ggml_tensor* x) {
     return ggml_mul(g.ctx(), x, ggml_sigmoid(g.ctx(), ggml_mul(g.ctx(), x, factor)));
 }
 
-ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale) {
+ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale) {
     ggml_context* ctx = g.ctx();
     const int64_t head_dim = q->ne[0], heads = q->ne[1], tokens = q->ne[2];
     q = ggml_permute(ctx, q, 0, 2, 1, 3);
@@ -102,7 +102,7 @@ ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
     return ggml_reshape_3d(ctx, out, head_dim, heads, tokens);
 }
 
-ggml_tensor* rotate_half(Graph& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor* sin) {
+ggml_tensor* rotate_half(Plan& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor* sin) {
     ggml_context* ctx = g.ctx();
     const int64_t half = x->ne[0] / 2;
     ggml_tensor* a = ggml_view_3d(ctx, x, half, x->ne[1], x->ne[2], x->nb[1], x->nb[2], 0);
@@ -114,7 +114,7 @@ ggml_tensor* rotate_half(Graph& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor
 }
 
 // ggml_view's bounds check does not foresee overlapping runs, so the extents are set by hand.
-ggml_tensor* window_view(Graph& g, ggml_tensor* x, int64_t kw, int64_t pixels, int64_t frames, size_t at) {
+ggml_tensor* window_view(Plan& g, ggml_tensor* x, int64_t kw, int64_t pixels, int64_t frames, size_t at) {
     ggml_tensor* v = ggml_view_1d(g.ctx(), x, 1, at);
     const int64_t ne[3] = {kw * x->ne[0], pixels, frames};
     const size_t nb[3] = {x->nb[1], x->nb[3], x->nb[3] * static_cast<size_t>(frames)};
@@ -125,7 +125,7 @@ ggml_tensor* window_view(Graph& g, ggml_tensor* x, int64_t kw, int64_t pixels, i
     return v;
 }
 
-ggml_tensor* pad_width(Graph& g, ggml_tensor* x, int64_t before, int64_t after) {
+ggml_tensor* pad_width(Plan& g, ggml_tensor* x, int64_t before, int64_t after) {
     if (before == 0 && after == 0) return x;
     ggml_tensor* y = filled(g, nullptr, x->ne[0], before + x->ne[1] + after, x->ne[2], x->ne[3]);
     ggml_tensor* inside = ggml_view_4d(g.ctx(), y, x->ne[0], x->ne[1], x->ne[2], x->ne[3], y->nb[1], y->nb[2], y->nb[3],
@@ -150,7 +150,7 @@ Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int
     return c;
 }
 
-ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
+ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
                     int64_t piece_bytes) {
     const int64_t kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
     const int64_t channels = x->ne[0], width = x->ne[1], height = x->ne[2], depth = x->ne[3], out = c.w->ne[1];
@@ -200,7 +200,7 @@ ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time,
     return y;
 }
 
-ggml_tensor* depth_to_space(Graph& g, ggml_tensor* x, std::array<int, 3> stride) {
+ggml_tensor* depth_to_space(Plan& g, ggml_tensor* x, std::array<int, 3> stride) {
     ggml_context* ctx = g.ctx();
     const int64_t s1 = stride[0], s2 = stride[1], s3 = stride[2];
     const int64_t width = x->ne[1], height = x->ne[2], depth = x->ne[3], channels = x->ne[0] / (s1 * s2 * s3);

@@ -5,13 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "graph.h"
+#include "plan.h"
 #include "weights.h"
 
 namespace sdltx {
 
 // w x with sums in float32, whatever the type of w. w [K, M], x [K, N, ...] -> [M, N, ...]
-ggml_tensor* product(Graph& g, ggml_tensor* w, ggml_tensor* x);
+ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x);
 
 // x [in, T] -> [out, T]; w [in, out], b [out] or null.
 struct Linear {
@@ -19,27 +19,27 @@ struct Linear {
     ggml_tensor* b = nullptr;
 };
 Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias = true);
-ggml_tensor* linear(Graph& g, const Linear& l, ggml_tensor* x);
+ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x);
 
 // x * rsqrt(mean(x^2) + eps) * w over the fastest axis; w [n] or null.
-ggml_tensor* rms_norm(Graph& g, ggml_tensor* x, ggml_tensor* w, float eps);
+ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps);
 
 // x * scale1 + shift, scale1 holding 1 + scale; scale1 and shift [D, 1] or [D, T].
-ggml_tensor* modulate(Graph& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift);
+ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift);
 
 // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). ggml's own is a half-precision table on the CPU, so exact runs build
 // it.
-ggml_tensor* gelu_tanh(Graph& g, ggml_tensor* x);
+ggml_tensor* gelu_tanh(Plan& g, ggml_tensor* x);
 
 // softmax(q k^T * scale + mask) v per head, on the CPU in float32. q [head_dim, H, T], k and v [head_dim, Hkv, S], H a
 // multiple of Hkv; mask F16 [S, T] or null. Result [head_dim, H, T].
-ggml_tensor* attention(Graph& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale);
+ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale);
 
 // Rotates the pairs (j, j + head_dim/2) of x [head_dim, H, T] by angles given as cos and sin [head_dim/2, H or 1, T].
-ggml_tensor* rotate_half(Graph& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor* sin);
+ggml_tensor* rotate_half(Plan& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor* sin);
 
 // [C, W, H, F] -> [C, before + W + after, H, F], zeros beside each row.
-ggml_tensor* pad_width(Graph& g, ggml_tensor* x, int64_t before, int64_t after);
+ggml_tensor* pad_width(Plan& g, ggml_tensor* x, int64_t before, int64_t after);
 
 // Convolution over channels-last volumes [C, W, H, F], stride 1. Channels last makes the kw pixels under a kernel row
 // one contiguous run, so the convolution is kt*kh matrix products over overlapping runs, added up where they belong.
@@ -62,14 +62,14 @@ Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int
 constexpr int64_t default_piece_bytes = int64_t{8} << 20, max_pieces = 32;
 // Zeros around each frame, frames repeated or zeros in time; `residual`, unless null, is added to the result. Works in
 // pieces of about `piece_bytes`, at least a row; 0 = the default.
-ggml_tensor* conv3d(Graph& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual = nullptr,
+ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual = nullptr,
                     int64_t piece_bytes = 0);
 // Runs of kw pixels of a packed volume [C, W, H, F], one starting at every pixel from byte `at` on: [kw*C, pixels,
 // frames]. The runs overlap; they must end where the volume ends.
-ggml_tensor* window_view(Graph& g, ggml_tensor* x, int64_t kw, int64_t pixels, int64_t frames, size_t at);
+ggml_tensor* window_view(Plan& g, ggml_tensor* x, int64_t kw, int64_t pixels, int64_t frames, size_t at);
 
 // [C*s1*s2*s3, W, H, F] -> [C, W*s3, H*s2, F*s1]; channel ((p1*s2 + p2)*s3 + p3)*C + c goes to offset (p1, p2, p3) in
 // (time, height, width).
-ggml_tensor* depth_to_space(Graph& g, ggml_tensor* x, std::array<int, 3> stride);
+ggml_tensor* depth_to_space(Plan& g, ggml_tensor* x, std::array<int, 3> stride);
 
 }  // namespace sdltx

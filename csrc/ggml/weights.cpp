@@ -13,6 +13,8 @@ namespace sdltx {
 namespace {
 
 constexpr size_t max_reported = 20;
+// Bytes to convert that are worth waking more threads for.
+constexpr size_t worth_threads = size_t{4} << 20;
 
 int64_t count(const std::vector<int64_t>& shape) {
     int64_t n = 1;
@@ -94,7 +96,12 @@ Array to_float(const TensorInfo& info) {
 }
 
 Weights::Weights(const ModelFiles& files, const Backend& backend, std::string component, std::string prefix)
-    : files_(files), backend_(backend), component_(std::move(component)), prefix_(std::move(prefix)) {}
+    : files_(files), backend_(backend), component_(std::move(component)), prefix_(std::move(prefix)), groups_(1) {}
+
+void Weights::begin_block() {
+    declaring_ = groups_.size();
+    groups_.emplace_back();
+}
 
 ggml_type Weights::stored_type(const std::string& name) const {
     const TensorInfo* info = files_.find(prefix_ + name);
@@ -109,9 +116,9 @@ ggml_tensor* Weights::declare(const std::string& name, std::vector<int64_t> shap
     if (how.info) how.info->used = true;
     const bool as_stored = how.info && how.info->type == type && !how.fill && how.order.empty() && how.plus == 0;
     how.in_place = as_stored && backend_.uses_host_memory() && aligned(*how.info);
-    how.tensor = ggml_new_tensor((how.in_place ? mapped_tensors_ : owned_tensors_).context(), type,
-                                 static_cast<int>(ne.size()), ne.data());
+    how.tensor = ggml_new_tensor(arena_.context(), type, static_cast<int>(ne.size()), ne.data());
     ggml_set_name(how.tensor, how.name.c_str());
+    groups_[declaring_].declared.push_back(declared_.size());
     declared_.push_back(std::move(how));
     return declared_.back().tensor;
 }
@@ -123,6 +130,7 @@ std::shared_ptr<const std::vector<float>> Weights::host(const std::string& name,
     d.info = files_.find(d.name);
     if (d.info) d.info->used = true;
     d.values = std::make_shared<std::vector<float>>();
+    groups_[declaring_].declared.push_back(declared_.size());
     declared_.push_back(d);
     return d.values;
 }
@@ -189,40 +197,112 @@ void check_weights(const std::vector<Weights*>& networks) {
     throw Error(ErrorCode::model_mismatch, text);
 }
 
-void Weights::load(const Progress& progress) {
-    if (loaded_) return;
-    for (auto& d : declared_)
-        if (d.in_place && !d.tensor->buffer &&
-            ggml_backend_tensor_alloc(buffer_over(*d.info->file), d.tensor, const_cast<uint8_t*>(d.info->data)) !=
-                GGML_STATUS_SUCCESS)
-            throw Error(ErrorCode::backend,
-                        "[" + component_ + "] the device does not take " + d.name + " from the file");
-    owned_ = backend_.allocate(owned_tensors_, component_);
-    for (auto& b : owned_) ggml_backend_buffer_set_usage(b.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-    try {
-        convert_all(progress);
-    } catch (...) {
-        release();
-        throw;
+std::vector<Weights::Group*> Weights::absent() {
+    std::vector<Group*> groups;
+    for (size_t i = 0; i < (by_block() ? 1 : groups_.size()); ++i)
+        if (!groups_[i].present) groups.push_back(&groups_[i]);
+    return groups;
+}
+
+int64_t Weights::missing() const {
+    size_t count = 0;
+    for (const Group* g : const_cast<Weights*>(this)->absent()) count += g->declared.size();
+    return static_cast<int64_t>(count);
+}
+
+void Weights::acquire(const Progress& progress) {
+    if (const auto groups = absent(); !groups.empty()) bring(groups, progress);
+    ++holders_;
+}
+
+void Weights::enter(size_t block) {
+    if (Group& group = groups_[block + 1]; !group.present) bring({&group}, {});
+}
+
+void Weights::prefetch(size_t block) {
+    Group& group = groups_[block + 1];
+    if (!backend_.uses_host_memory()) {
+        enter(block);
+        return;
     }
-    loaded_ = true;
+    // Pages that were read once stay, unless they are let go of.
+    if (group.announced) return;
+    group.announced = true;
+    for (size_t i : group.declared)
+        if (const Declared& d = declared_[i]; d.in_place) d.info->file->map().will_need(d.info->data, d.info->nbytes);
+}
+
+void Weights::leave(size_t block) {
+    if (by_block()) drop(groups_[block + 1], /*keep_buffers=*/true);
 }
 
 void Weights::release() {
-    loaded_ = false;
-    owned_.clear();
-    for (ggml_context* ctx : owned_tensors_.contexts())
-        for (ggml_tensor* t = ggml_get_first_tensor(ctx); t; t = ggml_get_next_tensor(ctx, t)) {
-            t->data = nullptr;
-            t->buffer = nullptr;
-        }
-    for (auto& d : declared_)
+    if (--holders_ > 0 || backend_.offload() == Offload::none) return;
+    for (Group& group : groups_) drop(group, /*keep_buffers=*/false);
+    spare_.clear();
+}
+
+void Weights::place(Group& group) {
+    std::vector<ggml_tensor*> owned;
+    for (size_t i : group.declared) {
+        const Declared& d = declared_[i];
+        if (!d.tensor) continue;
+        if (!d.in_place)
+            owned.push_back(d.tensor);
+        else if (!d.tensor->buffer &&
+                 ggml_backend_tensor_alloc(buffer_over(*d.info->file), d.tensor, const_cast<uint8_t*>(d.info->data)) !=
+                     GGML_STATUS_SUCCESS)
+            throw Error(ErrorCode::backend,
+                        "[" + component_ + "] the device does not take " + d.name + " from the file");
+    }
+    group.buffers = backend_.allocate(owned, Backend::Use::weights, component_, [&](size_t bytes) -> Buffer {
+        for (auto spare = spare_.begin(); spare != spare_.end(); ++spare)
+            if (ggml_backend_buffer_get_size(spare->get()) >= bytes) {
+                Buffer buffer = std::move(*spare);
+                spare_.erase(spare);
+                return buffer;
+            }
+        spare_.clear();  // too small; the next one is larger
+        return nullptr;
+    });
+}
+
+void Weights::drop(Group& group, bool keep_buffers) {
+    for (size_t i : group.declared) {
+        const Declared& d = declared_[i];
         if (d.values) d.values->clear();
+        if (d.in_place && group.present) d.info->file->map().forget(d.info->data, d.info->nbytes);
+        if (!d.tensor || d.in_place) continue;
+        d.tensor->data = nullptr;
+        d.tensor->buffer = nullptr;
+    }
+    if (keep_buffers)
+        for (Buffer& b : group.buffers) spare_.push_back(std::move(b));
+    group.buffers.clear();
+    group.present = group.announced = false;
+}
+
+void Weights::bring(const std::vector<Group*>& groups, const Progress& progress) {
+    std::vector<size_t> which;
+    try {
+        for (Group* group : groups) {
+            place(*group);
+            which.insert(which.end(), group->declared.begin(), group->declared.end());
+        }
+        convert_all(which, progress);
+    } catch (...) {
+        for (Group* group : groups) drop(*group, /*keep_buffers=*/false);
+        throw;
+    }
+    for (Group* group : groups) group->present = true;
 }
 
 // One tensor at a time on every thread; progress is reported, and may stop the rest, from the calling one.
-void Weights::convert_all(const Progress& progress) const {
-    const int64_t total = static_cast<int64_t>(declared_.size());
+void Weights::convert_all(const std::vector<size_t>& which, const Progress& progress) const {
+    const int64_t total = static_cast<int64_t>(which.size());
+    size_t bytes = 0;
+    for (size_t i : which)
+        if (!declared_[i].in_place) bytes += declared_[i].info->nbytes;
     std::atomic<int64_t> next{0};
     std::atomic<bool> stop{false};
     std::mutex mutex;
@@ -231,7 +311,7 @@ void Weights::convert_all(const Progress& progress) const {
         try {
             for (int64_t i; !stop && (i = next++) < total;) {
                 if (reporting) report(progress, "load", std::min(i, total - 1), total);
-                if (const Declared& d = declared_[static_cast<size_t>(i)]; !d.in_place) convert(d);
+                if (const Declared& d = declared_[which[static_cast<size_t>(i)]]; !d.in_place) convert(d);
             }
         } catch (...) {
             stop = true;
@@ -241,7 +321,8 @@ void Weights::convert_all(const Progress& progress) const {
     };
     std::vector<std::thread> helpers;
     try {
-        for (int i = 1; i < backend_.threads(); ++i) helpers.emplace_back(work, false);
+        if (bytes >= worth_threads)
+            for (int i = 1; i < backend_.threads(); ++i) helpers.emplace_back(work, false);
     } catch (const std::system_error&) {
         // Fewer hands then.
     }
@@ -313,9 +394,12 @@ void Weights::convert(const Declared& d) const {
     file.forget(info.data, info.nbytes);
 }
 
-size_t Weights::memory() const {
+size_t Weights::mapped() const {
     size_t bytes = 0;
-    for (auto& b : owned_) bytes += ggml_backend_buffer_get_size(b.get());
+    for (const Group& group : groups_)
+        if (group.present)
+            for (size_t i : group.declared)
+                if (declared_[i].in_place) bytes += declared_[i].info->nbytes;
     return bytes;
 }
 

@@ -1,4 +1,4 @@
-// The weights of one network: declared by name and shape, checked together, then placed on a device.
+// The weights of one network: declared by name and shape, checked together, brought to the device when they are needed.
 #pragma once
 
 #include <functional>
@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "arena.h"
 #include "backend.h"
 #include "model_file.h"
 #include "types.h"
@@ -22,7 +23,13 @@ class Weights {
     // `component` names the network in errors, `prefix` goes before every name.
     Weights(const ModelFiles& files, const Backend& backend, std::string component, std::string prefix);
 
-    // Declarations. Shapes are in the checkpoint's order (slowest axis first); the tensors have data after load().
+    // What is declared from now on belongs to a new block, the next one from 0 on; what was declared before the first
+    // belongs to none. Blocks come and go on their own.
+    void begin_block();
+    // What is declared from now on belongs to no block again.
+    void end_blocks() { declaring_ = 0; }
+
+    // Declarations. Shapes are in the checkpoint's order (slowest axis first); the tensors have data once acquired.
     // Matrix (out, in) of a Linear: as stored, or F32 where exactness asks for it. ne = [in, out].
     ggml_tensor* matrix(const std::string& name, std::vector<int64_t> shape);
     // Lookup table (rows, width), as stored. ne = [width, rows].
@@ -38,24 +45,31 @@ class Weights {
     using Fill = std::function<void(const float* stored, float* laid_out)>;
     ggml_tensor* laid_out(const std::string& name, std::vector<int64_t> shape, std::vector<int64_t> ne, Fill fill);
 
-    // The stored type of a weight; GGML_TYPE_F32 when it is missing (load() will tell).
+    // The stored type of a weight; GGML_TYPE_F32 when it is missing (problems() will tell).
     ggml_type stored_type(const std::string& name) const;
-    // Values of a small weight that the host needs, F32; filled by load().
+    // Values of a small weight that the host needs, F32; they come and go as others do.
     std::shared_ptr<const std::vector<float>> host(const std::string& name, std::vector<int64_t> shape);
 
     // What is wrong with the declarations: missing, misshapen, duplicate or unreadable tensors, one line each.
     std::vector<std::string> problems() const;
-    // Maps, converts and uploads, once; later calls do nothing. Call check_weights() first. Throws
-    // Error(out_of_memory); after an error nothing is held.
-    void load(const Progress& progress);
-    bool loaded() const { return loaded_; }
-    // Gives back what load() took.
-    void release();
 
-    int64_t size() const { return static_cast<int64_t>(declared_.size()); }
+    // Maps, converts and uploads what is not there yet: with Offload::blocks all but the blocks, else everything. Call
+    // check_weights() first. Throws Error(out_of_memory); after an error nothing more is held than before.
+    void acquire(const Progress& progress);
+    // How many weights acquire() would bring.
+    int64_t missing() const;
+    // The counterpart of each acquire(); gives everything back after the last one, unless weights stay for good.
+    void release();
+    // Brings one block, if it is not there yet.
+    void enter(size_t block);
+    // To be called while something is computed: the block will be entered soon.
+    void prefetch(size_t block);
+    // The block has done its work for now: gives it back with Offload::blocks.
+    void leave(size_t block);
+
     bool exact() const { return backend_.exact(); }
-    // Bytes that this object allocated; mapped weights stay in the file cache.
-    size_t memory() const;
+    // Bytes that the device uses where they lie in the mapped files.
+    size_t mapped() const;
 
  private:
     struct Declared {
@@ -69,22 +83,36 @@ class Weights {
         std::vector<Axis> order;  // when elements change places
         Fill fill;
     };
+    // Weights that come and go together.
+    struct Group {
+        std::vector<size_t> declared;
+        std::vector<Buffer> buffers;
+        bool present = false, announced = false;
+    };
 
     ggml_tensor* declare(const std::string& name, std::vector<int64_t> shape, ggml_type type, std::vector<int64_t> ne,
                          Declared how);
     std::string problem(const Declared& d) const;
     ggml_backend_buffer_t buffer_over(const ModelFile& file);
-    void convert_all(const Progress& progress) const;
+    // Gives the weights of a group memory, without their values.
+    void place(Group& group);
+    void drop(Group& group, bool keep_buffers);
+    void bring(const std::vector<Group*>& groups, const Progress& progress);
+    void convert_all(const std::vector<size_t>& which, const Progress& progress) const;
     void convert(const Declared& d) const;
+    std::vector<Group*> absent();
+    bool by_block() const { return backend_.offload() == Offload::blocks; }
 
     const ModelFiles& files_;
     const Backend& backend_;
     std::string component_, prefix_;
-    TensorArena owned_tensors_, mapped_tensors_;
+    TensorArena arena_;
     std::vector<Declared> declared_;
+    std::vector<Group> groups_;  // the first one is that of no block
+    size_t declaring_ = 0;       // the group that declarations belong to
+    int holders_ = 0;            // acquire() without release()
     std::vector<std::pair<const ModelFile*, Buffer>> mapped_;
-    std::vector<Buffer> owned_;
-    bool loaded_ = false;
+    std::vector<Buffer> spare_;  // of blocks that were left: a ring as long as the number of blocks held at a time
 };
 
 // Throws Error(model_mismatch) that lists every problem of every network.

@@ -4,10 +4,10 @@
 
 namespace sdltx {
 
-Rope rope_input(Graph& g, const std::string& name, int64_t dim, int64_t heads, int64_t tokens) {
+Rope rope_tensors(State& state, const std::string& name, int64_t dim, int64_t heads, int64_t tokens) {
     const int64_t half = dim / heads / 2;
-    return {g.input(name + ".cos", GGML_TYPE_F32, {half, heads, tokens}),
-            g.input(name + ".sin", GGML_TYPE_F32, {half, heads, tokens})};
+    return {state.tensor(name + ".cos", GGML_TYPE_F32, {half, heads, tokens}),
+            state.tensor(name + ".sin", GGML_TYPE_F32, {half, heads, tokens})};
 }
 
 Attention declare_attention(Weights& weights, const std::string& name, int64_t query_dim, int64_t context_dim,
@@ -28,7 +28,7 @@ Attention declare_attention(Weights& weights, const std::string& name, int64_t q
     return a;
 }
 
-ggml_tensor* attend(Graph& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
+ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
                     const Rope& context_rope, bool values_only) {
     ggml_context* ctx = g.ctx();
     const int64_t tokens = x->ne[1], keys = context->ne[1];
@@ -55,7 +55,7 @@ FeedForward declare_feed_forward(Weights& weights, const std::string& name, int6
             declare_linear(weights, name + ".net.2", 4 * dim, dim)};
 }
 
-ggml_tensor* feed_forward(Graph& g, const FeedForward& f, ggml_tensor* x) {
+ggml_tensor* feed_forward(Plan& g, const FeedForward& f, ggml_tensor* x) {
     return g.stage(linear(g, f.down, gelu_tanh(g, linear(g, f.up, x))), f.name);
 }
 

@@ -20,7 +20,7 @@ struct Rope {
     ggml_tensor* cos = nullptr;
     ggml_tensor* sin = nullptr;
 };
-Rope rope_input(Graph& g, const std::string& name, int64_t dim, int64_t heads, int64_t tokens);
+Rope rope_tensors(State& state, const std::string& name, int64_t dim, int64_t heads, int64_t tokens);
 
 Attention declare_attention(Weights& weights, const std::string& name, int64_t query_dim, int64_t context_dim,
                             int64_t heads, int64_t head_dim, double eps);
@@ -28,7 +28,7 @@ Attention declare_attention(Weights& weights, const std::string& name, int64_t q
 // x [query_dim, T], context [context_dim, S] -> [query_dim, T]. With `values_only` (STG) the softmax is skipped and
 // each token keeps its own value; S = T then. Stages below the module path: "q", "k", "v", "attention" and the path
 // itself.
-ggml_tensor* attend(Graph& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
+ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
                     const Rope& context_rope, bool values_only = false);
 
 // w2 gelu_tanh(w1 x + b1) + b2 (ltx-core FeedForward); [D, T] -> [D, T].
@@ -37,6 +37,6 @@ struct FeedForward {
     Linear up, down;
 };
 FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim);
-ggml_tensor* feed_forward(Graph& g, const FeedForward& f, ggml_tensor* x);
+ggml_tensor* feed_forward(Plan& g, const FeedForward& f, ggml_tensor* x);
 
 }  // namespace sdltx

@@ -9,16 +9,16 @@ namespace {
 constexpr float pixel_norm_eps = 1e-6f;
 constexpr std::array<int, 3> kernel = {3, 1, 3};  // time, -, mel
 
-ggml_tensor* conv(Graph& g, const Conv3d& c, ggml_tensor* x, ggml_tensor* residual = nullptr) {
+ggml_tensor* conv(Plan& g, const Conv3d& c, ggml_tensor* x, ggml_tensor* residual = nullptr) {
     return conv3d(g, c, x, TimePadding::causal_zeros, residual);
 }
 
-ggml_tensor* norm_silu(Graph& g, ggml_tensor* x) { return ggml_silu(g.ctx(), rms_norm(g, x, nullptr, pixel_norm_eps)); }
+ggml_tensor* norm_silu(Plan& g, ggml_tensor* x) { return ggml_silu(g.ctx(), rms_norm(g, x, nullptr, pixel_norm_eps)); }
 
 }  // namespace
 
-AudioDecoder::AudioDecoder(const ModelFiles& files, const Backend& backend, const AudioVaeConfig& config)
-    : backend_(backend), config_(config), weights_(files, backend, "audio VAE", "audio_vae.") {
+AudioDecoder::AudioDecoder(const ModelFiles& files, Workspace& workspace, const AudioVaeConfig& config)
+    : workspace_(workspace), config_(config), weights_(files, workspace.backend(), "audio VAE", "audio_vae.") {
     auto declare = [&](const std::string& name, int64_t in, int64_t out) {
         return declare_conv3d(weights_, name, in, out, kernel, {}, true);
     };
@@ -50,7 +50,7 @@ AudioDecoder::ResBlock AudioDecoder::declare_block(const std::string& name, int6
     return b;
 }
 
-ggml_tensor* AudioDecoder::res_block(Graph& g, const ResBlock& b, ggml_tensor* x) const {
+ggml_tensor* AudioDecoder::res_block(Plan& g, const ResBlock& b, ggml_tensor* x) const {
     ggml_tensor* h = conv(g, b.conv1, norm_silu(g, x));
     return conv(g, b.conv2, norm_silu(g, h), b.nin_shortcut.w ? conv(g, b.nin_shortcut, x) : x);
 }
@@ -71,7 +71,7 @@ Array AudioDecoder::decode(const Array& latents, Trace* trace) const {
                                 (*mean_)[s]);
             }
 
-    Graph g(backend_, "audio VAE", trace);
+    Plan g(workspace_.backend(), "audio VAE", trace);
     ggml_context* ctx = g.ctx();
     ggml_tensor* z = g.input("latents", GGML_TYPE_F32, {channels, bins, 1, frames});
     ggml_tensor* x = g.stage(conv(g, conv_in_, z), "audio_vae.decoder.conv_in");
@@ -88,9 +88,8 @@ Array AudioDecoder::decode(const Array& latents, Trace* trace) const {
     }
     x = g.stage(conv(g, conv_out_, norm_silu(g, x)), "audio_vae.decoder.mel");
     ggml_tensor* out = g.output(x, "audio_vae.decoder.mel");
-    g.finish();
     g.set(z, input);
-    g.run();
+    workspace_.run(g);
     const std::vector<float> values = g.get(out);
     const int64_t sides = out->ne[0], mels = out->ne[1], mel_frames = out->ne[3];
     Array mel{{sides, mel_frames, mels}, std::vector<float>(values.size())};

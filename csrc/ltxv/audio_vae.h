@@ -7,13 +7,14 @@
 
 #include "config.h"
 #include "ggml/ops.h"
+#include "ggml/workspace.h"
 #include "types.h"
 
 namespace sdltx {
 
 class AudioDecoder {
  public:
-    AudioDecoder(const ModelFiles& files, const Backend& backend, const AudioVaeConfig& config);
+    AudioDecoder(const ModelFiles& files, Workspace& workspace, const AudioVaeConfig& config);
 
     Weights& weights() { return weights_; }
 
@@ -31,9 +32,9 @@ class AudioDecoder {
         Conv3d upsample;
     };
     ResBlock declare_block(const std::string& name, int64_t in, int64_t out);
-    ggml_tensor* res_block(Graph& g, const ResBlock& b, ggml_tensor* x) const;
+    ggml_tensor* res_block(Plan& g, const ResBlock& b, ggml_tensor* x) const;
 
-    const Backend& backend_;
+    Workspace& workspace_;
     AudioVaeConfig config_;
     Weights weights_;
     std::shared_ptr<const std::vector<float>> mean_, std_;

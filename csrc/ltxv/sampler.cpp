@@ -73,14 +73,12 @@ Array tokens_to_audio(const std::vector<float>& tokens, int64_t channels, int64_
     return a;
 }
 
-Sampler::Sampler(Transformer& transformer, const Context& context, StreamState video, StreamState audio,
-                 std::vector<float> sigmas, Trace* trace)
-    : transformer_(transformer),
-      context_(context),
-      video_(std::move(video)),
+Sampler::Sampler(Transformer& transformer, Workspace& workspace, const Context& context, StreamState video,
+                 StreamState audio, std::vector<float> sigmas, Trace* trace)
+    : video_(std::move(video)),
       audio_(std::move(audio)),
       sigmas_(std::move(sigmas)),
-      trace_(trace) {
+      run_(transformer, workspace, video_.positions, &audio_.positions, {{&context.video, &context.audio, {}}}, trace) {
     check_sigmas(sigmas_);
 }
 
@@ -102,15 +100,14 @@ Sampler::Advanced Sampler::advance(const StreamState& s, const std::vector<float
     return a;
 }
 
-void Sampler::step() {
+void Sampler::step(const TransformerRun::OnBlock& on_block) {
     if (done())
         throw Error(ErrorCode::invalid_request,
                     "[denoise] all " + std::to_string(num_steps()) + " steps are done; start a new run");
     const float sigma = sigmas_[static_cast<size_t>(index_)];
     const auto video_timesteps = timesteps_of(video_, sigma), audio_timesteps = timesteps_of(audio_, sigma);
-    const ModalityInput video{&video_.latent, &video_timesteps, &video_.positions, &context_.video, sigma};
-    const ModalityInput audio{&audio_.latent, &audio_timesteps, &audio_.positions, &context_.audio, sigma};
-    const Velocity v = transformer_.velocity(video, &audio, {}, trace_);
+    const StreamInput video{&video_.latent, &video_timesteps, sigma}, audio{&audio_.latent, &audio_timesteps, sigma};
+    const Velocity v = std::move(run_.velocities(video, &audio, on_block).front());
     // Both or none: a step that fails leaves the streams at the same place.
     Advanced next_video = advance(video_, v.video, video_timesteps, "video");
     Advanced next_audio = advance(audio_, v.audio, audio_timesteps, "audio");

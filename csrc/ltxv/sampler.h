@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "geometry.h"
-#include "transformer.h"
+#include "transformer_run.h"
 #include "types.h"
 
 namespace sdltx {
@@ -34,15 +34,16 @@ Array tokens_to_audio(const std::vector<float>& tokens, int64_t channels, int64_
 // Euler steps of the rectified flow. `contexts` must outlive the sampler.
 class Sampler {
  public:
-    Sampler(Transformer& transformer, const Context& context, StreamState video, StreamState audio,
-            std::vector<float> sigmas, Trace* trace);
+    Sampler(Transformer& transformer, Workspace& workspace, const Context& context, StreamState video,
+            StreamState audio, std::vector<float> sigmas, Trace* trace);
 
     int64_t num_steps() const { return static_cast<int64_t>(sigmas_.size()) - 1; }
     int64_t index() const { return index_; }
     bool done() const { return index_ == num_steps(); }
     // x0 = x - tau v, blended with clean; x += (x - x0) / sigma * (sigma_next - sigma). Throws Error(backend) that
-    // names the step when a value is not finite, and Error(invalid_request) when done().
-    void step();
+    // names the step when a value is not finite, and Error(invalid_request) when done(). `on_block` is called after
+    // every block of the transformer with how many of the step are done; when it throws, the step has not been.
+    void step(const TransformerRun::OnBlock& on_block = {});
 
     const StreamState& video() const { return video_; }
     const StreamState& audio() const { return audio_; }
@@ -57,12 +58,10 @@ class Sampler {
     Advanced advance(const StreamState& s, const std::vector<float>& velocity, const std::vector<float>& timesteps,
                      const char* name) const;
 
-    Transformer& transformer_;
-    const Context& context_;
     StreamState video_, audio_;
     std::vector<float> sigmas_, video_denoised_, audio_denoised_;
     int64_t index_ = 0;
-    Trace* trace_;
+    TransformerRun run_;
 };
 
 }  // namespace sdltx

@@ -15,14 +15,14 @@ constexpr int64_t tokens_per_chunk = 64;
 
 }  // namespace
 
-TextProjection::TextProjection(const ModelFiles& files, const Backend& backend, const TransformerConfig& config,
+TextProjection::TextProjection(const ModelFiles& files, Workspace& workspace, const TransformerConfig& config,
                                int64_t gemma_hidden, int64_t gemma_states)
-    : backend_(backend),
+    : workspace_(workspace),
       config_(config),
       hidden_(gemma_hidden),
       states_(gemma_states),
-      projection_(files, backend, "text projection", "text_embedding_projection."),
-      connectors_(files, backend, "text connectors", "model.diffusion_model.") {
+      projection_(files, workspace.backend(), "text projection", "text_embedding_projection."),
+      connectors_(files, workspace.backend(), "text connectors", "model.diffusion_model.") {
     if (gemma_hidden != config.caption_channels)
         throw Error(ErrorCode::model_mismatch, "[load] the transformer was trained with a text encoder of width " +
                                                    std::to_string(config.caption_channels) + ", the one given has " +
@@ -57,7 +57,7 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
     const std::array<const Stream*, 2> streams = {&video_, &audio_};
     std::array<std::vector<float>, 2> features;
     const int64_t chunk = std::min(tokens, tokens_per_chunk);
-    Graph g(backend_, "text projection", nullptr);
+    Plan g(workspace_.backend(), "text projection", nullptr);
     ggml_tensor* x = g.input("normed_states", GGML_TYPE_F32, {inputs, chunk});
     std::array<ggml_tensor*, 2> outputs{};
     for (size_t i = 0; i < 2; ++i) {
@@ -67,7 +67,6 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
         ggml_tensor* y = ggml_scale(g.ctx(), product(g, s.aggregate_embed.w, x), scale);
         outputs[i] = g.output(ggml_add(g.ctx(), y, s.aggregate_embed.b), s.kind + "_features");
     }
-    g.finish();
     std::vector<float> normed(static_cast<size_t>(chunk * inputs));
     for (int64_t first = 0; first < tokens; first += chunk) {
         const int64_t count = std::min(chunk, tokens - first);
@@ -82,7 +81,7 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
                     normed[static_cast<size_t>(t * inputs + d * states_ + l)] = row[d] * r;
             }
         g.set(x, normed);
-        g.run();
+        workspace_.run(g);
         for (size_t i = 0; i < 2; ++i) {
             const std::vector<float> rows = g.get(outputs[i]);
             features[i].insert(features[i].end(), rows.begin(), rows.begin() + count * streams[i]->width);
@@ -110,9 +109,9 @@ Array TextProjection::connect(const Stream& s, const std::vector<float>& feature
     const RopeTable table = rope_table(positions, s.width, {config_.connector_max_pos}, config_.rope_theta);
 
     const float eps = static_cast<float>(config_.norm_eps);
-    Graph g(backend_, "text connectors", trace);
+    Plan g(workspace_.backend(), "text connectors", trace);
     ggml_tensor* input = g.input("rows", GGML_TYPE_F32, {s.width, context_rows});
-    const Rope rope = rope_input(g, path + "rope", s.width, s.heads, context_rows);
+    const Rope rope = rope_tensors(g.inputs(), path + "rope", s.width, s.heads, context_rows);
     ggml_tensor* x = g.stage(input, path + "input");
     for (size_t i = 0; i < s.blocks.size(); ++i) {
         ggml_tensor* y = rms_norm(g, x, nullptr, eps);
@@ -121,11 +120,10 @@ Array TextProjection::connect(const Stream& s, const std::vector<float>& feature
         g.stage(x, path + "transformer_1d_blocks." + std::to_string(i));
     }
     ggml_tensor* out = g.output(rms_norm(g, x, nullptr, eps), path + "output");
-    g.finish();
     g.set(input, rows);
     g.set(rope.cos, table.cos);
     g.set(rope.sin, table.sin);
-    g.run();
+    workspace_.run(g);
     return {{context_rows, s.width}, g.get(out)};
 }
 

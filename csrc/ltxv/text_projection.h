@@ -8,6 +8,7 @@
 
 #include "attention.h"
 #include "config.h"
+#include "ggml/workspace.h"
 #include "types.h"
 
 namespace sdltx {
@@ -18,8 +19,8 @@ class TextProjection {
     static constexpr int64_t num_registers = 128;  // a constant of the reference; its config key is never read
 
     // gemma_layers: hidden states per token, L + 1.
-    TextProjection(const ModelFiles& files, const Backend& backend, const TransformerConfig& config,
-                   int64_t gemma_hidden, int64_t gemma_states);
+    TextProjection(const ModelFiles& files, Workspace& workspace, const TransformerConfig& config, int64_t gemma_hidden,
+                   int64_t gemma_states);
 
     std::vector<Weights*> weights() { return {&projection_, &connectors_}; }
 
@@ -42,7 +43,7 @@ class TextProjection {
     Stream declare_stream(const std::string& kind, const StreamConfig& s, int64_t layers);
     Array connect(const Stream& s, const std::vector<float>& features, int64_t tokens, Trace* trace) const;
 
-    const Backend& backend_;
+    Workspace& workspace_;
     TransformerConfig config_;
     int64_t hidden_, states_;
     Weights projection_, connectors_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "geometry.h"
 #include "platform.h"
@@ -30,7 +31,7 @@ std::vector<Axis> patch_order(int64_t channels, int64_t patch) {
     return {{patch, 1}, {patch, patch}, {channels, patch * patch}};
 }
 
-ggml_tensor* norm_silu(Graph& g, ggml_tensor* x) {
+ggml_tensor* norm_silu(Plan& g, ggml_tensor* x) {
     return ggml_silu_inplace(g.ctx(), rms_norm(g, x, nullptr, pixel_norm_eps));
 }
 
@@ -80,8 +81,8 @@ void check(const Tiling& t) {
 
 }  // namespace
 
-VideoDecoder::VideoDecoder(const ModelFiles& files, const Backend& backend, const VideoVaeConfig& config)
-    : backend_(backend), config_(config), weights_(files, backend, "video VAE", "vae.") {
+VideoDecoder::VideoDecoder(const ModelFiles& files, Workspace& workspace, const VideoVaeConfig& config)
+    : workspace_(workspace), config_(config), weights_(files, workspace.backend(), "video VAE", "vae.") {
     mean_ = weights_.host("per_channel_statistics.mean-of-means", {config.latent_channels});
     std_ = weights_.host("per_channel_statistics.std-of-means", {config.latent_channels});
     int64_t width = config.decoder_base_channels;
@@ -113,8 +114,8 @@ VideoDecoder::VideoDecoder(const ModelFiles& files, const Backend& backend, cons
 }
 
 VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* trace) const {
-    Built b{shape, std::make_unique<Graph>(backend_, "video VAE", trace), nullptr, nullptr};
-    Graph& g = *b.graph;
+    Built b{shape, std::make_unique<Plan>(workspace_.backend(), "video VAE", trace), nullptr, nullptr};
+    Plan& g = *b.plan;
     ggml_context* ctx = g.ctx();
     b.latents = g.input("latents", GGML_TYPE_F32, {config_.latent_channels, shape[2], shape[1], shape[0]});
     ggml_tensor* x = g.stage(conv3d(g, conv_in_, b.latents, TimePadding::replicate), "vae.decoder.conv_in");
@@ -139,7 +140,7 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
     return b;
 }
 
-size_t VideoDecoder::memory(std::array<int64_t, 3> shape, const Tiling& tiling) const {
+size_t VideoDecoder::measure(std::array<int64_t, 3> shape, const Tiling& tiling) const {
     check(tiling);
     auto [depth, height, width] = shape;
     const SpatialTiles tiles = spatial_tiles(tiling, height, width);
@@ -152,8 +153,8 @@ size_t VideoDecoder::memory(std::array<int64_t, 3> shape, const Tiling& tiling) 
                            longest(split_space(height, tiles.height, tiles.overlap)),
                            longest(split_space(width, tiles.width, tiles.overlap))},
                           nullptr);
-    b.graph->measure();
-    return b.graph->memory();
+    const std::vector<size_t> working = workspace_.measure(*b.plan);
+    return std::accumulate(working.begin(), working.end(), b.plan->inputs().size());
 }
 
 void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink& sink, const Progress& progress,
@@ -196,11 +197,7 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
             for (size_t j = 0; j < cols.size(); ++j) {
                 const std::array<int64_t, 3> shape = {times[k].end - times[k].start, rows[i].end - rows[i].start,
                                                       cols[j].end - cols[j].start};
-                if (!built.graph || built.shape != shape) {
-                    built.graph.reset();
-                    built = build(shape, trace);
-                    built.graph->finish();
-                }
+                if (!built.plan || built.shape != shape) built = build(shape, trace);
                 std::vector<float> input;
                 input.reserve(static_cast<size_t>(channels * shape[0] * shape[1] * shape[2]));
                 for (int64_t t = times[k].start; t < times[k].end; ++t)
@@ -213,9 +210,9 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
                                         (*std_)[s] +
                                     (*mean_)[s]);
                             }
-                built.graph->set(built.latents, input);
-                built.graph->run();
-                const std::vector<float> tile = built.graph->get(built.frames);
+                built.plan->set(built.latents, input);
+                workspace_.run(*built.plan);
+                const std::vector<float> tile = built.plan->get(built.frames);
                 const float* from = tile.data();
                 for (int64_t t = time.start; t < time.end; ++t)
                     for (int64_t y = row_places[i].start; y < row_places[i].end; ++y) {

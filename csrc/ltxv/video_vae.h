@@ -9,6 +9,7 @@
 
 #include "config.h"
 #include "ggml/ops.h"
+#include "ggml/workspace.h"
 #include "tiling.h"
 #include "types.h"
 
@@ -16,7 +17,7 @@ namespace sdltx {
 
 class VideoDecoder {
  public:
-    VideoDecoder(const ModelFiles& files, const Backend& backend, const VideoVaeConfig& config);
+    VideoDecoder(const ModelFiles& files, Workspace& workspace, const VideoVaeConfig& config);
 
     Weights& weights() { return weights_; }
 
@@ -28,8 +29,8 @@ class VideoDecoder {
     // "vae.decoder.up_blocks.<i>" of the last tile.
     void decode(const Array& latents, const Tiling& tiling, const Sink& sink, const Progress& progress,
                 Trace* trace) const;
-    // Bytes of working memory of the largest tile of latents with this shape (F', H', W').
-    size_t memory(std::array<int64_t, 3> shape, const Tiling& tiling) const;
+    // Bytes of working memory and inputs of the largest tile of latents with this shape (F', H', W').
+    size_t measure(std::array<int64_t, 3> shape, const Tiling& tiling) const;
 
  private:
     struct ResBlock {
@@ -42,12 +43,12 @@ class VideoDecoder {
     };
     struct Built {
         std::array<int64_t, 3> shape;
-        std::unique_ptr<Graph> graph;
+        std::unique_ptr<Plan> plan;
         ggml_tensor *latents, *frames;
     };
-    Built build(std::array<int64_t, 3> shape, Trace* trace) const;  // for latents of this shape; not finished
+    Built build(std::array<int64_t, 3> shape, Trace* trace) const;  // for latents of this shape
 
-    const Backend& backend_;
+    Workspace& workspace_;
     VideoVaeConfig config_;
     Weights weights_;
     std::shared_ptr<const std::vector<float>> mean_, std_;

@@ -10,17 +10,17 @@ namespace {
 constexpr int filter_taps = 12;
 
 // [C, T] shifted views: columns [first, first + n) of x.
-ggml_tensor* columns(Graph& g, ggml_tensor* x, int64_t first, int64_t n) {
+ggml_tensor* columns(Plan& g, ggml_tensor* x, int64_t first, int64_t n) {
     return ggml_view_2d(g.ctx(), x, x->ne[0], n, x->nb[1], static_cast<size_t>(first) * x->nb[1]);
 }
 
-ggml_tensor* repeat_column(Graph& g, ggml_tensor* x, int64_t at, int64_t n) {
+ggml_tensor* repeat_column(Plan& g, ggml_tensor* x, int64_t at, int64_t n) {
     return ggml_repeat_4d(g.ctx(), columns(g, x, at, 1), x->ne[0], n, 1, 1);
 }
 
 // before | x | after along time. Written into place, as padding and joining are slow on CPUs and limited to 65,535
 // columns on GPUs.
-ggml_tensor* join(Graph& g, ggml_tensor* before, ggml_tensor* x, ggml_tensor* after) {
+ggml_tensor* join(Plan& g, ggml_tensor* before, ggml_tensor* x, ggml_tensor* after) {
     ggml_tensor* y = pad_width(g, x, before->ne[1], after->ne[1]);
     y = g.after(y, ggml_cpy(g.ctx(), before, columns(g, y, 0, before->ne[1])));
     return g.after(y, ggml_cpy(g.ctx(), after, columns(g, y, before->ne[1] + x->ne[1], after->ne[1])));
@@ -28,7 +28,7 @@ ggml_tensor* join(Graph& g, ggml_tensor* before, ggml_tensor* x, ggml_tensor* af
 
 // sum over i of taps[first + 2 i] * x[:, t + offset(i)] for n columns.
 template <typename Offset>
-ggml_tensor* filter(Graph& g, ggml_tensor* x, const std::vector<float>& taps, int first, float gain, int64_t n,
+ggml_tensor* filter(Plan& g, ggml_tensor* x, const std::vector<float>& taps, int first, float gain, int64_t n,
                     Offset offset) {
     ggml_tensor* sum = nullptr;
     for (int i = 0; i < filter_taps / 2; ++i) {
@@ -41,7 +41,7 @@ ggml_tensor* filter(Graph& g, ggml_tensor* x, const std::vector<float>& taps, in
 
 // Zero padded convolution along time of [C, T], plus `residual` unless null. Dilated: each of the d interleaved
 // sequences is convolved on its own.
-ggml_tensor* conv1d(Graph& g, const Conv3d& c, ggml_tensor* x, int dilation, ggml_tensor* residual = nullptr) {
+ggml_tensor* conv1d(Plan& g, const Conv3d& c, ggml_tensor* x, int dilation, ggml_tensor* residual = nullptr) {
     ggml_context* ctx = g.ctx();
     const int64_t length = x->ne[1];
     if (dilation == 1) {
@@ -65,9 +65,9 @@ Conv3d declare_conv1d(Weights& weights, const std::string& name, int64_t in, int
 
 }  // namespace
 
-Generator::Generator(Weights& weights, const Backend& backend, std::string path, const GeneratorConfig& c,
+Generator::Generator(Weights& weights, Workspace& workspace, std::string path, const GeneratorConfig& c,
                      int64_t in_channels)
-    : backend_(backend),
+    : workspace_(workspace),
       path_(std::move(path)),
       in_channels_(in_channels),
       blocks_per_stage_(c.resblock_kernel_sizes.size()) {
@@ -140,7 +140,7 @@ Generator::Upsample Generator::declare_upsample(Weights& weights, const std::str
     return {w, weights.vector(name + ".bias", {out}), stride, taps, (kernel - stride) / 2};
 }
 
-ggml_tensor* Generator::upsample(Graph& g, const Upsample& u, ggml_tensor* x) const {
+ggml_tensor* Generator::upsample(Plan& g, const Upsample& u, ggml_tensor* x) const {
     ggml_context* ctx = g.ctx();
     const int64_t in = x->ne[0], length = x->ne[1], out = u.w->ne[1] / u.stride;
     // Rows of `stride` outputs until padding + length * stride samples are there.
@@ -153,7 +153,7 @@ ggml_tensor* Generator::upsample(Graph& g, const Upsample& u, ggml_tensor* x) co
     return ggml_add(ctx, y, u.b);
 }
 
-ggml_tensor* Generator::activate(Graph& g, const Activation& a, ggml_tensor* x) const {
+ggml_tensor* Generator::activate(Plan& g, const Activation& a, ggml_tensor* x) const {
     ggml_context* ctx = g.ctx();
     const int64_t n = x->ne[1];
     auto snake = [&](ggml_tensor* z) {
@@ -171,7 +171,7 @@ ggml_tensor* Generator::activate(Graph& g, const Activation& a, ggml_tensor* x) 
                     filter(g, odd_padded, *a.down, 0, 1.0f, n, [](int i) { return i; }));
 }
 
-ggml_tensor* Generator::build(Graph& g, ggml_tensor* mel) const {
+ggml_tensor* Generator::build(Plan& g, ggml_tensor* mel) const {
     ggml_context* ctx = g.ctx();
     auto stage = [&](ggml_tensor* t, const std::string& name) { return g.stage(t, "vocoder." + path_ + name); };
     ggml_tensor* x = stage(conv1d(g, conv_pre_, mel, 1), "conv_pre");
@@ -202,7 +202,7 @@ Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace) const
                     "[vocoder] the spectrogram must have " + std::to_string(in_channels_) + " values per frame");
     if (piece_frames <= 0) piece_frames = frames;
     Array wave{{2, frames * hop_}, std::vector<float>(static_cast<size_t>(2 * frames * hop_))};
-    std::unique_ptr<Graph> g;
+    std::unique_ptr<Plan> g;
     ggml_tensor *input = nullptr, *output = nullptr;
     // Of one length, but at the ends, so that they share a graph.
     for (int64_t start = 0; start < frames; start += piece_frames) {
@@ -210,10 +210,9 @@ Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace) const
         const int64_t from = std::max<int64_t>(0, start - context_), to = std::min(frames, end + context_);
         if (!g || input->ne[1] != to - from) {
             g.reset();
-            g = std::make_unique<Graph>(backend_, "vocoder", trace);
+            g = std::make_unique<Plan>(workspace_.backend(), "vocoder", trace);
             input = g->input("mel", GGML_TYPE_F32, {in_channels_, to - from});
             output = build(*g, input);
-            g->finish();
         }
         std::vector<float> values;
         for (int64_t t = from; t < to; ++t)
@@ -222,7 +221,7 @@ Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace) const
                 values.insert(values.end(), row, row + bins);
             }
         g->set(input, values);
-        g->run();
+        workspace_.run(*g);
         const std::vector<float> samples = g->get(output);  // (n, 2)
         for (int64_t n = start * hop_; n < end * hop_; ++n)
             for (int64_t s = 0; s < 2; ++s)
@@ -232,12 +231,12 @@ Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace) const
     return wave;
 }
 
-Vocoder::Vocoder(const ModelFiles& files, const Backend& backend, const VocoderConfig& config, int64_t mel_bins)
-    : backend_(backend),
+Vocoder::Vocoder(const ModelFiles& files, Workspace& workspace, const VocoderConfig& config, int64_t mel_bins)
+    : workspace_(workspace),
       config_(config),
-      weights_(files, backend, "vocoder", "vocoder."),
-      vocoder_(weights_, backend, "vocoder.", config.vocoder, 2 * mel_bins),
-      bwe_(weights_, backend, "bwe_generator.", config.bwe, 2 * config.num_mels) {
+      weights_(files, workspace.backend(), "vocoder", "vocoder."),
+      vocoder_(weights_, workspace, "vocoder.", config.vocoder, 2 * mel_bins),
+      bwe_(weights_, workspace, "bwe_generator.", config.bwe, 2 * config.num_mels) {
     const int64_t bins = config.n_fft / 2 + 1;
     auto f32 = [&](const char* name, std::vector<int64_t> shape, std::vector<int64_t> ne) {
         return weights_.permuted(name, std::move(shape), GGML_TYPE_F32, ne, {{ne[0] * ne[1], 1}});
@@ -250,7 +249,7 @@ Vocoder::Vocoder(const ModelFiles& files, const Backend& backend, const VocoderC
 Array Vocoder::log_mel(const Array& wave) const {
     const int64_t hop = config_.hop_length, n_fft = config_.n_fft, bins = n_fft / 2 + 1, length = wave.dim(1);
     const int64_t frames = (length + hop - 1) / hop;
-    Graph g(backend_, "vocoder", nullptr);
+    Plan g(workspace_.backend(), "vocoder", nullptr);
     ggml_context* ctx = g.ctx();
     ggml_tensor* x = g.input("windows", GGML_TYPE_F32, {n_fft, frames});
     ggml_tensor* spectrum = product(g, forward_basis_, x);  // rows 0..bins-1 real, then imaginary
@@ -260,7 +259,6 @@ Array Vocoder::log_mel(const Array& wave) const {
     };
     ggml_tensor* magnitude = ggml_sqrt(ctx, ggml_add(ctx, half(0), half(1)));
     ggml_tensor* out = g.output(product(g, mel_basis_, magnitude), "vocoder.mel_stft");
-    g.finish();
     Array result{{2, frames, config_.num_mels}, {}};
     for (int64_t s = 0; s < 2; ++s) {
         std::vector<float> windows(static_cast<size_t>(frames * n_fft), 0.0f);
@@ -271,7 +269,7 @@ Array Vocoder::log_mel(const Array& wave) const {
                     windows[static_cast<size_t>(f * n_fft + i)] = wave.data[static_cast<size_t>(s * length + at)];
             }
         g.set(x, windows);
-        g.run();
+        workspace_.run(g);
         for (float v : g.get(out)) result.data.push_back(std::log(std::max(v, 1e-5f)));
     }
     return result;

@@ -9,6 +9,7 @@
 
 #include "config.h"
 #include "ggml/ops.h"
+#include "ggml/workspace.h"
 #include "types.h"
 
 namespace sdltx {
@@ -18,7 +19,7 @@ namespace sdltx {
 class Generator {
  public:
     // path: "vocoder." or "bwe_generator."
-    Generator(Weights& weights, const Backend& backend, std::string path, const GeneratorConfig& config,
+    Generator(Weights& weights, Workspace& workspace, std::string path, const GeneratorConfig& config,
               int64_t in_channels);
 
     // mel (2, frames, bins) -> samples (2, frames * hop). piece_frames: frames per piece, 0 = all at once.
@@ -44,11 +45,11 @@ class Generator {
     Activation declare_activation(Weights& weights, const std::string& name, int64_t channels);
     Upsample declare_upsample(Weights& weights, const std::string& name, int64_t in, int64_t out, int kernel,
                               int stride);
-    ggml_tensor* activate(Graph& g, const Activation& a, ggml_tensor* x) const;
-    ggml_tensor* upsample(Graph& g, const Upsample& u, ggml_tensor* x) const;
-    ggml_tensor* build(Graph& g, ggml_tensor* mel) const;
+    ggml_tensor* activate(Plan& g, const Activation& a, ggml_tensor* x) const;
+    ggml_tensor* upsample(Plan& g, const Upsample& u, ggml_tensor* x) const;
+    ggml_tensor* build(Plan& g, ggml_tensor* mel) const;
 
-    const Backend& backend_;
+    Workspace& workspace_;
     std::string path_;
     int64_t in_channels_, hop_ = 1;
     int64_t context_;  // mel frames on each side that a sample depends on, at most
@@ -61,7 +62,7 @@ class Generator {
 
 class Vocoder {
  public:
-    Vocoder(const ModelFiles& files, const Backend& backend, const VocoderConfig& config, int64_t mel_bins);
+    Vocoder(const ModelFiles& files, Workspace& workspace, const VocoderConfig& config, int64_t mel_bins);
 
     Weights& weights() { return weights_; }
 
@@ -72,7 +73,7 @@ class Vocoder {
  private:
     Array log_mel(const Array& wave) const;
 
-    const Backend& backend_;
+    Workspace& workspace_;
     VocoderConfig config_;
     Weights weights_;
     Generator vocoder_, bwe_;

@@ -36,6 +36,7 @@ class Pipeline:
         device: str = "cpu",
         precision: str = "auto",
         threads: int = 0,
+        offload: str = "none",
         progress: Progress | None = None,
     ) -> None: ...
     @property
@@ -86,6 +87,8 @@ class Pipeline:
     def decode_memory(
         self, frames: int, height: int, width: int, *, tiling: tuple[int, int, int, int] | None = None
     ) -> int: ...  # bytes, of a latent of this shape
+    def sample_memory(self, *, width: int, height: int, num_frames: int, frame_rate: float) -> int: ...  # bytes
+    def memory(self) -> list[dict[str, Any]]: ...  # device, weights, mapped, inputs, working
     def close(self) -> None: ...
     def trace(self, patterns: Sequence[str]) -> None: ...  # forgets what was traced before; [] turns tracing off
     def traced(self) -> dict[str, Float32]: ...

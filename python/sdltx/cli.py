@@ -115,6 +115,7 @@ class _Job:
             device=args.device,
             precision=args.precision or "auto",
             threads=args.threads,
+            offload=args.offload,
             progress=self.bars.show,
         )
         if note := pipe.info["note"]:
@@ -367,6 +368,13 @@ def _model_options(command: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", "f32"),
         help="auto: as the weights are stored; f32: exact and slow (default: auto)",
+    )
+    group.add_argument(
+        "--offload",
+        choices=("none", "stage", "blocks"),
+        default="none",
+        help="how long weights stay in memory: for the whole run, for one stage of it (encode, denoise, decode), or "
+        "for one block of a network, which takes the least; the clip is the same (default: none)",
     )
     group.add_argument("-t", "--threads", metavar="N", type=_threads, help="CPU threads (default: one per core)")
 

@@ -38,21 +38,34 @@ def load(
     device: str = "cpu",
     precision: str = "auto",
     threads: int | None = None,
+    offload: str = "none",
     progress: Progress | None = None,
 ) -> Pipeline:
-    """Loads a model.
+    """Opens a model.
 
     paths: safetensors and GGUF files and folders of them, in any order; together they hold the transformer, the VAEs
         and the text encoder. None: the small demonstration model that is part of the package.
     device: where it runs, "cpu".
     precision: "auto" computes in the types of the weights; "f32" runs every operation in exact float32.
     threads: CPU threads; None: one per physical core that the process may use.
+    offload: how long weights stay in memory once they were needed: "none" = until the pipeline is closed; "stage" =
+        while the prompt is encoded, the clip is denoised, or it is decoded; "blocks" = for one block of transformer and
+        text encoder, which is the least memory. The clips are the same bit for bit.
     progress: called with ("load", done, total); an exception it raises stops loading and comes out unchanged.
-        Decoders are loaded when something is decoded first.
+
+    Only what describes the weights is read here. They are loaded when they are needed first, which the progress
+    callback of that call is told as "load" too.
 
     Raises ModelFileError, ModelMismatchError, OutOfMemoryError, BackendError or InvalidRequestError.
     """
-    return Pipeline(paths or _demo_files(), device=device, precision=precision, threads=threads, progress=progress)
+    return Pipeline(
+        paths or _demo_files(),
+        device=device,
+        precision=precision,
+        threads=threads,
+        offload=offload,
+        progress=progress,
+    )
 
 
 def check_size(
@@ -86,8 +99,8 @@ class Pipeline:
     shortened. :meth:`close`, or the end of a ``with`` block, gives memory and files back.
 
     Every method that takes ``progress`` calls it as ``progress(phase, done, total)`` before the first and after every
-    unit of work, where phase is "load" (when weights are needed
-    for the first time), "encode", "denoise", "decode" or "sound". An exception that it raises, such as
+    unit of work, where phase is "load" (when weights are needed that are not there), "encode", "denoise" (which counts
+    the blocks of the transformer, over all steps), "decode" or "sound". An exception that it raises, such as
     :class:`sdltx.Cancelled`, stops the run and comes out unchanged.
     """
 
@@ -98,17 +111,29 @@ class Pipeline:
         device: str,
         precision: str,
         threads: int | None,
+        offload: str,
         progress: Progress | None,
     ) -> None:
         _check_integers("load", threads=threads)
         files = [os.fspath(path) for path in paths]
-        self._core = _core.Pipeline(files, device=device, precision=precision, threads=threads or 0, progress=progress)
+        self._core = _core.Pipeline(
+            files, device=device, precision=precision, threads=threads or 0, offload=offload, progress=progress
+        )
         self.files = [Path(file).name for file in files]
         """Names of the files and folders that it was loaded from."""
         self.device = self._core.device
         """Name of the device that it runs on."""
         self.precision = precision
         """How it computes: "auto" or "f32"."""
+
+    def memory(self) -> list[dict[str, Any]]:
+        """What is held on each device, the one that computes first: dictionaries of bytes.
+
+        weights: of weights that were brought there; mapped: of weights that are used where they lie in the files, which
+        the system can take back; inputs: of values that live through a run; working: of what is computed, which goes
+        back when a run ends.
+        """
+        return self._core.memory()
 
     def close(self) -> None:
         """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""

@@ -1,0 +1,102 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <atomic>
+#include <unordered_set>
+
+namespace sdltx {
+
+namespace {
+
+std::atomic<uint64_t> last_id{0};
+
+}  // namespace
+
+Plan::Plan(const Backend& backend, std::string what, Trace* trace)
+    : id_(++last_id), backend_(backend), what_(std::move(what)), trace_(trace), inputs_(backend, what_) {}
+
+ggml_tensor* Plan::zeros(int64_t n) {
+    if (!zeros_ || zeros_->ne[0] < n) zeros_ = input("zeros", GGML_TYPE_F32, {n});
+    return ggml_view_1d(ctx(), zeros_, n, 0);
+}
+
+ggml_tensor* Plan::stage(ggml_tensor* t, const std::string& name) {
+    ggml_set_name(t, name.c_str());
+    if (trace_ && trace_->wants(name)) traced_.emplace_back(name, output(t, name));
+    return t;
+}
+
+ggml_tensor* Plan::output(ggml_tensor* t, const std::string& name) {
+    // A view of all of a tensor lies as that does; any other is copied.
+    ggml_tensor* whole =
+        t->view_src && t->view_offs == 0 && ggml_nbytes(t) == ggml_nbytes(t->view_src) ? t->view_src : t;
+    const bool packed =
+        ggml_is_contiguous(t) && t->type == GGML_TYPE_F32 && !whole->view_src && whole->op != GGML_OP_NONE;
+    if (!packed) whole = t = ggml_cast(ctx(), t, GGML_TYPE_F32);
+    ggml_set_name(t, name.c_str());
+    ggml_set_output(t);
+    ggml_set_output(whole);
+    compute_next(t);
+    return t;
+}
+
+// A view counts as a user of its tensor until somebody uses the view, so a result of writing into a view has to be used
+// or the tensor would live to the end of the graph.
+ggml_tensor* Plan::after(ggml_tensor* t, ggml_tensor* write) {
+    ggml_tensor* written =
+        ggml_view_4d(ctx(), t, t->ne[0], t->ne[1], t->ne[2], t->ne[3], t->nb[1], t->nb[2], t->nb[3], 0);
+    written->src[1] = write;
+    return written;
+}
+
+void Plan::link() {
+    if (graph_) return;
+    std::unordered_set<const ggml_tensor*> seen;
+    std::vector<ggml_tensor*> open(order_);
+    while (!open.empty()) {
+        ggml_tensor* t = open.back();
+        open.pop_back();
+        if (!seen.insert(t).second) continue;
+        (t->op == GGML_OP_NONE ? leafs_ : nodes_).push_back(t);
+        for (ggml_tensor* source : t->src)
+            if (source) open.push_back(source);
+    }
+    for (const ggml_tensor* node : nodes_) {
+        Sources& sources = sources_.emplace_back();
+        std::copy_n(node->src, sources.size(), sources.begin());
+    }
+    const size_t capacity = std::max(nodes_.size(), leafs_.size()) + 1;
+    graph_memory_.resize(ggml_graph_overhead_custom(capacity, false) + ggml_tensor_overhead());
+    graph_ctx_.reset(ggml_init({graph_memory_.size(), graph_memory_.data(), /*no_alloc=*/true}));
+    graph_ = ggml_new_graph_custom(graph_ctx_.get(), capacity, false);
+    for (ggml_tensor* t : order_) ggml_build_forward_expand(graph_, t);
+}
+
+void Plan::detach() {
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+        nodes_[i]->data = nullptr;
+        nodes_[i]->buffer = nullptr;
+        std::copy(sources_[i].begin(), sources_[i].end(), nodes_[i]->src);
+    }
+}
+
+void Plan::collect_traced() {
+    for (auto& [name, t] : traced_) {
+        Array& a = trace_->tensors[name];
+        a.data = get(t);
+        a.shape.clear();
+        for (int d = ggml_n_dims(t) - 1; d >= 0; --d) a.shape.push_back(t->ne[d]);
+    }
+}
+
+std::vector<float> Plan::get(const ggml_tensor* output) const {
+    std::vector<float> values(static_cast<size_t>(ggml_nelements(output)));
+    get(output, values.data());
+    return values;
+}
+
+void Plan::get(const ggml_tensor* output, float* values) const {
+    ggml_backend_tensor_get(output, values, 0, ggml_nbytes(output));
+}
+
+}  // namespace sdltx

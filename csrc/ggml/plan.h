@@ -1,0 +1,83 @@
+// A graph to run, with its inputs. It holds no memory to compute in: a Workspace lends it while it runs.
+#pragma once
+
+#include <array>
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "state.h"
+#include "types.h"
+
+namespace sdltx {
+
+class Plan {
+ public:
+    // `what` names the plan in errors; `trace` (may be null) receives the stages it asks for on every run.
+    Plan(const Backend& backend, std::string what, Trace* trace);
+
+    const Backend& backend() const { return backend_; }
+    const std::string& what() const { return what_; }
+    // Where to make the next nodes; see TensorArena::context().
+    ggml_context* ctx() { return arena_.context(); }
+
+    // --- building ---
+    // A tensor whose value is set from the host and stays until it is set again; zeros at first.
+    ggml_tensor* input(const std::string& name, ggml_type type, std::initializer_list<int64_t> ne) {
+        return inputs_.tensor(name, type, ne);
+    }
+    // A row of n zeros.
+    ggml_tensor* zeros(int64_t n);
+    // Gives `t` the name of a stage of the reference; returns t.
+    ggml_tensor* stage(ggml_tensor* t, const std::string& name);
+    // A result that can be read after a run, until the next one of any plan; returns a tensor with rows packed.
+    ggml_tensor* output(ggml_tensor* t, const std::string& name);
+    // Leaves the value of `t` in `to`, a tensor of a State, for other plans.
+    void store(ggml_tensor* t, ggml_tensor* to) { compute_next(ggml_cpy(ctx(), t, to)); }
+    // Computes `t`, and what it needs, before everything that is asked for later.
+    void compute_next(ggml_tensor* t) { order_.push_back(t); }
+    // `t` as it is once `write`, an operation on a view of it, has been computed.
+    ggml_tensor* after(ggml_tensor* t, ggml_tensor* write);
+
+    // --- running ---
+    template <typename Values>
+    void set(ggml_tensor* input, const Values& values) {
+        inputs_.set(input, values);
+    }
+    void set(ggml_tensor* input, const void* data, size_t bytes) { inputs_.set(input, data, bytes); }
+    // Values of an output, float32, fastest axis first.
+    std::vector<float> get(const ggml_tensor* output) const;
+    void get(const ggml_tensor* output, float* values) const;
+
+    State& inputs() { return inputs_; }
+
+ private:
+    friend class Workspace;
+    using Sources = std::array<ggml_tensor*, GGML_MAX_SRC>;
+
+    // Fixes the graph. What is built afterwards does not count.
+    void link();
+    // Takes back the places in a workspace, and the detours over other devices, that an earlier run has put in.
+    void detach();
+    void collect_traced();
+
+    const uint64_t id_;  // no other plan has it
+    const Backend& backend_;
+    std::string what_;
+    Trace* trace_;
+    TensorArena arena_;
+    State inputs_;
+    ggml_tensor* zeros_ = nullptr;     // the longest row asked for
+    std::vector<ggml_tensor*> order_;  // what is computed, in this order
+    std::vector<std::pair<std::string, ggml_tensor*>> traced_;
+
+    std::vector<char> graph_memory_;
+    TensorContext graph_ctx_;
+    ggml_cgraph* graph_ = nullptr;
+    std::vector<ggml_tensor*> nodes_, leafs_;
+    std::vector<Sources> sources_;  // of the nodes
+    std::vector<size_t> working_;   // bytes on each backend, scratch included, once they are known
+};
+
+}  // namespace sdltx

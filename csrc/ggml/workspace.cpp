@@ -1,0 +1,132 @@
+#include "workspace.h"
+
+#include <algorithm>
+#include <new>
+
+#include "ggml-cpu.h"
+
+namespace sdltx {
+
+namespace {
+
+std::string mib(size_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+
+// Makes the allocator believe that tensors without memory have some.
+class Pretence {
+ public:
+    Pretence(const std::vector<ggml_tensor*>& leafs, ggml_backend_buffer_type_t type)
+        : nowhere_(ggml_backend_buft_alloc_buffer(type, 0)) {
+        ggml_backend_buffer_set_usage(nowhere_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        for (ggml_tensor* t : leafs)
+            if (!t->data) {
+                t->data = this;  // never read or written
+                t->buffer = nowhere_.get();
+                pretended_.push_back(t);
+            }
+    }
+    ~Pretence() {
+        for (ggml_tensor* t : pretended_) {
+            t->data = nullptr;
+            t->buffer = nullptr;
+        }
+    }
+
+ private:
+    Buffer nowhere_;
+    std::vector<ggml_tensor*> pretended_;
+};
+
+}  // namespace
+
+void Workspace::make_scheduler(size_t size) {
+    if (scheduler_ && size <= scheduler_size_) return;
+    scheduler_.reset();
+    // The scheduler does not look at what its own allocations return; they come to less than this, mostly untouched.
+    const size_t tables = size * (60 * sizeof(ggml_tensor) + 2048);
+    ::operator delete(::operator new(tables));
+    std::vector<ggml_backend_t> backends = backend_.backends();
+    scheduler_.reset(
+        ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), size, false, true));
+    scheduler_size_ = size;
+}
+
+std::vector<size_t> Workspace::measure(Plan& plan) {
+    backend_.poll();
+    lay_out(plan);
+    return plan.working_;
+}
+
+void Workspace::lay_out(Plan& plan) {
+    if (!plan.working_.empty()) return;
+    plan.link();
+    last_ = 0;
+    make_scheduler(plan.nodes_.size() + plan.leafs_.size());
+    plan.working_.assign(backend_.backends().size(), 0);
+    {
+        const Pretence pretence(plan.leafs_, backend_.buffer_type());
+        ggml_backend_sched_reserve_size(scheduler_.get(), plan.graph_, plan.working_.data());
+    }
+    plan.detach();
+    if (backend_.uses_host_memory())
+        plan.working_.back() += ggml_graph_plan(plan.graph_, backend_.threads(), nullptr).work_size;
+}
+
+void Workspace::check_memory(const Plan& plan) const {
+    const std::vector<size_t> here = held();
+    for (size_t i = 0; i < here.size(); ++i) {
+        if (plan.working_[i] <= here[i]) continue;
+        // What is held is given back before more is taken.
+        const size_t left = backend_.available_memory(i), most = left > SIZE_MAX - here[i] ? left : left + here[i];
+        if (plan.working_[i] > most)
+            throw Error(ErrorCode::out_of_memory,
+                        "[" + plan.what() + "] needs " + mib(plan.working_[i]) + " of working memory on " +
+                            backend_.device_name(i) + ", " + mib(most) +
+                            " are free; ask for a smaller picture, fewer frames or smaller tiles");
+    }
+}
+
+void Workspace::run(Plan& plan, const std::function<void()>& meanwhile) {
+    backend_.poll();
+    plan.inputs_.allocate();
+    lay_out(plan);
+    plan.detach();
+    check_memory(plan);
+    make_scheduler(plan.nodes_.size() + plan.leafs_.size());
+    ggml_backend_sched_reset(scheduler_.get());
+    // The allocator tells graphs apart by their sizes only, so it is told when another one comes.
+    bool placed = true;
+    if (plan.id_ != last_) {
+        placed = ggml_backend_sched_reserve(scheduler_.get(), plan.graph_);
+        plan.detach();
+    }
+    last_ = plan.id_;
+    if (!placed || !ggml_backend_sched_alloc_graph(scheduler_.get(), plan.graph_)) {
+        release();
+        throw Error(ErrorCode::out_of_memory, "[" + plan.what() + "] not enough memory on " + backend_.device_name() +
+                                                  "; ask for a smaller picture, fewer frames or smaller tiles");
+    }
+    const ggml_status status = backend_.compute(scheduler_.get(), plan.graph_, meanwhile);
+    if (status == GGML_STATUS_ABORTED) throw Error(ErrorCode::cancelled, "[" + plan.what() + "] stopped");
+    if (status == GGML_STATUS_ALLOC_FAILED)
+        throw Error(ErrorCode::out_of_memory,
+                    "[" + plan.what() + "] the memory for an operation's scratch is not available");
+    if (status != GGML_STATUS_SUCCESS)
+        throw Error(ErrorCode::backend, "[" + plan.what() + "] the computation failed on " + backend_.device_name());
+    plan.collect_traced();
+}
+
+void Workspace::release() {
+    if (backend_.computing()) return;
+    scheduler_.reset();
+    scheduler_size_ = 0;
+    last_ = 0;
+}
+
+std::vector<size_t> Workspace::held() const {
+    std::vector<size_t> bytes;
+    for (ggml_backend_t b : backend_.backends())
+        bytes.push_back(scheduler_ ? ggml_backend_sched_get_buffer_size(scheduler_.get(), b) : 0);
+    return bytes;
+}
+
+}  // namespace sdltx

@@ -1,0 +1,49 @@
+// The memory that plans compute in: one for all plans of a pipeline, as large as the largest of them.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "plan.h"
+
+namespace sdltx {
+
+class Workspace {
+ public:
+    explicit Workspace(const Backend& backend) : backend_(backend) {}
+
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+
+    const Backend& backend() const { return backend_; }
+
+    // Bytes that `plan` takes on each of backend().backends() while it runs, scratch of operations included; its inputs
+    // are not. Nothing is allocated, and the weights need not be there. Throws Error(busy) when a plan is running.
+    std::vector<size_t> measure(Plan& plan);
+    // Runs `plan`. `meanwhile` is called while the device is at work, or before it where the host computes itself.
+    // Throws Error(cancelled) when the backend's poll says so, before or, on the CPU, in between; Error(out_of_memory)
+    // when the memory is not there; Error(backend) when a device fails; Error(busy) when a plan is running.
+    void run(Plan& plan, const std::function<void()>& meanwhile = {});
+    // Gives the memory back, and with it the outputs of the last plan; not while a plan is running.
+    void release();
+    // Bytes held on each of backend().backends(), scratch not counted.
+    std::vector<size_t> held() const;
+
+ private:
+    struct SchedulerDeleter {
+        void operator()(ggml_backend_sched_t s) const { ggml_backend_sched_free(s); }
+    };
+    using Scheduler = std::unique_ptr<ggml_backend_sched, SchedulerDeleter>;
+
+    // Makes room for graphs of `size` nodes and leafs in the scheduler's tables.
+    void make_scheduler(size_t size);
+    void lay_out(Plan& plan);
+    void check_memory(const Plan& plan) const;
+
+    const Backend& backend_;
+    Scheduler scheduler_;
+    size_t scheduler_size_ = 0;
+    uint64_t last_ = 0;  // the plan that the allocator has laid out last
+};
+
+}  // namespace sdltx

@@ -1,0 +1,105 @@
+#include "transformer_block.h"
+
+namespace sdltx {
+
+namespace {
+
+// x + y gate
+ggml_tensor* add_gated(Plan& g, ggml_tensor* x, ggml_tensor* y, ggml_tensor* gate) {
+    return ggml_add(g.ctx(), x, ggml_mul(g.ctx(), y, gate));
+}
+
+// The steps of one stream. D = its width, T = its tokens.
+struct StreamSteps {
+    Plan& g;
+    const StreamBlock& b;
+    StreamTensors& s;
+    float eps;
+    Modulation rows;  // of BlockRow
+
+    StreamSteps(Plan& plan, const StreamBlock& block, StreamTensors& stream, float epsilon)
+        : g(plan),
+          b(block),
+          s(stream),
+          eps(epsilon),
+          rows(plan, block.scale_shift_table, 0, block_rows, stream.adaln, stream.index) {}
+
+    ggml_tensor* normed(BlockRow scale, BlockRow shift, const std::string& name) const {  // [D, T]
+        return g.stage(modulate(g, rms_norm(g, s.x, nullptr, eps), rows, scale, shift), name + ".in");
+    }
+    void self_attention(bool values_only) const {
+        ggml_tensor* y = normed(scale_msa, shift_msa, b.attn1.name);          // [D, T]
+        y = attend(g, b.attn1, y, y, s.self_rope, s.self_rope, values_only);  // [D, T]
+        s.x = add_gated(g, s.x, y, rows.row(g, gate_msa));
+    }
+    void text_attention() const {
+        const Modulation prompt(g, b.prompt_scale_shift_table, 0, prompt_rows, s.prompt_adaln, nullptr);
+        ggml_tensor* query = normed(scale_q, shift_q, b.attn2.name);                // [D, T]
+        ggml_tensor* context = modulate(g, s.context, prompt, scale_kv, shift_kv);  // [context_dim, rows]
+        s.x = add_gated(g, s.x, attend(g, b.attn2, query, context, {}, {}), rows.row(g, gate_q));
+    }
+    void feed(const std::string& result) const {
+        ggml_tensor* y = feed_forward(g, b.ff, normed(scale_mlp, shift_mlp, b.ff.name));  // [D, T]
+        s.x = g.stage(add_gated(g, s.x, y, rows.row(g, gate_mlp)), result);
+    }
+};
+
+// Both streams look at what the other was before either is changed.
+void cross_modal_attention(Plan& g, const StreamSteps& video, const StreamSteps& audio) {
+    const auto rows = [&](const StreamSteps& of) {
+        return Modulation(g, of.b.cross_scale_shift_table, 0, cross_rows, of.s.cross_adaln, of.s.index);
+    };
+    const auto gate = [&](const StreamSteps& of) {  // [D, 1]
+        return Modulation(g, of.b.cross_scale_shift_table, cross_rows, 1, of.s.cross_gate, nullptr).row(g, 0);
+    };
+    const Modulation v = rows(video), a = rows(audio);
+    ggml_tensor* nv = rms_norm(g, video.s.x, nullptr, video.eps);  // [Dv, Tv]
+    ggml_tensor* na = rms_norm(g, audio.s.x, nullptr, audio.eps);  // [Da, Ta]
+    ggml_tensor* to_video =
+        attend(g, video.b.cross, g.stage(modulate(g, nv, v, scale_a2v, shift_a2v), video.b.cross.name + ".in"),
+               modulate(g, na, a, scale_a2v, shift_a2v), video.s.cross_rope, audio.s.cross_rope);  // [Dv, Tv]
+    ggml_tensor* to_audio =
+        attend(g, audio.b.cross, g.stage(modulate(g, na, a, scale_v2a, shift_v2a), audio.b.cross.name + ".in"),
+               modulate(g, nv, v, scale_v2a, shift_v2a), audio.s.cross_rope, video.s.cross_rope);  // [Da, Ta]
+    video.s.x = add_gated(g, video.s.x, to_video, gate(video));
+    audio.s.x = add_gated(g, audio.s.x, to_audio, gate(audio));
+}
+
+}  // namespace
+
+StreamBlock declare_stream_block(Weights& weights, const TransformerConfig& config, int64_t index, bool video) {
+    const StreamConfig &c = video ? config.video : config.audio, &other = video ? config.audio : config.video;
+    const StreamConfig& cross = config.audio;  // both directions have its heads
+    const std::string at = "transformer_blocks." + std::to_string(index) + ".", own = at + (video ? "" : "audio_");
+    const double eps = config.norm_eps;
+    StreamBlock b{};
+    b.attn1 = declare_attention(weights, own + "attn1", c.dim(), c.dim(), c.heads, c.head_dim, eps);
+    b.attn2 = declare_attention(weights, own + "attn2", c.dim(), c.context_dim, c.heads, c.head_dim, eps);
+    b.cross = declare_attention(weights, at + (video ? "audio_to_video_attn" : "video_to_audio_attn"), c.dim(),
+                                other.dim(), cross.heads, cross.head_dim, eps);
+    b.ff = declare_feed_forward(weights, own + "ff", c.dim());
+    b.scale_shift_table = weights.vector(own + "scale_shift_table", {block_rows, c.dim()});
+    b.prompt_scale_shift_table = weights.vector(own + "prompt_scale_shift_table", {prompt_rows, c.dim()});
+    b.cross_scale_shift_table =
+        weights.vector(at + "scale_shift_table_a2v_ca_" + (video ? "video" : "audio"), {cross_rows + 1, c.dim()});
+    return b;
+}
+
+void run_block(Plan& g, const Block& block, StreamTensors& video, StreamTensors* audio,
+               const BlockPerturbation& without, float eps) {
+    const StreamSteps v(g, block.video, video, eps);
+    v.self_attention(without.skip_video_self_attn);
+    v.text_attention();
+    if (!audio) {
+        v.feed(block.name + ".video");
+        return;
+    }
+    const StreamSteps a(g, block.audio, *audio, eps);
+    a.self_attention(without.skip_audio_self_attn);
+    a.text_attention();
+    if (!without.skip_cross_modal) cross_modal_attention(g, v, a);
+    v.feed(block.name + ".video");
+    a.feed(block.name + ".audio");
+}
+
+}  // namespace sdltx

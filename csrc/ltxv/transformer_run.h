@@ -1,0 +1,90 @@
+// Calls of the transformer on one clip: the plans of its blocks and the tensors that live from one to the next. Blocks
+// run outside, guidance passes inside, so that a block that has to be brought in serves every pass.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ggml/workspace.h"
+#include "rope.h"
+#include "transformer.h"
+#include "types.h"
+
+namespace sdltx {
+
+// What one pass may lack.
+struct Perturbation {
+    std::vector<int> skip_video_self_attn;  // blocks where each token keeps its own value
+    std::vector<int> skip_audio_self_attn;
+    bool skip_cross_modal = false;  // audio and video do not see each other, in all blocks
+};
+
+// One look at the latents: what it attends to, and what it goes without.
+struct Pass {
+    const Array* video_context = nullptr;  // (rows, context_dim)
+    const Array* audio_context = nullptr;  // null without an audio stream
+    Perturbation perturbation;
+};
+
+// What the transformer sees of one stream in one call.
+struct StreamInput {
+    const std::vector<float>* tokens = nullptr;     // (T, C)
+    const std::vector<float>* timesteps = nullptr;  // (T), denoise mask times sigma
+    float sigma = 0;                                // of the schedule
+};
+
+struct Velocity {
+    std::vector<float> video, audio;  // (T, C)
+};
+
+class TransformerRun {
+ public:
+    // Positions and contexts are those of every call; the contexts must outlive the run. Without audio positions the
+    // video runs alone. Throws Error(invalid_request) for blocks that do not exist.
+    TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video, const Positions* audio,
+                   const std::vector<Pass>& passes, Trace* trace);
+    ~TransformerRun();
+
+    // Called after every block with how many are done.
+    using OnBlock = std::function<void(int64_t done)>;
+    // Predicts noise - x0 per token, once per pass. The weights outside the blocks must be there. Stages: reference
+    // module paths, "transformer_blocks.<i>.video" and ".audio" for a block's results.
+    std::vector<Velocity> velocities(const StreamInput& video, const StreamInput* audio, const OnBlock& on_block = {});
+
+    // Bytes on each of the backends while a call runs with `distinct` timesteps per stream, without weights; nothing is
+    // allocated.
+    struct Memory {
+        std::vector<size_t> working;
+        size_t inputs = 0;  // on the device
+    };
+    Memory measure(int64_t distinct = 1);
+
+ private:
+    struct StreamRun;
+    struct Plans;
+
+    std::unique_ptr<StreamRun> begin_stream(const Transformer::Stream& stream, const Positions& positions);
+    std::vector<StreamRun*> streams() const;
+    // Forgets the plans unless they fit.
+    void set_distinct(int64_t video, int64_t audio);
+    void set_constants(StreamRun& s);
+    void set_input(StreamRun& s, const StreamInput& in, const StreamInput* other);
+    Plan& prologue();
+    Plan& block(size_t pass, size_t index);
+    Plan& epilogue(size_t pass);
+
+    Transformer& transformer_;
+    Workspace& workspace_;
+    std::vector<Pass> passes_;
+    Trace* trace_;
+    bool cross_;  // some pass lets the streams see each other
+    bool constants_set_ = false;
+    State state_;
+    std::unique_ptr<StreamRun> video_, audio_;  // audio may be null
+    std::unique_ptr<Plans> plans_;
+};
+
+}  // namespace sdltx
