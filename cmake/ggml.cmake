@@ -4,7 +4,6 @@ include("${CMAKE_CURRENT_LIST_DIR}/fetch_sdist.cmake")
 sdltx_source_overrides(SDLTX_GGML "ggml")
 option(SDLTX_CUDA "Build the CUDA backend" OFF)
 option(SDLTX_VULKAN "Build the Vulkan backend" OFF)
-option(SDLTX_RPC "Build the RPC backend (devices on other hosts; used by tests as a fake GPU)" OFF)
 
 # A function: ggml sees these variables, our own targets do not.
 function(sdltx_add_ggml)
@@ -36,7 +35,8 @@ function(sdltx_add_ggml)
   set(GGML_CUDA_GRAPHS ON)
   set(GGML_CUDA_NCCL OFF)
   set(GGML_VULKAN ${SDLTX_VULKAN})
-  set(GGML_RPC ${SDLTX_RPC})
+  set(GGML_RPC ON)  # devices on other machines; to the tests it is a GPU
+  set(GGML_RPC_RDMA OFF)
   add_subdirectory("${source}" _ggml EXCLUDE_FROM_ALL)
 
   # Tensor names of checkpoints are longer than ggml's 63 characters. Every unit that sees ggml.h must agree on this.

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ggml/worker.h"
 #include "ltxv/noise.h"
 #include "ltxv/schedule.h"
 #include "pipeline.h"
@@ -286,7 +287,7 @@ void bind_pipeline(py::module_& m) {
                  for (auto& name : p.unused_tensors()) names.append(decoded(name));
                  return names;
              })
-        .def_property_readonly("device", [](Pipeline& p) { return p.backend().device_name(); })
+        .def_property_readonly("device", [](Pipeline& p) { return p.device(); })
         .def("require", &Pipeline::require, "parts"_a)
         .def(
             "tokenize",
@@ -534,6 +535,13 @@ void bind_parts(py::module_& m) {
             return to_numpy({count}, normal_noise(seed, static_cast<NoiseStream>(stream), count));
         },
         "seed"_a, "stream"_a, "count"_a);
+    m.def(
+        "serve",
+        [](const std::string& host, int port, const std::string& device, int threads) {
+            py::gil_scoped_release release;
+            serve(host, port, device, threads);
+        },
+        "host"_a, "port"_a, py::kw_only(), "device"_a = "cpu", "threads"_a = 0);
     m.def("devices", [] {
         py::list out;
         for (auto& d : Backend::devices())

@@ -180,7 +180,14 @@ void Pipeline::close() {
     text_encoder_.reset();
     tokenizer_.reset();
     files_.reset();
+    workspace_.release();
+    backend_.reset();  // a worker is free for others
     trace_ = {};
+}
+
+std::string Pipeline::device() {
+    const Turn turn(*this);
+    return backend_->device_names();
 }
 
 std::vector<std::string> Pipeline::unused_tensors() {
@@ -348,13 +355,10 @@ std::vector<Pipeline::DeviceMemory> Pipeline::memory() {
     std::vector<DeviceMemory> devices;
     const std::vector<size_t> held = workspace_.held();
     for (size_t i = 0; i < held.size(); ++i) {
-        devices.push_back({backend_->device_name(i)});
-        devices.back().working = held[i];
+        devices.push_back({backend_->device_name(i), backend_->allocated(Backend::Use::weights, i),
+                           backend_->allocated(Backend::Use::state, i), held[i]});
     }
-    DeviceMemory& first = devices.front();
-    first.weights = backend_->allocated(Backend::Use::weights);
-    first.inputs = backend_->allocated(Backend::Use::state);
-    for (const Weights* w : all_weights()) first.mapped += w->mapped();
+    for (const Weights* w : all_weights()) devices.back().mapped += w->mapped();
     return devices;
 }
 

@@ -71,7 +71,10 @@ class Pipeline {
     Pipeline(const std::vector<std::string>& paths, const LoadOptions& options);
 
     const ModelInfo& info() const { return info_; }
+    // Not after close().
     Backend& backend() { return *backend_; }
+    // Names of the devices, separated by commas.
+    std::string device();
     // Throws Error(model_mismatch) that names every one of `parts` that was not among the files.
     void require(const std::vector<std::string>& parts) const;
     // Names of the tensors of the files that no part has a use for.

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,6 +46,29 @@ def tiny_paths(tiny_dir: Path) -> list[str]:
 def tiny(tiny_paths: list[str]) -> sdltx.Pipeline:
     """The tiny model in exact float32."""
     return sdltx.load(*tiny_paths, precision="f32")
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[list[str]]:
+    """Two workers on loopback, as device names: to us a device without host memory, as a GPU is."""
+    with contextlib.ExitStack() as stack:
+        names = []
+        for _ in range(2):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            command = [sys.executable, "-m", "sdltx", "worker", "--port", str(port)]
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE))
+            stack.callback(process.kill)
+            assert process.stderr is not None
+            assert b"serving cpu" in process.stderr.readline()
+            for _ in range(100):
+                with socket.socket() as client:
+                    if client.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.1)
+            names.append(f"rpc:127.0.0.1:{port}")
+        yield names
 
 
 @pytest.fixture(scope="session")

@@ -201,7 +201,6 @@ Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, Workspace& workspace)
     const float plus = embedding->stored_name == "token_embd.weight" ? 0.0f : 1.0f;
     const int64_t q_dim = c.num_attention_heads * c.head_dim, kv_dim = c.num_key_value_heads * c.head_dim;
     embed_tokens_ = weights_.table("embed_tokens.weight", {c.vocab_size, c.hidden_size});
-    norm_ = weights_.vector("norm.weight", {c.hidden_size}, plus);
     for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
         const std::string at = "layers." + std::to_string(i) + ".";
         weights_.begin_block();
@@ -222,9 +221,11 @@ Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, Workspace& workspace)
         l.global = c.global[static_cast<size_t>(i)];
         layers_.push_back(l);
     }
+    norm_ = weights_.vector("norm.weight", {c.hidden_size}, plus);  // comes and goes with the last layer
 }
 
-Gemma3Encoder::Tensors::Tensors(const Backend& backend, const Gemma3Config& c, int64_t n) : state(backend, where) {
+Gemma3Encoder::Tensors::Tensors(const Backend& backend, const Gemma3Config& c, int64_t n, size_t on)
+    : device(on), state(backend, where, on) {
     ids = state.tensor("ids", GGML_TYPE_I32, {n});
     h = state.tensor("h", GGML_TYPE_F32, {c.hidden_size, n});
     for (int global = 0; global < 2; ++global) {
@@ -246,7 +247,7 @@ std::unique_ptr<Plan> Gemma3Encoder::embedding(const Tensors& t, Trace* trace) c
 
 // After the last layer the final norm takes the place of the residual.
 std::unique_ptr<Plan> Gemma3Encoder::layer(const Tensors& t, size_t index, Trace* trace) const {
-    auto plan = std::make_unique<Plan>(workspace_.backend(), where, trace);
+    auto plan = std::make_unique<Plan>(workspace_.backend(), where, trace, t.device);
     Plan& g = *plan;
     ggml_context* ctx = g.ctx();
     const auto& c = config_;
@@ -284,40 +285,52 @@ Array Gemma3Encoder::encode(const std::vector<int32_t>& ids, Trace* trace,
             throw Error(ErrorCode::model_mismatch, "[text encoder] token " + std::to_string(id) +
                                                        " is outside the vocabulary of " + std::to_string(c.vocab_size) +
                                                        "; tokenizer and text encoder are of different models");
-    Tensors t(workspace_.backend(), c, n);
-    t.state.set(t.ids, ids);
+    const Backend& backend = workspace_.backend();
+    std::vector<float> cos[2], sin[2];
+    std::vector<ggml_fp16_t> visible[2];
     for (int global = 0; global < 2; ++global) {
-        std::vector<float> cos, sin;
-        rope_table(n, c.head_dim, global ? c.rope_theta : c.rope_local_base_freq, global ? c.rope_factor : 1.0, cos,
-                   sin);
-        t.state.set(t.cos[global], cos);
-        t.state.set(t.sin[global], sin);
-        const std::vector<ggml_fp16_t> visible = causal_mask(n, global ? n : c.sliding_window);
-        t.state.set(t.mask[global], visible.data(), visible.size() * sizeof(ggml_fp16_t));
+        rope_table(n, c.head_dim, global ? c.rope_theta : c.rope_local_base_freq, global ? c.rope_factor : 1.0,
+                   cos[global], sin[global]);
+        visible[global] = causal_mask(n, global ? n : c.sliding_window);
+    }
+    std::vector<std::unique_ptr<Tensors>> places;  // by device
+    for (size_t d = 0; d < backend.num_devices(); ++d) {
+        Tensors& t = *places.emplace_back(std::make_unique<Tensors>(backend, c, n, d));
+        t.state.set(t.ids, ids);
+        for (int global = 0; global < 2; ++global) {
+            t.state.set(t.cos[global], cos[global]);
+            t.state.set(t.sin[global], sin[global]);
+            t.state.set(t.mask[global], visible[global].data(), visible[global].size() * sizeof(ggml_fp16_t));
+        }
     }
 
     Array states{{c.num_hidden_layers + 1, n, c.hidden_size}, {}};
     const size_t state_size = static_cast<size_t>(n * c.hidden_size);
     states.data.resize(static_cast<size_t>(states.dim(0)) * state_size);
-    const auto keep = [&](size_t index) {
+    const auto keep = [&](const Tensors& t, size_t index) {
         ggml_backend_tensor_get(t.h, &states.data[index * state_size], 0, state_size * sizeof(float));
     };
-    workspace_.run(*embedding(t, trace));
-    keep(0);
+    Tensors* t = places.front().get();
+    workspace_.run(*embedding(*t, trace));
+    keep(*t, 0);
     for (size_t i = 0; i < layers_.size(); ++i) {
         weights_.enter(i);
-        workspace_.run(*layer(t, i, trace), [&] {
+        if (Tensors* next = places[weights_.device_of(i)].get(); next != t) {
+            ggml_backend_tensor_copy(t->h, next->h);
+            t = next;
+        }
+        workspace_.run(*layer(*t, i, trace), [&] {
             if (i + 1 < layers_.size()) weights_.prefetch(i + 1);
         });
         weights_.leave(i);
-        keep(i + 1);
+        keep(*t, i + 1);
         if (on_layer) on_layer(static_cast<int64_t>(i + 1));
     }
     return states;
 }
 
 std::vector<size_t> Gemma3Encoder::measure(int64_t tokens) {
-    const Tensors t(workspace_.backend(), config_, tokens);
+    const Tensors t(workspace_.backend(), config_, tokens, 0);
     std::vector<size_t> most = workspace_.measure(*embedding(t, nullptr));
     for (size_t i = 0; i < layers_.size(); ++i) {
         const std::vector<size_t> bytes = workspace_.measure(*layer(t, i, nullptr));

@@ -50,7 +50,8 @@ class Gemma3Encoder {
     };
     // What lives from layer to layer, for n tokens; [0] belongs to layers with a window, [1] to global ones.
     struct Tensors {
-        Tensors(const Backend& backend, const Gemma3Config& config, int64_t n);
+        Tensors(const Backend& backend, const Gemma3Config& config, int64_t n, size_t device);
+        size_t device;
         State state;
         ggml_tensor* ids;              // [n]
         ggml_tensor* h;                // [hidden, n]

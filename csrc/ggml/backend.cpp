@@ -5,11 +5,15 @@
 
 #include "ggml-alloc.h"
 #include "ggml-cpu.h"
+#include "ggml-rpc.h"
 #include "platform.h"
+#include "worker.h"
 
 namespace sdltx {
 
 namespace {
+
+constexpr size_t max_devices = 16;  // of ggml's scheduler
 
 struct Log {
     std::mutex mutex;
@@ -51,16 +55,65 @@ bool is_gpu(ggml_backend_dev_t dev) {
     return type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU;
 }
 
-ggml_backend_dev_t find_device(const std::string& wanted) {
+bool is_cpu(ggml_backend_dev_t dev) { return ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU; }
+
+bool is_remote(ggml_backend_dev_t dev) {
+    return std::string(ggml_backend_reg_name(ggml_backend_dev_backend_reg(dev))) == "RPC";
+}
+
+std::string kind_of(ggml_backend_dev_t dev) {
+    return is_remote(dev) ? "remote" : is_cpu(dev) ? "cpu" : is_gpu(dev) ? "gpu" : "accelerator";
+}
+
+std::string name_of(ggml_backend_dev_t dev) {
+    return is_remote(dev) ? std::string("rpc:") + ggml_backend_dev_description(dev) : lower(ggml_backend_dev_name(dev));
+}
+
+// The devices of the worker at "HOST:PORT", and the right to use it.
+std::vector<ggml_backend_dev_t> find_worker(const std::string& endpoint, std::vector<std::shared_ptr<void>>& workers) {
+    workers.push_back(reserve_worker(endpoint));
+    ggml_backend_reg_t worker = ggml_backend_rpc_add_server(endpoint.c_str());
+    if (!worker) throw Error(ErrorCode::backend, "[device] the worker at " + endpoint + " has no devices");
+    std::vector<ggml_backend_dev_t> devices;
+    for (size_t i = 0; i < ggml_backend_reg_dev_count(worker); ++i)
+        devices.push_back(ggml_backend_reg_dev_get(worker, i));
+    return devices;
+}
+
+std::vector<ggml_backend_dev_t> find_devices(const std::string& wanted, std::vector<std::shared_ptr<void>>& workers) {
+    const std::string name = lower(wanted);
+    if (name.rfind("rpc:", 0) == 0) return find_worker(wanted.substr(4), workers);
     std::string known;
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t dev = ggml_backend_dev_get(i);
-        const std::string name = ggml_backend_dev_name(dev);
-        if (lower(name) == lower(wanted) || (lower(wanted) == "auto" && is_gpu(dev))) return dev;
-        known += (known.empty() ? "" : ", ") + lower(name);
+        if (name_of(dev) == name || (name == "auto" && is_gpu(dev))) return {dev};
+        known += (known.empty() ? "" : ", ") + name_of(dev);
     }
-    if (lower(wanted) == "auto") return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-    throw Error(ErrorCode::backend, "[device] there is no device '" + wanted + "' here; this build sees: " + known);
+    if (name == "auto") return {ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU)};
+    throw Error(ErrorCode::backend, "[device] there is no device '" + wanted + "' here; this build sees: " + known +
+                                        ", and workers as rpc:HOST:PORT");
+}
+
+// "a,b" -> the devices of a and of b. The CPU is a device on its own only.
+std::vector<ggml_backend_dev_t> find_all_devices(const std::string& list, std::vector<std::shared_ptr<void>>& workers) {
+    std::vector<ggml_backend_dev_t> devices;
+    for (size_t at = 0; at <= list.size();) {
+        const size_t comma = std::min(list.find(',', at), list.size());
+        for (ggml_backend_dev_t dev : find_devices(list.substr(at, comma - at), workers)) {
+            if (std::find(devices.begin(), devices.end(), dev) != devices.end())
+                throw Error(ErrorCode::invalid_request, "[device] '" + name_of(dev) + "' is given twice");
+            devices.push_back(dev);
+        }
+        at = comma + 1;
+    }
+    if (devices.size() > 1 && std::any_of(devices.begin(), devices.end(), is_cpu))
+        throw Error(ErrorCode::invalid_request,
+                    "[device] the CPU helps every other device anyway; leave it out of '" + list + "'");
+    // One place in the scheduler is the CPU's.
+    if (devices.size() >= max_devices)
+        throw Error(ErrorCode::invalid_request,
+                    "[device] at most " + std::to_string(max_devices - 1) + " devices can be used at once");
+    return devices;
 }
 
 }  // namespace
@@ -87,7 +140,6 @@ void log(int level, const std::string& text) {
 
 Backend::Backend(const std::string& device, bool exact, int threads, Offload offload)
     : exact_(exact), threads_(threads), offload_(offload) {
-    for (auto& count : allocated_) count = std::make_shared<std::atomic<size_t>>(0);
     install_last_words();
     ggml_set_abort_callback(last_words);
     if (threads < 0 || threads > GGML_MAX_N_THREADS)
@@ -95,20 +147,25 @@ Backend::Backend(const std::string& device, bool exact, int threads, Offload off
                                                     " is not between 0 (one per core) and " +
                                                     std::to_string(GGML_MAX_N_THREADS));
     if (threads_ == 0) threads_ = std::min(usable_processors(), GGML_MAX_N_THREADS);
-    ggml_backend_dev_t dev = find_device(device);
-    if (ggml_backend_dev_type(dev) != GGML_BACKEND_DEVICE_TYPE_CPU) {
-        if (exact)
+    for (ggml_backend_dev_t dev : find_all_devices(device, workers_)) {
+        if (is_cpu(dev)) break;
+        if (exact && !is_remote(dev))
             throw Error(ErrorCode::invalid_request,
                         "[device] precision f32 is exact on the CPU only; use device cpu, or precision auto on '" +
-                            device + "'");
+                            name_of(dev) + "'");
         backends_.emplace_back(ggml_backend_dev_init(dev, nullptr));
         if (!backends_.back())
             throw Error(ErrorCode::backend,
-                        "[device] '" + device + "' does not start; check its driver, or use device cpu");
+                        "[device] '" + name_of(dev) + "' does not start; check its driver, or use device cpu");
+        // A connection lasts as long as something on the other side is held; nobody else gets in between then.
+        if (is_remote(dev)) connections_.emplace_back(ggml_backend_alloc_buffer(backends_.back().get(), 1));
     }
     backends_.emplace_back(ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr));
     ggml_backend_t cpu = backends_.back().get();
     if (!cpu) throw Error(ErrorCode::backend, "[device] the CPU backend does not start");
+    allocated_.resize(backends_.size());
+    for (auto& of_device : allocated_)
+        for (auto& count : of_device) count = std::make_shared<std::atomic<size_t>>(0);
     ggml_backend_cpu_set_n_threads(cpu, threads_);
     ggml_backend_cpu_set_abort_callback(
         cpu, [](void* self) { return static_cast<const Backend*>(self)->stopped(); }, this);
@@ -170,19 +227,24 @@ std::vector<DeviceInfo> Backend::devices() {
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t dev = ggml_backend_dev_get(i);
         DeviceInfo info;
-        info.name = lower(ggml_backend_dev_name(dev));
+        info.name = name_of(dev);
         info.description = ggml_backend_dev_description(dev);
-        const auto type = ggml_backend_dev_type(dev);
-        info.kind = type == GGML_BACKEND_DEVICE_TYPE_CPU ? "cpu" : is_gpu(dev) ? "gpu" : "accelerator";
+        info.kind = kind_of(dev);
         ggml_backend_dev_memory(dev, &info.memory_free, &info.memory_total);
         out.push_back(info);
     }
     return out;
 }
 
-std::string Backend::device_name(size_t i) const {
-    return lower(ggml_backend_dev_name(ggml_backend_get_device(backends_[i].get())));
+std::string Backend::device_name(size_t i) const { return name_of(ggml_backend_get_device(backends_[i].get())); }
+
+std::string Backend::device_names() const {
+    std::string names;
+    for (size_t i = 0; i < num_devices(); ++i) names += (i ? "," : "") + device_name(i);
+    return names;
 }
+
+bool Backend::can(const ggml_tensor* node) const { return ggml_backend_supports_op(backends_.front().get(), node); }
 
 size_t Backend::available_memory(size_t i) const {
     if (i + 1 == backends_.size()) return sdltx::available_memory();
@@ -191,8 +253,8 @@ size_t Backend::available_memory(size_t i) const {
     return total ? free : SIZE_MAX;
 }
 
-ggml_backend_buffer_type_t Backend::buffer_type() const {
-    return ggml_backend_get_default_buffer_type(backends_.front().get());
+ggml_backend_buffer_type_t Backend::buffer_type(size_t device) const {
+    return ggml_backend_get_default_buffer_type(backends_[device].get());
 }
 
 Buffer Backend::map_host_memory(const void* data, size_t size) const {
@@ -200,25 +262,25 @@ Buffer Backend::map_host_memory(const void* data, size_t size) const {
     return Buffer(ggml_backend_cpu_buffer_from_ptr(const_cast<void*>(data), size));
 }
 
-Buffer Backend::allocate(size_t bytes, Use use, const std::string& what) const {
-    const size_t left = available_memory(0);
-    Buffer buffer(bytes <= left ? ggml_backend_buft_alloc_buffer(buffer_type(), bytes) : nullptr);
+Buffer Backend::allocate(size_t bytes, Use use, size_t device, const std::string& what) const {
+    const size_t left = available_memory(device);
+    Buffer buffer(bytes <= left ? ggml_backend_buft_alloc_buffer(buffer_type(device), bytes) : nullptr);
     if (!buffer)
         throw Error(ErrorCode::out_of_memory,
-                    "[" + what + "] needs " + std::to_string((bytes >> 20) + 1) + " MiB on " + device_name() + ", " +
-                        std::to_string(left >> 20) +
+                    "[" + what + "] needs " + std::to_string((bytes >> 20) + 1) + " MiB on " + device_name(device) +
+                        ", " + std::to_string(left >> 20) +
                         " MiB are free; close other programs or use smaller or quantised files");
-    buffer.get_deleter().counted = allocated_[static_cast<size_t>(use)];
-    *allocated_[static_cast<size_t>(use)] += ggml_backend_buffer_get_size(buffer.get());
+    buffer.get_deleter().counted = allocated_[device][static_cast<size_t>(use)];
+    *buffer.get_deleter().counted += ggml_backend_buffer_get_size(buffer.get());
     return buffer;
 }
 
-std::vector<Buffer> Backend::allocate(const std::vector<ggml_tensor*>& tensors, Use use, const std::string& what,
-                                      const Take& take) const {
-    const size_t alignment = ggml_backend_buft_get_alignment(buffer_type()),
-                 most = ggml_backend_buft_get_max_size(buffer_type());
+std::vector<Buffer> Backend::allocate(const std::vector<ggml_tensor*>& tensors, Use use, size_t device,
+                                      const std::string& what, const Take& take) const {
+    ggml_backend_buffer_type_t type = buffer_type(device);
+    const size_t alignment = ggml_backend_buft_get_alignment(type), most = ggml_backend_buft_get_max_size(type);
     const auto bytes_of = [&](const ggml_tensor* t) {
-        return GGML_PAD(ggml_backend_buft_get_alloc_size(buffer_type(), t), alignment);
+        return GGML_PAD(ggml_backend_buft_get_alloc_size(type, t), alignment);
     };
     std::vector<Buffer> buffers;
     for (size_t first = 0, end = 0; first < tensors.size(); first = end) {
@@ -229,7 +291,7 @@ std::vector<Buffer> Backend::allocate(const std::vector<ggml_tensor*>& tensors, 
             bytes += more;
         }
         Buffer buffer = take ? take(bytes) : nullptr;
-        if (!buffer) buffer = allocate(bytes, use, what);
+        if (!buffer) buffer = allocate(bytes, use, device, what);
         // Operations go where their weights and states are.
         ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         ggml_tallocr place = ggml_tallocr_new(buffer.get());

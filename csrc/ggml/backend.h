@@ -19,7 +19,7 @@ namespace sdltx {
 struct DeviceInfo {
     std::string name;         // as `device=` takes it: "cpu", "CUDA0", ...
     std::string description;  // the vendor's name
-    std::string kind;         // "cpu", "gpu" or "accelerator"
+    std::string kind;         // "cpu", "gpu", "remote" or "accelerator"
     size_t memory_free = 0;   // bytes
     size_t memory_total = 0;  // bytes
 };
@@ -45,25 +45,31 @@ enum class Offload { none, stage, blocks };
 
 class Backend {
  public:
-    // device: a name of devices(), any case, or "auto" for the first GPU if there is one.
-    // exact: every operation in float32, whatever the type of the stored weights; on the CPU only, as GPU libraries
-    // round to less than float32 on their own.
-    // threads: of the CPU backend; 0 = one per physical core that this process may use.
-    // Throws Error(backend) or Error(invalid_request).
+    // device: a name of devices(), any case, "auto" for the first GPU if there is one, or "rpc:HOST:PORT" for the
+    // devices of a worker (worker.h); several, separated by commas, share the blocks of a network among them. exact:
+    // every operation in float32, whatever the type of the stored weights; on CPUs only, also on a worker's, as GPU
+    // libraries round to less than float32 on their own. threads: of the CPU backend; 0 = one per physical core that
+    // this process may use. Throws Error(backend) or Error(invalid_request).
     Backend(const std::string& device, bool exact, int threads, Offload offload = Offload::none);
 
     static std::vector<DeviceInfo> devices();
 
     bool exact() const { return exact_; }
     Offload offload() const { return offload_; }
-    // Whether the device computes on memory of the host: mapped files are its weights then.
+    // Whether plans run on memory of the host: mapped files are their weights then.
     bool uses_host_memory() const { return backends_.size() == 1; }
+    // Whether the first device, and so the plans that run on it, can compute `node` itself.
+    bool can(const ggml_tensor* node) const;
     int threads() const { return threads_; }
-    // Of the device, or of backends()[i].
+    // Of backends()[i], and of all that compute.
     std::string device_name(size_t i = 0) const;
+    std::string device_names() const;
 
-    // In order of preference; the CPU is last.
+    // The devices, and after them, unless it is the device, the CPU for what they cannot do.
     std::vector<ggml_backend_t> backends() const;
+    // How many of the backends hold weights, and which of them those of block i of n.
+    size_t num_devices() const { return uses_host_memory() ? 1 : backends_.size() - 1; }
+    size_t device_of(size_t block, size_t blocks) const { return block * num_devices() / blocks; }
     // Bytes that backends()[i] can still allocate.
     size_t available_memory(size_t i) const;
 
@@ -79,18 +85,18 @@ class Backend {
     // Asks. Throws Error(cancelled), and Error(busy) when it is called by what it asks.
     void poll() const;
 
-    // Where weights and states live.
-    ggml_backend_buffer_type_t buffer_type() const;
+    // Where weights live, and on the first device states.
+    ggml_backend_buffer_type_t buffer_type(size_t device = 0) const;
     // Device memory over bytes of the host, or null when the device cannot use them in place.
     Buffer map_host_memory(const void* data, size_t size) const;
     enum class Use { weights, state };
-    // Memory for `tensors`, in as few pieces as the device allows. `take`, unless empty, is asked for each piece first;
-    // what it gives may be larger. Throws Error(out_of_memory) naming `what`.
+    // Memory on backends()[device] for `tensors`, in as few pieces as it allows. `take`, unless empty, is asked for
+    // each piece first; what it gives may be larger. Throws Error(out_of_memory) naming `what`.
     using Take = std::function<Buffer(size_t bytes)>;
-    std::vector<Buffer> allocate(const std::vector<ggml_tensor*>& tensors, Use use, const std::string& what,
-                                 const Take& take = {}) const;
-    // Bytes that allocate() has given out on the device and that are still held.
-    size_t allocated(Use use) const { return *allocated_[static_cast<size_t>(use)]; }
+    std::vector<Buffer> allocate(const std::vector<ggml_tensor*>& tensors, Use use, size_t device,
+                                 const std::string& what, const Take& take = {}) const;
+    // Bytes that allocate() has given out on backends()[device] and that are still held.
+    size_t allocated(Use use, size_t device) const { return *allocated_[device][static_cast<size_t>(use)]; }
 
  private:
     struct BackendDeleter {
@@ -108,13 +114,15 @@ class Backend {
         std::atomic<bool>& computing_;
     };
     bool stopped() const;
-    Buffer allocate(size_t bytes, Use use, const std::string& what) const;
+    Buffer allocate(size_t bytes, Use use, size_t device, const std::string& what) const;
 
+    std::vector<std::shared_ptr<void>> workers_;  // reserved
     Poll poll_;
     mutable std::chrono::steady_clock::time_point next_poll_{};
-    std::array<std::shared_ptr<std::atomic<size_t>>, 2> allocated_;
+    std::vector<std::array<std::shared_ptr<std::atomic<size_t>>, 2>> allocated_;
     mutable std::atomic<bool> computing_{false};
     std::vector<std::unique_ptr<ggml_backend, BackendDeleter>> backends_;
+    std::vector<Buffer> connections_;
     bool exact_;
     int threads_;
     Offload offload_;

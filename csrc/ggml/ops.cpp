@@ -93,7 +93,7 @@ ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, 
     }
     // GPU kernels take half precision only. On the CPU it would be slower, and with few queries the sums over the keys
     // would be in half precision too.
-    if (!g.backend().uses_host_memory()) {
+    if (!g.backend().uses_host_memory() && !g.backend().exact()) {
         k = ggml_cast(ctx, k, GGML_TYPE_F16);
         v = ggml_cast(ctx, v, GGML_TYPE_F16);
     }

@@ -12,8 +12,13 @@ std::atomic<uint64_t> last_id{0};
 
 }  // namespace
 
-Plan::Plan(const Backend& backend, std::string what, Trace* trace)
-    : id_(++last_id), backend_(backend), what_(std::move(what)), trace_(trace), inputs_(backend, what_) {}
+Plan::Plan(const Backend& backend, std::string what, Trace* trace, size_t device)
+    : id_(++last_id),
+      backend_(backend),
+      what_(std::move(what)),
+      trace_(trace),
+      device_(device),
+      inputs_(backend, what_, device) {}
 
 ggml_tensor* Plan::zeros(int64_t n) {
     if (!zeros_ || zeros_->ne[0] < n) zeros_ = input("zeros", GGML_TYPE_F32, {n});

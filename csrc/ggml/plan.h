@@ -14,8 +14,9 @@ namespace sdltx {
 
 class Plan {
  public:
-    // `what` names the plan in errors; `trace` (may be null) receives the stages it asks for on every run.
-    Plan(const Backend& backend, std::string what, Trace* trace);
+    // To run on backend.backends()[device], where its weights and states are; `what` names the plan in errors; `trace`
+    // (may be null) receives the stages it asks for on every run.
+    Plan(const Backend& backend, std::string what, Trace* trace, size_t device = 0);
 
     const Backend& backend() const { return backend_; }
     const std::string& what() const { return what_; }
@@ -66,6 +67,7 @@ class Plan {
     const Backend& backend_;
     std::string what_;
     Trace* trace_;
+    size_t device_;
     TensorArena arena_;
     State inputs_;
     ggml_tensor* zeros_ = nullptr;     // the longest row asked for

@@ -14,7 +14,7 @@ ggml_tensor* State::tensor(const std::string& name, ggml_type type, std::initial
 
 void State::allocate() {
     if (without_memory_.empty()) return;
-    for (auto& b : backend_.allocate(without_memory_, Backend::Use::state, what_)) {
+    for (auto& b : backend_.allocate(without_memory_, Backend::Use::state, device_, what_)) {
         ggml_backend_buffer_clear(b.get(), 0);
         buffers_.push_back(std::move(b));
     }

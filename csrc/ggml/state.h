@@ -12,8 +12,9 @@ namespace sdltx {
 
 class State {
  public:
-    // `what` names the owner in errors.
-    State(const Backend& backend, std::string what) : backend_(backend), what_(std::move(what)) {}
+    // On backend.backends()[device]; `what` names the owner in errors.
+    State(const Backend& backend, std::string what, size_t device = 0)
+        : backend_(backend), what_(std::move(what)), device_(device) {}
     State(const State&) = delete;
     State& operator=(const State&) = delete;
 
@@ -34,6 +35,7 @@ class State {
  private:
     const Backend& backend_;
     std::string what_;
+    size_t device_;
     TensorArena arena_;
     std::vector<ggml_tensor*> without_memory_;
     std::vector<Buffer> buffers_;

@@ -255,15 +255,16 @@ void Weights::place(Group& group) {
             throw Error(ErrorCode::backend,
                         "[" + component_ + "] the device does not take " + d.name + " from the file");
     }
-    group.buffers = backend_.allocate(owned, Backend::Use::weights, component_, [&](size_t bytes) -> Buffer {
-        for (auto spare = spare_.begin(); spare != spare_.end(); ++spare)
-            if (ggml_backend_buffer_get_size(spare->get()) >= bytes) {
-                Buffer buffer = std::move(*spare);
-                spare_.erase(spare);
-                return buffer;
-            }
-        spare_.clear();  // too small; the next one is larger
-        return nullptr;
+    const size_t number = static_cast<size_t>(&group - groups_.data()), device = number ? device_of(number - 1) : 0;
+    group.buffers = backend_.allocate(owned, Backend::Use::weights, device, component_, [&](size_t bytes) -> Buffer {
+        const auto spare = std::find_if(spare_.begin(), spare_.end(), [&](const Buffer& b) {
+            return ggml_backend_buffer_get_type(b.get()) == backend_.buffer_type(device);
+        });
+        if (spare == spare_.end()) return nullptr;
+        Buffer buffer = std::move(*spare);
+        spare_.erase(spare);
+        // One that is too small makes room for a larger one.
+        return ggml_backend_buffer_get_size(buffer.get()) >= bytes ? std::move(buffer) : nullptr;
     });
 }
 

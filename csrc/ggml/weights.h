@@ -67,6 +67,9 @@ class Weights {
     // The block has done its work for now: gives it back with Offload::blocks.
     void leave(size_t block);
 
+    // Which of the backends has the block; what belongs to none is on the first.
+    size_t device_of(size_t block) const { return backend_.device_of(block, groups_.size() - 1); }
+
     bool exact() const { return backend_.exact(); }
     // Bytes that the device uses where they lie in the mapped files.
     size_t mapped() const;

@@ -63,7 +63,7 @@ void Workspace::lay_out(Plan& plan) {
     make_scheduler(plan.nodes_.size() + plan.leafs_.size());
     plan.working_.assign(backend_.backends().size(), 0);
     {
-        const Pretence pretence(plan.leafs_, backend_.buffer_type());
+        const Pretence pretence(plan.leafs_, backend_.buffer_type(plan.device_));
         ggml_backend_sched_reserve_size(scheduler_.get(), plan.graph_, plan.working_.data());
     }
     plan.detach();
@@ -102,7 +102,7 @@ void Workspace::run(Plan& plan, const std::function<void()>& meanwhile) {
     last_ = plan.id_;
     if (!placed || !ggml_backend_sched_alloc_graph(scheduler_.get(), plan.graph_)) {
         release();
-        throw Error(ErrorCode::out_of_memory, "[" + plan.what() + "] not enough memory on " + backend_.device_name() +
+        throw Error(ErrorCode::out_of_memory, "[" + plan.what() + "] not enough memory on " + backend_.device_names() +
                                                   "; ask for a smaller picture, fewer frames or smaller tiles");
     }
     const ggml_status status = backend_.compute(scheduler_.get(), plan.graph_, meanwhile);
@@ -111,7 +111,7 @@ void Workspace::run(Plan& plan, const std::function<void()>& meanwhile) {
         throw Error(ErrorCode::out_of_memory,
                     "[" + plan.what() + "] the memory for an operation's scratch is not available");
     if (status != GGML_STATUS_SUCCESS)
-        throw Error(ErrorCode::backend, "[" + plan.what() + "] the computation failed on " + backend_.device_name());
+        throw Error(ErrorCode::backend, "[" + plan.what() + "] the computation failed on " + backend_.device_names());
     plan.collect_traced();
 }
 

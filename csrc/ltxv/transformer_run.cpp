@@ -5,40 +5,42 @@
 
 namespace sdltx {
 
-// One stream of a run of T tokens, K of whose timesteps are distinct.
-struct TransformerRun::StreamRun {
-    const Transformer::Stream& stream;
-    Positions positions;
-    // Constant over the calls.
+// What the blocks on one device read and write of a stream of T tokens, K of whose timesteps are distinct. Everything
+// but the weights is on every device that has blocks, so that only x changes places, once per device and pass.
+struct TransformerRun::Place {
     std::vector<ggml_tensor*> contexts{};  // by pass: [context_dim, rows]
     Rope self_rope{}, cross_rope{};
-    // Set by each call.
-    ggml_tensor* tokens = nullptr;          // [in_channels, T]
-    ggml_tensor* sigma_sinusoid = nullptr;  // [256, 1]
-    ggml_tensor* other_sinusoid = nullptr;  // [256, 1], of the other stream's sigma
-    ggml_tensor* sinusoid = nullptr;        // [256, K]
-    ggml_tensor* index = nullptr;           // [T], null when K = 1
-    // Written by the prologue; every block replaces x.
-    std::vector<ggml_tensor*> x{};        // by pass: [D, T]
-    ggml_tensor* embedded = nullptr;      // [D, K]
+    std::vector<ggml_tensor*> x{};        // by pass: [D, T]; every block replaces it
+    ggml_tensor* index = nullptr;         // [T], null when K = 1
     ggml_tensor* adaln = nullptr;         // [block_rows D, K]
     ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1]
     ggml_tensor* cross_adaln = nullptr;   // [cross_rows D, K]
     ggml_tensor* cross_gate = nullptr;    // [D, 1]
 
-    int64_t num_tokens() const { return positions.tokens; }
     StreamTensors tensors(size_t pass) const {
         return {x[pass], contexts[pass], adaln, prompt_adaln, cross_adaln, cross_gate, index, self_rope, cross_rope};
     }
 };
 
+struct TransformerRun::StreamRun {
+    const Transformer::Stream& stream;
+    Positions positions;
+    std::vector<Place> places{};  // by device; prologue and epilogue run on the first
+    // Set by each call.
+    ggml_tensor* tokens = nullptr;          // [in_channels, T]
+    ggml_tensor* sigma_sinusoid = nullptr;  // [256, 1]
+    ggml_tensor* other_sinusoid = nullptr;  // [256, 1], of the other stream's sigma
+    ggml_tensor* sinusoid = nullptr;        // [256, K]
+    ggml_tensor* embedded = nullptr;        // [D, K], written by the prologue
+
+    int64_t num_tokens() const { return positions.tokens; }
+};
+
 // What depends on the number of distinct timesteps and on what is traced.
 struct TransformerRun::Plans {
-    explicit Plans(const Backend& backend) : state(backend, "transformer") {}
-
     int64_t video_distinct = 0, audio_distinct = 0;
     std::vector<std::string> traced;
-    State state;
+    std::vector<std::unique_ptr<State>> states;  // by device
     std::unique_ptr<Plan> prologue;
     std::vector<std::vector<std::unique_ptr<Plan>>> blocks;  // by pass and index
     struct Epilogue {
@@ -48,6 +50,23 @@ struct TransformerRun::Plans {
     std::vector<Epilogue> epilogues;  // by pass
 };
 
+namespace {
+
+std::vector<std::unique_ptr<State>> make_states(const Backend& backend) {
+    std::vector<std::unique_ptr<State>> states;
+    for (size_t i = 0; i < backend.num_devices(); ++i)
+        states.push_back(std::make_unique<State>(backend, "transformer", i));
+    return states;
+}
+
+size_t size_of(const std::vector<std::unique_ptr<State>>& states) {
+    size_t bytes = 0;
+    for (auto& s : states) bytes += s->size();
+    return bytes;
+}
+
+}  // namespace
+
 TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video,
                                const Positions* audio, const std::vector<Pass>& passes, Trace* trace)
     : transformer_(transformer),
@@ -56,7 +75,7 @@ TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, c
       trace_(trace),
       cross_(audio &&
              std::any_of(passes.begin(), passes.end(), [](const Pass& p) { return !p.perturbation.skip_cross_modal; })),
-      state_(workspace.backend(), "transformer") {
+      states_(make_states(workspace.backend())) {
     const int64_t layers = transformer.config().num_layers;
     for (auto& pass : passes)
         for (auto* list : {&pass.perturbation.skip_video_self_attn, &pass.perturbation.skip_audio_self_attn})
@@ -78,22 +97,27 @@ std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Tr
         throw Error(ErrorCode::invalid_request,
                     "[transformer] positions need " + std::to_string(c.max_pos.size()) + " axes");
     auto s = std::make_unique<StreamRun>(StreamRun{stream, positions});
-    const auto tensor = [&](const char* name, int64_t width, int64_t count) {
-        return state_.tensor(stream.prefix + name, GGML_TYPE_F32, {width, count});
+    const auto tensor = [&](State& state, const char* name, int64_t width, int64_t count) {
+        return state.tensor(stream.prefix + name, GGML_TYPE_F32, {width, count});
     };
-    s->tokens = tensor("tokens", c.in_channels, s->num_tokens());
-    s->sigma_sinusoid = tensor("sigma", sinusoid_size, 1);
-    s->prompt_adaln = tensor("prompt_adaln", prompt_rows * c.dim(), 1);
-    for (auto& pass : passes_) {
-        const Array& context = &stream == &transformer_.video() ? *pass.video_context : *pass.audio_context;
-        s->contexts.push_back(tensor("context", c.context_dim, context.dim(0)));
-        s->x.push_back(tensor("x", c.dim(), s->num_tokens()));
-    }
-    s->self_rope = rope_tensors(state_, stream.prefix + "self_rope", c.dim(), c.heads, s->num_tokens());
-    if (cross_) {
-        s->other_sinusoid = tensor("other_sigma", sinusoid_size, 1);
-        s->cross_gate = tensor("cross_gate", c.dim(), 1);
-        s->cross_rope = rope_tensors(state_, stream.prefix + "cross_rope", audio.dim(), audio.heads, s->num_tokens());
+    s->tokens = tensor(*states_[0], "tokens", c.in_channels, s->num_tokens());
+    s->sigma_sinusoid = tensor(*states_[0], "sigma", sinusoid_size, 1);
+    if (cross_) s->other_sinusoid = tensor(*states_[0], "other_sigma", sinusoid_size, 1);
+    for (auto& state : states_) {
+        Place place;
+        place.prompt_adaln = tensor(*state, "prompt_adaln", prompt_rows * c.dim(), 1);
+        for (auto& pass : passes_) {
+            const Array& context = &stream == &transformer_.video() ? *pass.video_context : *pass.audio_context;
+            place.contexts.push_back(tensor(*state, "context", c.context_dim, context.dim(0)));
+            place.x.push_back(tensor(*state, "x", c.dim(), s->num_tokens()));
+        }
+        place.self_rope = rope_tensors(*state, stream.prefix + "self_rope", c.dim(), c.heads, s->num_tokens());
+        if (cross_) {
+            place.cross_gate = tensor(*state, "cross_gate", c.dim(), 1);
+            place.cross_rope =
+                rope_tensors(*state, stream.prefix + "cross_rope", audio.dim(), audio.heads, s->num_tokens());
+        }
+        s->places.push_back(std::move(place));
     }
     return s;
 }
@@ -107,7 +131,8 @@ void TransformerRun::set_distinct(int64_t video, int64_t audio) {
     const std::vector<std::string> traced = trace_ ? trace_->patterns : std::vector<std::string>{};
     if (plans_ && plans_->video_distinct == video && plans_->audio_distinct == audio && plans_->traced == traced)
         return;
-    plans_ = std::make_unique<Plans>(workspace_.backend());
+    plans_ = std::make_unique<Plans>();
+    plans_->states = make_states(workspace_.backend());
     plans_->video_distinct = video;
     plans_->audio_distinct = audio;
     plans_->traced = traced;
@@ -116,14 +141,18 @@ void TransformerRun::set_distinct(int64_t video, int64_t audio) {
     plans_->epilogues.resize(passes_.size());
     for (StreamRun* s : streams()) {
         const int64_t k = s == video_.get() ? video : audio, dim = s->stream.config.dim();
-        const auto tensor = [&](const char* name, int64_t width) {
-            return plans_->state.tensor(s->stream.prefix + name, GGML_TYPE_F32, {width, k});
+        const auto tensor = [&](State& state, const char* name, int64_t width) {
+            return state.tensor(s->stream.prefix + name, GGML_TYPE_F32, {width, k});
         };
-        s->sinusoid = tensor("timesteps", sinusoid_size);
-        s->embedded = tensor("embedded", dim);
-        s->adaln = tensor("adaln", block_rows * dim);
-        s->cross_adaln = cross_ ? tensor("cross_adaln", cross_rows * dim) : nullptr;
-        s->index = k > 1 ? plans_->state.tensor(s->stream.prefix + "index", GGML_TYPE_I32, {s->num_tokens()}) : nullptr;
+        s->sinusoid = tensor(*plans_->states[0], "timesteps", sinusoid_size);
+        s->embedded = tensor(*plans_->states[0], "embedded", dim);
+        for (size_t i = 0; i < s->places.size(); ++i) {
+            State& state = *plans_->states[i];
+            Place& place = s->places[i];
+            place.adaln = tensor(state, "adaln", block_rows * dim);
+            place.cross_adaln = cross_ ? tensor(state, "cross_adaln", cross_rows * dim) : nullptr;
+            place.index = k > 1 ? state.tensor(s->stream.prefix + "index", GGML_TYPE_I32, {s->num_tokens()}) : nullptr;
+        }
     }
 }
 
@@ -133,18 +162,19 @@ Plan& TransformerRun::prologue() {
     Plan& g = *plans_->prologue;
     for (StreamRun* s : streams()) {
         const Transformer::Stream& w = s->stream;
+        const Place& place = s->places.front();
         ggml_tensor* x = transformer_.patchify(g, w, s->tokens);  // [D, T]
-        for (ggml_tensor* of_pass : s->x) g.store(x, of_pass);
+        for (ggml_tensor* of_pass : place.x) g.store(x, of_pass);
         ggml_tensor* embedded = embed_timesteps(g, w.adaln, s->sinusoid);  // [D, K]
         g.store(embedded, s->embedded);
-        g.store(modulation_rows(g, w.adaln, embedded), s->adaln);
+        g.store(modulation_rows(g, w.adaln, embedded), place.adaln);
         g.store(modulation_rows(g, w.prompt_adaln, embed_timesteps(g, w.prompt_adaln, s->sigma_sinusoid)),
-                s->prompt_adaln);
+                place.prompt_adaln);
         if (!cross_) continue;
         // Scale and shift follow the stream's own timesteps, the gate the other stream's sigma.
         const AdaLayerNormSingle &rows = w.cross_scale_shift_adaln, &gate = w.cross_gate_adaln;
-        g.store(modulation_rows(g, rows, embed_timesteps(g, rows, s->sinusoid)), s->cross_adaln);
-        g.store(modulation_rows(g, gate, embed_timesteps(g, gate, s->other_sinusoid)), s->cross_gate);
+        g.store(modulation_rows(g, rows, embed_timesteps(g, rows, s->sinusoid)), place.cross_adaln);
+        g.store(modulation_rows(g, gate, embed_timesteps(g, gate, s->other_sinusoid)), place.cross_gate);
     }
     return g;
 }
@@ -156,14 +186,15 @@ Plan& TransformerRun::block(size_t pass, size_t index) {
     const auto listed = [&](const std::vector<int>& blocks) {
         return std::find(blocks.begin(), blocks.end(), static_cast<int>(index)) != blocks.end();
     };
-    plan = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_);
-    StreamTensors video = video_->tensors(pass), audio;
-    if (audio_) audio = audio_->tensors(pass);
+    const size_t device = transformer_.weights().device_of(index);
+    plan = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_, device);
+    StreamTensors video = video_->places[device].tensors(pass), audio;
+    if (audio_) audio = audio_->places[device].tensors(pass);
     run_block(*plan, transformer_.blocks()[index], video, audio_ ? &audio : nullptr,
               {listed(p.skip_video_self_attn), listed(p.skip_audio_self_attn), p.skip_cross_modal},
               static_cast<float>(transformer_.config().norm_eps));
-    plan->store(video.x, video_->x[pass]);
-    if (audio_) plan->store(audio.x, audio_->x[pass]);
+    plan->store(video.x, video_->places[device].x[pass]);
+    if (audio_) plan->store(audio.x, audio_->places[device].x[pass]);
     return *plan;
 }
 
@@ -172,7 +203,8 @@ Plan& TransformerRun::epilogue(size_t pass) {
     if (e.plan) return *e.plan;
     e.plan = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_);
     const auto velocity = [&](const StreamRun& s) {
-        ggml_tensor* v = transformer_.head(*e.plan, s.stream, s.x[pass], s.embedded, s.index);
+        ggml_tensor* v =
+            transformer_.head(*e.plan, s.stream, s.places.front().x[pass], s.embedded, s.places.front().index);
         return e.plan->output(v, s.stream.prefix + "proj_out");
     };
     e.video = velocity(*video_);
@@ -182,27 +214,56 @@ Plan& TransformerRun::epilogue(size_t pass) {
 
 void TransformerRun::set_constants(StreamRun& s) {
     const TransformerConfig& c = transformer_.config();
-    for (size_t i = 0; i < passes_.size(); ++i)
-        state_.set(s.contexts[i], (&s == video_.get() ? passes_[i].video_context : passes_[i].audio_context)->data);
-    const auto set = [&](const Rope& rope, int64_t dim, const std::vector<double>& max_pos) {
-        const RopeTable table = rope_table(s.positions, dim, max_pos, c.rope_theta);
-        state_.set(rope.cos, table.cos);
-        state_.set(rope.sin, table.sin);
+    const auto table = [&](int64_t dim, const std::vector<double>& max_pos) {
+        return rope_table(s.positions, dim, max_pos, c.rope_theta);
     };
-    set(s.self_rope, s.stream.config.dim(), s.stream.config.max_pos);
+    const RopeTable self = table(s.stream.config.dim(), s.stream.config.max_pos);
     // Across streams only time counts, on the longer of the two scales.
-    if (cross_) set(s.cross_rope, c.audio.dim(), {std::max(c.video.max_pos[0], c.audio.max_pos[0])});
+    const RopeTable cross =
+        cross_ ? table(c.audio.dim(), {std::max(c.video.max_pos[0], c.audio.max_pos[0])}) : RopeTable{};
+    for (size_t d = 0; d < states_.size(); ++d) {
+        State& state = *states_[d];
+        const Place& place = s.places[d];
+        for (size_t i = 0; i < passes_.size(); ++i)
+            state.set(place.contexts[i],
+                      (&s == video_.get() ? passes_[i].video_context : passes_[i].audio_context)->data);
+        state.set(place.self_rope.cos, self.cos);
+        state.set(place.self_rope.sin, self.sin);
+        if (!cross_) continue;
+        state.set(place.cross_rope.cos, cross.cos);
+        state.set(place.cross_rope.sin, cross.sin);
+    }
+}
+
+void TransformerRun::share_prologue() {
+    for (StreamRun* s : streams())
+        for (size_t d = 1; d < s->places.size(); ++d) {
+            Place &first = s->places.front(), &place = s->places[d];
+            for (auto [from, to] : {std::pair{first.adaln, place.adaln},
+                                    {first.prompt_adaln, place.prompt_adaln},
+                                    {first.cross_adaln, place.cross_adaln},
+                                    {first.cross_gate, place.cross_gate}})
+                if (from) ggml_backend_tensor_copy(from, to);
+        }
+}
+
+void TransformerRun::hand_over(size_t pass, size_t from, size_t to) {
+    if (from == to) return;
+    for (StreamRun* s : streams()) ggml_backend_tensor_copy(s->places[from].x[pass], s->places[to].x[pass]);
 }
 
 void TransformerRun::set_input(StreamRun& s, const StreamInput& in, const StreamInput* other) {
     const TransformerConfig& c = transformer_.config();
     std::vector<int32_t> index;
     const std::vector<float> distinct = distinct_values(*in.timesteps, &index);
-    state_.set(s.tokens, *in.tokens);
-    state_.set(s.sigma_sinusoid, sinusoid({in.sigma}, c.timestep_scale));
-    if (s.other_sinusoid) state_.set(s.other_sinusoid, sinusoid({other->sigma}, c.av_gate_timestep_scale));
-    plans_->state.set(s.sinusoid, sinusoid(distinct, c.timestep_scale));
-    if (s.index) plans_->state.set(s.index, index);
+    states_[0]->set(s.tokens, *in.tokens);
+    states_[0]->set(s.sigma_sinusoid, sinusoid({in.sigma}, c.timestep_scale));
+    if (s.other_sinusoid) states_[0]->set(s.other_sinusoid, sinusoid({other->sigma}, c.av_gate_timestep_scale));
+    plans_->states[0]->set(s.sinusoid, sinusoid(distinct, c.timestep_scale));
+    for (size_t d = 0; d < states_.size(); ++d) {
+        plans_->states[d]->allocate();
+        if (s.places[d].index) plans_->states[d]->set(s.places[d].index, index);
+    }
 }
 
 std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const StreamInput* audio,
@@ -220,18 +281,24 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
     Weights& weights = transformer_.weights();
     const size_t blocks = transformer_.blocks().size(), passes = passes_.size();
     workspace_.run(prologue());
+    share_prologue();
+    size_t device = 0;
     for (size_t i = 0; i < blocks; ++i) {
         weights.enter(i);
-        for (size_t pass = 0; pass < passes; ++pass)
+        for (size_t pass = 0; pass < passes; ++pass) {
+            hand_over(pass, device, weights.device_of(i));
             workspace_.run(block(pass, i), [&] {
                 if (pass == 0 && i + 1 < blocks) weights.prefetch(i + 1);
             });
+        }
+        device = weights.device_of(i);
         weights.leave(i);
         if (on_block) on_block(static_cast<int64_t>(i + 1));
     }
     std::vector<Velocity> out(passes);
     for (size_t pass = 0; pass < passes; ++pass) {
         Plan& plan = epilogue(pass);
+        hand_over(pass, device, 0);
         workspace_.run(plan);
         out[pass].video = plan.get(plans_->epilogues[pass].video);
         if (audio_) out[pass].audio = plan.get(plans_->epilogues[pass].audio);
@@ -242,7 +309,7 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
 TransformerRun::Memory TransformerRun::measure(int64_t distinct) {
     set_distinct(distinct, audio_ ? distinct : 0);
     Memory memory;
-    memory.inputs = state_.size() + plans_->state.size();
+    memory.inputs = size_of(states_) + size_of(plans_->states);
     const auto add = [&](Plan& plan) {
         const std::vector<size_t> bytes = workspace_.measure(plan);
         memory.working.resize(bytes.size());

@@ -58,11 +58,12 @@ class TransformerRun {
     // allocated.
     struct Memory {
         std::vector<size_t> working;
-        size_t inputs = 0;  // on the device
+        size_t inputs = 0;  // on all devices
     };
     Memory measure(int64_t distinct = 1);
 
  private:
+    struct Place;
     struct StreamRun;
     struct Plans;
 
@@ -71,6 +72,9 @@ class TransformerRun {
     // Forgets the plans unless they fit.
     void set_distinct(int64_t video, int64_t audio);
     void set_constants(StreamRun& s);
+    // Values that the prologue has computed, or the blocks of the device before: to all devices, or to one of them.
+    void share_prologue();
+    void hand_over(size_t pass, size_t from, size_t to);
     void set_input(StreamRun& s, const StreamInput& in, const StreamInput* other);
     Plan& prologue();
     Plan& block(size_t pass, size_t index);
@@ -82,8 +86,8 @@ class TransformerRun {
     Trace* trace_;
     bool cross_;  // some pass lets the streams see each other
     bool constants_set_ = false;
-    State state_;
-    std::unique_ptr<StreamRun> video_, audio_;  // audio may be null
+    std::vector<std::unique_ptr<State>> states_;  // by device
+    std::unique_ptr<StreamRun> video_, audio_;    // audio may be null
     std::unique_ptr<Plans> plans_;
 };
 

@@ -26,6 +26,7 @@ def usable_processors() -> int: ...  # physical cores within affinity and quota
 def end_on_second_signal() -> None: ...  # INT, TERM and HUP, as they are handled now
 def guard_file(path: str) -> None: ...  # removed if the process ends by an assertion
 def release_file(path: str) -> None: ...
+def serve(host: str, port: int, *, device: str = "cpu", threads: int = 0) -> None: ...  # returns by an error only
 def check_size(width: int, height: int, num_frames: int, frame_rate: float) -> None: ...
 
 class Pipeline:

@@ -178,6 +178,19 @@ def _decode(job: _Job) -> None:
     job.write(job.load(), latents)
 
 
+def _worker(job: _Job) -> None:
+    args = job.args
+    if not args.host.startswith("127."):
+        _say(
+            f"warning: everybody who reaches {args.host}:{args.port} can use, read and crash this worker; there are no "
+            "passwords. Use it among friends only"
+        )
+    job.note(f"serving {args.device} at {args.host}:{args.port}; Ctrl-C ends it")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # the server waits outside Python
+    _core.serve(args.host, args.port, device=args.device, threads=args.threads or 0)
+
+
 def _check_outputs(args: argparse.Namespace) -> None:
     """Fails before the long run instead of after it."""
     from . import _files, media
@@ -334,6 +347,20 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(decode)
     _output_options(decode, required=True)
     _message_options(decode)
+
+    worker = _command(
+        commands,
+        "worker",
+        _worker,
+        "lend this machine to clips made elsewhere",
+        "sdltx-cli worker --host 192.168.1.7 --port 50052\n  sdltx-cli generate --device rpc:192.168.1.7:50052 -m ...",
+    )
+    group = worker.add_argument_group("where")
+    group.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="own IPv4 address (default: 127.0.0.1)")
+    group.add_argument("--port", metavar="N", type=int, default=50052, help="TCP port (default: 50052)")
+    group.add_argument("--device", metavar="NAME", default="cpu", help="what to lend (default: cpu)")
+    group.add_argument("-t", "--threads", metavar="N", type=_threads, help="CPU threads (default: one per core)")
+    _message_options(worker)
     return parser
 
 
@@ -363,7 +390,13 @@ def _model_options(command: argparse.ArgumentParser) -> None:
         help="file or folder of the model, safetensors or GGUF; repeat it for models in several files, in any order "
         "(default: the small built-in demonstration model)",
     )
-    group.add_argument("--device", metavar="NAME", default="cpu", help="where to compute (default: cpu)")
+    group.add_argument(
+        "--device",
+        metavar="NAME",
+        default="cpu",
+        help="where to compute: cpu, a GPU, auto, or rpc:HOST:PORT for a machine where sdltx-cli worker runs; several "
+        "with commas share the blocks (default: cpu)",
+    )
     group.add_argument(
         "--precision",
         choices=("auto", "f32"),

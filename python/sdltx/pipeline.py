@@ -35,7 +35,7 @@ class Sink(Protocol):
 
 def load(
     *paths: str | os.PathLike[str],
-    device: str = "cpu",
+    device: str | Sequence[str] = "cpu",
     precision: str = "auto",
     threads: int | None = None,
     offload: str = "none",
@@ -45,8 +45,10 @@ def load(
 
     paths: safetensors and GGUF files and folders of them, in any order; together they hold the transformer, the VAEs
         and the text encoder. None: the small demonstration model that is part of the package.
-    device: where it runs, "cpu".
-    precision: "auto" computes in the types of the weights; "f32" runs every operation in exact float32.
+    device: where it runs: "cpu", the name of a GPU, "auto" for the first GPU if there is one, or "rpc:HOST:PORT" for
+        another machine where ``sdltx-cli worker`` runs. A list shares the blocks of the networks among its devices.
+    precision: "auto" computes in the types of the weights; "f32" runs every operation in exact float32 (on CPUs, also
+        those of workers).
     threads: CPU threads; None: one per physical core that the process may use.
     offload: how long weights stay in memory once they were needed: "none" = until the pipeline is closed; "stage" =
         while the prompt is encoded, the clip is denoised, or it is decoded; "blocks" = for one block of transformer and
@@ -108,7 +110,7 @@ class Pipeline:
         self,
         paths: Sequence[str | os.PathLike[str]],
         *,
-        device: str,
+        device: str | Sequence[str],
         precision: str,
         threads: int | None,
         offload: str,
@@ -116,13 +118,14 @@ class Pipeline:
     ) -> None:
         _check_integers("load", threads=threads)
         files = [os.fspath(path) for path in paths]
+        devices = device if isinstance(device, str) else ",".join(device)
         self._core = _core.Pipeline(
-            files, device=device, precision=precision, threads=threads or 0, offload=offload, progress=progress
+            files, device=devices, precision=precision, threads=threads or 0, offload=offload, progress=progress
         )
         self.files = [Path(file).name for file in files]
         """Names of the files and folders that it was loaded from."""
         self.device = self._core.device
-        """Name of the device that it runs on."""
+        """Name of the device that it runs on; several are separated by commas."""
         self.precision = precision
         """How it computes: "auto" or "f32"."""
 

@@ -1,0 +1,128 @@
+#include "worker.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <mutex>
+#include <set>
+
+#include "backend.h"
+#include "ggml-rpc.h"
+
+namespace sdltx {
+
+namespace {
+
+constexpr int answer_milliseconds = 5000;
+
+struct Socket {
+    int fd = -1;
+    ~Socket() {
+        if (fd >= 0) ::close(fd);
+    }
+};
+
+bool wait_for(int fd, short events) {
+    pollfd p{fd, events, 0};
+    return ::poll(&p, 1, answer_milliseconds) == 1 && (p.revents & events);
+}
+
+// A connection within the time limit, or none.
+void connect_to(Socket& s, const std::string& host, const std::string& port) {
+    addrinfo hints{};
+    hints.ai_family = AF_INET;
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* found = nullptr;
+    if (getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0) return;
+    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, freeaddrinfo);
+    s.fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (s.fd < 0) return;
+    int error = 0;
+    socklen_t size = sizeof(error);
+    if (::connect(s.fd, found->ai_addr, found->ai_addrlen) == 0) return;
+    if (errno == EINPROGRESS && wait_for(s.fd, POLLOUT) &&
+        ::getsockopt(s.fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0)
+        return;
+    ::close(s.fd);
+    s.fd = -1;
+}
+
+// ggml's client ends the process when the other side does not speak its protocol, so it is greeted here first: command
+// 14, a length, 24 bytes of capabilities; the answer is a length, the version, and capabilities again.
+void greet(const std::string& endpoint, const std::string& host, const std::string& port) {
+    const auto fail = [&](ErrorCode code, const std::string& why) { throw Error(code, "[device] " + why); };
+    Socket s;
+    connect_to(s, host, port);
+    if (s.fd < 0)
+        fail(ErrorCode::backend, "nobody answers at " + endpoint + "; start a worker there: sdltx-cli worker --host " +
+                                     host + " --port " + port);
+    constexpr size_t capabilities = 24;
+    const uint64_t length = capabilities;
+    std::array<uint8_t, 1 + sizeof(length) + capabilities> hello{14};
+    std::memcpy(&hello[1], &length, sizeof(length));
+    if (::send(s.fd, hello.data(), hello.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(hello.size()))
+        fail(ErrorCode::backend, endpoint + " does not listen");
+    std::array<uint8_t, sizeof(length) + 4 + capabilities> answer{};
+    for (size_t got = 0; got < answer.size();) {
+        if (!wait_for(s.fd, POLLIN))
+            fail(ErrorCode::busy, "the worker at " + endpoint + " does not answer; it serves one client at a time");
+        const ssize_t n = ::recv(s.fd, &answer[got], answer.size() - got, 0);
+        if (n <= 0) fail(ErrorCode::backend, "what listens at " + endpoint + " is not a worker of sdltx");
+        got += static_cast<size_t>(n);
+    }
+    uint64_t said = 0;
+    std::memcpy(&said, answer.data(), sizeof(said));
+    const uint8_t* version = &answer[sizeof(said)];
+    if (said != answer.size() - sizeof(said) || version[0] != RPC_PROTO_MAJOR_VERSION ||
+        version[1] != RPC_PROTO_MINOR_VERSION || version[2] != RPC_PROTO_PATCH_VERSION)
+        fail(ErrorCode::backend, "what listens at " + endpoint + " is not a worker of this version of sdltx");
+}
+
+std::mutex reserved_mutex;
+std::set<std::string> reserved;
+
+}  // namespace
+
+void serve(const std::string& host, int port, const std::string& device, int threads) {
+    in_addr address{};
+    if (inet_pton(AF_INET, host.c_str(), &address) != 1)
+        throw Error(ErrorCode::invalid_request,
+                    "[worker] host '" + host + "' is not an IPv4 address, such as 127.0.0.1");
+    if (port < 1 || port > 65535)
+        throw Error(ErrorCode::invalid_request, "[worker] port " + std::to_string(port) + " is not within 1 to 65535");
+    const Backend backend(device, false, threads);
+    std::vector<ggml_backend_dev_t> devices;
+    for (ggml_backend_t b : backend.backends()) devices.push_back(ggml_backend_get_device(b));
+    devices.resize(backend.num_devices());
+    const std::string endpoint = host + ":" + std::to_string(port);
+    ggml_backend_rpc_start_server(endpoint.c_str(), nullptr, static_cast<size_t>(backend.threads()), devices.size(),
+                                  devices.data());
+    throw Error(ErrorCode::backend, "[worker] cannot serve at " + endpoint + "; is the port in use?");
+}
+
+std::shared_ptr<void> reserve_worker(const std::string& endpoint) {
+    const size_t colon = endpoint.find(':');
+    const std::string host = endpoint.substr(0, colon),
+                      port = colon == std::string::npos ? "" : endpoint.substr(colon + 1);
+    if (host.empty() || port.empty() || port.size() > 5 || port.find_first_not_of("0123456789") != std::string::npos)
+        throw Error(ErrorCode::invalid_request, "[device] 'rpc:" + endpoint + "' must be rpc:HOST:PORT");
+    {
+        const std::lock_guard<std::mutex> lock(reserved_mutex);
+        if (!reserved.insert(endpoint).second)
+            throw Error(ErrorCode::busy, "[device] another pipeline of this process uses the worker at " + endpoint +
+                                             "; close it first");
+    }
+    const std::shared_ptr<void> reservation(nullptr, [endpoint](void*) {
+        const std::lock_guard<std::mutex> lock(reserved_mutex);
+        reserved.erase(endpoint);
+    });
+    greet(endpoint, host, port);
+    return reservation;
+}
+
+}  // namespace sdltx

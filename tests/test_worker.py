@@ -1,0 +1,184 @@
+"""Devices of other processes: the branch of every operation that a GPU takes, and several devices at once."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import sdltx
+
+SMALL = {"width": 96, "height": 64, "num_frames": 17, "frame_rate": 24, "seed": 3, "num_inference_steps": 3}
+
+
+def everything(paths, **options) -> dict[str, np.ndarray]:
+    with sdltx.load(*paths, **options) as pipe:
+        context = pipe.encode("a red ball bounces")
+        latents = pipe.sample(context, **SMALL)
+        video = pipe.decode(latents)
+        return {
+            "video context": context.video,
+            "audio context": context.audio,
+            "video latents": latents.video,
+            "audio latents": latents.audio,
+            "frames": video.frames,
+            "sound": video.audio,
+        }
+
+
+@pytest.fixture(scope="module")
+def on_cpu(tiny_paths):
+    return everything(tiny_paths, precision="f32")
+
+
+@pytest.mark.parametrize("offload", ["none", "stage", "blocks"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_worker_gives_the_same_bits(tiny_paths, workers, on_cpu, count, offload):
+    there = everything(tiny_paths, precision="f32", device=workers[:count], offload=offload)
+    for name, value in on_cpu.items():
+        assert np.array_equal(value, there[name]), name
+
+
+def test_half_precision_differs_a_little(tiny_paths, workers):
+    """GPUs attend in half precision; nothing else differs."""
+    here = everything(tiny_paths)
+    there = everything(tiny_paths, device=workers[0], offload="blocks")
+    for name in ("video context", "audio context", "video latents", "audio latents"):
+        difference = np.sqrt(np.mean((here[name] - there[name]) ** 2) / np.mean(here[name] ** 2))
+        print(f"{name}: {difference:.1e}")
+        assert difference < 1e-2
+
+
+def test_blocks_take_turns_in_two_buffers(tiny_paths, workers):
+    """The block that computes and the next one are on the device, and what belongs to no block."""
+    held = {}
+    for offload in ("stage", "blocks"):
+        with sdltx.load(*tiny_paths, device=workers[0], precision="f32", offload=offload) as pipe:
+            seen = []
+
+            def progress(phase, done, total, seen=seen, pipe=pipe):
+                if phase == "denoise":
+                    seen.append(pipe.memory()[0]["weights"])
+
+            pipe.sample(pipe.encode("a fox"), **SMALL, progress=progress)
+            held[offload] = max(seen)
+            assert pipe.memory()[0] == {"device": workers[0], "weights": 0, "mapped": 0, "inputs": 0, "working": 0}
+    block = next(n for n in pipe_block_bytes(tiny_paths))
+    print(f"{held}, a block has {block}")
+    assert held["stage"] - held["blocks"] == pytest.approx(block, rel=0.05)  # 2 of 3 are there
+
+
+def pipe_block_bytes(paths):
+    from sdltx import _core
+
+    files = _core.ModelFiles(paths)
+    for index in range(3):
+        prefix = f"model.diffusion_model.transformer_blocks.{index}."
+        yield sum(files.tensor(name).nbytes for name in files.names() if name.startswith(prefix))
+
+
+def test_weights_are_spread_over_devices(tiny_paths, workers):
+    with sdltx.load(*tiny_paths, device=workers, precision="f32") as pipe:
+        pipe.sample(pipe.encode("a fox"), **SMALL)
+        first, second, cpu = pipe.memory()
+        assert first["weights"] > 0 and second["weights"] > 0 and cpu["weights"] == 0
+        assert pipe.device == ",".join(workers)
+
+
+def test_a_run_on_a_worker_is_cancelled_within_a_block(tiny_paths, workers):
+    class Stop(Exception):
+        pass
+
+    def progress(phase, done, total):
+        if phase == "denoise" and done == 2:
+            raise Stop
+
+    with sdltx.load(*tiny_paths, device=workers[0]) as pipe:
+        context = pipe.encode("a fox")
+        with pytest.raises(Stop):
+            pipe.sample(context, **SMALL, progress=progress)
+        pipe.sample(context, **SMALL)
+
+
+# --- errors ---
+
+
+def test_one_pipeline_at_a_time(tiny_paths, workers):
+    with sdltx.load(*tiny_paths, device=workers[0]):
+        with pytest.raises(sdltx.BusyError, match="another pipeline"):
+            sdltx.load(*tiny_paths, device=workers[0])
+        code = f"import sdltx; sdltx.load(*{tiny_paths!r}, device={workers[0]!r})"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert "BusyError" in other.stderr
+    sdltx.load(*tiny_paths, device=workers[0]).close()
+
+
+@pytest.mark.parametrize("device", ["rpc:", "rpc:localhost", "rpc:localhost:x", "rpc:a:b:1", "rpc::1"])
+def test_addresses(tiny_paths, device):
+    with pytest.raises(sdltx.InvalidRequestError, match="rpc:HOST:PORT"):
+        sdltx.load(*tiny_paths, device=device)
+
+
+def test_lists_of_devices(tiny_paths, workers):
+    with pytest.raises(sdltx.BusyError):
+        sdltx.load(*tiny_paths, device=[workers[0], workers[0]])
+    with pytest.raises(sdltx.InvalidRequestError, match="leave it out"):
+        sdltx.load(*tiny_paths, device=["cpu", workers[0]])
+    with pytest.raises(sdltx.BackendError, match="no device 'gpu'"):
+        sdltx.load(*tiny_paths, device=[workers[0], "gpu"])
+
+
+def test_nobody_there(tiny_paths):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(sdltx.BackendError, match="start a worker there"):
+        sdltx.load(*tiny_paths, device=f"rpc:127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n" + b" " * 100])
+def test_somebody_else_there(tiny_paths, answer):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def serve():
+            client, _ = server.accept()
+            with client:
+                client.recv(64)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(sdltx.BackendError, match="not a worker"):
+            sdltx.load(*tiny_paths, device=f"rpc:127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--host", "nowhere"], "not an IPv4 address"),
+        (["--port", "0"], "within 1 to 65535"),
+        (["--device", "gpu"], "no device 'gpu'"),
+    ],
+)
+def test_bad_arguments_of_a_worker(arguments, message):
+    done = subprocess.run([sys.executable, "-m", "sdltx", "worker", *arguments], capture_output=True, text=True)
+    assert done.returncode in (2, 6)
+    assert message in done.stderr
+
+
+def test_a_port_in_use_and_a_warning():
+    with socket.socket() as server:
+        server.bind(("0.0.0.0", 0))
+        server.listen()
+        command = [sys.executable, "-m", "sdltx", "worker", "--host", "0.0.0.0", "--port", str(server.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 6
+    assert "no passwords" in done.stderr
+    assert "is the port in use?" in done.stderr
