@@ -173,38 +173,43 @@ void bind_log(py::module_& m) {
 
 // --- pipeline ---
 
-SampleOptions sample_options(int64_t width, int64_t height, int64_t num_frames, double frame_rate,
-                             std::optional<int64_t> steps, std::optional<std::vector<float>> sigmas, uint64_t seed,
-                             const std::optional<FloatArray>& video_noise,
-                             const std::optional<FloatArray>& audio_noise) {
-    SampleOptions o;
-    o.width = width;
-    o.height = height;
-    o.num_frames = num_frames;
-    o.frame_rate = frame_rate;
-    o.num_inference_steps = steps;
-    if (sigmas) {
-        o.sigmas = *sigmas;
-        if (o.sigmas.empty()) throw Error(ErrorCode::invalid_request, "[sample] the list of sigmas is empty");
-    }
-    o.seed = seed;
-    o.video_noise = to_array(video_noise);
-    o.audio_noise = to_array(audio_noise);
-    return o;
-}
-
 // Text of a file, which may not be UTF-8.
 py::str decoded(const std::string& s) {
     return py::reinterpret_steal<py::str>(PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "replace"));
 }
 
-py::dict info_dict(const ModelInfo& i) {
-    py::dict defaults("width"_a = i.width, "height"_a = i.height, "num_frames"_a = i.num_frames,
-                      "frame_rate"_a = i.frame_rate, "steps"_a = i.num_inference_steps);
+void bind_options(py::module_& m) {
+    py::class_<SampleOptions>(m, "SampleOptions")
+        .def(py::init([](std::optional<int64_t> width, std::optional<int64_t> height, std::optional<int64_t> num_frames,
+                         std::optional<double> frame_rate, std::optional<int64_t> num_inference_steps,
+                         std::optional<std::vector<float>> sigmas, std::optional<int64_t> seed) {
+                 return SampleOptions{width, height, num_frames, frame_rate, num_inference_steps, sigmas, seed};
+             }),
+             py::kw_only(), "width"_a = py::none(), "height"_a = py::none(), "num_frames"_a = py::none(),
+             "frame_rate"_a = py::none(), "num_inference_steps"_a = py::none(), "sigmas"_a = py::none(),
+             "seed"_a = py::none());
+    m.def("check", py::overload_cast<const SampleOptions&>(&check), "options"_a);
+    m.attr("default_tiling") =
+        py::make_tuple(Tiling{}.tile_pixels, Tiling{}.overlap_pixels, Tiling{}.tile_frames, Tiling{}.overlap_frames);
+}
+
+py::dict settings_dict(const SampleSettings& s) {
+    return py::dict("preset"_a = s.preset, "width"_a = s.width, "height"_a = s.height, "num_frames"_a = s.num_frames,
+                    "frame_rate"_a = s.frame_rate, "schedule"_a = name_of(s.schedule),
+                    "num_inference_steps"_a = s.num_inference_steps(), "sigmas"_a = s.sigmas, "seed"_a = s.seed);
+}
+
+py::dict info_dict(const Pipeline& p) {
+    const ModelInfo& i = p.info();
+    const SampleSettings s = p.resolve({});
+    py::dict defaults("width"_a = s.width, "height"_a = s.height, "num_frames"_a = s.num_frames,
+                      "frame_rate"_a = s.frame_rate, "steps"_a = s.num_inference_steps());
     py::object note = i.note.empty() ? py::object(py::none()) : py::object(decoded(i.note));
-    const std::string model = "LTX-" + i.version.substr(0, i.version.find('.', i.version.find('.') + 1));
-    return py::dict("model"_a = decoded(model), "version"_a = decoded(i.version), "distilled"_a = i.distilled,
-                    "defaults"_a = defaults, "parts"_a = i.parts, "note"_a = note, "has_audio"_a = true);
+    py::list parts;
+    for (Part part : i.parts) parts.append(name_of(part));
+    return py::dict("model"_a = decoded(i.name), "version"_a = decoded(i.version), "distilled"_a = i.distilled,
+                    "preset"_a = s.preset, "defaults"_a = defaults, "parts"_a = parts, "note"_a = note,
+                    "has_audio"_a = true);
 }
 
 // The inputs of one stream of velocity(), kept alive for the call.
@@ -244,15 +249,16 @@ void bind_sampler(py::module_& m) {
         .def("step", [](PySampler& s) { Guard(std::nullopt).run(s.pipeline, [&] { s.pipeline->step(*s.loop); }); })
         .def_property_readonly("index", [](const PySampler& s) { return s.loop->index(); })
         .def_property_readonly("num_steps", [](const PySampler& s) { return s.loop->num_steps(); })
-        .def_property_readonly("video", [](const PySampler& s) { return tokens_of(s.loop->video()); })
-        .def_property_readonly("audio", [](const PySampler& s) { return tokens_of(s.loop->audio()); })
+        .def_property_readonly("video", [](const PySampler& s) { return tokens_of(s.loop->state().video); })
+        .def_property_readonly("audio", [](const PySampler& s) { return tokens_of(s.loop->state().audio); })
         .def_property_readonly("video_denoised",
                                [](const PySampler& s) {
-                                   return to_numpy({s.loop->video().num_tokens, s.loop->video().channels},
-                                                   s.loop->video_denoised());
+                                   const StreamState& v = s.loop->state().video;
+                                   return to_numpy({v.num_tokens, v.channels}, s.loop->denoised().video);
                                })
         .def_property_readonly("audio_denoised", [](const PySampler& s) {
-            return to_numpy({s.loop->audio().num_tokens, s.loop->audio().channels}, s.loop->audio_denoised());
+            const StreamState& a = s.loop->state().audio;
+            return to_numpy({a.num_tokens, a.channels}, s.loop->denoised().audio);
         });
 }
 
@@ -280,7 +286,7 @@ void bind_pipeline(py::module_& m) {
              }),
              "paths"_a, py::kw_only(), "device"_a = "cpu", "precision"_a = "auto", "threads"_a = 0,
              "offload"_a = "none", "progress"_a = py::none())
-        .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p.info()); })
+        .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p); })
         .def("unused_tensors",
              [](Pipeline& p) {
                  py::list names;
@@ -288,7 +294,14 @@ void bind_pipeline(py::module_& m) {
                  return names;
              })
         .def_property_readonly("device", [](Pipeline& p) { return p.device(); })
-        .def("require", &Pipeline::require, "parts"_a)
+        .def(
+            "require",
+            [](const Pipeline& p, const std::vector<std::string>& names) {
+                std::vector<Part> parts;
+                for (auto& name : names) parts.push_back(part_of(name));
+                p.require(parts);
+            },
+            "parts"_a)
         .def(
             "tokenize",
             [](Pipeline& p, const std::string& text) {
@@ -311,45 +324,33 @@ void bind_pipeline(py::module_& m) {
             },
             "prompt"_a, py::kw_only(), "progress"_a = py::none())
         .def(
+            "resolve", [](const Pipeline& p, const SampleOptions& o) { return settings_dict(p.resolve(o)); },
+            "options"_a)
+        .def(
             "sample",
-            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, int64_t width,
-               int64_t height, int64_t num_frames, double frame_rate, std::optional<int64_t> steps,
-               std::optional<std::vector<float>> sigmas, uint64_t seed, std::optional<FloatArray> video_noise,
-               std::optional<FloatArray> audio_noise, std::optional<py::function> progress) {
-                SampleOptions o = sample_options(width, height, num_frames, frame_rate, steps, std::move(sigmas), seed,
-                                                 video_noise, audio_noise);
+            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
+               const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
+               std::optional<py::function> progress) {
+                const SampleSettings settings = p.resolve(o);
                 const Context context{to_array(video_context), to_array(audio_context)};
+                const Noise noise{to_array(video_noise), to_array(audio_noise)};
                 Guard guard(std::move(progress));
-                o.progress = guard.progress();
-                const Latents l = guard.run(&p, [&] { return p.sample(context, o); });
-                return py::make_tuple(to_numpy(l.video), to_numpy(l.audio));
+                const Latents l = guard.run(&p, [&] { return p.sample(context, settings, noise, guard.progress()); });
+                return py::make_tuple(to_numpy(l.video), to_numpy(l.audio), settings_dict(settings));
             },
-            "video_context"_a, "audio_context"_a, py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a,
-            "num_inference_steps"_a = py::none(), "sigmas"_a = py::none(), "seed"_a = 0, "video_noise"_a = py::none(),
+            "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), "progress"_a = py::none())
         .def(
-            "check",
-            [](const Pipeline& p, int64_t width, int64_t height, int64_t num_frames, double frame_rate,
-               std::optional<int64_t> steps, std::optional<std::vector<float>> sigmas) {
-                p.check(sample_options(width, height, num_frames, frame_rate, steps, std::move(sigmas), 0, {}, {}));
-            },
-            py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a, "num_inference_steps"_a = py::none(),
-            "sigmas"_a = py::none())
-        .def(
             "sampler",
-            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, int64_t width,
-               int64_t height, int64_t num_frames, double frame_rate, std::optional<int64_t> steps,
-               std::optional<std::vector<float>> sigmas, uint64_t seed, std::optional<FloatArray> video_noise,
-               std::optional<FloatArray> audio_noise) {
+            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
+               const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise) {
                 auto s = std::make_unique<PySampler>();
                 s->context = {to_array(video_context), to_array(audio_context)};
                 s->pipeline = &p;
-                s->loop = (p.sampler(s->context, sample_options(width, height, num_frames, frame_rate, steps,
-                                                                std::move(sigmas), seed, video_noise, audio_noise)));
+                s->loop = p.sampler(s->context, p.resolve(o), {to_array(video_noise), to_array(audio_noise)});
                 return s;
             },
-            "video_context"_a, "audio_context"_a, py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a,
-            "num_inference_steps"_a = py::none(), "sigmas"_a = py::none(), "seed"_a = 0, "video_noise"_a = py::none(),
+            "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), py::keep_alive<0, 1>())
         .def(
             "velocity",
@@ -401,11 +402,12 @@ void bind_pipeline(py::module_& m) {
             },
             "frames"_a, "height"_a, "width"_a, py::kw_only(), "tiling"_a = py::none())
         .def(
-            "sample_memory",
-            [](Pipeline& p, int64_t width, int64_t height, int64_t num_frames, double frame_rate) {
-                return p.sample_memory(sample_options(width, height, num_frames, frame_rate, {}, {}, 0, {}, {}));
+            "estimate",
+            [](Pipeline& p, const SampleOptions& o, std::optional<std::array<int64_t, 4>> tiling) {
+                const Pipeline::Estimate e = p.estimate(p.resolve(o), tiling_of(tiling));
+                return py::dict("encode"_a = e.encode, "denoise"_a = e.denoise, "decode"_a = e.decode);
             },
-            py::kw_only(), "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a)
+            "options"_a, py::kw_only(), "tiling"_a = py::none())
         .def("memory",
              [](Pipeline& p) {
                  py::list devices;
@@ -513,12 +515,6 @@ void bind_parts(py::module_& m) {
             return py::make_tuple(to_numpy({p.dim(1), dim / 2}, t.cos), to_numpy({p.dim(1), dim / 2}, t.sin));
         },
         "positions"_a, "dim"_a, "max_pos"_a, "theta"_a);
-    m.def(
-        "check_size",
-        [](int64_t width, int64_t height, int64_t num_frames, double frame_rate) {
-            latent_geometry(width, height, num_frames, frame_rate);
-        },
-        "width"_a, "height"_a, "num_frames"_a, "frame_rate"_a);
     m.def("usable_processors", &usable_processors);
     m.def("end_on_second_signal", &end_on_second_signal);
     m.def("guard_file", &guard_file, "path"_a);
@@ -531,10 +527,10 @@ void bind_parts(py::module_& m) {
         "steps"_a, "tokens"_a = 4096, "stretch"_a = true);
     m.def(
         "normal_noise",
-        [](uint64_t seed, uint32_t stream, int64_t count) {
-            return to_numpy({count}, normal_noise(seed, static_cast<NoiseStream>(stream), count));
+        [](uint64_t seed, uint32_t stream, int64_t count, uint32_t step) {
+            return to_numpy({count}, normal_noise(seed, static_cast<NoiseStream>(stream), count, step));
         },
-        "seed"_a, "stream"_a, "count"_a);
+        "seed"_a, "stream"_a, "count"_a, "step"_a = 0);
     m.def(
         "serve",
         [](const std::string& host, int port, const std::string& device, int threads) {
@@ -558,6 +554,7 @@ PYBIND11_MODULE(_core, m) {
     m.attr("ggml_version") = ggml_version();
     bind_errors(m);
     bind_log(m);
+    bind_options(m);
     bind_sampler(m);
     bind_pipeline(m);
     bind_parts(m);

@@ -12,11 +12,11 @@
 #include "gemma3/encoder.h"
 #include "gemma3/tokenizer.h"
 #include "ltxv/audio_vae.h"
-#include "ltxv/sampler.h"
 #include "ltxv/text_projection.h"
-#include "ltxv/transformer.h"
 #include "ltxv/video_vae.h"
 #include "ltxv/vocoder.h"
+#include "model_info.h"
+#include "recipes.h"
 #include "types.h"
 
 namespace sdltx {
@@ -27,27 +27,6 @@ struct LoadOptions {
     int threads = 0;     // 0 = one per core
     Offload offload = Offload::none;
     Progress progress;
-};
-
-struct SampleOptions {
-    int64_t width = 0, height = 0, num_frames = 0;  // pixels, pixels, frames
-    double frame_rate = 0;                          // frames per second
-    std::optional<int64_t> num_inference_steps;     // of the checkpoint's own schedule
-    std::vector<float> sigmas;                      // in place of a schedule when not empty
-    uint64_t seed = 0;
-    Array video_noise, audio_noise;  // in the shapes of Latents; drawn from the seed when empty
-    Progress progress;
-};
-
-// What a checkpoint is and how it is meant to be used.
-struct ModelInfo {
-    std::string version;
-    bool distilled = false;
-    std::string note;                // for its users; may be empty
-    std::vector<std::string> parts;  // of: "transformer", "text encoder", "text projection", "video decoder",
-                                     // "audio decoder", "vocoder"
-    int64_t width = 768, height = 512, num_frames = 121, num_inference_steps = 30;
-    double frame_rate = 24;
 };
 
 // One run at a time: a call from a second thread throws Error(busy), a call from a callback of the running one works
@@ -76,7 +55,7 @@ class Pipeline {
     // Names of the devices, separated by commas.
     std::string device();
     // Throws Error(model_mismatch) that names every one of `parts` that was not among the files.
-    void require(const std::vector<std::string>& parts) const;
+    void require(const std::vector<Part>& parts) const;
     // Names of the tensors of the files that no part has a use for.
     std::vector<std::string> unused_tensors();
     // Gives all memory and files back.
@@ -88,14 +67,13 @@ class Pipeline {
     Array hidden_states(const std::string& prompt);
     Context encode(const std::string& prompt, const Progress& progress);
 
-    // The noise levels that `options` ask for.
-    std::vector<float> sigmas(const SampleOptions& options) const;
-    // Throws what sample() would throw for sizes, rate, steps and sigmas; for use before a prompt is encoded.
-    void check(const SampleOptions& options) const;
-    // A denoising loop at its start; `context` must outlive it. step() it here.
-    std::unique_ptr<Sampler> sampler(const Context& context, const SampleOptions& options);
+    // What sample() would run. Throws Error(invalid_request), also for what check() in presets.h refuses.
+    SampleSettings resolve(const SampleOptions& options) const;
+    // A denoising loop at its start; `context` must outlive it. step() it here. Throws Error(invalid_request).
+    std::unique_ptr<Sampler> sampler(const Context& context, const SampleSettings& settings, const Noise& noise);
     void step(Sampler& sampler, const Progress& progress = {});
-    Latents sample(const Context& context, const SampleOptions& options);
+    Latents sample(const Context& context, const SampleSettings& settings, const Noise& noise,
+                   const Progress& progress);
     // One call of the transformer.
     struct VelocityInput {
         StreamInput stream;
@@ -109,8 +87,12 @@ class Pipeline {
     void decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink, const Progress& progress);
     // Bytes of working memory and inputs that decode() takes at a time for latents (F', H', W').
     size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
-    // The same of the largest block of sample() for a clip of this size, on all devices together. Nothing is allocated.
-    size_t sample_memory(const SampleOptions& options);
+    // The same of each stage of a run with these settings, all devices together, weights not counted; 0 for parts that
+    // are not there. Prompts have the most tokens that count. Nothing is allocated and no weight is read.
+    struct Estimate {
+        size_t encode = 0, denoise = 0, decode = 0;
+    };
+    Estimate estimate(const SampleSettings& settings, const Tiling& tiling);
     // What is held on each device, the one for computing first.
     struct DeviceMemory {
         std::string device;
@@ -162,8 +144,5 @@ class Pipeline {
     std::unique_ptr<Vocoder> vocoder_;
     Trace trace_;
 };
-
-// (x + 1) / 2 of finished frames, clamped, as bytes; truncated as the reference does.
-Frames to_bytes(const Array& frames);
 
 }  // namespace sdltx

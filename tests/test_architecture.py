@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -16,12 +17,19 @@ LAYERS = {
     "ggml": 2,
     "gemma3": 3,
     "ltxv": 3,
-    "pipeline": 4,
-    "capi": 5,
-    "bindings": 5,
-    "bindings_ops": 6,
+    "presets": 4,
+    "model_info": 5,
+    "recipes": 5,
+    "pipeline": 6,
+    "capi": 7,
+    "bindings": 7,
+    "bindings_ops": 8,
 }
 WITHOUT_GGML = [
+    "presets",
+    "ltxv/conditioning",
+    "ltxv/sample_state",
+    "ltxv/steppers",
     "ltxv/schedule",
     "ltxv/geometry",
     "ltxv/noise",
@@ -52,6 +60,52 @@ def test_includes_run_one_way(file):
     for name in own_includes(file):
         other = layer_of(name)
         assert own == other or LAYERS[other] < LAYERS[own], f"{file.name} must not include {name}"
+
+
+PYTHON = CSRC.parent / "python" / "sdltx"
+PYTHON_LAYERS = {
+    "_core": 0,
+    "errors": 1,
+    "_files": 2,
+    "values": 3,
+    "_encoders": 3,
+    "media": 4,
+    "pipeline": 4,
+    "__init__": 5,
+    "cli": 6,
+    "__main__": 7,
+}
+
+
+def imported(file: Path) -> set[str]:
+    """Modules of the package that ``file`` imports when it is imported, or for type checkers."""
+    names = set()
+    tree = ast.parse(file.read_text())
+    for_types = [node for outer in tree.body if isinstance(outer, ast.If) for node in outer.body]
+    for node in [*tree.body, *for_types]:
+        if isinstance(node, ast.ImportFrom):
+            depth = len(file.relative_to(PYTHON).parts)
+            if node.level and node.level < depth:
+                continue  # within a folder
+            module = (node.module or "").removeprefix("sdltx").strip(".")
+            if node.level or (node.module or "").startswith("sdltx"):
+                names |= {module.split(".")[0]} if module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {"__init__" for alias in node.names if alias.name.split(".")[0] == "sdltx"}
+    return {name if name in PYTHON_LAYERS else "__init__" for name in names}
+
+
+@pytest.mark.parametrize("file", sorted(PYTHON.rglob("*.py")), ids=lambda f: str(f.relative_to(PYTHON)))
+def test_python_imports_run_one_way(file):
+    own = file.relative_to(PYTHON).parts[0].removesuffix(".py")
+    for name in imported(file):
+        assert PYTHON_LAYERS[name] < PYTHON_LAYERS[own], f"{file.name} must not import {name}"
+
+
+@pytest.mark.parametrize("folder", [CSRC, PYTHON])
+def test_no_file_is_long(folder):
+    for file in [*folder.rglob("*.[ch]*"), *folder.rglob("*.py")]:
+        assert len(file.read_text().splitlines()) <= 600, file.name
 
 
 @pytest.mark.parametrize("stem", WITHOUT_GGML)

@@ -117,7 +117,7 @@ def test_from_repeats_a_clip(model, tmp_path):
     ok("generate", *model, "--from", first, "-o", other, "--sigmas", "1,0.5,0.2,0", "-H", 64, "-p", "a blue ball")
     settings = media.read_settings(other)
     expected = {**media.read_settings(first), "height": 64, "prompt": "a blue ball", "sigmas": [1.0, 0.5, 0.2, 0.0]}
-    assert settings == {**expected, "num_inference_steps": None}
+    assert settings == {**expected, "num_inference_steps": None, "schedule": "given"}
 
 
 def test_from_repeats_the_precision(model, tmp_path):
@@ -462,3 +462,18 @@ def test_built_in_model(tmp_path):
     spectrum = np.abs(np.fft.rfft(sound))
     assert abs(np.argmax(spectrum) * rate / len(sound) - 1400) < 60
     assert np.abs(sound).max() > 0.05
+
+
+def test_dry_run_prints_what_would_run_and_runs_nothing(tmp_path):
+    out = tmp_path / "clip.mp4"
+    done = ok("generate", "-p", "a fox", "--dry-run", "-o", out, "-W", 96, "-H", 64, "--steps", 4, "-s", 7)
+    assert done.returncode == 0, done.stderr
+    lines = dict(re.split(r" +", line, maxsplit=1) for line in done.stdout.splitlines())
+    assert list(lines) == ["model", "device", "prompt", "clip", "steps", "sigmas", "seed", "memory"]
+    assert "preset" in lines["model"]
+    assert lines["clip"].startswith("96x64, ")
+    assert lines["steps"] == "4, schedule ltx2"
+    assert lines["seed"] == "7"
+    assert len(lines["sigmas"].split(", ")) == 5
+    assert not out.exists()
+    assert "(drawn)" in ok("generate", "-p", "a fox", "--dry-run").stdout

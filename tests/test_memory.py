@@ -109,7 +109,7 @@ def test_plans_share_a_workspace(tiny):
 
 def test_what_is_measured_is_what_is_held(tiny):
     size = {"width": 256, "height": 192, "num_frames": 33, "frame_rate": 24}
-    measured = tiny._core.sample_memory(**size)
+    measured = tiny.estimate(**size)["denoise"]
     most = 0
 
     def progress(phase, done, total):
@@ -131,7 +131,7 @@ def test_the_release_is_measured_without_its_weights(tmp_path):
         import time, sdltx
         pipe = sdltx.load({str(path)!r})
         start = time.monotonic()
-        bytes = pipe._core.sample_memory(width=768, height=512, num_frames=121, frame_rate=24)
+        bytes = pipe.estimate(width=768, height=512, num_frames=121, frame_rate=24)["denoise"]
         took = time.monotonic() - start
         peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
         print(bytes, took, int(peak) / 1024, sep="|")

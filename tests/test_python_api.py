@@ -10,7 +10,7 @@ import pytest
 
 import sdltx
 from sdltx import media
-from sdltx.pipeline import check_size
+from sdltx.pipeline import check
 
 SMALL = {"width": 64, "height": 32, "num_frames": 9, "frame_rate": 24, "num_inference_steps": 2}
 
@@ -422,11 +422,50 @@ def test_quiet_by_default(model):
     "size",
     [{}, {"frame_rate": 1000}, {"frame_rate": 0.5}, {"num_frames": 1}, {"num_frames": 65529}, {"width": 16384}],
 )
-def test_check_size_without_a_model_allows_what_may_be_legal(size):
-    check_size(**size)
+def test_check_without_a_model_allows_what_may_be_legal(size):
+    check(**size)
 
 
 @pytest.mark.parametrize("size", [{"width": 500}, {"num_frames": 120}, {"frame_rate": 0}, {"frame_rate": math.nan}])
-def test_check_size_without_a_model_refuses_what_never_is(size):
+def test_check_without_a_model_refuses_what_never_is(size):
     with pytest.raises(sdltx.InvalidRequestError, match=r"^\[sample\]"):
-        check_size(**size)
+        check(**size)
+
+
+def test_resolve_leaves_nothing_open(pipe):
+    defaults = pipe.info["defaults"]
+    resolved = pipe.resolve()
+    for name in ("width", "height", "num_frames", "frame_rate"):
+        assert resolved[name] == defaults[name]
+    assert resolved["num_inference_steps"] == defaults["steps"] == len(resolved["sigmas"]) - 1
+    assert pipe.info["preset"] == resolved["preset"]
+    assert 0 <= resolved["seed"] < 2**31
+    assert pipe.resolve()["seed"] != resolved["seed"]
+    given = {"width": 96, "height": 64, "num_frames": 17, "frame_rate": 25.0, "seed": 2**63 - 1}
+    assert given.items() <= pipe.resolve(**given, sigmas=[1, 0.5, 0]).items()
+    assert pipe.resolve(sigmas=[1, 0.5, 0])["schedule"] == "given"
+
+
+def test_the_resolved_seed_repeats_a_clip(pipe):
+    size = {"width": 64, "height": 64, "num_frames": 9, "num_inference_steps": 1}
+    seed = pipe.resolve(**size)["seed"]
+    context = pipe.encode("a fox")
+    assert np.array_equal(pipe.sample(context, **size, seed=seed).video, pipe.sample(context, **size, seed=seed).video)
+
+
+@pytest.mark.parametrize(
+    "name, steps, preset, schedule",
+    [
+        ("ltx-2.3-22b-distilled.safetensors", 8, "distilled", "distilled"),
+        ("ltx-2.3-22b-dev.safetensors", 30, "dev", "ltx2"),
+    ],
+)
+def test_presets(tmp_path, model, name, steps, preset, schedule):
+    path = tmp_path / name
+    path.symlink_to(model[0])
+    pipe = sdltx.load(path, model[1])
+    resolved = pipe.resolve()
+    assert (resolved["preset"], resolved["num_inference_steps"], resolved["schedule"]) == (preset, steps, schedule)
+    assert (resolved["width"], resolved["height"], resolved["num_frames"]) == (768, 512, 121)
+    # A distilled checkpoint has a list for its own number of steps only.
+    assert pipe.resolve(num_inference_steps=5)["schedule"] == "ltx2"

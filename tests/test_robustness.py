@@ -122,7 +122,9 @@ def test_closed(tiny_paths):
     with sdltx.load(*tiny_paths) as pipe:
         context = pipe.encode("a fox")
         loop = pipe._core.sampler(
-            context.video, context.audio, width=32, height=32, num_frames=1, frame_rate=1.0, num_inference_steps=1
+            context.video,
+            context.audio,
+            _core.SampleOptions(width=32, height=32, num_frames=1, frame_rate=1.0, num_inference_steps=1),
         )
     for call in (lambda: pipe.encode("x"), lambda: pipe.sample(context, **SMALL), loop.step, lambda: pipe.tokenize("")):
         with pytest.raises(sdltx.InvalidRequestError, match="closed"):
@@ -134,7 +136,9 @@ def test_closed(tiny_paths):
 def test_steps_end(pipe):
     context = pipe.encode("a fox")
     loop = pipe._core.sampler(
-        context.video, context.audio, width=32, height=32, num_frames=1, frame_rate=1.0, num_inference_steps=1
+        context.video,
+        context.audio,
+        _core.SampleOptions(width=32, height=32, num_frames=1, frame_rate=1.0, num_inference_steps=1),
     )
     loop.step()
     before = loop.video

@@ -44,11 +44,13 @@ def test_distilled_trajectory(tiny, golden):
     loop = tiny._core.sampler(
         context["video"],
         context["audio"],
-        width=width,
-        height=height,
-        num_frames=frames,
-        frame_rate=float(t["fps"]),
-        sigmas=g["distilled.sigmas"].tolist(),
+        _core.SampleOptions(
+            width=width,
+            height=height,
+            num_frames=frames,
+            frame_rate=float(t["fps"]),
+            sigmas=g["distilled.sigmas"].tolist(),
+        ),
         video_noise=video.T.reshape(-1, f, h, w),
         audio_noise=audio.reshape(len(audio), -1, bins).transpose(1, 0, 2),
     )
@@ -177,3 +179,11 @@ def test_not_finite_values_name_the_step(tiny):
         tiny.sample(
             context, width=32, height=32, num_frames=1, frame_rate=24, num_inference_steps=2, noise=noise, seed=0
         )
+
+
+def test_every_step_has_its_own_noise():
+    first = _core.normal_noise(3, 0, 1000)
+    assert np.array_equal(first, _core.normal_noise(3, 0, 1000, step=0))
+    steps = [_core.normal_noise(3, 0, 1000, step=step) for step in range(4)]
+    correlations = np.corrcoef(steps) - np.eye(4)
+    assert np.abs(correlations).max() < 0.15

@@ -23,13 +23,14 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, uint64_t key) {
 
 }  // namespace
 
-std::vector<float> normal_noise(uint64_t seed, NoiseStream stream, int64_t count) {
+std::vector<float> normal_noise(uint64_t seed, NoiseStream stream, int64_t count, uint32_t step) {
     constexpr double two_pi = 6.283185307179586, unit = 1.0 / 4294967296.0;
     std::vector<float> out;
     out.reserve(static_cast<size_t>(count) + 3);
     for (uint64_t block = 0; static_cast<int64_t>(out.size()) < count; ++block) {
         const auto r = philox(
-            {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), static_cast<uint32_t>(stream), 0}, seed);
+            {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), static_cast<uint32_t>(stream), step},
+            seed);
         for (int pair = 0; pair < 4; pair += 2) {
             const double radius = std::sqrt(-2.0 * std::log((r[static_cast<size_t>(pair)] + 0.5) * unit));
             const double angle = two_pi * (r[static_cast<size_t>(pair) + 1] * unit);

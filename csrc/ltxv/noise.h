@@ -9,7 +9,8 @@ namespace sdltx {
 // Independent streams of one seed, in the order in which the reference draws them.
 enum class NoiseStream : uint32_t { video = 0, audio = 1 };
 
-// `count` standard normal values; value i depends on (seed, stream, i) alone.
-std::vector<float> normal_noise(uint64_t seed, NoiseStream stream, int64_t count);
+// `count` standard normal values; value i depends on (seed, stream, step, i) alone. Step 0 is the noise that a run
+// starts from, step i + 1 what a stochastic stepper adds in its step i.
+std::vector<float> normal_noise(uint64_t seed, NoiseStream stream, int64_t count, uint32_t step = 0);
 
 }  // namespace sdltx

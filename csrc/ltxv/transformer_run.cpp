@@ -89,6 +89,7 @@ TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, c
 }
 
 TransformerRun::~TransformerRun() = default;
+TransformerRun::TransformerRun(TransformerRun&&) noexcept = default;
 
 std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Transformer::Stream& stream,
                                                                         const Positions& positions) {

@@ -47,6 +47,7 @@ class TransformerRun {
     TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video, const Positions* audio,
                    const std::vector<Pass>& passes, Trace* trace);
     ~TransformerRun();
+    TransformerRun(TransformerRun&&) noexcept;
 
     // Called after every block with how many are done.
     using OnBlock = std::function<void(int64_t done)>;

@@ -242,4 +242,16 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
     }
 }
 
+Frames to_bytes(const Array& frames) {
+    Frames out{frames.dim(0), frames.dim(1), frames.dim(2), std::vector<uint8_t>(frames.data.size())};
+    for (size_t i = 0; i < out.data.size(); ++i) {
+        if (!std::isfinite(frames.data[i]))
+            throw Error(
+                ErrorCode::backend,
+                "[decode] the decoder gave values that are not finite; check the model files, or try precision f32");
+        out.data[i] = static_cast<uint8_t>(std::clamp((frames.data[i] + 1.0f) / 2.0f, 0.0f, 1.0f) * 255.0f);
+    }
+    return out;
+}
+
 }  // namespace sdltx

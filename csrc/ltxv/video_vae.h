@@ -56,4 +56,8 @@ class VideoDecoder {
     std::vector<UpBlock> up_blocks_;
 };
 
+// (x + 1) / 2 of finished frames, clamped, as bytes; truncated as the reference does. Throws Error(backend) for values
+// that are not finite.
+Frames to_bytes(const Array& frames);
+
 }  // namespace sdltx

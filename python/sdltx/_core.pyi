@@ -27,7 +27,22 @@ def end_on_second_signal() -> None: ...  # INT, TERM and HUP, as they are handle
 def guard_file(path: str) -> None: ...  # removed if the process ends by an assertion
 def release_file(path: str) -> None: ...
 def serve(host: str, port: int, *, device: str = "cpu", threads: int = 0) -> None: ...  # returns by an error only
-def check_size(width: int, height: int, num_frames: int, frame_rate: float) -> None: ...
+def check(options: SampleOptions) -> None: ...
+
+default_tiling: tuple[int, int, int, int]  # fields of sdltx.Tiling
+
+class SampleOptions:
+    def __init__(
+        self,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        num_frames: int | None = None,
+        frame_rate: float | None = None,
+        num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | None = None,
+        seed: int | None = None,
+    ) -> None: ...
 
 class Pipeline:
     def __init__(
@@ -48,32 +63,17 @@ class Pipeline:
     def require(self, parts: Sequence[str]) -> None: ...
     def tokenize(self, text: str) -> NDArray[np.int32]: ...
     def encode(self, prompt: str, *, progress: Progress | None = None) -> tuple[Float32, Float32]: ...
-    def check(
-        self,
-        *,
-        width: int,
-        height: int,
-        num_frames: int,
-        frame_rate: float,
-        num_inference_steps: int | None = None,
-        sigmas: Sequence[float] | None = None,
-    ) -> None: ...
+    def resolve(self, options: SampleOptions) -> dict[str, Any]: ...
     def sample(
         self,
         video_context: Float32,
         audio_context: Float32,
+        options: SampleOptions,
         *,
-        width: int,
-        height: int,
-        num_frames: int,
-        frame_rate: float,
-        num_inference_steps: int | None = None,
-        sigmas: Sequence[float] | None = None,
-        seed: int = 0,
         video_noise: Float32 | None = None,
         audio_noise: Float32 | None = None,
         progress: Progress | None = None,
-    ) -> tuple[Float32, Float32]: ...
+    ) -> tuple[Float32, Float32, dict[str, Any]]: ...
     def decode(
         self,
         video: Float32,
@@ -88,7 +88,9 @@ class Pipeline:
     def decode_memory(
         self, frames: int, height: int, width: int, *, tiling: tuple[int, int, int, int] | None = None
     ) -> int: ...  # bytes, of a latent of this shape
-    def sample_memory(self, *, width: int, height: int, num_frames: int, frame_rate: float) -> int: ...  # bytes
+    def estimate(
+        self, options: SampleOptions, *, tiling: tuple[int, int, int, int] | None = None
+    ) -> dict[str, int]: ...  # encode, denoise, decode: bytes
     def memory(self) -> list[dict[str, Any]]: ...  # device, weights, mapped, inputs, working
     def close(self) -> None: ...
     def trace(self, patterns: Sequence[str]) -> None: ...  # forgets what was traced before; [] turns tracing off

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,26 +69,12 @@ def load(
     )
 
 
-def check_size(
-    *,
-    width: int | None = None,
-    height: int | None = None,
-    num_frames: int | None = None,
-    frame_rate: float | Fraction | None = None,
-) -> None:
-    """Raises the InvalidRequestError that :meth:`Pipeline.sample` would raise for these sizes; needs no model."""
-    _check_integers("sample", width=width, height=height, num_frames=num_frames)
-    # What is not given becomes a value that is legal beside the others: a clip of about a second.
-    if frame_rate is None:
-        frame_rate = min(max(num_frames or 1, 1), 1000)
-    if num_frames is None:
-        num_frames = 8 * math.ceil(frame_rate / 8) + 1 if 0 < frame_rate <= 1000 else 1
-    _core.check_size(
-        width=32 if width is None else width,
-        height=32 if height is None else height,
-        num_frames=num_frames,
-        frame_rate=float(frame_rate),
-    )
+def check(**options: Any) -> None:
+    """Raises the InvalidRequestError that :meth:`Pipeline.sample` would raise for these; needs no model.
+
+    options: width, height, num_frames, frame_rate, num_inference_steps, sigmas and seed of that method.
+    """
+    _core.check(_options(**options))
 
 
 class Pipeline:
@@ -128,6 +113,8 @@ class Pipeline:
         """Name of the device that it runs on; several are separated by commas."""
         self.precision = precision
         """How it computes: "auto" or "f32"."""
+        self.offload = offload
+        """How long weights stay: "none", "stage" or "blocks"."""
 
     def memory(self) -> list[dict[str, Any]]:
         """What is held on each device, the one that computes first: dictionaries of bytes.
@@ -137,6 +124,15 @@ class Pipeline:
         back when a run ends.
         """
         return self._core.memory()
+
+    def estimate(self, *, tiling: Tiling | None = None, **size: Any) -> dict[str, int]:
+        """Returns the bytes of memory that "encode", "denoise" and "decode" take, weights not counted.
+
+        size: width, height, num_frames and frame_rate as for :meth:`sample`; ``tiling`` as for :meth:`decode`. A
+        prompt is taken to be as long as it may be; 0 stands for a part that is not there. Nothing is allocated and no
+        weight is read.
+        """
+        return self._core.estimate(_options(**size), tiling=tiling)
 
     def close(self) -> None:
         """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""
@@ -169,7 +165,11 @@ class Pipeline:
         video, audio = self._core.encode(_valid_text(prompt), progress=progress)
         return Context(video, audio, prompt)
 
-    def check(
+    def check(self, **options: Any) -> None:
+        """As :meth:`resolve`, but only to see whether it raises."""
+        self._core.resolve(_options(**options))
+
+    def resolve(
         self,
         *,
         width: int | None = None,
@@ -178,19 +178,24 @@ class Pipeline:
         frame_rate: float | Fraction | None = None,
         num_inference_steps: int | None = None,
         sigmas: Sequence[float] | None = None,
-    ) -> None:
-        """Raises the InvalidRequestError that :meth:`sample` would raise; costs nothing, so call it before encoding."""
-        _check_integers(
-            "sample", width=width, height=height, num_frames=num_frames, num_inference_steps=num_inference_steps
-        )
-        defaults = self.info["defaults"]
-        self._core.check(
-            width=defaults["width"] if width is None else width,
-            height=defaults["height"] if height is None else height,
-            num_frames=defaults["num_frames"] if num_frames is None else num_frames,
-            frame_rate=float(defaults["frame_rate"] if frame_rate is None else frame_rate),
-            num_inference_steps=num_inference_steps,
-            sigmas=sigmas,
+        seed: int | None = None,
+    ) -> dict[str, Any]:
+        """Returns what :meth:`sample` would run with these arguments: theirs, with nothing left open, and more.
+
+        preset: name of the defaults that the checkpoint was made for; schedule: "distilled", "ltx2" or "given"; sigmas:
+        the noise levels. Costs nothing, so call it before encoding. Raises the InvalidRequestError that
+        :meth:`sample` would raise.
+        """
+        return self._core.resolve(
+            _options(
+                width=width,
+                height=height,
+                num_frames=num_frames,
+                frame_rate=frame_rate,
+                num_inference_steps=num_inference_steps,
+                sigmas=sigmas,
+                seed=seed,
+            )
         )
 
     def sample(
@@ -221,36 +226,27 @@ class Pipeline:
 
         Raises InvalidRequestError for a value outside its range, OutOfMemoryError, BackendError or Cancelled.
         """
-        defaults = self.info["defaults"]
-        width = defaults["width"] if width is None else width
-        height = defaults["height"] if height is None else height
-        num_frames = defaults["num_frames"] if num_frames is None else num_frames
-        if frame_rate is None:
-            frame_rate = noise.frame_rate if noise and noise.frame_rate else defaults["frame_rate"]
-        all_given = noise is not None and (noise.audio is not None or not self.info["has_audio"])
-        if seed is None and not all_given:
-            seed = int.from_bytes(os.urandom(4), "little") >> 1  # short enough to be read out and typed
-        if seed is not None and not 0 <= seed <= _SEED_MAX:
-            raise InvalidRequestError(f"[sample] seed {seed} is out of range; use 0 to {_SEED_MAX}")
-        _check_integers(
-            "sample", width=width, height=height, num_frames=num_frames, num_inference_steps=num_inference_steps
-        )
-
-        video, audio = self._core.sample(
-            context.video,
-            context.audio,
+        if frame_rate is None and noise is not None and noise.frame_rate:
+            frame_rate = noise.frame_rate
+        options = _options(
             width=width,
             height=height,
             num_frames=num_frames,
-            frame_rate=float(frame_rate),
+            frame_rate=frame_rate,
             num_inference_steps=num_inference_steps,
             sigmas=sigmas,
-            seed=seed or 0,
+            seed=seed,
+        )
+        video, audio, resolved = self._core.sample(
+            context.video,
+            context.audio,
+            options,
             video_noise=noise.video if noise else None,
             audio_noise=noise.audio if noise else None,
             progress=progress,
         )
-        steps = defaults["steps"] if num_inference_steps is None and sigmas is None else num_inference_steps
+        if noise is not None and noise.audio is not None:
+            resolved["seed"] = seed  # nothing was drawn
         settings = {
             "sdltx_version": _core.__version__,
             "model": self.info["model"],
@@ -259,15 +255,11 @@ class Pipeline:
             "device": self.device,
             "precision": self.precision,
             "prompt": context.prompt,
-            "seed": seed,
-            "width": width,
-            "height": height,
-            "num_frames": num_frames,
-            "frame_rate": float(frame_rate),
-            "num_inference_steps": steps,
+            **resolved,
+            "num_inference_steps": resolved["num_inference_steps"] if sigmas is None else num_inference_steps,
             "sigmas": None if sigmas is None else [float(sigma) for sigma in sigmas],
         }
-        return Latents(video, audio if audio.size else None, float(frame_rate), settings)
+        return Latents(video, audio if audio.size else None, resolved["frame_rate"], settings)
 
     def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
         """Turns latents into pictures and, if they and the model have it, sound.
@@ -326,26 +318,18 @@ class Pipeline:
     ) -> Video:
         """:meth:`encode`, :meth:`sample` and :meth:`decode` in turn; the arguments are theirs."""
         self.require("text encoder", "text projection", "transformer", "video decoder")
-        self.check(
-            width=width,
-            height=height,
-            num_frames=num_frames,
-            frame_rate=noise.frame_rate if frame_rate is None and noise and noise.frame_rate else frame_rate,
-            num_inference_steps=num_inference_steps,
-            sigmas=sigmas,
-        )
-        latents = self.sample(
-            self.encode(prompt, progress=progress),
-            width=width,
-            height=height,
-            num_frames=num_frames,
-            frame_rate=frame_rate,
-            num_inference_steps=num_inference_steps,
-            sigmas=sigmas,
-            seed=seed,
-            noise=noise,
-            progress=progress,
-        )
+        options: dict[str, Any] = {
+            "width": width,
+            "height": height,
+            "num_frames": num_frames,
+            "frame_rate": noise.frame_rate if frame_rate is None and noise and noise.frame_rate else frame_rate,
+            "num_inference_steps": num_inference_steps,
+            "sigmas": sigmas,
+            "seed": seed,
+        }
+        self.resolve(**options)  # before the prompt is encoded
+        context = self.encode(prompt, progress=progress)
+        latents = self.sample(context, **options, noise=noise, progress=progress)
         return self.decode(latents, tiling=tiling, progress=progress)
 
     @contextmanager
@@ -382,6 +366,20 @@ def _demo_files() -> list[Path]:
     if len(files) < 2:
         raise ModelFileError("[load] no model is given and this build has none built in; pass the files of a model")
     return files
+
+
+def _options(
+    *, frame_rate: float | Fraction | None = None, sigmas: Sequence[float] | None = None, **integers: int | None
+) -> _core.SampleOptions:
+    seed = integers.get("seed")
+    if seed is not None and not 0 <= seed <= _SEED_MAX:
+        raise InvalidRequestError(f"[sample] seed {seed} is out of range; use 0 to {_SEED_MAX}")
+    _check_integers("sample", **{name: value for name, value in integers.items() if name != "seed"})
+    return _core.SampleOptions(
+        **integers,
+        frame_rate=None if frame_rate is None else float(frame_rate),
+        sigmas=None if sigmas is None else list(sigmas),
+    )
 
 
 def _check_integers(where: str, **values: int | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import _core
 from ._files import replacing
 from .errors import InvalidRequestError, ModelFileError
 
@@ -41,13 +42,13 @@ def read_only(name: str, array: ArrayLike, axes: str, dtype: str) -> NDArray[Any
 class Tiling(NamedTuple):
     """The pieces that the video VAE decodes one at a time: less memory, more time. Defaults as in the reference."""
 
-    size: int = 768
+    size: int = _core.default_tiling[0]
     """Longer side of a tile in pixels, a multiple of 32; 0: not cut."""
-    overlap: int = 64
+    overlap: int = _core.default_tiling[1]
     """Pixels that neighbouring tiles share and blend over, a multiple of 32."""
-    frames: int = 80
+    frames: int = _core.default_tiling[2]
     """Length of a tile in frames, a multiple of 8; 0: not cut."""
-    frame_overlap: int = 24
+    frame_overlap: int = _core.default_tiling[3]
     """Frames that consecutive tiles share, a multiple of 8."""
 
 

@@ -1,0 +1,66 @@
+#include "model_info.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "error.h"
+#include "json.h"
+
+namespace sdltx {
+
+const char* name_of(Part part) {
+    switch (part) {
+        case Part::transformer:
+            return "transformer";
+        case Part::text_encoder:
+            return "text encoder";
+        case Part::text_projection:
+            return "text projection";
+        case Part::video_decoder:
+            return "video decoder";
+        case Part::audio_decoder:
+            return "audio decoder";
+        case Part::vocoder:
+            return "vocoder";
+    }
+    return "";
+}
+
+Part part_of(const std::string& name) {
+    for (Part part : all_parts)
+        if (name == name_of(part)) return part;
+    throw Error(ErrorCode::invalid_request, "[load] there is no part '" + name + "'");
+}
+
+bool ModelInfo::has(Part part) const { return std::find(parts.begin(), parts.end(), part) != parts.end(); }
+
+ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
+    ModelInfo info;
+    info.version = config.version;
+    info.name = "LTX-" + info.version.substr(0, info.version.find('.', info.version.find('.') + 1));
+    // Nothing inside a distilled transformer tells it from the one it was distilled from.
+    if (const TensorInfo* t = files.find("model.diffusion_model.patchify_proj.weight")) {
+        std::string name = t->file->path().substr(t->file->path().find_last_of('/') + 1);
+        std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+        info.distilled = name.find("distilled") != std::string::npos;
+    }
+    info.note = files.metadata("sdltx.note").value_or("");
+    if (auto text = files.metadata("sdltx.defaults")) {
+        const std::string where = "sdltx.defaults metadata";
+        const Json j = parse_json(*text, where);
+        info.distilled = value_or(j, "distilled", info.distilled, where);
+        const auto read = [&](const char* key, auto& to) {
+            using Value = typename std::decay_t<decltype(to)>::value_type;
+            if (j.contains(key)) to = require<Value>(j, key, where);
+        };
+        read("width", info.defaults.width);
+        read("height", info.defaults.height);
+        read("num_frames", info.defaults.num_frames);
+        read("frame_rate", info.defaults.frame_rate);
+        read("steps", info.defaults.num_inference_steps);
+    }
+    info.preset = &preset_of(info.version, info.distilled);
+    return info;
+}
+
+}  // namespace sdltx

@@ -1,0 +1,38 @@
+// What a set of model files is, in words and figures.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "ggml/model_file.h"
+#include "ltxv/config.h"
+#include "presets.h"
+
+namespace sdltx {
+
+// The networks of a model; a set of files may hold some of them.
+enum class Part { transformer, text_encoder, text_projection, video_decoder, audio_decoder, vocoder };
+constexpr std::array<Part, 6> all_parts = {Part::transformer,   Part::text_encoder,  Part::text_projection,
+                                           Part::video_decoder, Part::audio_decoder, Part::vocoder};
+// "text encoder"
+const char* name_of(Part part);
+// Throws Error(invalid_request).
+Part part_of(const std::string& name);
+
+struct ModelInfo {
+    std::string name;     // "LTX-2.3"
+    std::string version;  // "2.3.0"
+    bool distilled = false;
+    std::string note;         // for its users; may be empty
+    std::vector<Part> parts;  // in the order of all_parts
+    const Preset* preset = nullptr;
+    SampleOptions defaults;  // where the files ask for something else than the preset
+
+    bool has(Part part) const;
+};
+
+// Everything but the parts. Throws Error(model_mismatch) for defaults in the files that cannot be read.
+ModelInfo describe(const ModelFiles& files, const ModelConfig& config);
+
+}  // namespace sdltx

@@ -1,0 +1,55 @@
+#include "recipes.h"
+
+#include "ltxv/conditioning.h"
+#include "ltxv/noise.h"
+
+namespace sdltx {
+
+namespace {
+
+void expect_shape(const char* name, const Array& a, const std::vector<int64_t>& shape) {
+    if (a.shape == shape) return;
+    throw Error(ErrorCode::invalid_request, std::string("[sample] ") + name + " must have the shape " +
+                                                spell_shape(shape) + ", got " + spell_shape(a.shape));
+}
+
+bool is_context(const Array& a, int64_t width) { return a.shape.size() == 2 && a.dim(0) >= 1 && a.dim(1) == width; }
+
+}  // namespace
+
+std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
+                                   const Context& context, const SampleSettings& settings, const Noise& noise,
+                                   Trace* trace) {
+    const TransformerConfig& c = transformer.config();
+    const Geometry& g = settings.latent;
+    if (!is_context(context.video, c.video.context_dim) || !is_context(context.audio, c.audio.context_dim))
+        throw Error(ErrorCode::invalid_request, "[sample] the context must be (rows, " +
+                                                    std::to_string(c.video.context_dim) + ") for video and (rows, " +
+                                                    std::to_string(c.audio.context_dim) +
+                                                    ") for sound; make it with encode() of the same model");
+    if (!noise.video.empty())
+        expect_shape("video noise", noise.video, {c.video.in_channels, g.frames, g.height, g.width});
+    if (!noise.audio.empty())
+        expect_shape("audio noise", noise.audio, {audio.channels, g.audio_frames, audio.mel_bins});
+
+    SampleState start = {empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate)),
+                         empty_stream(c.audio.in_channels, audio_positions(g.audio_frames))};
+    const auto drawn = [&](NoiseStream stream, const StreamState& s) {
+        return normal_noise(static_cast<uint64_t>(settings.seed), stream, s.num_tokens * s.channels);
+    };
+    const float first = settings.sigmas.front();
+    add_noise(start.video, noise.video.empty() ? drawn(NoiseStream::video, start.video) : video_to_tokens(noise.video),
+              first);
+    add_noise(start.audio, noise.audio.empty() ? drawn(NoiseStream::audio, start.audio) : audio_to_tokens(noise.audio),
+              first);
+    Denoiser denoiser(transformer, workspace, context, start, trace);
+    return std::make_unique<Sampler>(std::move(denoiser), std::move(start), settings.sigmas);
+}
+
+Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings) {
+    return {tokens_to_video(state.video.latent, state.video.channels, settings.latent),
+            tokens_to_audio(state.audio.latent, audio.channels, audio.mel_bins, settings.latent.audio_frames),
+            settings.frame_rate};
+}
+
+}  // namespace sdltx

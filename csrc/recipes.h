@@ -1,0 +1,25 @@
+// How a clip is made out of denoiser, steppers and conditioning (sampling.md section 6).
+#pragma once
+
+#include <memory>
+
+#include "ltxv/config.h"
+#include "ltxv/sampler.h"
+#include "presets.h"
+
+namespace sdltx {
+
+// Start noise in the shapes of Latents; what is empty is drawn from the seed.
+struct Noise {
+    Array video, audio;
+};
+
+// One stage: noise at the first level, then the steps of the schedule. `context` must outlive the loop. Throws
+// Error(invalid_request) for contexts and noise of other shapes.
+std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
+                                   const Context& context, const SampleSettings& settings, const Noise& noise,
+                                   Trace* trace);
+// Where a stage stands, as latents.
+Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings);
+
+}  // namespace sdltx

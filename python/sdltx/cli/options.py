@@ -1,0 +1,136 @@
+"""Arguments that several commands share, and how their help looks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, NoReturn
+
+import sdltx
+
+from .job import Job, say
+
+_EPILOG = """\
+exit status:
+  0  done
+  1  a bug in sdltx; please report it with what -vv prints
+  2  a bad argument, or an output that cannot be written
+  3  a model file that is missing, truncated or not a model
+  4  files that do not make up the wanted model
+  5  out of memory
+  6  a device, an encoder or the disk failed
+  130, 143  stopped by Ctrl-C or a TERM signal, at once by a second one; no unfinished file is left
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process as argparse does."""
+        say(f"error: {message}; see {self.prog} --help")
+        raise SystemExit(2)
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[Job], None], purpose: str, example: str
+) -> argparse.ArgumentParser:
+    """Adds a command that calls ``run``."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=purpose,
+        description=f"{purpose[0].upper()}{purpose[1:]}.",
+        epilog=f"example:\n  {example}\n\n{_EPILOG}",
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=100),
+        allow_abbrev=False,
+    )
+    command.set_defaults(command=run)
+    return command
+
+
+def model_options(command: argparse.ArgumentParser) -> None:
+    """Adds which model, and how it computes."""
+    group = command.add_argument_group("model")
+    group.add_argument(
+        "-m",
+        "--model",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="file or folder of the model, safetensors or GGUF; repeat it for models in several files, in any order "
+        "(default: the small built-in demonstration model)",
+    )
+    group.add_argument(
+        "--device",
+        metavar="NAME",
+        help="where to compute: cpu, a GPU, auto, or rpc:HOST:PORT for a machine where sdltx-cli worker runs; several "
+        "with commas share the blocks (default: cpu)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=("auto", "f32"),
+        help="auto: as the weights are stored; f32: exact and slow (default: auto)",
+    )
+    group.add_argument(
+        "--offload",
+        choices=("none", "stage", "blocks"),
+        help="how long weights stay in memory: for the whole run, for one stage of it (encode, denoise, decode), or "
+        "for one block of a network, which takes the least; the clip is the same (default: none)",
+    )
+    group.add_argument("-t", "--threads", metavar="N", type=threads, help="CPU threads (default: one per core)")
+
+
+def output_options(command: argparse.ArgumentParser, required: bool = False) -> argparse._ArgumentGroup:
+    """Adds where the clip goes, and how it is decoded."""
+    group = command.add_argument_group("output (existing files are replaced)")
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        required=required,
+        help="the clip: .mp4, .webm, .gif, .webp, or .png for one picture per frame (name_0001.png, or as a pattern "
+        "like name_%%03d.png says)",
+    )
+    group.add_argument("--no-audio", action="store_true", help="write a silent clip")
+    tiles = command.add_argument_group("decoding in tiles (smaller ones take less memory and more time)")
+    tiling = sdltx.Tiling()
+    for flag, name, metavar, text in (
+        ("--tile-size", "size", "PX", "longer side of a tile, 0: whole pictures"),
+        ("--tile-overlap", "overlap", "PX", "pixels shared by neighbouring tiles"),
+        ("--tile-frames", "frames", "N", "frames of a tile, 0: all"),
+        ("--tile-frame-overlap", "frame_overlap", "N", "frames shared by consecutive tiles"),
+    ):
+        default = getattr(tiling, name)
+        tiles.add_argument(flag, dest=f"tile_{name}", metavar=metavar, type=int, help=f"{text} (default: {default})")
+    return group
+
+
+def message_options(command: argparse.ArgumentParser) -> None:
+    """Adds how much is said."""
+    group = command.add_argument_group("messages").add_mutually_exclusive_group()
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv also shows tracebacks")
+    group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+
+
+def threads(text: str) -> int:
+    """Reads a number of CPU threads."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of threads; use 1 or more")
+    return number
+
+
+def frame_rate(text: str) -> float:
+    """Reads frames per second, also as a fraction."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ArithmeticError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate such as 24, 23.976 or 24000/1001") from None
+
+
+def sigmas(text: str) -> list[float]:
+    """Reads noise levels separated by commas."""
+    try:
+        return [float(sigma) for sigma in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,0.9,0.5,0") from None
