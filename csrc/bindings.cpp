@@ -484,13 +484,7 @@ void bind_parts(py::module_& m) {
     m.def(
         "encode_tokens",
         [](const std::vector<std::string>& paths, const std::vector<int32_t>& ids, const std::string& precision) {
-            const ModelFiles files(paths);
-            const Backend backend("cpu", precision == "f32", 0);
-            Workspace workspace(backend);
-            Gemma3Encoder encoder(files, workspace);
-            check_weights({&encoder.weights()});
-            encoder.weights().acquire({});
-            return to_numpy(encoder.encode(ids, nullptr));
+            return to_numpy(encode_tokens(paths, ids, precision == "f32"));
         },
         "paths"_a, "ids"_a, py::kw_only(), "precision"_a = "f32");
     m.def(
@@ -551,7 +545,7 @@ void bind_parts(py::module_& m) {
 
 PYBIND11_MODULE(_core, m) {
     m.attr("__version__") = SDLTX_VERSION;
-    m.attr("ggml_version") = ggml_version();
+    m.attr("ggml_version") = Backend::ggml_version();
     bind_errors(m);
     bind_log(m);
     bind_options(m);

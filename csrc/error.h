@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "export.h"
+
 namespace sdltx {
 
 enum class ErrorCode {
@@ -18,7 +20,7 @@ enum class ErrorCode {
 };
 
 // `text` is one line: [where] what is wrong, what was expected, what to do.
-class Error : public std::runtime_error {
+class SDLTX_EXPORT Error : public std::runtime_error {
  public:
     Error(ErrorCode code, const std::string& text) : std::runtime_error(text), code_(code) {}
     ErrorCode code() const { return code_; }

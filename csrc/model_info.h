@@ -16,9 +16,9 @@ enum class Part { transformer, text_encoder, text_projection, video_decoder, aud
 constexpr std::array<Part, 6> all_parts = {Part::transformer,   Part::text_encoder,  Part::text_projection,
                                            Part::video_decoder, Part::audio_decoder, Part::vocoder};
 // "text encoder"
-const char* name_of(Part part);
+SDLTX_EXPORT const char* name_of(Part part);
 // Throws Error(invalid_request).
-Part part_of(const std::string& name);
+SDLTX_EXPORT Part part_of(const std::string& name);
 
 struct ModelInfo {
     std::string name;     // "LTX-2.3"

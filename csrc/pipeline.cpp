@@ -48,6 +48,8 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
     report(options.progress, "load", 1, 1);
 }
 
+Pipeline::~Pipeline() = default;
+
 std::vector<Weights*> Pipeline::all_weights() const {
     std::vector<Weights*> all;
     if (transformer_) all.push_back(&transformer_->weights());

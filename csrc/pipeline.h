@@ -31,7 +31,7 @@ struct LoadOptions {
 
 // One run at a time: a call from a second thread throws Error(busy), a call from a callback of the running one works
 // between its units of work. After close() every call that computes throws Error(invalid_request).
-class Pipeline {
+class SDLTX_EXPORT Pipeline {
  public:
     // Holds the pipeline for the calling thread; every call takes one, and a caller may around several.
     class Turn {
@@ -48,6 +48,7 @@ class Pipeline {
     // Opens files and folders in any order as one name space and reads what describes the weights; the weights come
     // when they are needed. Throws Error(model_file | model_mismatch | backend).
     Pipeline(const std::vector<std::string>& paths, const LoadOptions& options);
+    ~Pipeline();
 
     const ModelInfo& info() const { return info_; }
     // Not after close().

@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <string>
 
+#include "export.h"
+
 namespace sdltx {
 
 // Physical cores that this process may use: within its affinity mask and its cgroup's quota; at least 1.
-int usable_processors();
+SDLTX_EXPORT int usable_processors();
 
 // Bytes that can be allocated without swapping: what the machine has left, or the cgroup or address space limit where
 // that is less. SIZE_MAX when nothing tells.
@@ -21,12 +23,12 @@ void install_last_words();
 
 // From now on a second INT, TERM or HUP signal ends the process at once, with status 128 + its number; the first goes
 // where it went before. For programs, not for libraries: an operation of minutes cannot be left otherwise.
-void end_on_second_signal();
+SDLTX_EXPORT void end_on_second_signal();
 
 // Files, or folders of files, that are not finished yet: removed when the process ends by an assertion, a vanished
 // model file or a second signal.
-void guard_file(const std::string& path);
-void release_file(const std::string& path);
+SDLTX_EXPORT void guard_file(const std::string& path);
+SDLTX_EXPORT void release_file(const std::string& path);
 
 // Memory [begin, begin + size) mapped from a file that is expected to stay as it is. When it is truncated under our
 // hands the kernel ends the process (SIGBUS); then its name is in the last words.

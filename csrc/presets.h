@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "export.h"
 #include "ltxv/geometry.h"
 
 namespace sdltx {
@@ -22,7 +23,7 @@ struct SampleOptions {
 
 // How the noise levels came about.
 enum class Schedule { distilled, ltx2, given };
-const char* name_of(Schedule schedule);
+SDLTX_EXPORT const char* name_of(Schedule schedule);
 
 // A request with nothing left open.
 struct SampleSettings {
@@ -51,7 +52,7 @@ struct Preset {
 const Preset& preset_of(const std::string& version, bool distilled);
 
 // Throws Error(invalid_request) for what no checkpoint could do. Needs no model, so call it before one is loaded.
-void check(const SampleOptions& options);
+SDLTX_EXPORT void check(const SampleOptions& options);
 // `own`: what the checkpoint's files ask for in place of the preset's values. A seed that is not given is drawn. Throws
 // Error(invalid_request).
 SampleSettings resolve(const SampleOptions& options, const Preset& preset, const SampleOptions& own);

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "export.h"
+
 namespace sdltx {
 
 // A dense float32 array. An empty shape with no data means "absent".

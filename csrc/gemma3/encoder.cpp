@@ -340,4 +340,14 @@ std::vector<size_t> Gemma3Encoder::measure(int64_t tokens) {
     return most;
 }
 
+Array encode_tokens(const std::vector<std::string>& paths, const std::vector<int32_t>& ids, bool exact) {
+    const ModelFiles files(paths);
+    const Backend backend("cpu", exact, 0);
+    Workspace workspace(backend);
+    Gemma3Encoder encoder(files, workspace);
+    check_weights({&encoder.weights()});
+    encoder.weights().acquire({});
+    return encoder.encode(ids, nullptr);
+}
+
 }  // namespace sdltx

@@ -69,4 +69,7 @@ class Gemma3Encoder {
     std::vector<Layer> layers_;
 };
 
+// All hidden states of some ids, for tests: opens, loads, encodes and closes, on the CPU.
+SDLTX_EXPORT Array encode_tokens(const std::vector<std::string>& paths, const std::vector<int32_t>& ids, bool exact);
+
 }  // namespace sdltx

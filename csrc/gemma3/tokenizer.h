@@ -18,7 +18,7 @@ class SentencePieceProcessor;
 
 namespace sdltx {
 
-class Tokenizer {
+class SDLTX_EXPORT Tokenizer {
  public:
     // From the first of: a Gemma GGUF file among `files`, `tokenizer.model`, `tokenizer.json` in their folders.
     // Throws Error(model_file) when there is none or it is broken, Error(model_mismatch) when it works unlike Gemma's.

@@ -236,6 +236,8 @@ std::vector<DeviceInfo> Backend::devices() {
     return out;
 }
 
+std::string Backend::ggml_version() { return ::ggml_version(); }
+
 std::string Backend::device_name(size_t i) const { return name_of(ggml_backend_get_device(backends_[i].get())); }
 
 std::string Backend::device_names() const {

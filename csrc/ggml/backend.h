@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "error.h"
+#include "export.h"
 #include "ggml-backend.h"
 #include "ggml.h"
 
@@ -43,7 +44,7 @@ using TensorContext = std::unique_ptr<ggml_context, ContextDeleter>;
 // denoising, decoding), or for one block of a network where it has blocks.
 enum class Offload { none, stage, blocks };
 
-class Backend {
+class SDLTX_EXPORT Backend {
  public:
     // device: a name of devices(), any case, "auto" for the first GPU if there is one, or "rpc:HOST:PORT" for the
     // devices of a worker (worker.h); several, separated by commas, share the blocks of a network among them. exact:
@@ -53,6 +54,7 @@ class Backend {
     Backend(const std::string& device, bool exact, int threads, Offload offload = Offload::none);
 
     static std::vector<DeviceInfo> devices();
+    static std::string ggml_version();
 
     bool exact() const { return exact_; }
     Offload offload() const { return offload_; }
@@ -131,7 +133,7 @@ class Backend {
 // Log lines of ggml and of this library; level is Python's logging level (10 debug ... 40 error). Process wide, as
 // ggml's is.
 using LogCallback = void (*)(int level, const char* text, void* user);
-void set_log(LogCallback callback, void* user);
-void log(int level, const std::string& text);
+SDLTX_EXPORT void set_log(LogCallback callback, void* user);
+SDLTX_EXPORT void log(int level, const std::string& text);
 
 }  // namespace sdltx

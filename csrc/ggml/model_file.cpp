@@ -246,6 +246,8 @@ std::vector<Given> given_files(const std::vector<std::string>& paths, std::vecto
 
 }  // namespace
 
+ModelFiles::~ModelFiles() = default;
+
 ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
     const std::vector<Given> names = given_files(paths, folders_);
     std::set<std::string> opened, held;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "error.h"
+#include "export.h"
 #include "ggml.h"
 
 namespace sdltx {
@@ -60,7 +61,7 @@ struct GgufValue {
     std::vector<double> numbers;            // array of numbers or booleans
 };
 
-class ModelFile {
+class SDLTX_EXPORT ModelFile {
  public:
     // Opens and checks one file by its content, not its extension. Throws Error(model_file).
     static std::unique_ptr<ModelFile> open(const std::string& path);
@@ -88,12 +89,13 @@ class ModelFile {
 };
 
 // Every tensor of every file under the name that the networks use.
-class ModelFiles {
+class SDLTX_EXPORT ModelFiles {
  public:
     // `paths`: files, or folders whose *.safetensors and *.gguf files are taken, with those of their subfolders and
     // what an index json lists. Throws Error(model_file), and Error(model_mismatch) for a file given by name that holds
     // something else than a part of a model, and for parts that several files hold.
     explicit ModelFiles(const std::vector<std::string>& paths);
+    ~ModelFiles();
 
     const TensorInfo* find(const std::string& name) const;
     // The two files that hold `name`, or null when one or none does.

@@ -122,6 +122,6 @@ class Weights {
 void check_weights(const std::vector<Weights*>& networks);
 
 // A whole stored tensor as F32. Throws Error(model_mismatch) for a type that ggml does not read.
-Array to_float(const TensorInfo& info);
+SDLTX_EXPORT Array to_float(const TensorInfo& info);
 
 }  // namespace sdltx

@@ -4,13 +4,15 @@
 #include <memory>
 #include <string>
 
+#include "export.h"
+
 namespace sdltx {
 
 // Serves one client after the other until the process ends; it writes who comes and goes to stdout. Anybody who reaches
 // the port can compute with, read and crash this process, so `host` should be an address that only friends reach.
 // host: an IPv4 address of this machine. device: as Backend takes it, without workers. Throws Error(invalid_request |
 // backend), the latter also when the port cannot be used.
-void serve(const std::string& host, int port, const std::string& device, int threads);
+SDLTX_EXPORT void serve(const std::string& host, int port, const std::string& device, int threads);
 
 // The right to use the worker at "HOST:PORT", one at a time in a process; it ends with the last copy. Throws
 // Error(invalid_request) for another form of address, Error(busy) when this process uses it or it serves somebody else,

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "export.h"
+
 namespace sdltx {
 
 // Independent streams of one seed, in the order in which the reference draws them.
@@ -11,6 +13,6 @@ enum class NoiseStream : uint32_t { video = 0, audio = 1 };
 
 // `count` standard normal values; value i depends on (seed, stream, step, i) alone. Step 0 is the noise that a run
 // starts from, step i + 1 what a stochastic stepper adds in its step i.
-std::vector<float> normal_noise(uint64_t seed, NoiseStream stream, int64_t count, uint32_t step = 0);
+SDLTX_EXPORT std::vector<float> normal_noise(uint64_t seed, NoiseStream stream, int64_t count, uint32_t step = 0);
 
 }  // namespace sdltx

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "export.h"
+
 namespace sdltx {
 
 // Start and end of every token on every axis: (axes, T, 2), float32 as in the reference. Time in seconds, rows and
@@ -20,9 +22,9 @@ struct Positions {
 };
 
 // Cells of a (frames, height, width) latent grid, frame-major; each covers 8 frames (the first: 1) of 32x32 pixels.
-Positions video_positions(int64_t frames, int64_t height, int64_t width, double frame_rate);
+SDLTX_EXPORT Positions video_positions(int64_t frames, int64_t height, int64_t width, double frame_rate);
 // Latent frames of sound, 25 per second.
-Positions audio_positions(int64_t frames);
+SDLTX_EXPORT Positions audio_positions(int64_t frames);
 
 // cos and sin, (T, dim/2). Read as (T, heads, head_dim/2), entry j of a head turns its pair (j, j + head_dim/2).
 struct RopeTable {
@@ -31,6 +33,7 @@ struct RopeTable {
 
 // `dim` = heads * head_dim, the frequencies run on through the heads; the first max_pos.size() axes of `positions` are
 // used, each scaled by its max_pos.
-RopeTable rope_table(const Positions& positions, int64_t dim, const std::vector<double>& max_pos, double theta);
+SDLTX_EXPORT RopeTable rope_table(const Positions& positions, int64_t dim, const std::vector<double>& max_pos,
+                                  double theta);
 
 }  // namespace sdltx

@@ -11,6 +11,8 @@ Sampler::Sampler(Denoiser denoiser, SampleState start, std::vector<float> sigmas
     check_sigmas(sigmas_);
 }
 
+Sampler::~Sampler() = default;
+
 void Sampler::check_finite(const char* name, const std::vector<float>& values) const {
     for (float v : values)
         if (!std::isfinite(v))

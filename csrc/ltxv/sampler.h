@@ -8,11 +8,12 @@
 
 namespace sdltx {
 
-class Sampler {
+class SDLTX_EXPORT Sampler {
  public:
     // From `start`, which has the noise of the first of `sigmas`. Throws Error(invalid_request) for levels that do not
     // fall.
     Sampler(Denoiser denoiser, SampleState start, std::vector<float> sigmas);
+    ~Sampler();
 
     int64_t num_steps() const { return static_cast<int64_t>(sigmas_.size()) - 1; }
     int64_t index() const { return index_; }

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "export.h"
+
 namespace sdltx {
 
 // 8 steps of a distilled checkpoint, and the 3 that refine an upscaled latent. The last value is 0.
-std::vector<float> distilled_sigmas();
-std::vector<float> distilled_stage_2_sigmas();
+SDLTX_EXPORT std::vector<float> distilled_sigmas();
+SDLTX_EXPORT std::vector<float> distilled_stage_2_sigmas();
 
 struct Ltx2Schedule {
     // Tokens of the video latent; the reference uses 4096 whatever the size, but in its HQ pipeline.
@@ -17,7 +19,7 @@ struct Ltx2Schedule {
     double terminal = 0.1;
 };
 // steps + 1 falling values from 1 to 0. Throws Error(invalid_request) unless 1 <= steps <= 1000.
-std::vector<float> ltx2_sigmas(int64_t steps, const Ltx2Schedule& options = {});
+SDLTX_EXPORT std::vector<float> ltx2_sigmas(int64_t steps, const Ltx2Schedule& options = {});
 
 // Throws Error(invalid_request) unless there are at least two values, strictly falling, within [0, 1].
 void check_sigmas(const std::vector<float>& sigmas);

@@ -58,6 +58,6 @@ class VideoDecoder {
 
 // (x + 1) / 2 of finished frames, clamped, as bytes; truncated as the reference does. Throws Error(backend) for values
 // that are not finite.
-Frames to_bytes(const Array& frames);
+SDLTX_EXPORT Frames to_bytes(const Array& frames);
 
 }  // namespace sdltx

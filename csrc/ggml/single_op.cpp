@@ -1,0 +1,103 @@
+#include "single_op.h"
+
+#include <numeric>
+#include <vector>
+
+#include "ops.h"
+#include "workspace.h"
+
+namespace sdltx::single_op {
+
+namespace {
+
+ggml_tensor* input(Plan& g, const Array& a) {
+    int64_t ne[4] = {1, 1, 1, 1};
+    for (size_t i = 0; i < a.shape.size(); ++i) ne[i] = a.shape[a.shape.size() - 1 - i];
+    return g.input("input", GGML_TYPE_F32, {ne[0], ne[1], ne[2], ne[3]});
+}
+
+Array result(const Plan& g, const ggml_tensor* out) {
+    return {{out->ne[3], out->ne[2], out->ne[1], out->ne[0]}, g.get(out)};
+}
+
+TimePadding time_padding(const std::string& name) {
+    if (name == "causal") return TimePadding::causal;
+    if (name == "replicate") return TimePadding::replicate;
+    if (name == "causal_zeros") return TimePadding::causal_zeros;
+    throw Error(ErrorCode::invalid_request, "[ops] padding '" + name + "' is unknown");
+}
+
+// `build` gets the inputs in the order given, null for empty ones.
+template <typename Build>
+Array run(bool exact, const std::vector<const Array*>& arrays, Build build) {
+    const Backend backend("cpu", exact, 0);
+    Workspace workspace(backend);
+    Plan g(backend, "op", nullptr);
+    std::vector<ggml_tensor*> inputs;
+    for (auto* a : arrays) inputs.push_back(a->empty() ? nullptr : input(g, *a));
+    ggml_tensor* out = g.output(build(g, inputs), "output");
+    for (size_t i = 0; i < arrays.size(); ++i)
+        if (inputs[i]) g.set(inputs[i], arrays[i]->data);
+    workspace.run(g);
+    return result(g, out);
+}
+
+}  // namespace
+
+Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
+                    std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias) {
+    const ModelFiles files({path});
+    const Backend backend("cpu", exact, 0);
+    Workspace workspace(backend);
+    Weights weights(files, backend, "op", "");
+    const Conv3d c = declare_conv3d(weights, name, x.dim(3), out, kernel, {}, false, bias);
+    check_weights({&weights});
+    weights.acquire({});
+    Plan g(backend, "op", nullptr);
+    ggml_tensor* in = input(g, x);
+    ggml_tensor* y = g.output(sdltx::conv3d(g, c, in, time_padding(time), nullptr, piece_bytes), "output");
+    const std::vector<size_t> working = workspace.measure(g);
+    g.set(in, x.data);
+    workspace.run(g);
+    return {result(g, y), std::accumulate(working.begin(), working.end(), g.inputs().size())};
+}
+
+Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact) {
+    return run(exact, {&q, &k, &v, &mask}, [&](Plan& g, const auto& in) {
+        ggml_tensor* half = in[3] ? ggml_cast(g.ctx(), in[3], GGML_TYPE_F16) : nullptr;
+        return sdltx::attention(g, in[0], in[1], in[2], half, scale);
+    });
+}
+
+Array depth_to_space(const Array& x, std::array<int, 3> stride) {
+    return run(true, {&x}, [&](Plan& g, const auto& in) { return sdltx::depth_to_space(g, in[0], stride); });
+}
+
+Array pad_width(const Array& x, int64_t before, int64_t after) {
+    return run(true, {&x}, [&](Plan& g, const auto& in) { return sdltx::pad_width(g, in[0], before, after); });
+}
+
+Array modulate(const Array& x, const Array& scale1, const Array& shift) {
+    return run(true, {&x, &scale1, &shift},
+               [&](Plan& g, const auto& in) { return sdltx::modulate(g, in[0], in[1], in[2]); });
+}
+
+Array rms_norm(const Array& x, const Array& w, float eps) {
+    return run(true, {&x, &w}, [&](Plan& g, const auto& in) { return sdltx::rms_norm(g, in[0], in[1], eps); });
+}
+
+Array gelu_tanh(const Array& x, bool exact) {
+    return run(exact, {&x}, [&](Plan& g, const auto& in) { return sdltx::gelu_tanh(g, in[0]); });
+}
+
+Array rotate_half(const Array& x, const Array& cos, const Array& sin) {
+    return run(true, {&x, &cos, &sin},
+               [&](Plan& g, const auto& in) { return sdltx::rotate_half(g, in[0], in[1], in[2]); });
+}
+
+void abort(const std::string& message) {
+    const Backend backend("cpu", false, 1);  // sets what is said
+    GGML_ABORT("%s", message.c_str());
+}
+
+}  // namespace sdltx::single_op

@@ -1,0 +1,36 @@
+// The op builders one at a time, arrays in and an array out: what their tests and other languages call. Shapes in NumPy
+// order; channels are the last axis; everything on the CPU.
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "export.h"
+#include "types.h"
+
+namespace sdltx::single_op {
+
+struct Conv3dResult {
+    Array y;       // (F, H, W, out)
+    size_t bytes;  // of inputs and working memory
+};
+// Kernel name.weight (out, in, kt, kh, kw) and name.bias of a model file; x (F, H, W, in). time: "causal", "replicate"
+// or "causal_zeros".
+SDLTX_EXPORT Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
+                                 std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact,
+                                 bool bias);
+// q (T, H, D), k and v (S, Hkv, D), mask (T, S) or empty -> (1, T, H, D)
+SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale,
+                             bool exact);
+SDLTX_EXPORT Array depth_to_space(const Array& x, std::array<int, 3> stride);
+SDLTX_EXPORT Array pad_width(const Array& x, int64_t before, int64_t after);
+SDLTX_EXPORT Array modulate(const Array& x, const Array& scale1, const Array& shift);
+// w may be empty.
+SDLTX_EXPORT Array rms_norm(const Array& x, const Array& w, float eps);
+SDLTX_EXPORT Array gelu_tanh(const Array& x, bool exact);
+SDLTX_EXPORT Array rotate_half(const Array& x, const Array& cos, const Array& sin);
+
+// Fails an assertion of ggml, which ends the process.
+[[noreturn]] SDLTX_EXPORT void abort(const std::string& message);
+
+}  // namespace sdltx::single_op
