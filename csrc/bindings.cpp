@@ -284,8 +284,7 @@ void bind_pipeline(py::module_& m) {
                  LoadOptions o{device, precision == "f32", threads, offload_of(offload), guard.progress()};
                  return guard.run(nullptr, [&] { return std::make_unique<Pipeline>(paths, o); });
              }),
-             "paths"_a, py::kw_only(), "device"_a = "cpu", "precision"_a = "auto", "threads"_a = 0,
-             "offload"_a = "none", "progress"_a = py::none())
+             "paths"_a, py::kw_only(), "device"_a, "precision"_a, "threads"_a, "offload"_a, "progress"_a = py::none())
         .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p); })
         .def("unused_tensors",
              [](Pipeline& p) {
@@ -456,12 +455,14 @@ void bind_parts(py::module_& m) {
                 return value ? py::object(decoded(*value)) : py::object(py::none());
             },
             "key"_a, "prefix"_a = "")
-        .def("dtype",
-             [](const ModelFiles& f, const std::string& name) {
-                 const TensorInfo* t = f.find(name);
-                 if (!t) throw py::key_error(name);
-                 return t->dtype;
-             })
+        .def(
+            "dtype",
+            [](const ModelFiles& f, const std::string& name) {
+                const TensorInfo* t = f.find(name);
+                if (!t) throw py::key_error(name);
+                return t->dtype;
+            },
+            "name"_a)
         .def(
             "tensor",
             [](const ModelFiles& f, const std::string& name) {
@@ -531,7 +532,7 @@ void bind_parts(py::module_& m) {
             py::gil_scoped_release release;
             serve(host, port, device, threads);
         },
-        "host"_a, "port"_a, py::kw_only(), "device"_a = "cpu", "threads"_a = 0);
+        "host"_a, "port"_a, py::kw_only(), "device"_a, "threads"_a);
     m.def("devices", [] {
         py::list out;
         for (auto& d : Backend::devices())

@@ -22,15 +22,20 @@
 namespace sdltx {
 
 struct LoadOptions {
-    std::string device = "cpu";
-    bool exact = false;  // every operation in float32
-    int threads = 0;     // 0 = one per core
-    Offload offload = Offload::none;
-    Progress progress;
+    std::string device = "cpu";       // see Backend
+    bool exact = false;               // every operation in float32
+    int threads = 0;                  // of the CPU; 0 = one per core
+    Offload offload = Offload::none;  // how long weights stay
+    Progress progress;                // of the constructor only
 };
 
-// One run at a time: a call from a second thread throws Error(busy), a call from a callback of the running one works
-// between its units of work. After close() every call that computes throws Error(invalid_request).
+// Threads: any thread may call, one at a time. A call while another thread's runs throws Error(busy); a call from a
+// callback of the running one works between its units of work, and throws Error(busy) inside of one. Callbacks run on
+// the calling thread.
+// Ownership: arguments are read until the call returns, unless a line here says longer; results belong to the caller.
+// Errors: besides what each call lists, those that compute throw Error(cancelled) when a callback says stop,
+// Error(out_of_memory), Error(backend) when a device fails or values are not finite, and what the callbacks throw,
+// unchanged; whatever they threw, the pipeline can be used again. After close() they throw Error(invalid_request).
 class SDLTX_EXPORT Pipeline {
  public:
     // Holds the pipeline for the calling thread; every call takes one, and a caller may around several.
@@ -62,17 +67,23 @@ class SDLTX_EXPORT Pipeline {
     // Gives all memory and files back.
     void close();
 
-    // Token ids of a prompt as it is encoded: surrounding white space stripped, <bos> first, at most 1024.
+    // Token ids of a prompt (UTF-8) as it is encoded: surrounding white space stripped, <bos> first, at most 1024; more
+    // are cut off with a warning in the log. Throws Error(model_mismatch) without a text encoder.
     std::vector<int32_t> tokenize(const std::string& prompt);
     // Gemma's hidden states (L+1, N, hidden) of a prompt.
     Array hidden_states(const std::string& prompt);
+    // What the transformer attends to: video (1024, width), audio (1024, width). Progress counts Gemma's layers, then
+    // the projection. Throws Error(model_mismatch) without text encoder and projection.
     Context encode(const std::string& prompt, const Progress& progress);
 
     // What sample() would run. Throws Error(invalid_request), also for what check() in presets.h refuses.
     SampleSettings resolve(const SampleOptions& options) const;
-    // A denoising loop at its start; `context` must outlive it. step() it here. Throws Error(invalid_request).
+    // A denoising loop at its start, to be stepped here; `context` must outlive it, and so must the pipeline. Throws
+    // Error(invalid_request) for contexts and noise of other shapes, Error(model_mismatch) without a transformer.
     std::unique_ptr<Sampler> sampler(const Context& context, const SampleSettings& settings, const Noise& noise);
+    // Progress counts the blocks of the transformer over all steps.
     void step(Sampler& sampler, const Progress& progress = {});
+    // sampler() and all its steps. Throws what they throw.
     Latents sample(const Context& context, const SampleSettings& settings, const Noise& noise,
                    const Progress& progress);
     // One call of the transformer.
@@ -84,7 +95,8 @@ class SDLTX_EXPORT Pipeline {
     Velocity velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation);
 
     // Decodes video latents (C, F', H', W') tile by tile; frames are handed out in order as they are ready, RGB in [-1,
-    // 1].
+    // 1]. Throws Error(invalid_request) for latents that belong to no clip and tilings that do not advance,
+    // Error(model_mismatch) without a decoder.
     void decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink, const Progress& progress);
     // Bytes of working memory and inputs that decode() takes at a time for latents (F', H', W').
     size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
@@ -103,7 +115,7 @@ class SDLTX_EXPORT Pipeline {
     std::vector<DeviceMemory> memory();
 
     // Decodes audio latents (C, T, mel bins) to 48 kHz stereo, (4 (T - 1) + 1) / 100 seconds long. `piece_seconds` of
-    // sound are synthesised at a time, 0 = all at once; the pieces meet without a seam.
+    // sound are synthesised at a time, 0 = all at once; the pieces meet without a seam. Throws as decode().
     Waveform decode_audio(const Array& audio, double piece_seconds, const Progress& progress);
 
     // Keeps the tensors of stages that match one of `patterns` from now on, and forgets earlier ones; see Trace.
