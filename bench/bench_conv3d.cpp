@@ -1,6 +1,6 @@
-// The VAE's 3x3x3 convolution: ours (products over gathered window rows, channels last) against ggml's im2col_3d path,
-// run alternately on the same values (there with a half-precision kernel, as it has no BF16). Usage: bench_conv3d
-// [channels=128] [frames=9] [height=64] [width=64] [pairs=5] [MiB of a piece=0: the default]
+// The two lowerings of the VAE's 3x3x3 convolution, windows and columns (csrc/ggml/conv3d.h), run alternately on the
+// same kernel and values. Usage: bench_conv3d [channels=128] [frames=9] [height=64] [width=64] [pairs=5] [MiB of a
+// piece of windows=0: the default]
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -12,7 +12,7 @@
 #include <numeric>
 #include <random>
 
-#include "ggml/ops.h"
+#include "ggml/conv3d.h"
 #include "ggml/workspace.h"
 
 using namespace sdltx;
@@ -69,57 +69,53 @@ int main(int argc, char** argv) {
     const int64_t c = arg(1, 128), frames = arg(2, 9), height = arg(3, 64), width = arg(4, 64), pairs = arg(5, 5),
                   piece = arg(6, 0) << 20;
     const auto kernel = random_values(static_cast<size_t>(c * c * 27), 0.02f);
-    const auto planar = random_values(static_cast<size_t>(c * frames * height * width), 1.0f);
+    const int64_t voxels = frames * height * width;
+    const auto values = random_values(static_cast<size_t>(c * voxels), 1.0f);
     const std::string path = write_kernel(kernel, c);
     const ModelFiles files({path});
     const Backend backend("cpu", false, 0);
 
-    Weights weights(files, backend, "bench", "");
-    const Conv3d conv = declare_conv3d(weights, "c", c, c, {3, 3, 3});
-    weights.acquire({});
-    Workspace our_workspace(backend), peer_workspace(backend);  // both results are read at the end
-    Plan ours(backend, "ours", nullptr);
-    ggml_tensor* x = ours.input("x", GGML_TYPE_F32, {c, width, height, frames});
-    ggml_tensor* y = ours.output(conv3d(ours, conv, x, TimePadding::replicate, nullptr, piece), "y");
-    std::vector<float> last(planar.size());
-    const int64_t voxels = frames * height * width;
-    for (int64_t i = 0; i < c; ++i)
-        for (int64_t v = 0; v < voxels; ++v)
-            last[static_cast<size_t>(v * c + i)] = planar[static_cast<size_t>(i * voxels + v)];
-    ours.set(x, last);
-
-    // The peer pads time with zeros, so only frames away from the ends are compared.
-    Plan peer(backend, "im2col_3d", nullptr);
-    ggml_tensor* px = peer.input("x", GGML_TYPE_F32, {width, height, frames, c});
-    ggml_tensor* pw = peer.input("w", GGML_TYPE_F16, {3, 3, 3, c * c});
-    ggml_tensor* py = peer.output(ggml_conv_3d(peer.ctx(), pw, px, c, 1, 1, 1, 1, 1, 1, 1, 1, 1), "y");
-    peer.set(px, planar);
-    std::vector<ggml_fp16_t> half(kernel.size());
-    ggml_fp32_to_fp16_row(kernel.data(), half.data(), static_cast<int64_t>(kernel.size()));
-    peer.set(pw, half.data(), half.size() * sizeof(half[0]));
+    struct Way {
+        Way(const Backend& backend, const ModelFiles& files, ConvLowering lowering, int64_t channels,
+            std::array<int64_t, 3> shape, int64_t piece)
+            : weights(files, backend, "bench", ""), workspace(backend), plan(backend, "bench", nullptr) {
+            ConvOptions options;
+            options.lowering = lowering;
+            const Conv3d conv = declare_conv3d(weights, "c", channels, channels, {3, 3, 3}, options);
+            weights.acquire({});
+            x = plan.input("x", GGML_TYPE_F32, {channels, shape[2], shape[1], shape[0]});
+            y = plan.output(conv3d(plan, conv, x, TimePadding::replicate, nullptr, piece), "y");
+        }
+        Weights weights;
+        Workspace workspace;
+        Plan plan;
+        ggml_tensor *x, *y;
+    };
+    const std::array<int64_t, 3> shape = {frames, height, width};
+    Way windows(backend, files, ConvLowering::windows, c, shape, piece),
+        columns(backend, files, ConvLowering::columns, c, shape, 0);
+    for (Way* way : {&windows, &columns}) way->plan.set(way->x, values);
 
     std::vector<double> a, b;
     for (int64_t i = 0; i <= pairs; ++i) {
-        const double ta = seconds(our_workspace, ours), tb = seconds(peer_workspace, peer);
+        const double ta = seconds(windows.workspace, windows.plan), tb = seconds(columns.workspace, columns.plan);
         if (i == 0) continue;  // warm-up
         a.push_back(ta);
         b.push_back(tb);
     }
-    const auto mine = ours.get(y), theirs = peer.get(py);
+    const auto mine = windows.plan.get(windows.y), theirs = columns.plan.get(columns.y);
     double error = 0, norm = 0;
-    for (int64_t i = 0; i < c; ++i)
-        for (int64_t v = height * width; v < voxels - height * width; ++v) {
-            const double m = mine[static_cast<size_t>(v * c + i)], t = theirs[static_cast<size_t>(i * voxels + v)];
-            error += (m - t) * (m - t);
-            norm += t * t;
-        }
+    for (size_t i = 0; i < mine.size(); ++i) {
+        error += (mine[i] - theirs[i]) * (mine[i] - theirs[i]);
+        norm += theirs[i] * theirs[i];
+    }
     const double flop = 2.0 * 27 * static_cast<double>(c * c * voxels);
     std::printf("conv3d 3x3x3, %lld channels, %lldx%lldx%lld, %d threads, medians of %zu pairs\n", (long long)c,
                 (long long)frames, (long long)height, (long long)width, backend.threads(), a.size());
-    std::printf("  sdltx      %8.1f ms  %7.1f GFLOP/s  %6.1f MiB of working memory\n", median(a) * 1e3,
-                flop / median(a) / 1e9, mib(our_workspace, ours));
-    std::printf("  im2col_3d  %8.1f ms  %7.1f GFLOP/s  %6.1f MiB\n", median(b) * 1e3, flop / median(b) / 1e9,
-                mib(peer_workspace, peer));
+    std::printf("  windows %8.1f ms  %7.1f GFLOP/s  %6.1f MiB of working memory\n", median(a) * 1e3,
+                flop / median(a) / 1e9, mib(windows.workspace, windows.plan));
+    std::printf("  columns %8.1f ms  %7.1f GFLOP/s  %6.1f MiB\n", median(b) * 1e3, flop / median(b) / 1e9,
+                mib(columns.workspace, columns.plan));
     std::printf("  ratio %.2f, results differ by %.1e relative RMS\n", median(b) / median(a), std::sqrt(error / norm));
     std::filesystem::remove(path);
     return std::sqrt(error / norm) < 1e-2 ? 0 : 1;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ def random(shape, scale=1.0, seed=0):
 
 
 # --- convolution ---
+
+LOWERINGS = pytest.mark.parametrize("lowering", ["windows", "columns"])
 
 
 def bf16_bits(a: np.ndarray) -> np.ndarray:
@@ -68,36 +71,42 @@ def reference_conv3d(x: np.ndarray, w: np.ndarray, b: np.ndarray, time: str) -> 
 @pytest.mark.parametrize("time", ["replicate", "causal", "causal_zeros"])
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 1, 1), (3, 1, 3), (1, 1, 7), (1, 3, 3)])
 @pytest.mark.parametrize("pieces", ["one", "frames", "rows"])
-def test_conv3d_is_exact_in_one_piece_and_in_many(tmp_path, time, kernel, pieces):
+@LOWERINGS
+def test_conv3d_is_exact_in_one_piece_and_in_many(tmp_path, time, kernel, pieces, lowering):
     shape, channels, out = (5, 6, 7), 4, 3
     x, b = random((*shape, channels)), random(out, seed=1)
     w = write_kernel(tmp_path / "c.safetensors", random((out, channels, *kernel), 0.3, 2), b, "F32")
-    row_bytes = (7 + kernel[2] // 2 * 2) * (kernel[2] * channels * 4 + out * 4)
+    row_bytes = {
+        "windows": (7 + kernel[2] // 2 * 2) * (kernel[2] * channels + out) * 4,
+        "columns": 7 * (math.prod(kernel) * channels + out) * 4,
+    }[lowering]
     piece_bytes = {"one": 1 << 30, "frames": row_bytes * 6 * 2, "rows": row_bytes * 4}[pieces]
-    y, _ = ops.conv3d(
-        str(tmp_path / "c.safetensors"), "c", x, out, kernel, time=time, piece_bytes=piece_bytes, exact=True
-    )
+    path, options = str(tmp_path / "c.safetensors"), {"piece_bytes": piece_bytes, "lowering": lowering}
+    y, _ = ops.conv3d(path, "c", x, out, kernel, time=time, exact=True, **options)
     assert_close("conv3d", y, reference_conv3d(x, w, b, time), 1e-6)
 
 
 @pytest.mark.parametrize("frames", [1, 2])
 @pytest.mark.parametrize("time", ["replicate", "causal", "causal_zeros"])
-def test_conv3d_of_few_frames(tmp_path, frames, time):
+@LOWERINGS
+def test_conv3d_of_few_frames(tmp_path, frames, time, lowering):
     x, b = random((frames, 3, 2, 4)), np.zeros(5, np.float32)
     w = write_kernel(tmp_path / "c.safetensors", random((5, 4, 3, 3, 3), 0.3, 2), b, "F32")
-    y, _ = ops.conv3d(str(tmp_path / "c.safetensors"), "c", x, 5, (3, 3, 3), time=time, exact=True, bias=False)
+    path = str(tmp_path / "c.safetensors")
+    y, _ = ops.conv3d(path, "c", x, 5, (3, 3, 3), time=time, exact=True, bias=False, lowering=lowering)
     assert_close("conv3d", y, reference_conv3d(x, w, b, time), 1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
-def test_conv3d_with_stored_kernel_types(tmp_path, dtype):
+@LOWERINGS
+def test_conv3d_with_stored_kernel_types(tmp_path, dtype, lowering):
     """Whatever is stored, values beyond the range of half precision (65,504) stay what they are."""
     x, b = random((3, 8, 8, 32), 1e5), random(16, seed=1)
     w = write_kernel(tmp_path / "c.safetensors", random((16, 32, 3, 3, 3), 0.1, 2), b, dtype)
     path = str(tmp_path / "c.safetensors")
-    y, _ = ops.conv3d(path, "c", x, 16, (3, 3, 3), exact=True)
+    y, _ = ops.conv3d(path, "c", x, 16, (3, 3, 3), exact=True, lowering=lowering)
     assert_close(f"{dtype} exact", y, reference_conv3d(x, w, b, "replicate"), 1e-6)
-    y, _ = ops.conv3d(path, "c", x, 16, (3, 3, 3))
+    y, _ = ops.conv3d(path, "c", x, 16, (3, 3, 3), lowering=lowering)
     assert_close(dtype, y, reference_conv3d(x, w, b, "replicate"), 1e-6 if dtype == "F32" else 4e-3)
 
 

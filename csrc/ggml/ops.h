@@ -38,35 +38,11 @@ ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, 
 // Rotates the pairs (j, j + head_dim/2) of x [head_dim, H, T] by angles given as cos and sin [head_dim/2, H or 1, T].
 ggml_tensor* rotate_half(Plan& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor* sin);
 
+// `row` [C] at every place of a new volume [C, W, H, F]; null = zeros.
+ggml_tensor* filled(Plan& g, ggml_tensor* row, int64_t channels, int64_t width, int64_t height, int64_t depth);
+
 // [C, W, H, F] -> [C, before + W + after, H, F], zeros beside each row.
 ggml_tensor* pad_width(Plan& g, ggml_tensor* x, int64_t before, int64_t after);
-
-// Convolution over channels-last volumes [C, W, H, F], stride 1. Channels last makes the kw pixels under a kernel row
-// one contiguous run, so the convolution is kt*kh matrix products over overlapping runs, added up where they belong.
-struct Conv3d {
-    ggml_tensor* w = nullptr;     // [kw*C_in, C_out, kh, kt], F32 or BF16: half precision overflows in a VAE
-    ggml_tensor* b = nullptr;     // [C_out]
-    std::array<int, 3> kernel{};  // kt, kh, kw
-};
-enum class TimePadding {
-    causal,        // kt-1 copies of the first frame before
-    replicate,     // (kt-1)/2 copies of each end frame
-    causal_zeros,  // kt-1 frames of zeros before
-};
-// `out_axes` lists the axes of the stored output channels in the order, slowest first, in which they are wanted; empty
-// = unchanged. exact: kernel and arithmetic in float32 whatever is stored. bias: whether there is one.
-Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
-                      const std::vector<Axis>& out_axes = {}, bool exact = false, bool bias = true);
-// Gathered runs and products of one piece of a convolution: small enough for a processor's cache, unless that made too
-// many pieces.
-constexpr int64_t default_piece_bytes = int64_t{8} << 20, max_pieces = 32;
-// Zeros around each frame, frames repeated or zeros in time; `residual`, unless null, is added to the result. Works in
-// pieces of about `piece_bytes`, at least a row; 0 = the default.
-ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual = nullptr,
-                    int64_t piece_bytes = 0);
-// Runs of kw pixels of a packed volume [C, W, H, F], one starting at every pixel from byte `at` on: [kw*C, pixels,
-// frames]. The runs overlap; they must end where the volume ends.
-ggml_tensor* window_view(Plan& g, ggml_tensor* x, int64_t kw, int64_t pixels, int64_t frames, size_t at);
 
 // [C*s1*s2*s3, W, H, F] -> [C, W*s3, H*s2, F*s1]; channel ((p1*s2 + p2)*s3 + p3)*C + c goes to offset (p1, p2, p3) in
 // (time, height, width).

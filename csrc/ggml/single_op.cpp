@@ -3,7 +3,7 @@
 #include <numeric>
 #include <vector>
 
-#include "ops.h"
+#include "conv3d.h"
 #include "workspace.h"
 
 namespace sdltx::single_op {
@@ -27,6 +27,12 @@ TimePadding time_padding(const std::string& name) {
     throw Error(ErrorCode::invalid_request, "[ops] padding '" + name + "' is unknown");
 }
 
+ConvLowering conv_lowering(const std::string& name) {
+    if (name == "windows") return ConvLowering::windows;
+    if (name == "columns") return ConvLowering::columns;
+    throw Error(ErrorCode::invalid_request, "[ops] lowering '" + name + "' is unknown");
+}
+
 // `build` gets the inputs in the order given, null for empty ones.
 template <typename Build>
 Array run(bool exact, const std::vector<const Array*>& arrays, Build build) {
@@ -45,12 +51,13 @@ Array run(bool exact, const std::vector<const Array*>& arrays, Build build) {
 }  // namespace
 
 Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
-                    std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias) {
+                    std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias,
+                    const std::string& lowering) {
     const ModelFiles files({path});
     const Backend backend("cpu", exact, 0);
     Workspace workspace(backend);
     Weights weights(files, backend, "op", "");
-    const Conv3d c = declare_conv3d(weights, name, x.dim(3), out, kernel, {}, false, bias);
+    const Conv3d c = declare_conv3d(weights, name, x.dim(3), out, kernel, {{}, false, bias, conv_lowering(lowering)});
     check_weights({&weights});
     weights.acquire({});
     Plan g(backend, "op", nullptr);

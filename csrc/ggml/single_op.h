@@ -15,10 +15,10 @@ struct Conv3dResult {
     size_t bytes;  // of inputs and working memory
 };
 // Kernel name.weight (out, in, kt, kh, kw) and name.bias of a model file; x (F, H, W, in). time: "causal", "replicate"
-// or "causal_zeros".
+// or "causal_zeros". lowering: "windows" or "columns".
 SDLTX_EXPORT Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                                  std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact,
-                                 bool bias);
+                                 bool bias, const std::string& lowering);
 // q (T, H, D), k and v (S, Hkv, D), mask (T, S) or empty -> (1, T, H, D)
 SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale,
                              bool exact);

@@ -70,6 +70,7 @@ class Weights {
     // Which of the backends has the block; what belongs to none is on the first.
     size_t device_of(size_t block) const { return backend_.device_of(block, groups_.size() - 1); }
 
+    const Backend& backend() const { return backend_; }
     bool exact() const { return backend_.exact(); }
     // Bytes that the device uses where they lie in the mapped files.
     size_t mapped() const;

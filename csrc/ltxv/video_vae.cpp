@@ -103,14 +103,14 @@ VideoDecoder::VideoDecoder(const ModelFiles& files, Workspace& workspace, const 
             const int64_t out = width / block->multiplier;
             up.conv =
                 declare_conv3d(weights_, at + "conv.conv", width, out * up.stride[0] * up.stride[1] * up.stride[2],
-                               kernel, packed_order(out, up.stride));
+                               kernel, {packed_order(out, up.stride)});
             width = out;
         }
         up_blocks_.push_back(std::move(up));
     }
     conv_out_ = declare_conv3d(weights_, "decoder.conv_out.conv", width,
                                config.out_channels * config.patch_size * config.patch_size, kernel,
-                               patch_order(config.out_channels, config.patch_size));
+                               {patch_order(config.out_channels, config.patch_size)});
 }
 
 VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* trace) const {

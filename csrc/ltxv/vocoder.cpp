@@ -60,7 +60,7 @@ ggml_tensor* conv1d(Plan& g, const Conv3d& c, ggml_tensor* x, int dilation, ggml
 
 Conv3d declare_conv1d(Weights& weights, const std::string& name, int64_t in, int64_t out, int kernel,
                       bool bias = true) {
-    return declare_conv3d(weights, name, in, out, {1, 1, kernel}, {}, /*exact=*/true, bias);
+    return declare_conv3d(weights, name, in, out, {1, 1, kernel}, {{}, /*exact=*/true, bias});
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "config.h"
-#include "ggml/ops.h"
+#include "ggml/conv3d.h"
 #include "ggml/workspace.h"
 #include "types.h"
 

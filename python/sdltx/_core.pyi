@@ -168,6 +168,7 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
         piece_bytes: int = 0,
         exact: bool = False,
         bias: bool = True,
+        lowering: str = "windows",
     ) -> tuple[Float32, int]: ...
     @staticmethod
     def attention(

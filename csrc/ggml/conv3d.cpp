@@ -1,0 +1,191 @@
+#include "conv3d.h"
+
+#include <algorithm>
+
+namespace sdltx {
+
+namespace {
+
+constexpr int64_t windows_piece_bytes = int64_t{8} << 20, max_windows_pieces = 32;
+constexpr int64_t columns_piece_bytes = int64_t{256} << 20;
+
+size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<size_t>(i) * t->nb[axis]; }
+
+// Frames [first, first + n) of a volume.
+ggml_tensor* frames(Plan& g, ggml_tensor* x, int64_t first, int64_t n) {
+    if (first == 0 && n == x->ne[3]) return x;
+    return ggml_view_4d(g.ctx(), x, x->ne[0], x->ne[1], x->ne[2], n, x->nb[1], x->nb[2], x->nb[3], offset(x, 3, first));
+}
+
+// Output frames [to, to + n) of a convolution and the input frame that kernel frame t meets at the first of them.
+struct FrameRun {
+    int64_t to, n, from;
+};
+
+// Runs for kernel frame t that together cover output frames [first, first + count), repeated frames one by one.
+std::vector<FrameRun> frame_runs(int64_t first, int64_t count, int64_t depth, int64_t t, int64_t kt, TimePadding time) {
+    const int64_t shift = t - (time == TimePadding::replicate ? (kt - 1) / 2 : kt - 1);
+    std::vector<FrameRun> runs;
+    const int64_t begin = std::clamp(-shift, first, first + count),
+                  end = std::clamp(depth - shift, begin, first + count);
+    if (end > begin) runs.push_back({begin, end - begin, begin + shift});
+    if (time == TimePadding::causal_zeros) return runs;
+    for (int64_t f = first; f < begin; ++f) runs.push_back({f, 1, 0});
+    for (int64_t f = end; f < first + count; ++f) runs.push_back({f, 1, depth - 1});
+    return runs;
+}
+
+// Where the products are added up: the bias and the residual.
+ggml_tensor* accumulator(Plan& g, const Conv3d& c, ggml_tensor* x, ggml_tensor* residual) {
+    if (residual) return c.b ? ggml_add(g.ctx(), residual, c.b) : residual;
+    return filled(g, c.b, c.w->ne[1], x->ne[1], x->ne[2], x->ne[3]);
+}
+
+ggml_tensor* conv3d_windows(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
+                            int64_t piece_bytes) {
+    const int64_t kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
+    const int64_t channels = x->ne[0], width = x->ne[1], height = x->ne[2], depth = x->ne[3], out = c.w->ne[1];
+    const int64_t row = width + kw / 2 * 2;  // with its padding
+    // The CPU's product converts the runs as it reads them, unless they have the type of the kernel already.
+    const bool gather = !g.backend().uses_host_memory() || c.w->type == GGML_TYPE_F32;
+    const int64_t row_bytes =
+        row * (kw * channels * (gather ? 4 : static_cast<int64_t>(ggml_type_size(c.w->type))) + out * 4);
+    if (piece_bytes == 0) piece_bytes = std::max(windows_piece_bytes, row_bytes * height * depth / max_windows_pieces);
+    const int64_t max_rows = std::max<int64_t>(1, piece_bytes / row_bytes);
+    const int64_t piece_rows = std::min(height, max_rows);
+    const int64_t piece_frames = std::clamp<int64_t>(max_rows / height, 1, depth);
+
+    ggml_tensor* y = accumulator(g, c, x, residual);
+    // Adds what kernel row (t, h) gives to rows [first, first + rows) of the frames of `run`, which are counted from
+    // the first one of `in`.
+    auto add = [&](ggml_tensor* in, int64_t t, int64_t h, const FrameRun& run, int64_t first, int64_t rows) {
+        ggml_context* ctx = g.ctx();
+        const int64_t pixels = (rows - 1) * row + width;  // the padding between rows included
+        ggml_tensor* w = ggml_view_2d(ctx, c.w, kw * channels, out, c.w->nb[1], offset(c.w, 3, t) + offset(c.w, 2, h));
+        ggml_tensor* runs =
+            window_view(g, in, kw, pixels, run.n, offset(in, 3, run.from) + offset(in, 2, first + h - kh / 2));
+        ggml_tensor* part = product(g, w, gather ? ggml_cont(ctx, runs) : runs);
+        part = ggml_view_4d(ctx, part, out, width, rows, run.n, part->nb[1], offset(part, 1, row), part->nb[2], 0);
+        ggml_tensor* to = ggml_view_4d(ctx, y, out, width, rows, run.n, y->nb[1], y->nb[2], y->nb[3],
+                                       offset(y, 3, run.to) + offset(y, 2, first));
+        y = g.after(y, ggml_add_inplace(ctx, to, part));
+    };
+    for (int64_t f = 0; f < depth; f += piece_frames) {
+        const int64_t count = std::min(piece_frames, depth - f), reach = kt - 1;
+        const int64_t lowest = std::max<int64_t>(0, f - reach), end = std::min(depth, f + count + reach);
+        ggml_tensor* in = pad_width(g, frames(g, x, lowest, end - lowest), kw / 2, kw / 2);
+        for (int64_t r = 0; r < height; r += piece_rows)
+            for (int64_t t = 0; t < kt; ++t)
+                for (FrameRun run : frame_runs(f, count, depth, t, kt, time)) {
+                    run.from -= lowest;
+                    for (int64_t h = 0; h < kh; ++h) {
+                        // Beyond the frame's edge there are zeros, which add nothing.
+                        const int64_t first = std::max(r, kh / 2 - h);
+                        const int64_t last = std::min({r + piece_rows, height, height + kh / 2 - h});
+                        if (last > first) add(in, t, h, run, first, last - first);
+                    }
+                }
+        g.compute_next(y);
+    }
+    return y;
+}
+
+// Channels slowest, with all padding but that of the width: [W, H + kh - 1, F + kt - 1, C].
+ggml_tensor* padded_planes(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time) {
+    ggml_context* ctx = g.ctx();
+    const int64_t kt = c.kernel[0], kh = c.kernel[1], height = x->ne[2], depth = x->ne[3];
+    const int64_t before = time == TimePadding::replicate ? (kt - 1) / 2 : kt - 1, after = kt - 1 - before;
+    const auto planes = [&](ggml_tensor* volume) { return ggml_permute(ctx, volume, 3, 0, 1, 2); };  // [W, H, F, C]
+    if (kt * kh == 1) return ggml_cont(ctx, planes(x));
+    ggml_tensor* y = filled(g, nullptr, x->ne[1], height + kh - 1, depth + kt - 1, x->ne[0]);
+    // Frames [from, from + n) of x to frames [to, to + n) of y.
+    const auto put = [&](int64_t from, int64_t to, int64_t n) {
+        ggml_tensor* target = ggml_view_4d(ctx, y, y->ne[0], height, n, y->ne[3], y->nb[1], y->nb[2], y->nb[3],
+                                           offset(y, 2, to) + offset(y, 1, kh / 2));
+        y = g.after(y, ggml_cpy(ctx, planes(frames(g, x, from, n)), target));
+    };
+    put(0, before, depth);
+    if (time == TimePadding::causal_zeros) return y;
+    for (int64_t i = 0; i < before; ++i) put(0, i, 1);
+    for (int64_t i = 0; i < after; ++i) put(depth - 1, before + depth + i, 1);
+    return y;
+}
+
+ggml_tensor* conv3d_columns(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
+                            int64_t piece_bytes) {
+    const int kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
+    const int64_t channels = x->ne[0], width = x->ne[1], height = x->ne[2], depth = x->ne[3], out = c.w->ne[1];
+    const int64_t row_bytes = width * (c.w->ne[0] + out) * static_cast<int64_t>(sizeof(float));
+    const int64_t max_rows = std::max<int64_t>(1, (piece_bytes ? piece_bytes : columns_piece_bytes) / row_bytes);
+    const int64_t piece_rows = std::min(height, max_rows);
+    const int64_t piece_frames = std::clamp<int64_t>(max_rows / height, 1, depth);
+
+    ggml_tensor* planes = padded_planes(g, c, x, time);
+    ggml_tensor* shape = ggml_reshape_4d(g.ctx(), c.w, kw, kh, kt, channels * out);
+    ggml_tensor* y = accumulator(g, c, x, residual);
+    for (int64_t f = 0; f < depth; f += piece_frames)
+        for (int64_t r = 0; r < height; r += piece_rows) {
+            ggml_context* ctx = g.ctx();
+            const int64_t frames = std::min(piece_frames, depth - f), rows = std::min(piece_rows, height - r);
+            ggml_tensor* part =
+                ggml_view_4d(ctx, planes, width, rows + kh - 1, frames + kt - 1, channels, planes->nb[1], planes->nb[2],
+                             planes->nb[3], offset(planes, 2, f) + offset(planes, 1, r));
+            ggml_tensor* columns = ggml_im2col_3d(ctx, shape, part, channels, 1, 1, 1, kw / 2, 0, 0, 1, 1, 1,
+                                                  GGML_TYPE_F32);  // [kw*kh*kt*C, W, rows, frames]
+            columns = ggml_reshape_2d(ctx, columns, columns->ne[0], width * rows * frames);
+            ggml_tensor* sums = ggml_reshape_4d(ctx, product(g, c.w, columns), out, width, rows, frames);
+            ggml_tensor* to = ggml_view_4d(ctx, y, out, width, rows, frames, y->nb[1], y->nb[2], y->nb[3],
+                                           offset(y, 3, f) + offset(y, 2, r));
+            y = g.after(y, ggml_add_inplace(ctx, to, sums));
+            g.compute_next(y);  // one slice after the other
+        }
+    return y;
+}
+
+}  // namespace
+
+Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
+                      const ConvOptions& options) {
+    const int64_t kt = kernel[0], kh = kernel[1], kw = kernel[2], taps = kt * kh * kw;
+    const bool single = options.exact || weights.exact() || weights.stored_type(name + ".weight") == GGML_TYPE_F32;
+    const ggml_type type = single ? GGML_TYPE_F32 : GGML_TYPE_BF16;
+    const std::vector<Axis> out_order = options.out_axes.empty() ? std::vector<Axis>{{out, 1}} : options.out_axes;
+    Conv3d c;
+    c.kernel = kernel;
+    c.lowering =
+        options.lowering.value_or(weights.backend().uses_host_memory() ? ConvLowering::windows : ConvLowering::columns);
+    // stored (out, in, kt, kh, kw) -> (kt, kh, out, kw, in), or only another order of `out`
+    const bool windows = c.lowering == ConvLowering::windows;
+    std::vector<Axis> order;
+    if (windows) order = {{kt, kh * kw}, {kh, kw}};
+    for (const Axis& a : out_order) order.push_back({a.length, a.stride * in * taps});
+    if (windows)
+        order.insert(order.end(), {{kw, 1}, {in, taps}});
+    else
+        order.push_back({in * taps, 1});
+    const std::vector<int64_t> ne =
+        windows ? std::vector<int64_t>{kw * in, out, kh, kt} : std::vector<int64_t>{taps * in, out};
+    c.w = weights.permuted(name + ".weight", {out, in, kt, kh, kw}, type, ne, order);
+    if (options.bias) c.b = weights.permuted(name + ".bias", {out}, GGML_TYPE_F32, {out}, out_order);
+    return c;
+}
+
+ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
+                    int64_t piece_bytes) {
+    return c.lowering == ConvLowering::windows ? conv3d_windows(g, c, x, time, residual, piece_bytes)
+                                               : conv3d_columns(g, c, x, time, residual, piece_bytes);
+}
+
+// ggml_view's bounds check does not foresee overlapping runs, so the extents are set by hand.
+ggml_tensor* window_view(Plan& g, ggml_tensor* x, int64_t kw, int64_t pixels, int64_t frames, size_t at) {
+    ggml_tensor* v = ggml_view_1d(g.ctx(), x, 1, at);
+    const int64_t ne[3] = {kw * x->ne[0], pixels, frames};
+    const size_t nb[3] = {x->nb[1], x->nb[3], x->nb[3] * static_cast<size_t>(frames)};
+    for (int d = 0; d < 3; ++d) {
+        v->ne[d] = ne[d];
+        v->nb[d + 1] = nb[d];
+    }
+    return v;
+}
+
+}  // namespace sdltx
