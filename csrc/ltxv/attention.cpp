@@ -33,21 +33,22 @@ ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* co
     ggml_context* ctx = g.ctx();
     const int64_t tokens = x->ne[1], keys = context->ne[1];
     auto heads = [&](ggml_tensor* t, int64_t n) { return ggml_reshape_3d(ctx, t, a.head_dim, a.heads, n); };
-    ggml_tensor* v = g.stage(heads(linear(g, a.to_v, context), keys), a.name + ".v");
+    ggml_tensor* v = g.stage(heads(linear(g, a.to_v, context), keys), a.name + ".v");  // [head_dim, H, S]
     ggml_tensor* o = v;
     if (!values_only) {
-        ggml_tensor* q = heads(rms_norm(g, linear(g, a.to_q, x), a.q_norm, a.eps), tokens);
-        ggml_tensor* k = heads(rms_norm(g, linear(g, a.to_k, context), a.k_norm, a.eps), keys);
+        ggml_tensor* q = heads(rms_norm(g, linear(g, a.to_q, x), a.q_norm, a.eps), tokens);      // [head_dim, H, T]
+        ggml_tensor* k = heads(rms_norm(g, linear(g, a.to_k, context), a.k_norm, a.eps), keys);  // [head_dim, H, S]
         if (rope.cos) q = rotate_half(g, q, rope.cos, rope.sin);
         if (context_rope.cos) k = rotate_half(g, k, context_rope.cos, context_rope.sin);
         g.stage(q, a.name + ".q");
         g.stage(k, a.name + ".k");
         o = attention(g, q, k, v, nullptr, static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim))));
     }
-    g.stage(o, a.name + ".attention");
-    ggml_tensor* gate = ggml_scale(ctx, ggml_sigmoid(ctx, linear(g, a.to_gate_logits, x)), 2.0f);
+    g.stage(o, a.name + ".attention");                                                             // [head_dim, H, T]
+    ggml_tensor* gate = ggml_scale(ctx, ggml_sigmoid(ctx, linear(g, a.to_gate_logits, x)), 2.0f);  // [H, T]
     o = ggml_mul(ctx, o, ggml_reshape_3d(ctx, gate, 1, a.heads, tokens));
-    return g.stage(linear(g, a.to_out, ggml_reshape_2d(ctx, o, a.head_dim * a.heads, tokens)), a.name);
+    o = ggml_reshape_2d(ctx, o, a.head_dim * a.heads, tokens);
+    return g.stage(linear(g, a.to_out, o), a.name);  // [query_dim, T]
 }
 
 FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim) {

@@ -118,6 +118,7 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
     Plan& g = *b.plan;
     ggml_context* ctx = g.ctx();
     b.latents = g.input("latents", GGML_TYPE_F32, {config_.latent_channels, shape[2], shape[1], shape[0]});
+    // Volumes are [channels, W, H, F].
     ggml_tensor* x = g.stage(conv3d(g, conv_in_, b.latents, TimePadding::replicate), "vae.decoder.conv_in");
     for (size_t i = 0; i < up_blocks_.size(); ++i) {
         const UpBlock& up = up_blocks_[i];
@@ -126,7 +127,7 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
             x = conv3d(g, r.conv2, norm_silu(g, h), TimePadding::replicate, x);
         }
         if (up.conv.w) {
-            x = depth_to_space(g, conv3d(g, up.conv, x, TimePadding::replicate), up.stride);
+            x = depth_to_space(g, conv3d(g, up.conv, x, TimePadding::replicate), up.stride);  // [C/n, W s3, H s2, F s1]
             // Doubling time gives the causal first frame a twin.
             if (up.stride[0] == 2)
                 x = ggml_view_4d(ctx, x, x->ne[0], x->ne[1], x->ne[2], x->ne[3] - 1, x->nb[1], x->nb[2], x->nb[3],
@@ -134,7 +135,7 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
         }
         g.stage(x, "vae.decoder.up_blocks." + std::to_string(i));
     }
-    x = conv3d(g, conv_out_, norm_silu(g, x), TimePadding::replicate);
+    x = conv3d(g, conv_out_, norm_silu(g, x), TimePadding::replicate);  // [3 patch^2, W, H, F]
     const int patch = static_cast<int>(config_.patch_size);
     b.frames = g.output(depth_to_space(g, x, {1, patch, patch}), "vae.decoder.frames");
     return b;
