@@ -7,6 +7,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 namespace sdltx {
 
@@ -197,16 +198,16 @@ void check_weights(const std::vector<Weights*>& networks) {
     throw Error(ErrorCode::model_mismatch, text);
 }
 
-std::vector<Weights::Group*> Weights::absent() {
-    std::vector<Group*> groups;
+std::vector<size_t> Weights::absent() const {
+    std::vector<size_t> groups;
     for (size_t i = 0; i < (by_block() ? 1 : groups_.size()); ++i)
-        if (!groups_[i].present) groups.push_back(&groups_[i]);
+        if (!groups_[i].present) groups.push_back(i);
     return groups;
 }
 
 int64_t Weights::missing() const {
     size_t count = 0;
-    for (const Group* g : const_cast<Weights*>(this)->absent()) count += g->declared.size();
+    for (size_t i : absent()) count += groups_[i].declared.size();
     return static_cast<int64_t>(count);
 }
 
@@ -215,36 +216,50 @@ void Weights::acquire(const Progress& progress) {
     ++holders_;
 }
 
+void Weights::release() {
+    if (--holders_ > 0 || backend_.offload() == Offload::none) return;
+    for (size_t i = 0; i < groups_.size(); ++i) drop(i, /*keep_buffers=*/false);
+    spare_.clear();
+}
+
 void Weights::enter(size_t block) {
-    if (Group& group = groups_[block + 1]; !group.present) bring({&group}, {});
+    if (!groups_[block + 1].present) bring({block + 1}, {});
 }
 
 void Weights::prefetch(size_t block) {
-    Group& group = groups_[block + 1];
     if (!backend_.uses_host_memory()) {
         enter(block);
         return;
     }
     // Pages that were read once stay, unless they are let go of.
-    if (group.announced) return;
-    group.announced = true;
+    Group& group = groups_[block + 1];
+    if (std::exchange(group.announced, true)) return;
     for (size_t i : group.declared)
         if (const Declared& d = declared_[i]; d.in_place) d.info->file->map().will_need(d.info->data, d.info->nbytes);
 }
 
 void Weights::leave(size_t block) {
-    if (by_block()) drop(groups_[block + 1], /*keep_buffers=*/true);
+    if (by_block()) drop(block + 1, /*keep_buffers=*/true);
 }
 
-void Weights::release() {
-    if (--holders_ > 0 || backend_.offload() == Offload::none) return;
-    for (Group& group : groups_) drop(group, /*keep_buffers=*/false);
-    spare_.clear();
+void Weights::bring(const std::vector<size_t>& groups, const Progress& progress) {
+    std::vector<size_t> which;
+    try {
+        for (size_t i : groups) {
+            place(i);
+            which.insert(which.end(), groups_[i].declared.begin(), groups_[i].declared.end());
+        }
+        convert_all(which, progress);
+    } catch (...) {
+        for (size_t i : groups) drop(i, /*keep_buffers=*/false);
+        throw;
+    }
+    for (size_t i : groups) groups_[i].present = true;
 }
 
-void Weights::place(Group& group) {
+void Weights::place(size_t group) {
     std::vector<ggml_tensor*> owned;
-    for (size_t i : group.declared) {
+    for (size_t i : groups_[group].declared) {
         const Declared& d = declared_[i];
         if (!d.tensor) continue;
         if (!d.in_place)
@@ -255,8 +270,8 @@ void Weights::place(Group& group) {
             throw Error(ErrorCode::backend,
                         "[" + component_ + "] the device does not take " + d.name + " from the file");
     }
-    const size_t number = static_cast<size_t>(&group - groups_.data()), device = number ? device_of(number - 1) : 0;
-    group.buffers = backend_.allocate(owned, Backend::Use::weights, device, component_, [&](size_t bytes) -> Buffer {
+    const size_t device = group ? device_of(group - 1) : 0;
+    const auto take_spare = [&](size_t bytes) -> Buffer {
         const auto spare = std::find_if(spare_.begin(), spare_.end(), [&](const Buffer& b) {
             return ggml_backend_buffer_get_type(b.get()) == backend_.buffer_type(device);
         });
@@ -265,10 +280,12 @@ void Weights::place(Group& group) {
         spare_.erase(spare);
         // One that is too small makes room for a larger one.
         return ggml_backend_buffer_get_size(buffer.get()) >= bytes ? std::move(buffer) : nullptr;
-    });
+    };
+    groups_[group].buffers = backend_.allocate(owned, Backend::Use::weights, device, component_, take_spare);
 }
 
-void Weights::drop(Group& group, bool keep_buffers) {
+void Weights::drop(size_t number, bool keep_buffers) {
+    Group& group = groups_[number];
     for (size_t i : group.declared) {
         const Declared& d = declared_[i];
         if (d.values) d.values->clear();
@@ -281,21 +298,6 @@ void Weights::drop(Group& group, bool keep_buffers) {
         for (Buffer& b : group.buffers) spare_.push_back(std::move(b));
     group.buffers.clear();
     group.present = group.announced = false;
-}
-
-void Weights::bring(const std::vector<Group*>& groups, const Progress& progress) {
-    std::vector<size_t> which;
-    try {
-        for (Group* group : groups) {
-            place(*group);
-            which.insert(which.end(), group->declared.begin(), group->declared.end());
-        }
-        convert_all(which, progress);
-    } catch (...) {
-        for (Group* group : groups) drop(*group, /*keep_buffers=*/false);
-        throw;
-    }
-    for (Group* group : groups) group->present = true;
 }
 
 // One tensor at a time on every thread; progress is reported, and may stop the rest, from the calling one.

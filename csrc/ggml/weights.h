@@ -98,13 +98,14 @@ class Weights {
                          Declared how);
     std::string problem(const Declared& d) const;
     ggml_backend_buffer_t buffer_over(const ModelFile& file);
+    // Numbers of the groups that acquire() would bring.
+    std::vector<size_t> absent() const;
+    void bring(const std::vector<size_t>& groups, const Progress& progress);
     // Gives the weights of a group memory, without their values.
-    void place(Group& group);
-    void drop(Group& group, bool keep_buffers);
-    void bring(const std::vector<Group*>& groups, const Progress& progress);
+    void place(size_t group);
+    void drop(size_t group, bool keep_buffers);
     void convert_all(const std::vector<size_t>& which, const Progress& progress) const;
     void convert(const Declared& d) const;
-    std::vector<Group*> absent();
     bool by_block() const { return backend_.offload() == Offload::blocks; }
 
     const ModelFiles& files_;
