@@ -10,7 +10,7 @@ namespace sdltx {
 Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& options)
     : files_(std::in_place, paths),
       backend_(std::make_unique<Backend>(options.device, options.exact, options.threads, options.offload)),
-      workspace_(*backend_),
+      workspace_(std::make_unique<Workspace>(*backend_)),
       config_(ModelConfig::load(*files_)),
       info_(describe(*files_, config_)) {
     report(options.progress, "load", 0, 1);
@@ -19,25 +19,25 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
         info_.parts.push_back(Part::transformer);
     }
     if (files_->find("language_model.model.embed_tokens.weight")) {
-        text_encoder_ = std::make_unique<Gemma3Encoder>(*files_, workspace_);
+        text_encoder_ = std::make_unique<Gemma3Encoder>(*files_, *workspace_);
         info_.parts.push_back(Part::text_encoder);
     }
     if (transformer_ && text_encoder_ && files_->has_prefix("text_embedding_projection.")) {
-        text_projection_ = std::make_unique<TextProjection>(*files_, workspace_, *config_.transformer,
+        text_projection_ = std::make_unique<TextProjection>(*files_, *workspace_, *config_.transformer,
                                                             text_encoder_->config().hidden_size,
                                                             text_encoder_->config().num_hidden_layers + 1);
         info_.parts.push_back(Part::text_projection);
     }
     if (config_.vae) {
-        video_decoder_ = std::make_unique<VideoDecoder>(*files_, workspace_, *config_.vae);
+        video_decoder_ = std::make_unique<VideoDecoder>(*files_, *workspace_, *config_.vae);
         info_.parts.push_back(Part::video_decoder);
     }
     if (config_.audio_vae) {
-        audio_decoder_ = std::make_unique<AudioDecoder>(*files_, workspace_, *config_.audio_vae);
+        audio_decoder_ = std::make_unique<AudioDecoder>(*files_, *workspace_, *config_.audio_vae);
         info_.parts.push_back(Part::audio_decoder);
     }
     if (config_.audio_vae && config_.vocoder) {
-        vocoder_ = std::make_unique<Vocoder>(*files_, workspace_, *config_.vocoder, config_.audio_vae->mel_bins);
+        vocoder_ = std::make_unique<Vocoder>(*files_, *workspace_, *config_.vocoder, config_.audio_vae->mel_bins);
         info_.parts.push_back(Part::vocoder);
     }
     check_weights(all_weights());
@@ -84,7 +84,7 @@ Pipeline::Stage::Stage(Pipeline& pipeline, std::vector<Weights*> networks, const
 }
 
 Pipeline::Stage::~Stage() {
-    pipeline_.workspace_.release();
+    pipeline_.workspace_->release();
     for (Weights* w : networks_) w->release();
 }
 
@@ -118,7 +118,7 @@ void Pipeline::close() {
     text_encoder_.reset();
     tokenizer_.reset();
     files_.reset();
-    workspace_.release();
+    workspace_.reset();
     backend_.reset();  // a worker is free for others
     trace_ = {};
 }
@@ -200,7 +200,7 @@ SampleSettings Pipeline::resolve(const SampleOptions& options) const {
 std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const SampleSettings& settings, const Noise& noise) {
     const Turn turn(*this);
     require({Part::transformer});
-    return one_stage(*transformer_, workspace_, *config_.audio, context, settings, noise, tracing());
+    return one_stage(*transformer_, *workspace_, *config_.audio, context, settings, noise, tracing());
 }
 
 // Reports blocks, as a step of a large model takes minutes.
@@ -226,7 +226,7 @@ Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* aud
     const Turn turn(*this);
     require({Part::transformer});
     const Stage stage(*this, {&transformer_->weights()}, {});
-    TransformerRun run(*transformer_, workspace_, *video.positions, audio ? audio->positions : nullptr,
+    TransformerRun run(*transformer_, *workspace_, *video.positions, audio ? audio->positions : nullptr,
                        {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing());
     return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr).front());
 }
@@ -245,19 +245,19 @@ Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tili
                         audio = audio_positions(g.audio_frames);
         const Array video_context{{TextProjection::context_rows, c.video.context_dim}, {}},
             audio_context{{TextProjection::context_rows, c.audio.context_dim}, {}};
-        TransformerRun run(*transformer_, workspace_, video, &audio, {{&video_context, &audio_context, {}}}, nullptr);
+        TransformerRun run(*transformer_, *workspace_, video, &audio, {{&video_context, &audio_context, {}}}, nullptr);
         const TransformerRun::Memory memory = run.measure();
         e.denoise = sum(memory.working) + memory.inputs;
     }
     if (video_decoder_) e.decode = video_decoder_->measure({g.frames, g.height, g.width}, tiling);
-    workspace_.release();
+    workspace_->release();
     return e;
 }
 
 std::vector<Pipeline::DeviceMemory> Pipeline::memory() {
     const Turn turn(*this);
     std::vector<DeviceMemory> devices;
-    const std::vector<size_t> held = workspace_.held();
+    const std::vector<size_t> held = workspace_->held();
     for (size_t i = 0; i < held.size(); ++i) {
         devices.push_back({backend_->device_name(i), backend_->allocated(Backend::Use::weights, i),
                            backend_->allocated(Backend::Use::state, i), held[i]});
@@ -278,7 +278,7 @@ size_t Pipeline::decode_memory(std::array<int64_t, 3> shape, const Tiling& tilin
     const Turn turn(*this);
     require({Part::video_decoder});
     const size_t bytes = video_decoder_->measure(shape, tiling);
-    workspace_.release();
+    workspace_->release();
     return bytes;
 }
 

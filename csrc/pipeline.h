@@ -145,7 +145,7 @@ class SDLTX_EXPORT Pipeline {
 
     std::optional<ModelFiles> files_;
     std::unique_ptr<Backend> backend_;
-    Workspace workspace_;
+    std::unique_ptr<Workspace> workspace_;
     ModelConfig config_;
     ModelInfo info_;
     std::unique_ptr<Tokenizer> tokenizer_;
