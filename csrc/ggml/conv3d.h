@@ -12,7 +12,7 @@ namespace sdltx {
 
 // windows: channels last make the kw pixels under a kernel row one contiguous run, so a convolution is kt*kh matrix
 // products over overlapping runs, added up where they belong. On the CPU, whose product reads the runs where they lie,
-// it is 2.5 to 3 times as fast as the other way (bench/bench_conv3d.cpp); the kernel is packed for it.
+// it is about twice as fast as the other way (bench/bench_conv3d.cpp); the kernel is packed for it.
 // columns: the pixels under a whole kernel are written side by side (im2col), in slices, and multiplied by the kernel
 // as it is stored. Plain operations that every device has.
 enum class ConvLowering { windows, columns };
