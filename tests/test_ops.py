@@ -172,13 +172,14 @@ def test_attention_sums_thousands_of_keys_in_float32(queries, exact):
 @pytest.mark.parametrize("head_dim", [16, 24, 32, 64, 128, 256])
 @pytest.mark.parametrize("queries", [3, 70])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_of_every_head_width(head_dim, queries, masked):
+@pytest.mark.parametrize("plain", [False, True], ids=["kernel", "plain"])
+def test_attention_of_every_head_width(head_dim, queries, masked, plain):
     keys = queries + 30
     q, k, v = (random((n, h, head_dim), seed=i) for i, (n, h) in enumerate([(queries, 4), (keys, 2), (keys, 2)]))
     mask = None
     if masked:
         mask = np.where(np.arange(keys)[None] <= np.arange(queries)[:, None] + 20, 0.0, -np.inf).astype(np.float32)
-    out = ops.attention(q, k, v, mask, scale=head_dim**-0.5)[0]
+    out = ops.attention(q, k, v, mask, scale=head_dim**-0.5, plain=plain)[0]
     assert_close("attention", out, reference_attention(q, k, v, mask, head_dim**-0.5), 2e-6)
 
 

@@ -51,25 +51,36 @@ ggml_tensor* gelu_tanh(Plan& g, ggml_tensor* x) {
     return ggml_mul(g.ctx(), x, ggml_sigmoid(g.ctx(), ggml_mul(g.ctx(), x, factor)));
 }
 
+ggml_tensor* softmax_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask,
+                               float scale) {
+    ggml_context* ctx = g.ctx();
+    const int64_t head_dim = q->ne[0], heads = q->ne[1], tokens = q->ne[2];
+    q = ggml_permute(ctx, q, 0, 2, 1, 3);                                               // [head_dim, T, H]
+    k = ggml_permute(ctx, k, 0, 2, 1, 3);                                               // [head_dim, S, Hkv]
+    v = ggml_cont(ctx, ggml_permute(ctx, v, 1, 2, 0, 3));                               // [S, head_dim, Hkv]
+    ggml_tensor* scores = ggml_soft_max_ext(ctx, product(g, k, q), mask, scale, 0.0f);  // [S, T, H]
+    ggml_tensor* out = product(g, v, scores);                                           // [head_dim, T, H]
+    return ggml_reshape_3d(ctx, ggml_cont(ctx, ggml_permute(ctx, out, 0, 2, 1, 3)), head_dim, heads, tokens);
+}
+
 ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale) {
     ggml_context* ctx = g.ctx();
     const int64_t head_dim = q->ne[0], heads = q->ne[1], tokens = q->ne[2];
-    q = ggml_permute(ctx, q, 0, 2, 1, 3);  // [head_dim, T, H]
-    k = ggml_permute(ctx, k, 0, 2, 1, 3);  // [head_dim, S, Hkv]
-    v = ggml_permute(ctx, v, 0, 2, 1, 3);
+    // For a single query ggml's CPU kernel splits the keys by thread, which would make the sum depend on the thread
+    // count.
+    if (tokens == 1) return softmax_attention(g, q, k, v, mask, scale);
     // GPU kernels take half precision only. On the CPU it would be slower, and with few queries the sums over the keys
     // would be in half precision too.
     const bool half = !g.backend().uses_host_memory() && !g.backend().exact();
-    const auto narrow = [&](ggml_tensor* t) { return half ? ggml_cast(ctx, t, GGML_TYPE_F16) : t; };
-    ggml_tensor* out = ggml_flash_attn_ext(ctx, q, narrow(k), narrow(v), mask, scale, 0.0f, 0.0f);  // [head_dim, H, T]
+    const auto by_head = [&](ggml_tensor* t) {  // [head_dim, T, H]
+        t = ggml_permute(ctx, t, 0, 2, 1, 3);
+        return half ? ggml_cast(ctx, t, GGML_TYPE_F16) : t;
+    };
+    ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), by_head(k), by_head(v), mask, scale,
+                                           0.0f, 0.0f);  // [head_dim, H, T]
     ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
-    // For a single query ggml's CPU kernel splits the keys by thread, which would make the sum depend on the thread
-    // count; and not every device has a kernel for every head.
-    if (tokens == 1 || !g.backend().can(out)) {
-        ggml_tensor* scores = ggml_soft_max_ext(ctx, product(g, k, q), mask, scale, 0.0f);  // [S, T, H]
-        out = product(g, ggml_cont(ctx, ggml_transpose(ctx, v)), scores);                   // [head_dim, T, H]
-        out = ggml_cont(ctx, ggml_permute(ctx, out, 0, 2, 1, 3));
-    }
+    // Not every device has a kernel for every width of a head.
+    if (!g.backend().can(out)) return softmax_attention(g, q, k, v, mask, scale);
     return ggml_reshape_3d(ctx, out, head_dim, heads, tokens);
 }
 

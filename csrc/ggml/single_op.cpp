@@ -69,10 +69,12 @@ Conv3dResult conv3d(const std::string& path, const std::string& name, const Arra
     return {result(g, y), std::accumulate(working.begin(), working.end(), g.inputs().size())};
 }
 
-Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact) {
+Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact,
+                bool plain) {
     return run(exact, {&q, &k, &v, &mask}, [&](Plan& g, const auto& in) {
         ggml_tensor* half = in[3] ? ggml_cast(g.ctx(), in[3], GGML_TYPE_F16) : nullptr;
-        return sdltx::attention(g, in[0], in[1], in[2], half, scale);
+        return plain ? softmax_attention(g, in[0], in[1], in[2], half, scale)
+                     : sdltx::attention(g, in[0], in[1], in[2], half, scale);
     });
 }
 

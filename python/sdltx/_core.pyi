@@ -172,7 +172,14 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
     ) -> tuple[Float32, int]: ...
     @staticmethod
     def attention(
-        q: Float32, k: Float32, v: Float32, mask: Float32 | None = None, *, scale: float, exact: bool = False
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        mask: Float32 | None = None,
+        *,
+        scale: float,
+        exact: bool = False,
+        plain: bool = False,
     ) -> Float32: ...
     @staticmethod
     def depth_to_space(x: Float32, stride: Sequence[int]) -> Float32: ...
