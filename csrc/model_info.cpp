@@ -8,23 +8,15 @@
 
 namespace sdltx {
 
-const char* name_of(Part part) {
-    switch (part) {
-        case Part::transformer:
-            return "transformer";
-        case Part::text_encoder:
-            return "text encoder";
-        case Part::text_projection:
-            return "text projection";
-        case Part::video_decoder:
-            return "video decoder";
-        case Part::audio_decoder:
-            return "audio decoder";
-        case Part::vocoder:
-            return "vocoder";
-    }
-    return "";
-}
+namespace {
+
+// In the order of the enum.
+constexpr const char* part_names[] = {"transformer",   "text encoder",  "text projection",
+                                      "video decoder", "audio decoder", "vocoder"};
+
+}  // namespace
+
+const char* name_of(Part part) { return part_names[static_cast<size_t>(part)]; }
 
 Part part_of(const std::string& name) {
     for (Part part : all_parts)

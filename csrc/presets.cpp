@@ -11,6 +11,8 @@ namespace sdltx {
 
 namespace {
 
+constexpr const char* schedule_names[] = {"distilled", "ltx2", "given"};  // in the order of the enum
+
 constexpr Preset presets[] = {
     //  name       versions  distilled   size      frames  rate  steps  schedule
     {"distilled", "", true, 768, 512, 121, 24, 8, Schedule::distilled},
@@ -29,17 +31,7 @@ int64_t random_seed() {
 
 }  // namespace
 
-const char* name_of(Schedule schedule) {
-    switch (schedule) {
-        case Schedule::distilled:
-            return "distilled";
-        case Schedule::ltx2:
-            return "ltx2";
-        case Schedule::given:
-            return "given";
-    }
-    return "";
-}
+const char* name_of(Schedule schedule) { return schedule_names[static_cast<size_t>(schedule)]; }
 
 const Preset& preset_of(const std::string& version, bool distilled) {
     for (const Preset& p : presets)

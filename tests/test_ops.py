@@ -70,7 +70,7 @@ def reference_conv3d(x: np.ndarray, w: np.ndarray, b: np.ndarray, time: str) -> 
 
 @pytest.mark.parametrize("time", ["replicate", "causal", "causal_zeros"])
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 1, 1), (3, 1, 3), (1, 1, 7), (1, 3, 3)])
-@pytest.mark.parametrize("pieces", ["one", "frames", "rows"])
+@pytest.mark.parametrize("pieces", ["one", "frames", "rows", "pixels"])
 @LOWERINGS
 def test_conv3d_is_exact_in_one_piece_and_in_many(tmp_path, time, kernel, pieces, lowering):
     shape, channels, out = (5, 6, 7), 4, 3
@@ -80,7 +80,7 @@ def test_conv3d_is_exact_in_one_piece_and_in_many(tmp_path, time, kernel, pieces
         "windows": (7 + kernel[2] // 2 * 2) * (kernel[2] * channels + out) * 4,
         "columns": 7 * (math.prod(kernel) * channels + out) * 4,
     }[lowering]
-    piece_bytes = {"one": 1 << 30, "frames": row_bytes * 6 * 2, "rows": row_bytes * 4}[pieces]
+    piece_bytes = {"one": 1 << 30, "frames": row_bytes * 6 * 2, "rows": row_bytes * 4, "pixels": row_bytes // 2}[pieces]
     path, options = str(tmp_path / "c.safetensors"), {"piece_bytes": piece_bytes, "lowering": lowering}
     y, _ = ops.conv3d(path, "c", x, out, kernel, time=time, exact=True, **options)
     assert_close("conv3d", y, reference_conv3d(x, w, b, time), 1e-6)

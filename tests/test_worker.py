@@ -118,6 +118,10 @@ def test_one_pipeline_at_a_time(tiny_paths, workers):
         code = f"import sdltx; sdltx.load(*{tiny_paths!r}, device={workers[0]!r})"
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "BusyError" in other.stderr
+        command = [sys.executable, "-m", "sdltx", "generate", "-p", "a fox", "--dry-run", "--device", workers[0]]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 6  # not a bug of ours
+        assert "serves one client at a time" in done.stderr
     sdltx.load(*tiny_paths, device=workers[0]).close()
 
 

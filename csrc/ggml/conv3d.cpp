@@ -90,18 +90,19 @@ ggml_tensor* conv3d_windows(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
     return y;
 }
 
-// Channels slowest, with all padding but that of the width: [W, H + kh - 1, F + kt - 1, C].
+// Channels slowest, with all padding: [W + kw - 1, H + kh - 1, F + kt - 1, C].
 ggml_tensor* padded_planes(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time) {
     ggml_context* ctx = g.ctx();
-    const int64_t kt = c.kernel[0], kh = c.kernel[1], height = x->ne[2], depth = x->ne[3];
+    const int64_t kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
+    const int64_t width = x->ne[1], height = x->ne[2], depth = x->ne[3];
     const int64_t before = time == TimePadding::replicate ? (kt - 1) / 2 : kt - 1, after = kt - 1 - before;
     const auto planes = [&](ggml_tensor* volume) { return ggml_permute(ctx, volume, 3, 0, 1, 2); };  // [W, H, F, C]
-    if (kt * kh == 1) return ggml_cont(ctx, planes(x));
-    ggml_tensor* y = filled(g, nullptr, x->ne[1], height + kh - 1, depth + kt - 1, x->ne[0]);
+    if (kt * kh * kw == 1) return ggml_cont(ctx, planes(x));
+    ggml_tensor* y = filled(g, nullptr, width + kw - 1, height + kh - 1, depth + kt - 1, x->ne[0]);
     // Frames [from, from + n) of x to frames [to, to + n) of y.
     const auto put = [&](int64_t from, int64_t to, int64_t n) {
-        ggml_tensor* target = ggml_view_4d(ctx, y, y->ne[0], height, n, y->ne[3], y->nb[1], y->nb[2], y->nb[3],
-                                           offset(y, 2, to) + offset(y, 1, kh / 2));
+        ggml_tensor* target = ggml_view_4d(ctx, y, width, height, n, y->ne[3], y->nb[1], y->nb[2], y->nb[3],
+                                           offset(y, 2, to) + offset(y, 1, kh / 2) + offset(y, 0, kw / 2));
         y = g.after(y, ggml_cpy(ctx, planes(frames(g, x, from, n)), target));
     };
     put(0, before, depth);
@@ -115,30 +116,35 @@ ggml_tensor* conv3d_columns(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
                             int64_t piece_bytes) {
     const int kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
     const int64_t channels = x->ne[0], width = x->ne[1], height = x->ne[2], depth = x->ne[3], out = c.w->ne[1];
-    const int64_t row_bytes = width * (c.w->ne[0] + out) * static_cast<int64_t>(sizeof(float));
-    const int64_t max_rows = std::max<int64_t>(1, (piece_bytes ? piece_bytes : columns_piece_bytes) / row_bytes);
-    const int64_t piece_rows = std::min(height, max_rows);
-    const int64_t piece_frames = std::clamp<int64_t>(max_rows / height, 1, depth);
+    // A slice is some frames, or some rows of one frame, or some pixels of one row.
+    const int64_t pixel_bytes = (c.w->ne[0] + out) * static_cast<int64_t>(sizeof(float));
+    const int64_t pixels = std::max<int64_t>(1, (piece_bytes ? piece_bytes : columns_piece_bytes) / pixel_bytes);
+    const int64_t piece_width = std::min(width, pixels);
+    const int64_t piece_rows = std::clamp<int64_t>(pixels / width, 1, height);
+    const int64_t piece_frames = std::clamp<int64_t>(pixels / (width * height), 1, depth);
 
     ggml_tensor* planes = padded_planes(g, c, x, time);
     ggml_tensor* shape = ggml_reshape_4d(g.ctx(), c.w, kw, kh, kt, channels * out);
     ggml_tensor* y = accumulator(g, c, x, residual);
+    const auto slice = [&](int64_t f, int64_t r, int64_t p) {
+        ggml_context* ctx = g.ctx();
+        const int64_t frames = std::min(piece_frames, depth - f), rows = std::min(piece_rows, height - r),
+                      across = std::min(piece_width, width - p);
+        ggml_tensor* part = ggml_view_4d(ctx, planes, across + kw - 1, rows + kh - 1, frames + kt - 1, channels,
+                                         planes->nb[1], planes->nb[2], planes->nb[3],
+                                         offset(planes, 2, f) + offset(planes, 1, r) + offset(planes, 0, p));
+        ggml_tensor* columns = ggml_im2col_3d(ctx, shape, part, channels, 1, 1, 1, 0, 0, 0, 1, 1, 1,
+                                              GGML_TYPE_F32);  // [kw*kh*kt*C, across, rows, frames]
+        columns = ggml_reshape_2d(ctx, columns, columns->ne[0], across * rows * frames);
+        ggml_tensor* sums = ggml_reshape_4d(ctx, product(g, c.w, columns), out, across, rows, frames);
+        ggml_tensor* to = ggml_view_4d(ctx, y, out, across, rows, frames, y->nb[1], y->nb[2], y->nb[3],
+                                       offset(y, 3, f) + offset(y, 2, r) + offset(y, 1, p));
+        y = g.after(y, ggml_add_inplace(ctx, to, sums));
+        g.compute_next(y);  // one slice after the other
+    };
     for (int64_t f = 0; f < depth; f += piece_frames)
-        for (int64_t r = 0; r < height; r += piece_rows) {
-            ggml_context* ctx = g.ctx();
-            const int64_t frames = std::min(piece_frames, depth - f), rows = std::min(piece_rows, height - r);
-            ggml_tensor* part =
-                ggml_view_4d(ctx, planes, width, rows + kh - 1, frames + kt - 1, channels, planes->nb[1], planes->nb[2],
-                             planes->nb[3], offset(planes, 2, f) + offset(planes, 1, r));
-            ggml_tensor* columns = ggml_im2col_3d(ctx, shape, part, channels, 1, 1, 1, kw / 2, 0, 0, 1, 1, 1,
-                                                  GGML_TYPE_F32);  // [kw*kh*kt*C, W, rows, frames]
-            columns = ggml_reshape_2d(ctx, columns, columns->ne[0], width * rows * frames);
-            ggml_tensor* sums = ggml_reshape_4d(ctx, product(g, c.w, columns), out, width, rows, frames);
-            ggml_tensor* to = ggml_view_4d(ctx, y, out, width, rows, frames, y->nb[1], y->nb[2], y->nb[3],
-                                           offset(y, 3, f) + offset(y, 2, r));
-            y = g.after(y, ggml_add_inplace(ctx, to, sums));
-            g.compute_next(y);  // one slice after the other
-        }
+        for (int64_t r = 0; r < height; r += piece_rows)
+            for (int64_t p = 0; p < width; p += piece_width) slice(f, r, p);
     return y;
 }
 

@@ -39,8 +39,8 @@ struct ConvOptions {
 Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
                       const ConvOptions& options = {});
 // Zeros around each frame, frames repeated or zeros in time; `residual`, unless null, is added to the result. Works in
-// pieces of about `piece_bytes`, at least a row; 0 = the default: small enough for a processor's cache (windows, unless
-// that made too many pieces), or 256 MiB (columns).
+// pieces of about `piece_bytes`, at least a row (windows) or a pixel (columns); 0 = the default: small enough for a
+// processor's cache (windows, unless that made too many pieces), or 256 MiB (columns).
 ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual = nullptr,
                     int64_t piece_bytes = 0);
 

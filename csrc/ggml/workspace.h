@@ -11,7 +11,6 @@ namespace sdltx {
 class Workspace {
  public:
     explicit Workspace(const Backend& backend) : backend_(backend) {}
-
     Workspace(const Workspace&) = delete;
     Workspace& operator=(const Workspace&) = delete;
 

@@ -8,6 +8,7 @@ namespace {
 
 constexpr float pixel_norm_eps = 1e-6f;
 constexpr std::array<int, 3> kernel = {3, 1, 3};  // time, -, mel
+const ConvOptions in_float32{/*out_axes=*/{}, /*exact=*/true};
 
 ggml_tensor* conv(Plan& g, const Conv3d& c, ggml_tensor* x, ggml_tensor* residual = nullptr) {
     return conv3d(g, c, x, TimePadding::causal_zeros, residual);
@@ -20,7 +21,7 @@ ggml_tensor* norm_silu(Plan& g, ggml_tensor* x) { return ggml_silu(g.ctx(), rms_
 AudioDecoder::AudioDecoder(const ModelFiles& files, Workspace& workspace, const AudioVaeConfig& config)
     : workspace_(workspace), config_(config), weights_(files, workspace.backend(), "audio VAE", "audio_vae.") {
     auto declare = [&](const std::string& name, int64_t in, int64_t out) {
-        return declare_conv3d(weights_, name, in, out, kernel, {{}, true});
+        return declare_conv3d(weights_, name, in, out, kernel, in_float32);
     };
     const int64_t features = config.latent_channels * config.latent_bins;
     mean_ = weights_.host("per_channel_statistics.mean-of-means", {features});
@@ -44,10 +45,10 @@ AudioDecoder::AudioDecoder(const ModelFiles& files, Workspace& workspace, const 
 
 AudioDecoder::ResBlock AudioDecoder::declare_block(const std::string& name, int64_t in, int64_t out) {
     ResBlock b;
-    b.conv1 = declare_conv3d(weights_, name + "conv1.conv", in, out, kernel, {{}, true});
-    b.conv2 = declare_conv3d(weights_, name + "conv2.conv", out, out, kernel, {{}, true});
+    b.conv1 = declare_conv3d(weights_, name + "conv1.conv", in, out, kernel, in_float32);
+    b.conv2 = declare_conv3d(weights_, name + "conv2.conv", out, out, kernel, in_float32);
     if (in != out)
-        b.nin_shortcut = declare_conv3d(weights_, name + "nin_shortcut.conv", in, out, {1, 1, 1}, {{}, true});
+        b.nin_shortcut = declare_conv3d(weights_, name + "nin_shortcut.conv", in, out, {1, 1, 1}, in_float32);
     return b;
 }
 

@@ -167,36 +167,18 @@ class Pipeline:
 
     def check(self, **options: Any) -> None:
         """As :meth:`resolve`, but only to see whether it raises."""
-        self._core.resolve(_options(**options))
+        self.resolve(**options)
 
-    def resolve(
-        self,
-        *,
-        width: int | None = None,
-        height: int | None = None,
-        num_frames: int | None = None,
-        frame_rate: float | Fraction | None = None,
-        num_inference_steps: int | None = None,
-        sigmas: Sequence[float] | None = None,
-        seed: int | None = None,
-    ) -> dict[str, Any]:
+    def resolve(self, **options: Any) -> dict[str, Any]:
         """Returns what :meth:`sample` would run with these arguments: theirs, with nothing left open, and more.
 
-        preset: name of the defaults that the checkpoint was made for; schedule: "distilled", "ltx2" or "given"; sigmas:
-        the noise levels. Costs nothing, so call it before encoding. Raises the InvalidRequestError that
-        :meth:`sample` would raise.
+        options: width, height, num_frames, frame_rate, num_inference_steps, sigmas and seed of that method.
+
+        Also in the result, preset: name of the defaults that the checkpoint was made for; schedule: "distilled", "ltx2"
+        or "given"; sigmas: the noise levels. Costs nothing, so call it before encoding. Raises the InvalidRequestError
+        that :meth:`sample` would raise.
         """
-        return self._core.resolve(
-            _options(
-                width=width,
-                height=height,
-                num_frames=num_frames,
-                frame_rate=frame_rate,
-                num_inference_steps=num_inference_steps,
-                sigmas=sigmas,
-                seed=seed,
-            )
-        )
+        return self._core.resolve(_options(**options))
 
     def sample(
         self,
@@ -369,16 +351,28 @@ def _demo_files() -> list[Path]:
 
 
 def _options(
-    *, frame_rate: float | Fraction | None = None, sigmas: Sequence[float] | None = None, **integers: int | None
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    num_frames: int | None = None,
+    frame_rate: float | Fraction | None = None,
+    num_inference_steps: int | None = None,
+    sigmas: Sequence[float] | None = None,
+    seed: int | None = None,
 ) -> _core.SampleOptions:
-    seed = integers.get("seed")
     if seed is not None and not 0 <= seed <= _SEED_MAX:
         raise InvalidRequestError(f"[sample] seed {seed} is out of range; use 0 to {_SEED_MAX}")
-    _check_integers("sample", **{name: value for name, value in integers.items() if name != "seed"})
+    _check_integers(
+        "sample", width=width, height=height, num_frames=num_frames, num_inference_steps=num_inference_steps
+    )
     return _core.SampleOptions(
-        **integers,
+        width=width,
+        height=height,
+        num_frames=num_frames,
         frame_rate=None if frame_rate is None else float(frame_rate),
+        num_inference_steps=num_inference_steps,
         sigmas=None if sigmas is None else list(sigmas),
+        seed=seed,
     )
 
 

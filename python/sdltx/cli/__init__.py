@@ -21,6 +21,7 @@ _EXIT_CODES = {
     sdltx.OutOfMemoryError: 5,
     MemoryError: 5,
     sdltx.BackendError: 6,
+    sdltx.BusyError: 6,
     sdltx.Cancelled: 130,
 }
 

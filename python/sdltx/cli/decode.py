@@ -6,7 +6,6 @@ from typing import Any
 
 import sdltx
 
-from .generate import check_outputs
 from .job import Job
 from .options import add_command, message_options, model_options, output_options
 
@@ -28,6 +27,6 @@ def add(commands: Any) -> None:
 
 def _decode(job: Job) -> None:
     args = job.args
-    check_outputs(args)
+    job.check_outputs()
     latents = sdltx.Latents.load(args.latents)
     job.write(job.load(), latents)

@@ -91,7 +91,7 @@ def _generate(job: Job) -> None:
     args = job.args
     if args.output is None and args.save_latents is None and not args.dry_run:
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents or both")
-    check_outputs(args)
+    job.check_outputs()
     made_with = _repeat(args) if args.repeat is not None else {}
     prompt = _prompt(args)
     request = {name: getattr(args, name) for name in _REQUEST}
@@ -138,16 +138,6 @@ def _print_plan(pipe: sdltx.Pipeline, args: argparse.Namespace, prompt: str, res
     }
     for name, text in lines.items():
         print(f"{name:<7} {text}")
-
-
-def check_outputs(args: argparse.Namespace) -> None:
-    """Fails before the long run instead of after it."""
-    from .. import _files, media
-
-    if args.output is not None:
-        media.check_output(args.output)
-    if getattr(args, "save_latents", None) is not None:
-        _files.check_writable(args.save_latents)
 
 
 def _prompt(args: argparse.Namespace) -> str:

@@ -30,6 +30,15 @@ class Job:
         if not self.args.quiet:
             self.bars.say(text)
 
+    def check_outputs(self) -> None:
+        """Fails before the long run instead of after it."""
+        from .. import _files, media
+
+        if self.args.output is not None:
+            media.check_output(self.args.output)
+        if getattr(self.args, "save_latents", None) is not None:
+            _files.check_writable(self.args.save_latents)
+
     def load(self) -> sdltx.Pipeline:
         """Opens the model of the command line."""
         args = self.args
