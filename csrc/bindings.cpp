@@ -294,6 +294,9 @@ void bind_pipeline(py::module_& m) {
              })
         .def_property_readonly("device", [](Pipeline& p) { return p.device(); })
         .def(
+            "set_patience", [](Pipeline& p, int64_t multiply_adds) { p.backend().set_patience(multiply_adds); },
+            "multiply_adds"_a)
+        .def(
             "require",
             [](const Pipeline& p, const std::vector<std::string>& names) {
                 std::vector<Part> parts;

@@ -48,7 +48,7 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
     report(options.progress, "load", 1, 1);
 }
 
-Pipeline::~Pipeline() = default;
+Pipeline::~Pipeline() { release(); }
 
 std::vector<Weights*> Pipeline::all_weights() const {
     std::vector<Weights*> all;
@@ -97,6 +97,7 @@ Pipeline::Turn::Turn(Pipeline& pipeline) : pipeline_(pipeline) {
     if (pipeline.closed_) throw Error(ErrorCode::invalid_request, "[pipeline] it is closed; load the model again");
     pipeline.turn_owner_ = self;
     ++pipeline.turn_depth_;
+    if (pipeline.backend_->remote()) whole_system_calls_.emplace();
 }
 
 Pipeline::Turn::~Turn() {
@@ -110,6 +111,11 @@ void Pipeline::close() {
         if (turn_depth_ > 0) throw Error(ErrorCode::busy, "[pipeline] it is in use; close it when the run has ended");
         closed_ = true;
     }
+    release();
+}
+
+void Pipeline::release() {
+    const WholeSystemCalls for_worker;
     vocoder_.reset();
     audio_decoder_.reset();
     video_decoder_.reset();

@@ -16,6 +16,7 @@
 #include "ltxv/video_vae.h"
 #include "ltxv/vocoder.h"
 #include "model_info.h"
+#include "platform.h"
 #include "recipes.h"
 #include "types.h"
 
@@ -48,6 +49,7 @@ class SDLTX_EXPORT Pipeline {
 
      private:
         Pipeline& pipeline_;
+        std::optional<WholeSystemCalls> whole_system_calls_;  // with a worker
     };
 
     // Opens files and folders in any order as one name space and reads what describes the weights; the weights come
@@ -136,6 +138,7 @@ class SDLTX_EXPORT Pipeline {
         std::vector<Weights*> networks_;
     };
     std::vector<Weights*> all_weights() const;
+    void release();  // everything, in the order in which it depends on each other
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
 
     std::mutex turn_mutex_;

@@ -22,6 +22,7 @@
 #include <optional>
 #include <set>
 #include <sstream>
+#include <vector>
 
 namespace sdltx {
 
@@ -273,6 +274,38 @@ void end_on_second_signal() {
             ::sigaction(ending_signals[i], &action, nullptr);
         }
     });
+}
+
+namespace {
+
+std::mutex restarting;
+int restarters = 0;
+std::vector<int> restarted_signals;
+
+}  // namespace
+
+WholeSystemCalls::WholeSystemCalls() {
+    const std::lock_guard<std::mutex> lock(restarting);
+    if (restarters++ > 0) return;
+    for (int number = 1; number < NSIG; ++number) {
+        struct sigaction action{};
+        if (::sigaction(number, nullptr, &action) != 0 || action.sa_flags & SA_RESTART) continue;
+        if (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN) continue;
+        action.sa_flags |= SA_RESTART;
+        if (::sigaction(number, &action, nullptr) == 0) restarted_signals.push_back(number);
+    }
+}
+
+WholeSystemCalls::~WholeSystemCalls() {
+    const std::lock_guard<std::mutex> lock(restarting);
+    if (--restarters > 0) return;
+    for (int number : restarted_signals) {
+        struct sigaction action{};
+        if (::sigaction(number, nullptr, &action) != 0) continue;
+        action.sa_flags &= ~SA_RESTART;
+        ::sigaction(number, &action, nullptr);
+    }
+    restarted_signals.clear();
 }
 
 void guard_file(const std::string& path) {

@@ -25,6 +25,16 @@ void install_last_words();
 // where it went before. For programs, not for libraries: an operation of minutes cannot be left otherwise.
 SDLTX_EXPORT void end_on_second_signal();
 
+// While one lives, signals that somebody handles do not cut system calls short: a connection to a worker would count as
+// broken. What they set off happens all the same.
+class WholeSystemCalls {
+ public:
+    WholeSystemCalls();
+    ~WholeSystemCalls();
+    WholeSystemCalls(const WholeSystemCalls&) = delete;
+    WholeSystemCalls& operator=(const WholeSystemCalls&) = delete;
+};
+
 // Files, or folders of files, that are not finished yet: removed when the process ends by an assertion, a vanished
 // model file or a second signal.
 SDLTX_EXPORT void guard_file(const std::string& path);

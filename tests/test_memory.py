@@ -140,5 +140,5 @@ def test_the_release_is_measured_without_its_weights(tmp_path):
     assert done.returncode == 0, done.stderr
     measured, took, megabytes = done.stdout.strip().split("|")
     print(f"768x512x121: {int(measured) / GIB:.2f} GiB of inputs and working memory, {took} s, peak {megabytes} MB")
-    assert 1 * GIB < int(measured) < 4 * GIB
+    assert GIB / 2 < int(measured) < 4 * GIB
     assert float(megabytes) < 500

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "ggml/pieces.h"
 #include "json.h"
 
 namespace sdltx {
@@ -268,8 +269,11 @@ std::unique_ptr<Plan> Gemma3Encoder::layer(const Tensors& t, size_t index, Trace
     a = linear(g, l.o_proj, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));  // [hidden, n]
     h = ggml_add(ctx, h, rms_norm(g, a, l.post_attention_layernorm, eps));
     ggml_tensor* y = rms_norm(g, h, l.pre_feedforward_layernorm, eps);
-    y = ggml_mul(ctx, gelu_tanh(g, linear(g, l.gate_proj, y)), linear(g, l.up_proj, y));  // [intermediate, n]
-    h = ggml_add(ctx, h, rms_norm(g, linear(g, l.down_proj, y), l.post_feedforward_layernorm, eps));
+    y = by_rows(g, y, c.hidden_size, 3 * c.hidden_size * c.intermediate_size, [&](ggml_tensor* part) {
+        return linear(g, l.down_proj,
+                      ggml_mul(g.ctx(), gelu_tanh(g, linear(g, l.gate_proj, part)), linear(g, l.up_proj, part)));
+    });
+    h = ggml_add(ctx, h, rms_norm(g, y, l.post_feedforward_layernorm, eps));
     h = g.stage(h, "layers." + std::to_string(index));
     if (index + 1 == layers_.size()) h = g.stage(rms_norm(g, h, norm_, eps), "norm");
     g.store(h, t.h);

@@ -147,6 +147,7 @@ Backend::Backend(const std::string& device, bool exact, int threads, Offload off
                                                     " is not between 0 (one per core) and " +
                                                     std::to_string(GGML_MAX_N_THREADS));
     if (threads_ == 0) threads_ = std::min(usable_processors(), GGML_MAX_N_THREADS);
+    const WholeSystemCalls for_worker;
     for (ggml_backend_dev_t dev : find_all_devices(device, workers_)) {
         if (is_cpu(dev)) break;
         if (exact && !is_remote(dev))
@@ -166,6 +167,9 @@ Backend::Backend(const std::string& device, bool exact, int threads, Offload off
     allocated_.resize(backends_.size());
     for (auto& of_device : allocated_)
         for (auto& count : of_device) count = std::make_shared<std::atomic<size_t>>(0);
+    // Half a second of a slow core, of a small machine that serves as a worker, and of a small GPU.
+    patience_ = uses_host_memory() ? int64_t{threads_} << 32 : remote() ? int64_t{1} << 35 : int64_t{1} << 41;
+    speed_ = static_cast<double>(patience_);
     ggml_backend_cpu_set_n_threads(cpu, threads_);
     ggml_backend_cpu_set_abort_callback(
         cpu, [](void* self) { return static_cast<const Backend*>(self)->stopped(); }, this);
@@ -194,6 +198,56 @@ void Backend::poll() const {
     if (stopped()) throw Error(ErrorCode::cancelled, "[pipeline] stopped");
 }
 
+namespace {
+
+double work_of(const ggml_tensor* node) {
+    const double n = static_cast<double>(ggml_nelements(node));
+    if (node->op == GGML_OP_MUL_MAT) return n * static_cast<double>(node->src[0]->ne[0]);
+    if (node->op == GGML_OP_FLASH_ATTN_EXT) return 2 * n * static_cast<double>(node->src[1]->ne[1]);
+    return n;
+}
+
+double work_of(ggml_cgraph* graph) {
+    double work = 0;
+    for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) work += work_of(ggml_graph_node(graph, i));
+    return work;
+}
+
+}  // namespace
+
+ggml_status Backend::compute_in_turns(ggml_backend_sched_t sched, ggml_cgraph* graph) const {
+    using Clock = std::chrono::steady_clock;
+    struct Turn {
+        const Backend& backend;
+        double work = 0;
+        Clock::time_point start = Clock::now();
+        bool stopped = false;
+
+        // Is asked before each operation whether its result is wanted, and told when what was wanted is there.
+        bool operator()(const ggml_tensor* node, bool before) {
+            if (before) {
+                work += work_of(node);
+                return work >= 0.3 * backend.speed_;
+            }
+            char byte;  // a worker is done when it answers
+            ggml_backend_tensor_get(node, &byte, 0, sizeof(byte));
+            const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+            backend.speed_ = std::max(backend.speed_, work / std::max(seconds, 1e-3));
+            work = 0;
+            start = Clock::now();
+            stopped = backend.stopped();
+            return !stopped;
+        }
+    } turn{*this};
+    const auto callback = [](ggml_tensor* node, bool before, void* data) {
+        return (*static_cast<Turn*>(data))(node, before);
+    };
+    ggml_backend_sched_set_eval_callback(sched, callback, &turn);
+    const ggml_status status = ggml_backend_sched_graph_compute(sched, graph);
+    ggml_backend_sched_set_eval_callback(sched, nullptr, nullptr);
+    return turn.stopped ? GGML_STATUS_ABORTED : status;
+}
+
 ggml_status Backend::compute(ggml_backend_sched_t sched, ggml_cgraph* graph,
                              const std::function<void()>& meanwhile) const {
     const Computing computing(*this);
@@ -211,7 +265,9 @@ ggml_status Backend::compute(ggml_backend_sched_t sched, ggml_cgraph* graph,
     }
     // Where the host computes it is busy until it is done.
     if (meanwhile && uses_host_memory()) meanwhile();
-    const ggml_status status = ggml_backend_sched_graph_compute_async(sched, graph);
+    const bool in_turns = poll_ && !uses_host_memory() && work_of(graph) > 0.5 * speed_;
+    const ggml_status status =
+        in_turns ? compute_in_turns(sched, graph) : ggml_backend_sched_graph_compute_async(sched, graph);
     if (meanwhile && !uses_host_memory() && status == GGML_STATUS_SUCCESS) meanwhile();
     return status;
 }

@@ -63,6 +63,8 @@ class SDLTX_EXPORT Backend {
     // Whether the first device, and so the plans that run on it, can compute `node` itself.
     bool can(const ggml_tensor* node) const;
     int threads() const { return threads_; }
+    // Whether a device is that of a worker.
+    bool remote() const { return !workers_.empty(); }
     // Of backends()[i], and of all that compute.
     std::string device_name(size_t i = 0) const;
     std::string device_names() const;
@@ -79,11 +81,14 @@ class SDLTX_EXPORT Backend {
     // before it where the host computes itself. Throws Error(busy) when called while one runs, and Error(backend) in a
     // forked child that has lost its threads.
     ggml_status compute(ggml_backend_sched_t sched, ggml_cgraph* graph, const std::function<void()>& meanwhile) const;
-    // `ask` is called on the thread that runs a plan, before it and, on the CPU, between its operations, at most every
-    // 50 ms; false stops the run. Returns what was asked before, to be set again.
+    // `ask` is called on the thread that runs a plan, before it and between its operations, at most every 50 ms; false
+    // stops the run. Returns what was asked before, to be set again.
     using Poll = std::function<bool()>;
     Poll exchange_poll(Poll ask);
     bool computing() const { return computing_; }
+    // Multiply-adds that an operation may take, so that a second is enough to stop a run; see pieces.h.
+    int64_t patience() const { return patience_; }
+    void set_patience(int64_t multiply_adds) { patience_ = multiply_adds; }
     // Asks. Throws Error(cancelled), and Error(busy) when it is called by what it asks.
     void poll() const;
 
@@ -116,6 +121,9 @@ class SDLTX_EXPORT Backend {
         std::atomic<bool>& computing_;
     };
     bool stopped() const;
+    // compute() of what takes longer than other devices may be left alone with: operations for some time, a question,
+    // and so on.
+    ggml_status compute_in_turns(ggml_backend_sched_t sched, ggml_cgraph* graph) const;
     Buffer allocate(size_t bytes, Use use, size_t device, const std::string& what) const;
 
     std::vector<std::shared_ptr<void>> workers_;  // reserved
@@ -128,6 +136,8 @@ class SDLTX_EXPORT Backend {
     bool exact_;
     int threads_;
     Offload offload_;
+    int64_t patience_;
+    mutable double speed_;  // multiply-adds per second that have been seen where the host does not compute
 };
 
 // Log lines of ggml and of this library; level is Python's logging level (10 debug ... 40 error). Process wide, as

@@ -51,7 +51,8 @@ ggml_tensor* conv3d_windows(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
     const int64_t row_bytes =
         row * (kw * channels * (gather ? 4 : static_cast<int64_t>(ggml_type_size(c.w->type))) + out * 4);
     if (piece_bytes == 0) piece_bytes = std::max(windows_piece_bytes, row_bytes * height * depth / max_windows_pieces);
-    const int64_t max_rows = std::max<int64_t>(1, piece_bytes / row_bytes);
+    const int64_t row_work = row * kw * channels * out;
+    const int64_t max_rows = std::max<int64_t>(1, std::min(piece_bytes / row_bytes, g.backend().patience() / row_work));
     const int64_t piece_rows = std::min(height, max_rows);
     const int64_t piece_frames = std::clamp<int64_t>(max_rows / height, 1, depth);
 
@@ -118,7 +119,9 @@ ggml_tensor* conv3d_columns(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
     const int64_t channels = x->ne[0], width = x->ne[1], height = x->ne[2], depth = x->ne[3], out = c.w->ne[1];
     // A slice is some frames, or some rows of one frame, or some pixels of one row.
     const int64_t pixel_bytes = (c.w->ne[0] + out) * static_cast<int64_t>(sizeof(float));
-    const int64_t pixels = std::max<int64_t>(1, (piece_bytes ? piece_bytes : columns_piece_bytes) / pixel_bytes);
+    const int64_t pixels =
+        std::max<int64_t>(1, std::min((piece_bytes ? piece_bytes : columns_piece_bytes) / pixel_bytes,
+                                      g.backend().patience() / ggml_nelements(c.w)));
     const int64_t piece_width = std::min(width, pixels);
     const int64_t piece_rows = std::clamp<int64_t>(pixels / width, 1, height);
     const int64_t piece_frames = std::clamp<int64_t>(pixels / (width * height), 1, depth);

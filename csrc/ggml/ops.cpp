@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "pieces.h"
+
 namespace sdltx {
 
 namespace {
@@ -27,8 +29,10 @@ Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int
 }
 
 ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x) {
-    ggml_tensor* y = product(g, l.w, x);
-    return l.b ? ggml_add(g.ctx(), y, l.b) : y;
+    return by_rows(g, x, l.w->ne[1], ggml_nelements(l.w), [&](ggml_tensor* part) {
+        ggml_tensor* y = product(g, l.w, part);
+        return l.b ? ggml_add(g.ctx(), y, l.b) : y;
+    });
 }
 
 ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps) {
@@ -51,24 +55,68 @@ ggml_tensor* gelu_tanh(Plan& g, ggml_tensor* x) {
     return ggml_mul(g.ctx(), x, ggml_sigmoid(g.ctx(), ggml_mul(g.ctx(), x, factor)));
 }
 
+namespace {
+
+// q [head_dim, T, H], k [head_dim, S, Hkv], v as the kernel wants it -> [head_dim, H, T].
+using Kernel = ggml_tensor* (*)(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask,
+                                float scale);
+
+// v [head_dim, S, Hkv]
+ggml_tensor* flash_kernel(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale) {
+    ggml_tensor* out = ggml_flash_attn_ext(g.ctx(), q, k, v, mask, scale, 0.0f, 0.0f);  // [head_dim, H, T]
+    ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+    return out;
+}
+
+// v [S, head_dim, Hkv]
+ggml_tensor* softmax_kernel(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale) {
+    ggml_context* ctx = g.ctx();
+    ggml_tensor* scores = ggml_soft_max_ext(ctx, product(g, k, q), mask, scale, 0.0f);  // [S, T, H]
+    return ggml_cont(ctx, ggml_permute(ctx, product(g, v, scores), 0, 2, 1, 3));        // [head_dim, H, T]
+}
+
+// Runs a kernel for some queries, and if need be some heads, at a time -> [head_dim, H, T].
+ggml_tensor* in_pieces(Plan& g, Kernel kernel, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask,
+                       float scale) {
+    const int64_t head_dim = q->ne[0], tokens = q->ne[1], heads = q->ne[2], group = heads / k->ne[2];
+    const int64_t work = 2 * head_dim * k->ne[1];                  // of a query and a head
+    const int64_t fitting = g.backend().patience() / (64 * work);  // the fewest queries of a piece
+    const int64_t heads_of_piece = std::clamp(fitting / group * group, group, heads);
+    const std::vector<Piece> pieces = cut_rows(g, tokens, heads_of_piece * work);
+    if (pieces.size() == 1 && heads_of_piece == heads) return kernel(g, q, k, v, mask, scale);
+    const auto some = [&](ggml_tensor* t, int64_t rows, int64_t first, int64_t layers, int64_t first_layer) {
+        return ggml_view_3d(g.ctx(), t, t->ne[0], rows, layers, t->nb[1], t->nb[2],
+                            offset(t, 1, first) + offset(t, 2, first_layer));
+    };
+    ggml_tensor* y = filled(g, nullptr, head_dim, heads, tokens, 1);
+    for (int64_t head = 0; head < heads; head += heads_of_piece) {
+        const int64_t n = std::min(heads_of_piece, heads - head);
+        for (const Piece& p : pieces) {
+            ggml_tensor* out =
+                kernel(g, some(q, p.count, p.first, n, head), some(k, k->ne[1], 0, n / group, head / group),
+                       some(v, v->ne[1], 0, n / group, head / group),
+                       mask ? some(mask, p.count, p.first, 1, 0) : nullptr, scale);
+            y = g.after(y, ggml_cpy(g.ctx(), out, some(y, n, head, p.count, p.first)));
+            g.compute_next(y);
+        }
+    }
+    return y;
+}
+
+}  // namespace
+
 ggml_tensor* softmax_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask,
                                float scale) {
     ggml_context* ctx = g.ctx();
-    const int64_t head_dim = q->ne[0], heads = q->ne[1], tokens = q->ne[2];
-    q = ggml_permute(ctx, q, 0, 2, 1, 3);                                               // [head_dim, T, H]
-    k = ggml_permute(ctx, k, 0, 2, 1, 3);                                               // [head_dim, S, Hkv]
-    v = ggml_cont(ctx, ggml_permute(ctx, v, 1, 2, 0, 3));                               // [S, head_dim, Hkv]
-    ggml_tensor* scores = ggml_soft_max_ext(ctx, product(g, k, q), mask, scale, 0.0f);  // [S, T, H]
-    ggml_tensor* out = product(g, v, scores);                                           // [head_dim, T, H]
-    return ggml_reshape_3d(ctx, ggml_cont(ctx, ggml_permute(ctx, out, 0, 2, 1, 3)), head_dim, heads, tokens);
+    return in_pieces(g, softmax_kernel, ggml_permute(ctx, q, 0, 2, 1, 3), ggml_permute(ctx, k, 0, 2, 1, 3),
+                     ggml_cont(ctx, ggml_permute(ctx, v, 1, 2, 0, 3)), mask, scale);
 }
 
 ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale) {
     ggml_context* ctx = g.ctx();
-    const int64_t head_dim = q->ne[0], heads = q->ne[1], tokens = q->ne[2];
     // For a single query ggml's CPU kernel splits the keys by thread, which would make the sum depend on the thread
     // count.
-    if (tokens == 1) return softmax_attention(g, q, k, v, mask, scale);
+    if (q->ne[2] == 1) return softmax_attention(g, q, k, v, mask, scale);
     // GPU kernels take half precision only. On the CPU it would be slower, and with few queries the sums over the keys
     // would be in half precision too.
     const bool half = !g.backend().uses_host_memory() && !g.backend().exact();
@@ -76,12 +124,11 @@ ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, 
         t = ggml_permute(ctx, t, 0, 2, 1, 3);
         return half ? ggml_cast(ctx, t, GGML_TYPE_F16) : t;
     };
-    ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), by_head(k), by_head(v), mask, scale,
-                                           0.0f, 0.0f);  // [head_dim, H, T]
-    ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+    ggml_tensor *queries = ggml_permute(ctx, q, 0, 2, 1, 3), *keys = by_head(k), *values = by_head(v);
     // Not every device has a kernel for every width of a head.
-    if (!g.backend().can(out)) return softmax_attention(g, q, k, v, mask, scale);
-    return ggml_reshape_3d(ctx, out, head_dim, heads, tokens);
+    if (!g.backend().can(flash_kernel(g, queries, keys, values, mask, scale)))
+        return softmax_attention(g, q, k, v, mask, scale);
+    return in_pieces(g, flash_kernel, queries, keys, values, mask, scale);
 }
 
 ggml_tensor* rotate_half(Plan& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor* sin) {

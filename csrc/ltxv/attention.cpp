@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "ggml/pieces.h"
+
 namespace sdltx {
 
 Rope rope_tensors(State& state, const std::string& name, int64_t dim, int64_t heads, int64_t tokens) {
@@ -57,7 +59,11 @@ FeedForward declare_feed_forward(Weights& weights, const std::string& name, int6
 }
 
 ggml_tensor* feed_forward(Plan& g, const FeedForward& f, ggml_tensor* x) {
-    return g.stage(linear(g, f.down, gelu_tanh(g, linear(g, f.up, x))), f.name);
+    // Both products for some rows at a time: what lies between them is four times as wide.
+    const int64_t work = ggml_nelements(f.up.w) + ggml_nelements(f.down.w);
+    ggml_tensor* y = by_rows(g, x, f.down.w->ne[1], work,
+                             [&](ggml_tensor* part) { return linear(g, f.down, gelu_tanh(g, linear(g, f.up, part))); });
+    return g.stage(y, f.name);
 }
 
 }  // namespace sdltx

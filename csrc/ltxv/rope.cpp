@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
+#include <utility>
 
 namespace sdltx {
 
@@ -65,15 +67,26 @@ RopeTable rope_table(const Positions& positions, int64_t dim, const std::vector<
     table.sin.assign(static_cast<size_t>(positions.tokens * half), 0.0f);
     // Entries left over are identities and come first. Splitting into heads is a plain reshape: (T, heads, half/heads).
     const int64_t identities = half - axes * count;
+    // Many tokens share a position on an axis, which has few.
+    using Angles = std::vector<std::pair<float, float>>;  // cos and sin of each frequency
+    std::vector<std::unordered_map<float, Angles>> known(static_cast<size_t>(axes));
+    const auto angles_at = [&](int64_t axis, float position) -> const Angles& {
+        auto [it, fresh] = known[static_cast<size_t>(axis)].try_emplace(position);
+        if (!fresh) return it->second;
+        const float fraction = position / static_cast<float>(max_pos[static_cast<size_t>(axis)]) * 2 - 1;
+        for (float frequency : frequencies) {
+            const double angle = static_cast<double>(frequency * fraction);
+            it->second.emplace_back(static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle)));
+        }
+        return it->second;
+    };
     for (int64_t t = 0; t < positions.tokens; ++t)
         for (int64_t axis = 0; axis < axes; ++axis) {
-            const float fraction =
-                positions.middle(axis, t) / static_cast<float>(max_pos[static_cast<size_t>(axis)]) * 2 - 1;
-            for (int64_t k = 0; k < count; ++k) {
-                const double angle = static_cast<double>(frequencies[static_cast<size_t>(k)] * fraction);
-                const size_t at = static_cast<size_t>(t * half + identities + k * axes + axis);
-                table.cos[at] = static_cast<float>(std::cos(angle));
-                table.sin[at] = static_cast<float>(std::sin(angle));
+            size_t at = static_cast<size_t>(t * half + identities + axis);
+            for (auto [cos, sin] : angles_at(axis, positions.middle(axis, t))) {
+                table.cos[at] = cos;
+                table.sin[at] = sin;
+                at += static_cast<size_t>(axes);
             }
         }
     return table;
