@@ -178,17 +178,25 @@ py::str decoded(const std::string& s) {
     return py::reinterpret_steal<py::str>(PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "replace"));
 }
 
+Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& t) {
+    return t ? Tiling{(*t)[0], (*t)[1], (*t)[2], (*t)[3]} : Tiling{};
+}
+
 void bind_options(py::module_& m) {
     py::class_<SampleOptions>(m, "SampleOptions")
         .def(py::init([](std::optional<int64_t> width, std::optional<int64_t> height, std::optional<int64_t> num_frames,
                          std::optional<double> frame_rate, std::optional<int64_t> num_inference_steps,
-                         std::optional<std::vector<float>> sigmas, std::optional<int64_t> seed) {
-                 return SampleOptions{width, height, num_frames, frame_rate, num_inference_steps, sigmas, seed};
+                         std::optional<std::vector<float>> sigmas, std::optional<int64_t> seed,
+                         std::optional<std::string> preset) {
+                 return SampleOptions{width, height, num_frames, frame_rate, num_inference_steps, sigmas, seed, preset};
              }),
              py::kw_only(), "width"_a = py::none(), "height"_a = py::none(), "num_frames"_a = py::none(),
              "frame_rate"_a = py::none(), "num_inference_steps"_a = py::none(), "sigmas"_a = py::none(),
-             "seed"_a = py::none());
+             "seed"_a = py::none(), "preset"_a = py::none());
     m.def("check", py::overload_cast<const SampleOptions&>(&check), "options"_a);
+    m.def("check_tiling", [](const std::optional<std::array<int64_t, 4>>& t) { check(tiling_of(t)); }, "tiling"_a);
+    m.attr("presets") = py::cast(preset_names());
+    m.attr("max_prompt_bytes") = Tokenizer::max_bytes;
     m.attr("default_tiling") =
         py::make_tuple(Tiling{}.tile_pixels, Tiling{}.overlap_pixels, Tiling{}.tile_frames, Tiling{}.overlap_frames);
 }
@@ -208,8 +216,9 @@ py::dict info_dict(const Pipeline& p) {
     py::list parts;
     for (Part part : i.parts) parts.append(name_of(part));
     return py::dict("model"_a = decoded(i.name), "version"_a = decoded(i.version), "distilled"_a = i.distilled,
-                    "preset"_a = s.preset, "defaults"_a = defaults, "parts"_a = parts, "note"_a = note,
-                    "has_audio"_a = true);
+                    "preset"_a = s.preset, "defaults"_a = defaults,
+                    "own_defaults"_a = i.defaults.num_inference_steps.has_value(), "parts"_a = parts, "note"_a = note,
+                    "has_audio"_a = i.has(Part::audio_decoder) && i.has(Part::vocoder));
 }
 
 // The inputs of one stream of velocity(), kept alive for the call.
@@ -269,10 +278,6 @@ Offload offload_of(const std::string& name) {
     throw Error(ErrorCode::invalid_request, "[load] offload '" + name + "' is unknown; use none, stage or blocks");
 }
 
-Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& t) {
-    return t ? Tiling{(*t)[0], (*t)[1], (*t)[2], (*t)[3]} : Tiling{};
-}
-
 void bind_pipeline(py::module_& m) {
     py::class_<Pipeline>(m, "Pipeline")
         .def(py::init([](const std::vector<std::string>& paths, const std::string& device, const std::string& precision,
@@ -304,6 +309,12 @@ void bind_pipeline(py::module_& m) {
                 p.require(parts);
             },
             "parts"_a)
+        .def(
+            "check_latents",
+            [](Pipeline& p, const std::vector<int64_t>& video, const std::optional<std::vector<int64_t>>& audio) {
+                p.check_latents(video, audio ? &*audio : nullptr);
+            },
+            "video"_a, "audio"_a)
         .def(
             "tokenize",
             [](Pipeline& p, const std::string& text) {
@@ -517,6 +528,7 @@ void bind_parts(py::module_& m) {
     m.def("end_on_second_signal", &end_on_second_signal);
     m.def("guard_file", &guard_file, "path"_a);
     m.def("release_file", &release_file, "path"_a);
+    m.def("remove_guarded_files", &remove_guarded_files);
     m.def("distilled_sigmas", &distilled_sigmas);
     m.def("distilled_stage_2_sigmas", &distilled_stage_2_sigmas);
     m.def(

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <filesystem>
+#include <optional>
 
 #include "error.h"
 #include "json.h"
@@ -13,6 +15,15 @@ namespace {
 // In the order of the enum.
 constexpr const char* part_names[] = {"transformer",   "text encoder",  "text projection",
                                       "video decoder", "audio decoder", "vocoder"};
+
+// Whether a name of a file or folder calls its model distilled, or says that it is not; nothing if it is silent.
+std::optional<bool> says_distilled(std::string name) {
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    for (const char* no : {"not-distilled", "not_distilled", "non-distilled", "non_distilled", "undistilled"})
+        if (name.find(no) != std::string::npos) return false;
+    if (name.find("distilled") != std::string::npos) return true;
+    return std::nullopt;
+}
 
 }  // namespace
 
@@ -32,9 +43,9 @@ ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
     info.name = "LTX-" + info.version.substr(0, info.version.find('.', info.version.find('.') + 1));
     // Nothing inside a distilled transformer tells it from the one it was distilled from.
     if (const TensorInfo* t = files.find("model.diffusion_model.patchify_proj.weight")) {
-        std::string name = t->file->path().substr(t->file->path().find_last_of('/') + 1);
-        std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-        info.distilled = name.find("distilled") != std::string::npos;
+        const std::filesystem::path path = t->file->path();
+        info.distilled = says_distilled(path.filename().string())
+                             .value_or(says_distilled(path.parent_path().filename().string()).value_or(false));
     }
     info.note = files.metadata("sdltx.note").value_or("");
     if (auto text = files.metadata("sdltx.defaults")) {

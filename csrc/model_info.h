@@ -29,7 +29,7 @@ struct ModelInfo {
     const Preset* preset = nullptr;
     SampleOptions defaults;  // where the files ask for something else than the preset
 
-    bool has(Part part) const;
+    SDLTX_EXPORT bool has(Part part) const;
 };
 
 // Everything but the parts. Throws Error(model_mismatch) for defaults in the files that cannot be read.

@@ -1,11 +1,46 @@
 #include "pipeline.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "gemma3/prompt.h"
 
 namespace sdltx {
+
+namespace {
+
+// All weights of a network have their use, or the configuration is not theirs.
+void report_unused(const ModelFiles& files, const ModelInfo& info) {
+    constexpr std::pair<Part, const char*> networks[] = {
+        {Part::transformer, "model.diffusion_model.transformer_blocks."},
+        {Part::text_projection, "model.diffusion_model."},
+        {Part::text_encoder, "language_model.model."},
+        {Part::video_decoder, "vae.decoder."},
+        {Part::audio_decoder, "audio_vae.decoder."},
+        {Part::vocoder, "vocoder.vocoder."},
+        {Part::vocoder, "vocoder.bwe_generator."},
+    };
+    std::vector<std::string> surprising;
+    const std::vector<std::string> unused = files.unused_tensors();
+    for (auto& name : unused)
+        if (std::any_of(std::begin(networks), std::end(networks),
+                        [&](auto& n) { return info.has(n.first) && name.rfind(n.second, 0) == 0; }))
+            surprising.push_back(name);
+    const auto list = [](const std::vector<std::string>& names) {
+        std::string text;
+        for (size_t i = 0; i < std::min<size_t>(names.size(), 3); ++i) text += (i ? ", " : "") + names[i];
+        return text + (names.size() > 3 ? ", ..." : "");
+    };
+    if (!surprising.empty())
+        log(30, "[load] " + std::to_string(surprising.size()) + " weights of the files are not used: " +
+                    list(surprising) + "; do the configuration and the weights belong together?");
+    if (unused.size() > surprising.size())
+        log(10, "[load] " + std::to_string(unused.size() - surprising.size()) +
+                    " tensors of the files have no use in making clips");
+}
+
+}  // namespace
 
 Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& options)
     : files_(std::in_place, paths),
@@ -42,8 +77,7 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
     }
     check_weights(all_weights());
     for (auto& path : files_->unused_files()) log(30, "[load] not used: " + path + " holds nothing that is needed");
-    if (const size_t n = files_->unused_tensors().size())
-        log(10, "[load] " + std::to_string(n) + " tensors of the files are not used");
+    report_unused(*files_, info_);
     if (text_encoder_) tokenizer_ = Tokenizer::load(*files_);
     report(options.progress, "load", 1, 1);
 }
@@ -272,6 +306,12 @@ std::vector<Pipeline::DeviceMemory> Pipeline::memory() {
     return devices;
 }
 
+void Pipeline::check_latents(const std::vector<int64_t>& video, const std::vector<int64_t>* audio) {
+    const Turn turn(*this);
+    if (video_decoder_) video_decoder_->check_latents(video);
+    if (audio_decoder_ && audio) audio_decoder_->check_latents(*audio);
+}
+
 void Pipeline::decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink,
                       const Progress& progress) {
     const Turn turn(*this);
@@ -292,8 +332,16 @@ Waveform Pipeline::decode_audio(const Array& audio, double piece_seconds, const 
     const Turn turn(*this);
     require({Part::audio_decoder, Part::vocoder});
     const Stage stage(*this, {&audio_decoder_->weights(), &vocoder_->weights()}, progress);
+    if (!(piece_seconds >= 0 && piece_seconds <= 1e6))
+        throw Error(ErrorCode::invalid_request, "[decode] pieces of sound last 0 (all at once) to 1,000,000 seconds");
+    audio_decoder_->check_latents(audio.shape);
+    const int64_t total = 1 + vocoder_->pieces(4 * (audio.dim(1) - 1) + 1, piece_seconds);  // the spectrogram first
+    int64_t done = 0;
+    report(progress, "sound", done, total);
+    const Array mel = audio_decoder_->decode(audio, tracing());
+    report(progress, "sound", ++done, total);
     const Waveform wave =
-        vocoder_->synthesise(audio_decoder_->decode(audio, tracing()), piece_seconds, progress, tracing());
+        vocoder_->synthesise(mel, piece_seconds, [&] { report(progress, "sound", ++done, total); }, tracing());
     for (float v : wave.samples.data)
         if (!std::isfinite(v))
             throw Error(ErrorCode::backend,

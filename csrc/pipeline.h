@@ -96,6 +96,9 @@ class SDLTX_EXPORT Pipeline {
     };
     Velocity velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation);
 
+    // Throws Error(invalid_request) for latents of these shapes that the decoders which are there do not take; `audio`
+    // may be null.
+    void check_latents(const std::vector<int64_t>& video, const std::vector<int64_t>* audio);
     // Decodes video latents (C, F', H', W') tile by tile; frames are handed out in order as they are ready, RGB in [-1,
     // 1]. Throws Error(invalid_request) for latents that belong to no clip and tilings that do not advance,
     // Error(model_mismatch) without a decoder.

@@ -143,11 +143,6 @@ void remove_folder(const char* path) {
     ::rmdir(path);
 }
 
-void remove_guarded_files() {
-    for (auto& file : guarded_files)
-        if (file.used.load() && ::unlink(file.path) != 0) remove_folder(file.path);
-}
-
 [[noreturn]] void on_terminate() {
     if (const std::exception_ptr error = std::current_exception()) {
         try {
@@ -306,6 +301,11 @@ WholeSystemCalls::~WholeSystemCalls() {
         ::sigaction(number, &action, nullptr);
     }
     restarted_signals.clear();
+}
+
+void remove_guarded_files() {
+    for (auto& file : guarded_files)
+        if (file.used.load() && ::unlink(file.path) != 0) remove_folder(file.path);
 }
 
 void guard_file(const std::string& path) {

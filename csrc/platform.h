@@ -39,6 +39,8 @@ class WholeSystemCalls {
 // model file or a second signal.
 SDLTX_EXPORT void guard_file(const std::string& path);
 SDLTX_EXPORT void release_file(const std::string& path);
+// Removes them now: for the end of a program that a signal has interrupted anywhere.
+SDLTX_EXPORT void remove_guarded_files();
 
 // Memory [begin, begin + size) mapped from a file that is expected to stay as it is. When it is truncated under our
 // hands the kernel ends the process (SIGBUS); then its name is in the last words.

@@ -39,10 +39,30 @@ const Preset& preset_of(const std::string& version, bool distilled) {
     return presets[0];  // never: the last rows of both kinds fit every version
 }
 
+std::vector<std::string> preset_names() {
+    std::vector<std::string> names;
+    for (const Preset& p : presets) names.emplace_back(p.name);
+    return names;
+}
+
+namespace {
+
+const Preset& preset_named(const std::string& name) {
+    std::string known;
+    for (const Preset& p : presets) {
+        if (name == p.name) return p;
+        known += (known.empty() ? "" : ", ") + std::string(p.name);
+    }
+    throw Error(ErrorCode::invalid_request, "[sample] there is no preset '" + name + "'; use one of " + known);
+}
+
+}  // namespace
+
 void check(const SampleOptions& o) {
+    if (o.preset) preset_named(*o.preset);
     if (o.seed && *o.seed < 0)
-        throw Error(ErrorCode::invalid_request,
-                    "[sample] seed " + std::to_string(*o.seed) + " is out of range; use 0 to 2^63 - 1");
+        throw Error(ErrorCode::invalid_request, "[sample] seed " + std::to_string(*o.seed) +
+                                                    " is out of range; use 0 to 2^63 - 1, or none for a random one");
     if (o.sigmas) {
         if (o.sigmas->empty()) throw Error(ErrorCode::invalid_request, "[sample] the list of sigmas is empty");
         check_sigmas(*o.sigmas);
@@ -59,8 +79,9 @@ void check(const SampleOptions& o) {
     latent_geometry(o.width.value_or(32), o.height.value_or(32), o.num_frames.value_or(frames), rate);
 }
 
-SampleSettings resolve(const SampleOptions& o, const Preset& preset, const SampleOptions& own) {
+SampleSettings resolve(const SampleOptions& o, const Preset& fitting, const SampleOptions& own) {
     check(o);
+    const Preset& preset = o.preset ? preset_named(*o.preset) : fitting;
     const auto choose = [](const auto& given, const auto& of_files, auto of_preset) {
         return given ? *given : of_files.value_or(of_preset);
     };
@@ -76,7 +97,9 @@ SampleSettings resolve(const SampleOptions& o, const Preset& preset, const Sampl
         s.sigmas = *o.sigmas;
     } else {
         // The list of a distilled checkpoint has its length; another number of steps falls back to the formula.
-        const int64_t steps = choose(o.num_inference_steps, own.num_inference_steps, preset.num_inference_steps);
+        const int64_t steps =
+            choose(o.num_inference_steps, &preset == &fitting ? own.num_inference_steps : std::optional<int64_t>{},
+                   preset.num_inference_steps);
         s.schedule = steps == preset.num_inference_steps ? preset.schedule : Schedule::ltx2;
         s.sigmas = sigmas_of(s.schedule, steps);
     }

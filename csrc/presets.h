@@ -19,6 +19,7 @@ struct SampleOptions {
     std::optional<int64_t> num_inference_steps;  // of the checkpoint's schedule
     std::optional<std::vector<float>> sigmas;    // in place of a schedule
     std::optional<int64_t> seed;                 // 0 to 2^63 - 1
+    std::optional<std::string> preset;           // of preset_names(), in place of the one that fits the checkpoint
 };
 
 // How the noise levels came about.
@@ -50,6 +51,7 @@ struct Preset {
 };
 // The first of the table that fits; later versions get what the latest known one has.
 const Preset& preset_of(const std::string& version, bool distilled);
+SDLTX_EXPORT std::vector<std::string> preset_names();
 
 // Throws Error(invalid_request) for what no checkpoint could do. Needs no model, so call it before one is loaded.
 SDLTX_EXPORT void check(const SampleOptions& options);

@@ -68,6 +68,7 @@ PYTHON_LAYERS = {
     "_core": 0,
     "errors": 1,
     "_files": 2,
+    "_arguments": 2,
     "values": 3,
     "_encoders": 3,
     "media": 4,

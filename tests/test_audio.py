@@ -88,7 +88,7 @@ def test_prompt_to_sound(tiny, golden):
 
 
 def test_wrong_latents(tiny):
-    with pytest.raises(sdltx.InvalidRequestError, match=r"must be \(2, frames, 16\)"):
+    with pytest.raises(sdltx.InvalidRequestError, match=r"audio latents of \(2, frames, 16\)"):
         tiny._core.decode_audio(np.zeros((8, 3, 16), np.float32))
 
 

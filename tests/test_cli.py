@@ -411,7 +411,7 @@ def test_interrupt_while_decoding(model, number, suffix, tmp_path):
     )
     assert code == 128 + number
     assert took < 10
-    assert names(tmp_path) == []
+    assert names(tmp_path) == ["clip.latents.safetensors"]  # what took long is not lost
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -283,7 +283,7 @@ def test_all_problems_are_reported_together(edited, tiny_paths):
 
 def test_one_name_in_two_files_is_an_error(edited, tiny_paths):
     path = edited({}, keep="vae.per_channel")
-    two = r"duplicate vae\.per_channel_statistics\.mean-of-means in .* and .*edited"
+    two = r"\[video VAE\] .* and .*edited.* both hold its weights.*\(vae\.per_channel_statistics\.mean-of-means"
     with pytest.raises(sdltx.ModelMismatchError, match=two):
         sdltx.load(*tiny_paths, path)
 

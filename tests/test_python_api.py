@@ -324,7 +324,7 @@ def test_latents_file(pipe, latents, tmp_path):
 
 def test_latents_file_of_another_kind(model, latents, tmp_path):
     path = tmp_path / "clip.safetensors"
-    with pytest.raises(sdltx.ModelFileError, match="cannot read"):
+    with pytest.raises(sdltx.ModelFileError, match="does not exist"):
         sdltx.Latents.load(path)
     with pytest.raises(sdltx.ModelFileError, match="holds no latents"):
         sdltx.Latents.load(model[0])

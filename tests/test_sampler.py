@@ -148,7 +148,6 @@ BAD_REQUESTS = {
     "between 32 and": {"width": 0},
     "frame rate must be above 0": {"frame_rate": -1.0},
     "frame rate must be": {"frame_rate": float("nan")},
-    "too short for sound": {"num_frames": 1, "frame_rate": 100.0},
     "0 steps": {"num_inference_steps": 0},
     "sigmas must fall": {"sigmas": [0.5, 0.7, 0.0]},
     "at least two values": {"sigmas": [1.0]},

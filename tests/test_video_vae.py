@@ -62,7 +62,7 @@ def test_bad_tilings(tiny, golden, tiling):
 
 
 def test_wrong_latents(tiny):
-    with pytest.raises(sdltx.InvalidRequestError, match=r"must be \(8, frames, height, width\)"):
+    with pytest.raises(sdltx.InvalidRequestError, match=r"video latents of \(8, frames, height, width\)"):
         decode(tiny, np.zeros((4, 1, 2, 2), np.float32))
 
 

@@ -20,6 +20,19 @@ namespace {
     throw Error(ErrorCode::model_file, "[" + path + "] " + why);
 }
 
+std::string hint_for(const std::string& path) {
+    if (path.empty()) return "; the path is empty";
+    if (errno != ENOENT) return "; check the path";
+    if (path.find('*') != std::string::npos) return "; no file fits this pattern";
+    if (path.front() == '~') return "; the shell replaces ~ only where it is not quoted";
+    const size_t slash = path.find('/');
+    if (slash > 0 && slash != std::string::npos && path.find('/', slash + 1) == std::string::npos &&
+        path.find(".safetensors") == std::string::npos && path.find(".gguf") == std::string::npos &&
+        path.front() != '.')
+        return "; if it is a name on Hugging Face, download its files first";
+    return "; check the path";
+}
+
 struct Descriptor {
     int fd;
     ~Descriptor() {
@@ -30,8 +43,10 @@ struct Descriptor {
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-    Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-    if (file.fd < 0) fail(path, std::string("cannot open the file: ") + std::strerror(errno) + "; check the path");
+    if (path.find('\0') != std::string::npos) fail(path.c_str(), "the path holds a NUL character");
+    // A pipe would have us wait for somebody who writes into it.
+    Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    if (file.fd < 0) fail(path, std::string("cannot open the file: ") + std::strerror(errno) + hint_for(path));
     struct stat st{};
     if (::fstat(file.fd, &st) != 0) fail(path, std::string("cannot read the file: ") + std::strerror(errno));
     if (!S_ISREG(st.st_mode))

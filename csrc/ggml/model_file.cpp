@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "backend.h"
@@ -14,6 +15,42 @@ namespace sdltx {
 
 std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map);
 std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map);
+
+namespace {
+
+// What a file is that is no model: the usual mistakes of a download.
+std::string what_else(const uint8_t* p, size_t size) {
+    const std::string start(reinterpret_cast<const char*>(p), std::min<size_t>(size, 64));
+    if (start.rfind("version https://git-lfs", 0) == 0)
+        return "is a Git LFS pointer in place of the file; fetch it with 'git lfs pull'";
+    if (const size_t at = start.find_first_not_of(" \t\r\n\xEF\xBB\xBF"); at != std::string::npos && start[at] == '<')
+        return "is a web page and not a model; the download was refused, perhaps for want of a login";
+    if (std::all_of(start.begin(), start.end(), [](char c) { return c == 0; }))
+        return "begins with zeros; the download is not complete";
+    return "is neither a safetensors nor a GGUF file; check that the download is whole";
+}
+
+// Downloads that reserve the room of a file first leave zeros where they stopped. Looks at the beginnings of large
+// tensors all over the file; several in a row without a value are no weights.
+void check_holes(const ModelFile& file) {
+    constexpr size_t samples = 32, page = 4096, in_a_row = 8;
+    std::vector<const TensorInfo*> large;
+    for (auto& t : file.tensors())
+        if (t.nbytes >= (size_t{64} << 10)) large.push_back(&t);
+    std::sort(large.begin(), large.end(), [](auto* a, auto* b) { return a->data < b->data; });
+    const size_t count = std::min(samples, large.size());
+    size_t zeros = 0;
+    for (size_t i = 0; i < count; ++i) {
+        const TensorInfo& t = *large[i * (large.size() - 1) / std::max<size_t>(count - 1, 1)];
+        const bool empty = std::all_of(t.data, t.data + page, [](uint8_t b) { return b == 0; });
+        zeros = empty ? zeros + 1 : 0;
+        if (zeros >= std::min(in_a_row, count) && count > 1)
+            throw Error(ErrorCode::model_file, "[" + file.path() + "] holds zeros in place of weights, such as '" +
+                                                   t.stored_name + "'; the download is not complete");
+    }
+}
+
+}  // namespace
 
 std::unique_ptr<ModelFile> ModelFile::open(const std::string& path) {
     auto map = std::make_unique<MappedFile>(path);
@@ -28,10 +65,10 @@ std::unique_ptr<ModelFile> ModelFile::open(const std::string& path) {
             ErrorCode::model_file,
             "[" + path + "] is a pickled PyTorch checkpoint, which could run code; give a .safetensors or .gguf file");
     } else {
-        throw Error(ErrorCode::model_file,
-                    "[" + path + "] is neither a safetensors nor a GGUF file; check that the download is whole");
+        throw Error(ErrorCode::model_file, "[" + path + "] " + what_else(p, map->size()));
     }
     for (auto& t : file->tensors_) t.file = file.get();
+    check_holes(*file);
     return file;
 }
 
@@ -185,6 +222,7 @@ void add_shards(const fs::path& index_path, std::set<std::string>& files) {
 struct FolderFiles {
     std::vector<std::string> chosen;        // listed by an index, or all of a folder without one
     std::vector<std::string> beside_index;  // not listed
+    bool by_index;
 };
 
 FolderFiles files_of(const fs::path& folder, std::error_code& problem) {
@@ -192,19 +230,44 @@ FolderFiles files_of(const fs::path& folder, std::error_code& problem) {
     for (auto& path : entries_of(folder, problem)) {
         const std::string name = path.filename().string(), ext = path.extension().string();
         if (name.front() == '.') continue;  // macOS leaves "._model.safetensors" beside a copied file
+        if (name.find("mmproj") != std::string::npos) continue;  // the eyes of a text model
         if (ends_with(name, ".index.json"))
             add_shards(path, listed);
         else if (ext == ".safetensors" || ext == ".gguf")
             found.insert(path.string());
     }
-    if (listed.empty()) return {{found.begin(), found.end()}, {}};
-    FolderFiles files{{listed.begin(), listed.end()}, {}};
+    if (listed.empty()) return {{found.begin(), found.end()}, {}, false};
+    FolderFiles files{{listed.begin(), listed.end()}, {}, true};
     for (auto& f : found)
         if (!listed.count(f)) files.beside_index.push_back(f);
     return files;
 }
 
-enum class Source { named, folder, beside_index };
+// The cache of Hugging Face keeps the files of a model in snapshots/<commit>; refs/main says which is the latest.
+fs::path snapshot_of(const fs::path& folder) {
+    std::error_code problem;
+    const fs::path snapshots = folder / "snapshots";
+    if (!fs::is_directory(snapshots, problem)) return folder;
+    std::string commit;
+    std::ifstream(folder / "refs" / "main") >> commit;
+    if (!commit.empty() && fs::is_directory(snapshots / commit, problem)) return snapshots / commit;
+    const auto entries = entries_of(snapshots, problem);
+    return entries.empty() ? folder : entries.back();
+}
+
+// A model file of a folder that cannot be read, such as a download that another program has left: none of ours, unless
+// a part turns out to be missing.
+std::unique_ptr<ModelFile> open_or_skip(const std::string& path, bool needed) {
+    try {
+        return ModelFile::open(path);
+    } catch (const Error& e) {
+        if (needed) throw;
+        log(30, std::string("[load] not used: ") + e.what());
+        return nullptr;
+    }
+}
+
+enum class Source { named, listed, folder, beside_index };
 struct Given {
     std::string path;
     Source source;
@@ -224,8 +287,9 @@ std::vector<Given> given_files(const std::vector<std::string>& paths, std::vecto
             add_folder(fs::path(path).parent_path());
             continue;
         }
-        std::vector<fs::path> searched{fs::path(path)};
-        for (auto& entry : entries_of(path, problem))
+        const fs::path root = snapshot_of(path);
+        std::vector<fs::path> searched{root};
+        for (auto& entry : entries_of(root, problem))
             if (std::error_code ignored; fs::is_directory(entry, ignored)) searched.push_back(entry);
         if (problem) throw Error(ErrorCode::model_file, "[" + path + "] cannot read the folder: " + problem.message());
         const size_t before = names.size();
@@ -234,7 +298,7 @@ std::vector<Given> given_files(const std::vector<std::string>& paths, std::vecto
             const auto found = files_of(folder, unreadable);
             if (folder != searched.front() && found.chosen.empty()) continue;
             add_folder(folder);
-            for (auto& file : found.chosen) names.push_back({file, Source::folder});
+            for (auto& file : found.chosen) names.push_back({file, found.by_index ? Source::listed : Source::folder});
             for (auto& file : found.beside_index) beside.push_back({file, Source::beside_index});
         }
         if (names.size() == before)
@@ -255,7 +319,10 @@ ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
         std::error_code problem;
         const auto real = fs::weakly_canonical(name.path, problem).string();
         if (!opened.insert(problem ? name.path : real).second) continue;  // the same file given twice
-        auto file = ModelFile::open(name.path);
+        const bool needed =
+            name.source == Source::named || name.source == Source::listed || (files_.empty() && &name == &names.back());
+        auto file = open_or_skip(name.path, needed);
+        if (!file) continue;
         if (const std::string kind = kind_of_addition(*file); !kind.empty()) {
             if (name.source == Source::named)
                 throw Error(ErrorCode::model_mismatch,

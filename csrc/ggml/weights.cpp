@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -13,7 +14,7 @@ namespace sdltx {
 
 namespace {
 
-constexpr size_t max_reported = 20;
+constexpr size_t max_reported = 8;
 // Bytes to convert that are worth waking more threads for.
 constexpr size_t worth_threads = size_t{4} << 20;
 
@@ -171,19 +172,35 @@ ggml_tensor* Weights::laid_out(const std::string& name, std::vector<int64_t> sha
 
 std::string Weights::problem(const Declared& d) const {
     if (!d.info) return "missing " + d.name + " " + spell_shape(d.shape);
-    if (auto* two = files_.duplicate(d.name))
-        return "duplicate " + d.name + " in " + two->first + " and " + two->second;
     if (squeezed(d.info->shape) != squeezed(d.shape))
         return "misshapen " + d.name + ": expected " + spell_shape(d.shape) + ", the file has " +
                spell_shape(d.info->shape);
-    if (!readable(d.info->type)) return "unsupported type " + d.info->dtype + " of " + d.name;
     return "";
 }
 
 std::vector<std::string> Weights::problems() const {
     std::vector<std::string> out;
-    for (auto& d : declared_)
-        if (std::string p = problem(d); !p.empty()) out.push_back("[" + component_ + "] " + p);
+    // Every weight of a file has the same fault then, so a line for each would say one thing a thousand times.
+    std::map<std::string, std::pair<std::string, int>> common;  // what is wrong -> the first such weight, how many
+    for (auto& d : declared_) {
+        std::string fault;
+        if (d.info && files_.duplicate(d.name)) {
+            const auto& two = *files_.duplicate(d.name);
+            fault = two.first + " and " + two.second + " both hold its weights; give one of them";
+        } else if (d.info && !readable(d.info->type)) {
+            fault = d.info->file->path() + " holds weights of the type " + d.info->dtype +
+                    ", which this version does not read; give the files in BF16 or as GGUF";
+        }
+        if (!fault.empty()) {
+            auto& [first, n] = common[fault];
+            if (++n == 1) first = d.name;
+        } else if (std::string p = problem(d); !p.empty()) {
+            out.push_back("[" + component_ + "] " + p);
+        }
+    }
+    for (auto& [fault, which] : common)
+        out.insert(out.begin(), "[" + component_ + "] " + fault + " (" + which.first +
+                                    (which.second > 1 ? " and " + std::to_string(which.second - 1) + " more)" : ")"));
     return out;
 }
 

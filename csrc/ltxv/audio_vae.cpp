@@ -57,12 +57,17 @@ ggml_tensor* AudioDecoder::res_block(Plan& g, const ResBlock& b, ggml_tensor* x)
     return conv(g, b.conv2, norm_silu(g, h), b.nin_shortcut.w ? conv(g, b.nin_shortcut, x) : x);
 }
 
+void AudioDecoder::check_latents(const std::vector<int64_t>& shape) const {
+    if (shape.size() != 3 || shape[0] != config_.latent_channels || shape[2] != config_.latent_bins)
+        throw Error(ErrorCode::invalid_request, "[decode] this model decodes audio latents of (" +
+                                                    std::to_string(config_.latent_channels) + ", frames, " +
+                                                    std::to_string(config_.latent_bins) + "), got " +
+                                                    spell_shape(shape) + "; give the model that they were made with");
+    check_audio_latents(shape[1]);
+}
+
 Array AudioDecoder::decode(const Array& latents, Trace* trace) const {
-    if (latents.shape.size() != 3 || latents.dim(0) != config_.latent_channels || latents.dim(2) != config_.latent_bins)
-        throw Error(ErrorCode::invalid_request,
-                    "[decode] audio latents must be (" + std::to_string(config_.latent_channels) + ", frames, " +
-                        std::to_string(config_.latent_bins) + "), got " + spell_shape(latents.shape));
-    check_audio_latents(latents.dim(1));
+    check_latents(latents.shape);
     const int64_t channels = latents.dim(0), frames = latents.dim(1), bins = latents.dim(2);
     std::vector<float> input;
     for (int64_t t = 0; t < frames; ++t)

@@ -21,6 +21,8 @@ class AudioDecoder {
     // latents (C, T, bins), normalised -> natural-log mel spectrogram (2, 4 (T - 1) + 1, 64). Causal in time.
     // Stages: "audio_vae.decoder.conv_in", ".mid.block_1", ".mid.block_2", ".up.<level>.upsample".
     Array decode(const Array& latents, Trace* trace) const;
+    // Throws Error(invalid_request) for latents that this model does not decode.
+    void check_latents(const std::vector<int64_t>& shape) const;
 
  private:
     // Time runs along the frames of the volumes, mel bins along their width.

@@ -1,5 +1,6 @@
 #include "geometry.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -36,11 +37,8 @@ Geometry latent_geometry(int64_t width, int64_t height, int64_t num_frames, doub
         bad("the number of frames " + std::to_string(num_frames) + " is not 8k + 1; use " + nearest(num_frames, 8, 1));
     if (!(frame_rate > 0 && frame_rate <= 1000))
         bad("the frame rate must be above 0 and at most 1000 frames per second");
-    // 25 latent frames of sound per second, rounded half to even.
-    const double audio = std::nearbyint(static_cast<double>(num_frames) / frame_rate * 25.0);
-    if (audio < 1)
-        bad("the clip is too short for sound: " + std::to_string(num_frames) +
-            " frames at this rate last less than 1/50 second; use more frames or a lower rate");
+    // 25 latent frames of sound per second, rounded half to even; a picture alone is beside the shortest sound.
+    const double audio = std::max(1.0, std::nearbyint(static_cast<double>(num_frames) / frame_rate * 25.0));
     if (audio > max_audio_frames) bad("the clip would last over 43 minutes; use fewer frames or a higher rate");
     const Geometry g{(num_frames - 1) / 8 + 1, height / 32, width / 32, static_cast<int64_t>(audio), frame_rate};
     if (g.frames * g.height * g.width > max_cells)

@@ -1,8 +1,28 @@
 #include "tiling.h"
 
 #include <algorithm>
+#include <string>
+
+#include "error.h"
 
 namespace sdltx {
+
+void check(const Tiling& t) {
+    const auto axis = [](const char* tile_name, int64_t tile, const char* overlap_name, int64_t overlap, int64_t unit,
+                         int64_t least) {
+        const auto bad = [&](const std::string& must) {
+            throw Error(ErrorCode::invalid_request, std::string("[decode] ") + tile_name + " " + std::to_string(tile) +
+                                                        " with " + overlap_name + " " + std::to_string(overlap) +
+                                                        " is not possible: " + must);
+        };
+        if (tile < 0 || tile % unit || overlap < 0 || overlap % unit)
+            bad("both must be multiples of " + std::to_string(unit) + " (a tile of 0 is not cut)");
+        if (tile && (tile < least || overlap * 2 > tile))
+            bad("a tile must be at least " + std::to_string(least) + " and twice its overlap");
+    };
+    axis("tile size", t.tile_pixels, "overlap", t.overlap_pixels, 32, 64);
+    axis("tile frames", t.tile_frames, "frame overlap", t.overlap_frames, 8, 16);
+}
 
 std::vector<Span> split_space(int64_t length, int64_t tile, int64_t overlap) {
     if (tile <= 0 || length <= tile) return {{0, length, 0, 0}};

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "export.h"
+
 namespace sdltx {
 
 // In pixels and frames; converted to latent units by 32 and 8. Zero tile = that axis is not cut.
@@ -12,6 +14,9 @@ struct Tiling {
     int64_t tile_pixels = 768, overlap_pixels = 64;  // of the longer side; the shorter side's tile keeps the aspect
     int64_t tile_frames = 80, overlap_frames = 24;
 };
+
+// Throws Error(invalid_request) for tiles that do not advance. Needs no model, so call it before one is loaded.
+SDLTX_EXPORT void check(const Tiling& tiling);
 
 // A run of latent cells [start, end) with blending ramps (in cells) at its ends.
 struct Span {

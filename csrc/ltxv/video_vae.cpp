@@ -67,18 +67,6 @@ SpatialTiles spatial_tiles(const Tiling& t, int64_t height, int64_t width) {
     return {tile ? side(height) : 0, tile ? side(width) : 0, overlap};
 }
 
-void check(const Tiling& t) {
-    auto bad = [](const std::string& what) { throw Error(ErrorCode::invalid_request, "[decode] " + what); };
-    if (t.tile_pixels < 0 || t.tile_pixels % 32 || t.overlap_pixels < 0 || t.overlap_pixels % 32)
-        bad("tile size and overlap in pixels must be multiples of 32 (0 turns tiling off)");
-    if (t.tile_frames < 0 || t.tile_frames % 8 || t.overlap_frames < 0 || t.overlap_frames % 8)
-        bad("tile length and overlap in frames must be multiples of 8 (0 turns tiling off)");
-    if (t.tile_pixels && (t.tile_pixels < 64 || t.overlap_pixels * 2 > t.tile_pixels))
-        bad("the spatial tile must be at least 64 pixels and twice its overlap");
-    if (t.tile_frames && (t.tile_frames < 16 || t.overlap_frames * 2 > t.tile_frames))
-        bad("the temporal tile must be at least 16 frames and twice its overlap");
-}
-
 }  // namespace
 
 VideoDecoder::VideoDecoder(const ModelFiles& files, Workspace& workspace, const VideoVaeConfig& config)
@@ -158,14 +146,19 @@ size_t VideoDecoder::measure(std::array<int64_t, 3> shape, const Tiling& tiling)
     return std::accumulate(working.begin(), working.end(), b.plan->inputs().size());
 }
 
+void VideoDecoder::check_latents(const std::vector<int64_t>& shape) const {
+    if (shape.size() != 4 || shape[0] != config_.latent_channels)
+        throw Error(ErrorCode::invalid_request, "[decode] this model decodes video latents of (" +
+                                                    std::to_string(config_.latent_channels) +
+                                                    ", frames, height, width), got " + spell_shape(shape) +
+                                                    "; give the model that they were made with");
+    check_video_latents(shape[1], shape[2], shape[3]);
+}
+
 void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink& sink, const Progress& progress,
                           Trace* trace) const {
     check(tiling);
-    if (latents.shape.size() != 4 || latents.dim(0) != config_.latent_channels)
-        throw Error(ErrorCode::invalid_request, "[decode] video latents must be (" +
-                                                    std::to_string(config_.latent_channels) +
-                                                    ", frames, height, width), got " + spell_shape(latents.shape));
-    check_video_latents(latents.dim(1), latents.dim(2), latents.dim(3));
+    check_latents(latents.shape);
     const int64_t channels = latents.dim(0), depth = latents.dim(1), height = latents.dim(2), width = latents.dim(3);
     const SpatialTiles tiles = spatial_tiles(tiling, height, width);
     const auto times = split_time(depth, tiling.tile_frames / 8, tiling.overlap_frames / 8);

@@ -29,6 +29,8 @@ class VideoDecoder {
     // "vae.decoder.up_blocks.<i>" of the last tile.
     void decode(const Array& latents, const Tiling& tiling, const Sink& sink, const Progress& progress,
                 Trace* trace) const;
+    // Throws Error(invalid_request) for latents that this model does not decode.
+    void check_latents(const std::vector<int64_t>& shape) const;
     // Bytes of working memory and inputs of the largest tile of latents with this shape (F', H', W').
     size_t measure(std::array<int64_t, 3> shape, const Tiling& tiling) const;
 

@@ -195,7 +195,8 @@ ggml_tensor* Generator::build(Plan& g, ggml_tensor* mel) const {
     return g.output(stage(conv1d(g, conv_post_, x, 1), "output"), "vocoder." + path_ + "output");
 }
 
-Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace) const {
+Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace,
+                     const std::function<void()>& on_piece) const {
     const int64_t sides = mel.dim(0), frames = mel.dim(1), bins = mel.dim(2);
     if (sides * bins != in_channels_)
         throw Error(ErrorCode::invalid_request,
@@ -227,6 +228,7 @@ Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace) const
             for (int64_t s = 0; s < 2; ++s)
                 wave.data[static_cast<size_t>(s * frames * hop_ + n)] =
                     samples[static_cast<size_t>((n - from * hop_) * 2 + s)];
+        on_piece();
     }
     return wave;
 }
@@ -275,21 +277,31 @@ Array Vocoder::log_mel(const Array& wave) const {
     return result;
 }
 
-Waveform Vocoder::synthesise(const Array& mel, double piece_seconds, const Progress& progress, Trace* trace) const {
-    if (!(piece_seconds >= 0 && piece_seconds <= 1e6))
-        throw Error(ErrorCode::invalid_request, "[decode] pieces of sound last 0 (all at once) to 1,000,000 seconds");
-    // At least a frame, however short the piece.
-    auto piece = [&](const Generator& g, int rate) {
-        return static_cast<int64_t>(std::ceil(piece_seconds * rate / static_cast<double>(g.hop())));
-    };
+namespace {
+
+// Of so many seconds, 0 = all; at least one, however short the piece.
+int64_t piece_frames(const Generator& g, int rate, double seconds) {
+    return static_cast<int64_t>(std::ceil(seconds * rate / static_cast<double>(g.hop())));
+}
+
+}  // namespace
+
+int64_t Vocoder::pieces(int64_t frames, double piece_seconds) const {
+    const auto count = [](int64_t of, int64_t each) { return each > 0 ? (of + each - 1) / each : 1; };
+    const int64_t hops = (frames * vocoder_.hop() + config_.hop_length - 1) / config_.hop_length;
+    return count(frames, piece_frames(vocoder_, config_.input_sampling_rate, piece_seconds)) +
+           count(hops, piece_frames(bwe_, config_.output_sampling_rate, piece_seconds));
+}
+
+Waveform Vocoder::synthesise(const Array& mel, double piece_seconds, const std::function<void()>& on_piece,
+                             Trace* trace) const {
     auto clamp = [](Array& a) {
         for (float& v : a.data) v = std::clamp(v, -1.0f, 1.0f);
     };
-    report(progress, "sound", 0, 2);
-    Array wave = vocoder_.run(mel, piece(vocoder_, config_.input_sampling_rate), trace);
+    Array wave = vocoder_.run(mel, piece_frames(vocoder_, config_.input_sampling_rate, piece_seconds), trace, on_piece);
     clamp(wave);
-    report(progress, "sound", 1, 2);
-    Array full = bwe_.run(log_mel(wave), piece(bwe_, config_.output_sampling_rate), trace);
+    Array full =
+        bwe_.run(log_mel(wave), piece_frames(bwe_, config_.output_sampling_rate, piece_seconds), trace, on_piece);
     const Array skip = resample_3x(wave);
     const int64_t n = skip.dim(1), generated = full.dim(1);
     Waveform out{{{2, n}, skip.data}, config_.output_sampling_rate};
@@ -297,7 +309,6 @@ Waveform Vocoder::synthesise(const Array& mel, double piece_seconds, const Progr
         for (int64_t i = 0; i < n; ++i)
             out.samples.data[static_cast<size_t>(s * n + i)] += full.data[static_cast<size_t>(s * generated + i)];
     clamp(out.samples);
-    report(progress, "sound", 2, 2);
     return out;
 }
 

@@ -3,6 +3,7 @@
 // precision the spectrum suffers audibly.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,8 +23,9 @@ class Generator {
     Generator(Weights& weights, Workspace& workspace, std::string path, const GeneratorConfig& config,
               int64_t in_channels);
 
-    // mel (2, frames, bins) -> samples (2, frames * hop). piece_frames: frames per piece, 0 = all at once.
-    Array run(const Array& mel, int64_t piece_frames, Trace* trace) const;
+    // mel (2, frames, bins) -> samples (2, frames * hop). piece_frames: frames per piece, 0 = all at once; `on_piece`
+    // is called after each.
+    Array run(const Array& mel, int64_t piece_frames, Trace* trace, const std::function<void()>& on_piece) const;
     int64_t hop() const { return hop_; }
 
  private:
@@ -66,9 +68,12 @@ class Vocoder {
 
     Weights& weights() { return weights_; }
 
-    // mel (2, frames, bins) -> samples (2, 480 frames) in [-1, 1] at 48 kHz. `piece_seconds` bounds the memory.
-    // Stages: "vocoder.vocoder.*" and "vocoder.bwe_generator.*" by module path, of the last piece.
-    Waveform synthesise(const Array& mel, double piece_seconds, const Progress& progress, Trace* trace) const;
+    // mel (2, frames, bins) -> samples (2, 480 frames) in [-1, 1] at 48 kHz. `piece_seconds` bounds the memory;
+    // `on_piece` is called pieces() times. Stages: "vocoder.vocoder.*" and "vocoder.bwe_generator.*" by module path, of
+    // the last piece.
+    Waveform synthesise(const Array& mel, double piece_seconds, const std::function<void()>& on_piece,
+                        Trace* trace) const;
+    int64_t pieces(int64_t frames, double piece_seconds) const;
 
  private:
     Array log_mel(const Array& wave) const;

@@ -52,6 +52,16 @@ __all__ = [
     "load",
 ]
 
+
+def __getattr__(name: str) -> object:
+    """Imports :mod:`sdltx.media` when it is asked for: it takes longer than the rest."""
+    if name == "media":
+        from importlib import import_module
+
+        return import_module("sdltx.media")
+    raise AttributeError(f"module 'sdltx' has no attribute '{name}'")
+
+
 _logger = _logging.getLogger("sdltx")
 _logger.addHandler(_logging.NullHandler())
 _core.set_log(_logger.log)

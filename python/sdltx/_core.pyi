@@ -26,8 +26,13 @@ def usable_processors() -> int: ...  # physical cores within affinity and quota
 def end_on_second_signal() -> None: ...  # INT, TERM and HUP, as they are handled now
 def guard_file(path: str) -> None: ...  # removed if the process ends by an assertion
 def release_file(path: str) -> None: ...
+def remove_guarded_files() -> None: ...  # now
 def serve(host: str, port: int, *, device: str, threads: int) -> None: ...  # returns by an error only
 def check(options: SampleOptions) -> None: ...
+def check_tiling(tiling: tuple[int, int, int, int] | None) -> None: ...
+
+presets: list[str]
+max_prompt_bytes: int
 
 default_tiling: tuple[int, int, int, int]  # fields of sdltx.Tiling
 
@@ -42,6 +47,7 @@ class SampleOptions:
         num_inference_steps: int | None = None,
         sigmas: Sequence[float] | None = None,
         seed: int | None = None,
+        preset: str | None = None,
     ) -> None: ...
 
 class Pipeline:
@@ -62,6 +68,7 @@ class Pipeline:
     def set_patience(self, multiply_adds: int) -> None: ...  # of an operation, for tests; not after close()
     def unused_tensors(self) -> list[str]: ...
     def require(self, parts: Sequence[str]) -> None: ...
+    def check_latents(self, video: Sequence[int], audio: Sequence[int] | None) -> None: ...  # their shapes
     def tokenize(self, text: str) -> NDArray[np.int32]: ...
     def hidden_states(self, prompt: str) -> Float32: ...
     def encode(self, prompt: str, *, progress: Progress | None = None) -> tuple[Float32, Float32]: ...

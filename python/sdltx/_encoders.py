@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ _BT709, _LIMITED = 1, 1  # code points of ITU-T H.273
 _EXIF_DESCRIPTION = 0x010E
 _PNG_KEY = "sdltx"
 _COUNTER = re.compile(r"%0?\d*d")
+
+_MOST_FRAMES = 65536
+_logger = logging.getLogger("sdltx")
 
 Settings = Mapping[str, Any]
 
@@ -51,6 +55,16 @@ class Encoder(Protocol):
 class Format(Protocol):
     """One suffix."""
 
+    @property
+    def has_sound(self) -> bool:
+        """Whether it keeps sound."""
+
+    def longest_name(self, path: Path) -> Path:
+        """The longest file name that a clip called ``path`` can need."""
+
+    def remove_leftovers(self, path: Path, frames: int) -> None:
+        """Removes what an older, longer clip of the name ``path`` has left beside one of ``frames`` frames."""
+
     def check(self) -> None:
         """Raises BackendError if the installed libraries cannot write it."""
 
@@ -61,10 +75,21 @@ class Format(Protocol):
         """The JSON text that ``open`` was given as ``settings``; None if there is none."""
 
 
+class SingleFile:
+    """What formats have in common that write one file."""
+
+    def longest_name(self, path: Path) -> Path:
+        return path
+
+    def remove_leftovers(self, path: Path, frames: int) -> None:
+        pass
+
+
 @dataclass(frozen=True)
-class ContainerFormat:
+class ContainerFormat(SingleFile):
     """Video files through PyAV."""
 
+    has_sound: ClassVar[bool] = True
     video: str
     video_options: Mapping[str, str]
     audio: str
@@ -171,11 +196,13 @@ class ContainerEncoder:
 
 
 @dataclass(frozen=True)
-class AnimationFormat:
+class AnimationFormat(SingleFile):
     """Animated pictures through Pillow."""
 
+    has_sound: ClassVar[bool] = False
     name: str
     tick: Fraction  # s; the times of frames are multiples of it
+    shortest: Fraction  # s, of a frame; what is shorter is shown as something long by players
     options: Mapping[str, Any]
 
     def check(self) -> None:
@@ -206,10 +233,17 @@ class AnimationEncoder:
         self._rate = rate
         self._settings = json.dumps(settings)  # ASCII, as both formats want
         self._pictures: list[Image.Image] = []
+        self._starts: list[Fraction] = []  # s
+        self._frames = 0
 
     def write_frame(self, frame: NDArray[np.uint8]) -> None:
         from PIL import Image
 
+        start = self._frames / self._rate
+        self._frames += 1
+        if self._starts and start < self._starts[-1] + self._format.shortest:
+            return
+        self._starts.append(start)
         picture = Image.fromarray(frame)
         self._pictures.append(picture.quantize(256) if self._format.name == "GIF" else picture)
 
@@ -219,6 +253,14 @@ class AnimationEncoder:
     def finish(self, report: Callable[[int], object]) -> None:
         from PIL import Image
 
+        if len(self._pictures) < self._frames:
+            _logger.warning(
+                "%s players show at most %d frames per second; %d of the %d frames are left out",
+                self._format.name,
+                1 / self._format.shortest,
+                self._frames - len(self._pictures),
+                self._frames,
+            )
         if self._format.name == "GIF":
             kept: dict[str, Any] = {"comment": self._settings.encode()}
         else:
@@ -246,17 +288,38 @@ class AnimationEncoder:
         for done, picture in enumerate(self._pictures[1:], 1):
             report(done)
             yield picture
-        report(len(self._pictures))
+        report(self._frames)
 
     def _durations(self) -> list[int]:
         """Milliseconds of each frame: the times are rounded, not the durations, so that errors do not add up."""
         tick = self._format.tick
-        times = [round(i / self._rate / tick) for i in range(len(self._pictures) + 1)]
+        times = [round(start / tick) for start in (*self._starts, self._frames / self._rate)]
         return [int((end - start) * tick * 1000) for start, end in pairwise(times)]
 
 
 class SequenceFormat:
     """One PNG file per frame through Pillow."""
+
+    has_sound: ClassVar[bool] = False
+
+    def longest_name(self, path: Path) -> Path:
+        return sequence_name(path, _MOST_FRAMES)
+
+    def remove_leftovers(self, path: Path, frames: int) -> None:
+        if frames == 1 and not _COUNTER.search(path.name):
+            return
+        for number in count(frames + 1):
+            file = sequence_name(path, number)
+            if not file.exists():
+                return
+            try:
+                ours = self.read_settings(file) is not None
+            except (OSError, SyntaxError, ValueError):
+                ours = False
+            if not ours:
+                _logger.warning("%s and what follows is not from sdltx; it stays beside the new frames", file)
+                return
+            file.unlink()
 
     def check(self) -> None:
         pass
@@ -328,7 +391,7 @@ FORMATS: Mapping[str, Format] = {
         audio="libopus",
         muxer_options={"fflags": "+bitexact"},
     ),
-    ".gif": AnimationFormat("GIF", Fraction(1, 100), {"disposal": 1, "optimize": False}),
-    ".webp": AnimationFormat("WEBP", Fraction(1, 1000), {"quality": 90, "method": 4}),
+    ".gif": AnimationFormat("GIF", Fraction(1, 100), Fraction(1, 50), {"disposal": 1, "optimize": False}),
+    ".webp": AnimationFormat("WEBP", Fraction(1, 1000), Fraction(0), {"quality": 90, "method": 4}),
     ".png": SequenceFormat(),
 }

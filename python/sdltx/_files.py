@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,24 +12,65 @@ from . import _core
 from .errors import BackendError, InvalidRequestError
 
 
-def temporary_beside(target: Path) -> Path:
-    """Creates an empty file in the folder of ``target``, with its suffix (encoders look at it), and returns its path.
+def target_of(path: str | os.PathLike[str]) -> Path:
+    """Returns the file that writing to ``path`` writes: links are followed, whether they lead to something or not.
 
-    Raises InvalidRequestError if ``target`` is a folder or its folder is missing or not writable.
+    Raises InvalidRequestError for what is no regular file or is write-protected, for a name that is too long, and for a
+    folder that does not exist.
     """
-    if target.is_dir():
-        raise InvalidRequestError(f"[output] {target} is a folder; add a file name")
-    temporary = target.with_name(f".{target.stem[:64]}.{os.urandom(4).hex()}.tmp{target.suffix}")
+    target = Path(os.path.realpath(path))
+    try:
+        check_name(target)
+        mode = target.stat().st_mode if target.exists() else None
+    except OSError as error:
+        raise InvalidRequestError(f"[output] cannot write to {path}: {error.strerror}; choose another name") from None
+    if target.is_symlink():
+        raise InvalidRequestError(f"[output] {path} is a link that leads to itself; remove it or choose another name")
+    if mode is None:
+        return target
+    if stat.S_ISDIR(mode):
+        raise InvalidRequestError(f"[output] {path} is a folder; add a file name")
+    if not stat.S_ISREG(mode):
+        raise InvalidRequestError(f"[output] {path} is no regular file; choose another name")
+    if not mode & 0o222:  # also for root, who is not stopped by it but meant it
+        raise InvalidRequestError(f"[output] {path} is write-protected; make it writable or choose another name")
+    return target
+
+
+def check_name(target: Path) -> None:
+    """Raises InvalidRequestError for a name that is longer than the file system of its folder allows."""
+    try:
+        most = os.pathconf(target.parent, "PC_NAME_MAX")
+    except FileNotFoundError:
+        raise InvalidRequestError(f"[output] folder {target.parent} does not exist; create it first") from None
+    length = len(os.fsencode(target.name))
+    if length > most:
+        raise InvalidRequestError(
+            f"[output] the file name {target.name[:20]}...{target.suffix} would be {length} bytes long, at most {most} "
+            "are possible; choose a shorter one"
+        )
+
+
+def temporary_beside(target: Path, suffix: str | None = None) -> Path:
+    """Creates an empty file in the folder of ``target`` and returns its path.
+
+    suffix: of its name, which encoders look at; None: that of ``target``.
+
+    Raises InvalidRequestError if that folder is missing or not writable.
+    """
+    temporary = target.with_name(f".sdltx-{os.urandom(4).hex()}.tmp{target.suffix if suffix is None else suffix}")
+    # Guarded first, so that a signal finds it in whatever moment it comes.
+    _core.guard_file(str(temporary.absolute()))
     try:
         # Not tempfile: its files are private to the user, an output should follow the umask.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except FileNotFoundError:
-        raise InvalidRequestError(f"[output] folder {target.parent} does not exist; create it first") from None
     except OSError as error:
+        _core.release_file(str(temporary.absolute()))
+        if isinstance(error, FileNotFoundError):
+            raise InvalidRequestError(f"[output] folder {target.parent} does not exist; create it first") from None
         raise InvalidRequestError(
             f"[output] cannot write to folder {target.parent}: {error.strerror}; choose another"
         ) from None
-    _core.guard_file(str(temporary.absolute()))
     return temporary
 
 
@@ -40,27 +82,27 @@ def remove_temporary(temporary: Path) -> None:
 
 
 def check_writable(target: str | os.PathLike[str]) -> None:
-    """Raises InvalidRequestError unless a file can be created at ``target``."""
-    remove_temporary(temporary_beside(Path(target)))
+    """Raises InvalidRequestError unless ``target`` can be written."""
+    remove_temporary(temporary_beside(target_of(target)))
 
 
 @contextmanager
-def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary path; it becomes ``target`` if the block succeeds and is removed if it does not."""
-    path = Path(target)
-    temporary = temporary_beside(path)
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path; it becomes ``path`` if the block succeeds and is removed if it does not."""
+    target = target_of(path)
+    temporary = temporary_beside(target)
     try:
         with failures_named(path):
             yield temporary
-            temporary.replace(path)
+            temporary.replace(target)
     finally:
         remove_temporary(temporary)
 
 
 @contextmanager
-def failures_named(target: Path) -> Iterator[None]:
-    """Turns an OSError of the block (disk full, folder gone) into a BackendError that names ``target``."""
+def failures_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns an OSError of the block (disk full, folder gone) into a BackendError that names ``path``."""
     try:
         yield
     except OSError as error:
-        raise BackendError(f"[output] cannot write {target}: {error.strerror or error}") from error
+        raise BackendError(f"[output] cannot write {path}: {error.strerror or error}") from error

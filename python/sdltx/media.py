@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._encoders import FORMATS, Format
-from ._files import check_writable, failures_named, remove_temporary, temporary_beside
-from .errors import BackendError, InvalidRequestError
+from ._files import check_name, check_writable, failures_named, remove_temporary, target_of, temporary_beside
+from .errors import BackendError, InvalidRequestError, ModelFileError
+from .values import Latents
 
 if TYPE_CHECKING:
     from ._core import Progress
@@ -51,15 +52,22 @@ def fit_audio(
 def check_output(path: str | os.PathLike[str]) -> None:
     """Raises what :class:`VideoWriter` would: call it before a long run.
 
-    InvalidRequestError for an unknown suffix or a folder that is missing or not writable, BackendError for an encoder
-    that the installed PyAV or Pillow lacks.
+    InvalidRequestError for an unknown suffix, a folder that is missing or not writable, or a name that is too long,
+    also with the number of a frame; BackendError for an encoder that the installed PyAV or Pillow lacks.
     """
-    _format(Path(path)).check()
+    format = _format(Path(path))
+    format.check()
+    check_name(format.longest_name(Path(path).absolute()))
     check_writable(path)
 
 
+def takes_sound(path: str | os.PathLike[str]) -> bool:
+    """Whether a clip of this name has sound; the others drop it. Raises InvalidRequestError for an unknown suffix."""
+    return _format(Path(path)).has_sound
+
+
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Returns the settings (see :attr:`sdltx.Latents.settings`) that are kept in a clip written by sdltx.
+    """Returns the settings (see :attr:`sdltx.Latents.settings`) that are kept in a clip or latents written by sdltx.
 
     For a picture sequence give any of its files, or the name it was written under. Raises InvalidRequestError if the
     file is missing, unreadable or holds no settings.
@@ -67,14 +75,19 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     import av
 
     file = Path(path)
+    if file.suffix.lower() == ".safetensors":
+        try:
+            return dict(Latents.load(file).settings)
+        except ModelFileError as error:
+            raise InvalidRequestError(str(error)) from None
+    if file.suffix.lower() not in FORMATS:
+        raise InvalidRequestError(f"[settings] {str(path)!r} is no clip and no latents; give what sdltx wrote")
     try:
         text = _format(file).read_settings(file)
-    except InvalidRequestError:
-        raise
     except (OSError, ValueError, SyntaxError, av.FFmpegError) as error:  # what PyAV and Pillow raise for bad files
         reason = getattr(error, "strerror", None) or error
         raise InvalidRequestError(f"[settings] cannot read {file}: {reason}") from None
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, RecursionError):
         settings = json.loads(text or "")
         if isinstance(settings, dict) and "sdltx_version" in settings:
             return settings
@@ -88,7 +101,7 @@ class VideoWriter:
 
     path: the suffix decides: .mp4 (H.264, AAC), .webm (VP9, Opus), .gif, .webp (animated pictures, no sound), .png (one
         file per frame: name_0001.png, ..., or as a pattern like name_%03d.png says; a single frame is name.png itself).
-        An existing file is replaced.
+        An existing file is replaced, and what is longer of an older sequence is removed; links are written through.
     frame_rate: frames per second; see :func:`exact_frame_rate`.
     audio_rate: sample rate in Hz of what :meth:`write_audio` gets; None: a silent clip. Formats without sound drop it.
     metadata: JSON-serialisable settings to keep in the file; :func:`read_settings` gets them back.
@@ -107,16 +120,17 @@ class VideoWriter:
         progress: Progress | None = None,
     ) -> None:
         self._path = Path(path)
+        self._target = target_of(path)
         self._progress = progress
         self._shape: tuple[int, ...] | None = None
         self._frames = 0
-        format = _format(self._path)
-        format.check()
+        self._format = _format(self._path)
+        self._format.check()
         rate = exact_frame_rate(frame_rate)
-        self._temporary = temporary_beside(self._path)
+        self._temporary = temporary_beside(self._target, self._path.suffix)
         try:
             with _failures_named(self._path):
-                self._encoder = format.open(self._temporary, rate, audio_rate, dict(metadata or {}))
+                self._encoder = self._format.open(self._temporary, rate, audio_rate, dict(metadata or {}))
         except BaseException:
             self._remove_temporary()
             raise
@@ -148,8 +162,9 @@ class VideoWriter:
                 raise InvalidRequestError(f"[output] no frames were written to {self._path}")
             with _failures_named(self._path):
                 self._encoder.finish(self._report)
-                for source, target in self._encoder.outputs(self._temporary, self._path):
+                for source, target in self._encoder.outputs(self._temporary, self._target):
                     source.replace(target)
+                self._format.remove_leftovers(self._target, self._frames)
         finally:
             self.abort()
 

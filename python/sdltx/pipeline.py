@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import _core
-from .errors import InvalidRequestError, ModelFileError
+from . import _arguments, _core
+from .errors import ModelFileError
 from .values import Context, Latents, Tiling, Video
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ._core import Progress
 
 _DEMO = Path(__file__).parent / "demo"
-_INT_MAX = 2**31 - 1
-_SEED_MAX = 2**63 - 1
 
 
 class Sink(Protocol):
@@ -69,11 +67,14 @@ def load(
     )
 
 
-def check(**options: Any) -> None:
-    """Raises the InvalidRequestError that :meth:`Pipeline.sample` would raise for these; needs no model.
+def check(*, prompt: str | None = None, tiling: Tiling | None = None, **options: Any) -> None:
+    """Raises the InvalidRequestError that :meth:`Pipeline.generate` would raise for these; needs no model.
 
-    options: width, height, num_frames, frame_rate, num_inference_steps, sigmas and seed of that method.
+    options: width, height, num_frames, frame_rate, num_inference_steps, sigmas, seed and preset of that method.
     """
+    if prompt is not None:
+        _arguments.text("encode", "prompt", prompt)
+    _core.check_tiling(_tiling("decode", tiling))
     _core.check(_options(**options))
 
 
@@ -101,11 +102,18 @@ class Pipeline:
         offload: str,
         progress: Progress | None,
     ) -> None:
-        _check_integers("load", threads=threads)
-        files = [os.fspath(path) for path in paths]
-        devices = device if isinstance(device, str) else ",".join(device)
+        number_of_threads = _arguments.integer("load", "threads", threads)
+        files = [_path(path) for path in paths]
+        devices = device if isinstance(device, str) else ",".join(_names("load", "device", device))
+        for name, value in (("precision", precision), ("offload", offload)):
+            _arguments.instance("load", name, value, str, "a name")
         self._core = _core.Pipeline(
-            files, device=devices, precision=precision, threads=threads or 0, offload=offload, progress=progress
+            files,
+            device=devices,
+            precision=precision,
+            threads=number_of_threads or 0,
+            offload=offload,
+            progress=progress,
         )
         self.files = [Path(file).name for file in files]
         """Names of the files and folders that it was loaded from."""
@@ -132,7 +140,7 @@ class Pipeline:
         prompt is taken to be as long as it may be; 0 stands for a part that is not there. Nothing is allocated and no
         weight is read.
         """
-        return self._core.estimate(_options(**size), tiling=tiling)
+        return self._core.estimate(_options(**size), tiling=_tiling("estimate", tiling))
 
     def close(self) -> None:
         """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""
@@ -158,11 +166,11 @@ class Pipeline:
 
     def tokenize(self, text: str) -> NDArray[np.int32]:
         """Returns the token ids (n,) of ``text``, int32, with the leading <bos> and without padding."""
-        return self._core.tokenize(_valid_text(text))
+        return self._core.tokenize(_arguments.text("tokenize", "text", text))
 
     def encode(self, prompt: str, *, progress: Progress | None = None) -> Context:
         """Turns a prompt into what the transformer attends to; text beyond 1024 tokens is cut off."""
-        video, audio = self._core.encode(_valid_text(prompt), progress=progress)
+        video, audio = self._core.encode(_arguments.text("encode", "prompt", prompt), progress=progress)
         return Context(video, audio, prompt)
 
     def check(self, **options: Any) -> None:
@@ -172,9 +180,9 @@ class Pipeline:
     def resolve(self, **options: Any) -> dict[str, Any]:
         """Returns what :meth:`sample` would run with these arguments: theirs, with nothing left open, and more.
 
-        options: width, height, num_frames, frame_rate, num_inference_steps, sigmas and seed of that method.
+        options: width, height, num_frames, frame_rate, num_inference_steps, sigmas, seed and preset of that method.
 
-        Also in the result, preset: name of the defaults that the checkpoint was made for; schedule: "distilled", "ltx2"
+        Also in the result, schedule: "distilled", "ltx2"
         or "given"; sigmas: the noise levels. Costs nothing, so call it before encoding. Raises the InvalidRequestError
         that :meth:`sample` would raise.
         """
@@ -191,6 +199,7 @@ class Pipeline:
         num_inference_steps: int | None = None,
         sigmas: Sequence[float] | None = None,
         seed: int | None = None,
+        preset: str | None = None,
         noise: Latents | None = None,
         progress: Progress | None = None,
     ) -> Latents:
@@ -204,10 +213,15 @@ class Pipeline:
         sigmas: noise levels, falling from 1 to a final 0, in place of the default schedule.
         seed: of the start noise, 0 to 2**63 - 1; None: a random one. The result tells which (``latents.seed``). One
             seed gives one noise everywhere, and the same latents whatever ``threads`` is.
+        preset: "distilled", "dev" or "dev-2.0": whose defaults and schedule apply, for checkpoints whose name does not
+            tell what they are; None: those of the checkpoint (``info["preset"]``).
         noise: start noise, in the shapes of the result; a part that it lacks is drawn from the seed.
 
         Raises InvalidRequestError for a value outside its range, OutOfMemoryError, BackendError or Cancelled.
         """
+        _arguments.instance("sample", "context", context, Context, "made by encode()")
+        if noise is not None:
+            _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
         if frame_rate is None and noise is not None and noise.frame_rate:
             frame_rate = noise.frame_rate
         options = _options(
@@ -218,6 +232,7 @@ class Pipeline:
             num_inference_steps=num_inference_steps,
             sigmas=sigmas,
             seed=seed,
+            preset=preset,
         )
         video, audio, resolved = self._core.sample(
             context.video,
@@ -228,7 +243,7 @@ class Pipeline:
             progress=progress,
         )
         if noise is not None and noise.audio is not None:
-            resolved["seed"] = seed  # nothing was drawn
+            resolved["seed"] = _arguments.integer("sample", "seed", seed)  # nothing was drawn
         settings = {
             "sdltx_version": _core.__version__,
             "model": self.info["model"],
@@ -238,8 +253,8 @@ class Pipeline:
             "precision": self.precision,
             "prompt": context.prompt,
             **resolved,
-            "num_inference_steps": resolved["num_inference_steps"] if sigmas is None else num_inference_steps,
-            "sigmas": None if sigmas is None else [float(sigma) for sigma in sigmas],
+            "num_inference_steps": resolved["num_inference_steps"] if sigmas is None else None,
+            "sigmas": _arguments.numbers("sample", "sigmas", sigmas),
         }
         return Latents(video, audio if audio.size else None, resolved["frame_rate"], settings)
 
@@ -250,10 +265,17 @@ class Pipeline:
         """
         import numpy as np
 
+        self.check_latents(latents)
         chunks = _Chunks()
         self.decode_into(chunks, latents, tiling=tiling, progress=progress)
         audio, sample_rate = self.decode_audio(latents, progress=progress) or (None, None)
-        return Video(np.concatenate(chunks.frames), audio, sample_rate, latents.frame_rate, latents.settings)
+        settings = decoded_settings(latents, tiling)
+        return Video(np.concatenate(chunks.frames), audio, sample_rate, latents.frame_rate or 24.0, settings)
+
+    def check_latents(self, latents: Latents) -> None:
+        """Raises the InvalidRequestError that :meth:`decode` would raise for latents that are not of this model."""
+        _arguments.instance("decode", "latents", latents, Latents, "made by sample() or Latents.load()")
+        self._core.check_latents(latents.video.shape, None if latents.audio is None else latents.audio.shape)
 
     def decode_audio(
         self, latents: Latents, *, progress: Progress | None = None
@@ -263,7 +285,8 @@ class Pipeline:
         None if the latents have no sound or the model no vocoder. The reference makes 25 latent frames of sound per
         second, rounded to whole ones, so the sound is up to 50 ms shorter or longer than the pictures.
         """
-        if latents.audio is None or "vocoder" not in self.info["parts"]:
+        _arguments.instance("decode", "latents", latents, Latents, "made by sample() or Latents.load()")
+        if latents.audio is None or not self.info["has_audio"]:
             return None
         return self._core.decode_audio(latents.audio, progress=progress)
 
@@ -274,11 +297,10 @@ class Pipeline:
 
         So a long clip need not fit in memory. An exception of the sink stops decoding and comes out unchanged.
         """
-        if tiling is not None:
-            _check_integers("decode", **{f"tile {name}": value for name, value in tiling._asdict().items()})
+        _arguments.instance("decode", "latents", latents, Latents, "made by sample() or Latents.load()")
         self._core.decode(
             latents.video,
-            tiling=tiling,
+            tiling=_tiling("decode", tiling),
             on_frames=sink.write_frames,
             progress=progress,
         )
@@ -294,25 +316,35 @@ class Pipeline:
         num_inference_steps: int | None = None,
         sigmas: Sequence[float] | None = None,
         seed: int | None = None,
+        preset: str | None = None,
         noise: Latents | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
     ) -> Video:
-        """:meth:`encode`, :meth:`sample` and :meth:`decode` in turn; the arguments are theirs."""
+        """:meth:`encode`, :meth:`sample` and :meth:`decode` in turn; the arguments are theirs.
+
+        If the last of them fails or is stopped, the exception has the denoised clip as its attribute ``latents``.
+        """
         self.require("text encoder", "text projection", "transformer", "video decoder")
         options: dict[str, Any] = {
             "width": width,
             "height": height,
             "num_frames": num_frames,
-            "frame_rate": noise.frame_rate if frame_rate is None and noise and noise.frame_rate else frame_rate,
+            "frame_rate": getattr(noise, "frame_rate", None) or None if frame_rate is None else frame_rate,
             "num_inference_steps": num_inference_steps,
             "sigmas": sigmas,
             "seed": seed,
+            "preset": preset,
         }
-        self.resolve(**options)  # before the prompt is encoded
+        check(prompt=prompt, tiling=tiling, **options)  # before the prompt is encoded
+        self.resolve(**options)
         context = self.encode(prompt, progress=progress)
         latents = self.sample(context, **options, noise=noise, progress=progress)
-        return self.decode(latents, tiling=tiling, progress=progress)
+        try:
+            return self.decode(latents, tiling=tiling, progress=progress)
+        except BaseException as error:
+            error.latents = latents  # type: ignore[attr-defined]
+            raise
 
     @contextmanager
     def trace(self, *patterns: str) -> Iterator[dict[str, NDArray[np.float32]]]:
@@ -359,33 +391,50 @@ def _options(
     num_inference_steps: int | None = None,
     sigmas: Sequence[float] | None = None,
     seed: int | None = None,
+    preset: str | None = None,
 ) -> _core.SampleOptions:
-    if seed is not None and not 0 <= seed <= _SEED_MAX:
-        raise InvalidRequestError(f"[sample] seed {seed} is out of range; use 0 to {_SEED_MAX}")
-    _check_integers(
-        "sample", width=width, height=height, num_frames=num_frames, num_inference_steps=num_inference_steps
-    )
+    integers = {
+        "width": width,
+        "height": height,
+        "num_frames": num_frames,
+        "num_inference_steps": num_inference_steps,
+        "seed": seed,
+    }
+    if preset is not None:
+        _arguments.instance("sample", "preset", preset, str, f"one of {', '.join(_core.presets)}")
     return _core.SampleOptions(
-        width=width,
-        height=height,
-        num_frames=num_frames,
-        frame_rate=None if frame_rate is None else float(frame_rate),
-        num_inference_steps=num_inference_steps,
-        sigmas=None if sigmas is None else list(sigmas),
-        seed=seed,
+        **{name: _arguments.integer("sample", name, value) for name, value in integers.items()},
+        frame_rate=_arguments.number("sample", "frame_rate", frame_rate),
+        sigmas=_arguments.numbers("sample", "sigmas", sigmas),
+        preset=preset,
     )
 
 
-def _check_integers(where: str, **values: int | None) -> None:
-    """The core checks ranges; this only keeps out what does not fit its integers."""
-    for name, value in values.items():
-        if value is not None and not -_INT_MAX <= value <= _INT_MAX:
-            raise InvalidRequestError(f"[{where}] {name} {value} is out of range; use at most {_INT_MAX}")
+def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:
+    """What a clip of these latents remembers: their settings, and the tiles that its pictures were decoded in."""
+    tiles = _tiling("decode", tiling)
+    return dict(latents.settings) if tiles is None else {**latents.settings, "tiling": list(tiles)}
 
 
-def _valid_text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(f"[encode] the prompt is not valid Unicode at character {error.start}") from None
-    return text
+def _tiling(where: str, tiling: Tiling | None) -> tuple[int, int, int, int] | None:
+    if tiling is None:
+        return None
+    if not isinstance(tiling, tuple) or len(tiling) != len(Tiling._fields):
+        _arguments.refuse(where, "tiling", f"Tiling({', '.join(Tiling._fields)})", tiling)
+    size, overlap, frames, frame_overlap = (
+        _arguments.integer(where, f"tile {name}", value) or 0
+        for name, value in zip(Tiling._fields, tiling, strict=True)
+    )
+    return size, overlap, frames, frame_overlap
+
+
+def _path(path: Any) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        _arguments.refuse("load", "path", "text or a Path, and each file as an argument of its own", path)
+    return str(os.fspath(path))
+
+
+def _names(where: str, name: str, values: Any) -> list[str]:
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
+        _arguments.refuse(where, name, "a name or a list of names", values)
+    return list(values)

@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _core
-from ._files import replacing
+from . import _arguments, _core
+from ._files import check_writable, replacing, target_of
 from .errors import InvalidRequestError, ModelFileError
 
 if TYPE_CHECKING:  # numpy takes most of the time of an import; it is loaded with the first array instead
@@ -52,8 +53,19 @@ class Tiling(NamedTuple):
     """Frames that consecutive tiles share, a multiple of 8."""
 
 
+class _Value:
+    """Comes out of a copy or a pickle as it comes out of its constructor: checked, and its arrays read-only."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Context:
+class Context(_Value):
     """A prompt as the transformer attends to it."""
 
     video: NDArray[np.float32]
@@ -72,7 +84,7 @@ class Context:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Latents:
+class Latents(_Value):
     """A clip in the normalised latent space of the VAEs; also the form in which start noise is given."""
 
     video: NDArray[np.float32]
@@ -88,7 +100,12 @@ class Latents:
         object.__setattr__(self, "video", read_only("latents video", self.video, "(C, F', H', W')", "float32"))
         if self.audio is not None:
             object.__setattr__(self, "audio", read_only("latents audio", self.audio, "(C, T, mel)", "float32"))
-        object.__setattr__(self, "frame_rate", float(self.frame_rate))
+        rate = _arguments.number("latents", "frame_rate", self.frame_rate)
+        if rate is None or not 0 <= rate <= 1000:
+            raise InvalidRequestError(f"[latents] frame_rate {rate} is out of range; use 0 (not known) to 1000")
+        object.__setattr__(self, "frame_rate", rate)
+        if not isinstance(self.settings, Mapping):
+            _arguments.refuse("latents", "settings", "a dictionary", self.settings)
 
     @property
     def seed(self) -> int | None:
@@ -98,10 +115,12 @@ class Latents:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a safetensors file: tensors video and audio, metadata "sdltx.latents" (frame_rate and settings, JSON).
 
-        An existing file is replaced. Raises InvalidRequestError or BackendError if ``path`` cannot be written.
+        An existing file is replaced if it holds latents. Raises InvalidRequestError for one that holds something else
+        or cannot be written, BackendError if the disk fails.
         """
         from safetensors.numpy import save
 
+        check_latents_output(path)
         tensors = {"video": self.video} if self.audio is None else {"video": self.video, "audio": self.audio}
         # One key only: safetensors writes several in random order, and the same latents should give the same bytes.
         metadata = {_LATENTS_KEY: json.dumps({"frame_rate": self.frame_rate, "settings": dict(self.settings)})}
@@ -113,6 +132,11 @@ class Latents:
         """Reads what :meth:`save` wrote. Raises ModelFileError if the file is missing, damaged or of another kind."""
         from safetensors import SafetensorError, safe_open
 
+        if not isinstance(path, (str, os.PathLike)):
+            _arguments.refuse("latents", "path", "text or a Path", path)
+        if not Path(path).is_file():
+            what = "is no file" if Path(path).exists() else "does not exist"
+            raise ModelFileError(f"[latents] {path} {what}; give one made by save()")
         try:
             with safe_open(path, framework="numpy") as file:
                 text = (file.metadata() or {}).get(_LATENTS_KEY)
@@ -123,7 +147,7 @@ class Latents:
             return cls(tensors["video"], tensors.get("audio"), metadata["frame_rate"], metadata["settings"])
         except OSError as error:
             raise ModelFileError(f"[latents] cannot read {path}: {error.strerror or error}") from None
-        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+        except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise ModelFileError(f"[latents] {path} is damaged: {error}") from None
 
     def __repr__(self) -> str:
@@ -132,7 +156,7 @@ class Latents:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Video:
+class Video(_Value):
     """A finished clip: pictures and, if the model made some, sound."""
 
     frames: NDArray[np.uint8]
@@ -177,6 +201,21 @@ class Video:
         count, height, width, _ = self.frames.shape
         sound = "silent" if self.audio is None else f"{len(self.audio)} channels at {self.sample_rate} Hz"
         return f"Video({count} frames, {width}x{height}, {self.frame_rate:g} fps, {sound}, seed={self.seed})"
+
+
+def check_latents_output(path: str | os.PathLike[str]) -> None:
+    """Raises what :meth:`Latents.save` would: call it before a long run."""
+    target = target_of(path)
+    if target.suffix.lower() != ".safetensors":
+        raise InvalidRequestError(f"[latents] {path} must end in .safetensors, as it becomes such a file")
+    if target.exists() and target.stat().st_size:
+        try:
+            Latents.load(target)
+        except ModelFileError:
+            raise InvalidRequestError(
+                f"[latents] {path} exists and holds no latents, it may be a model; choose another name"
+            ) from None
+    check_writable(target)
 
 
 def _shorten(text: str | None, limit: int = 60) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
@@ -11,7 +14,8 @@ import sdltx
 from sdltx import _core
 
 from . import decode, generate, worker
-from .job import Job, say
+from .job import Job
+from .messages import open_standard_streams, say
 from .options import Parser
 
 _EXIT_CODES = {
@@ -28,32 +32,66 @@ _EXIT_CODES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``sdltx-cli`` with ``argv`` (default: the process's arguments) and returns its exit status."""
-    args = _parser().parse_args(argv)
+    open_standard_streams()
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        hint = (
+            ""
+            if any(text.startswith("-") for text in unknown)
+            else "; -m takes one file, so repeat it, and -p the prompt"
+        )
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    _import_libraries()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and means it
             signal.signal(number, _end)
     _core.end_on_second_signal()
     job = Job(args)
     try:
-        args.command(job)
+        with job:
+            args.command(job)
     except KeyboardInterrupt:
-        job.bars.close()
         say("stopped")
-        return 128 + signal.SIGINT
+        code = 128 + signal.SIGINT
+    except _Ended as ended:
+        say("stopped")
+        code = 128 + ended.number
     except Exception as error:
-        job.bars.close()
         if args.verbose >= 2:
-            raise
+            say(traceback.format_exc().rstrip())
         code = next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), 1)
-        text = str(error) if isinstance(error, sdltx.SdltxError) else f"{type(error).__name__}: {error}"
-        say(f"error: {text}")
-        return code
-    return 0
+        say(f"error: {error if isinstance(error, sdltx.SdltxError) else f'{type(error).__name__}: {error}'}")
+    else:
+        return 0
+    finally:
+        _core.remove_guarded_files()  # a signal may have come between any two lines
+    for line in job.rescued:
+        say(line)
+    return code
+
+
+class _Ended(BaseException):
+    """Ends the process as KeyboardInterrupt does, so that unfinished files are removed."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    """Ends the process as Ctrl-C does, by an exception, so that unfinished files are removed."""
-    raise SystemExit(128 + number)
+    raise _Ended(number)
+
+
+def _import_libraries() -> None:
+    """Imports what takes long, and would turn the exception of a signal into its own, while signals just end us."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for name in ("numpy", "av", "PIL.Image", "safetensors.numpy", "tqdm"):
+        # One that is missing is reported where it is needed.
+        with suppress(ImportError):
+            import_module(name)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, before)
 
 
 def _parser() -> Parser:

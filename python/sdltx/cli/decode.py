@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sdltx
+from sdltx import pipeline
 
 from .job import Job
 from .options import add_command, message_options, model_options, output_options
@@ -27,6 +28,20 @@ def add(commands: Any) -> None:
 
 def _decode(job: Job) -> None:
     args = job.args
-    job.check_outputs()
+    job.check_outputs(args.latents)
+    pipeline.check(tiling=job.tiling())
     latents = sdltx.Latents.load(args.latents)
-    job.write(job.load(), latents)
+    if not latents.frame_rate:
+        raise sdltx.InvalidRequestError(f"[decode] {args.latents} does not say its frame rate")
+    pipe = job.load()
+    pipe.require("video decoder")
+    pipe.check_latents(latents)
+    job.warn_of_silence(pipe)
+    made_with = sorted(map(str, latents.settings.get("model_files") or []))
+    if made_with and made_with != sorted(pipe.files):
+        job.note(
+            f"note: {args.latents} was made with {', '.join(made_with)}, this run decodes with {', '.join(pipe.files)}"
+        )
+    if latents.audio is None and job.with_sound():
+        job.note(f"note: {args.latents} holds no sound; the clip will be silent")
+    job.write(pipe, latents)

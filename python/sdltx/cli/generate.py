@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import sdltx
-from sdltx import pipeline
+from sdltx import _core, pipeline
 
 from .job import Job
 from .options import add_command, frame_rate, message_options, model_options, output_options, sigmas
@@ -24,14 +25,16 @@ _REPEATED: dict[str, tuple[type, ...]] = {
     "frame_rate": (int, float),
     "num_inference_steps": (int,),
     "sigmas": (list,),
+    "preset": (str,),
     "precision": (str,),
 }
 # What a clip remembers so that --from can tell what differs.
-_COMPARED = ("model_files", "device")
-
+_COMPARED = ("model_files", "device", "sdltx_version")
 
 _SIZE = ("width", "height", "num_frames", "frame_rate")
-_REQUEST = (*_SIZE, "num_inference_steps", "sigmas", "seed")
+_REQUEST = (*_SIZE, "num_inference_steps", "sigmas", "seed", "preset")
+# Attention looks from every token at every token; the largest clips that the releases were shown have half of this.
+_MANY_TOKENS = 65536
 
 
 def add(commands: Any) -> None:
@@ -62,8 +65,8 @@ def _prompt_options(command: argparse.ArgumentParser) -> None:
         "--from",
         dest="repeat",
         metavar="CLIP",
-        help="take prompt, seed and settings from a clip made by sdltx; other options override them. The model is not "
-        "part of a clip: give the same -m",
+        help="take prompt, seed and settings from a clip or latents made by sdltx; other options override them. The "
+        "model and the device are not part of them: give the same -m",
     )
 
 
@@ -77,13 +80,21 @@ def _clip_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--frame-rate", "--fps", metavar="FPS", type=frame_rate, help="frames per second, such as 24 or 24000/1001"
     )
-    group.add_argument("-s", "--seed", metavar="N", type=int, help="of the start noise (default: random)")
+    group.add_argument("-s", "--seed", metavar="N", type=int, help="of the start noise, 0 or more (default: random)")
     schedule = group.add_mutually_exclusive_group()
     schedule.add_argument(
         "--steps", "--num-inference-steps", dest="num_inference_steps", metavar="N", type=int, help="denoising steps"
     )
     schedule.add_argument(
-        "--sigmas", metavar="S,S,...", type=sigmas, help="noise levels in place of a number of steps, from 1 down to 0"
+        "--sigmas",
+        metavar="S,S,...",
+        type=sigmas,
+        help="noise levels in place of a number of steps, falling from 1 to 0",
+    )
+    group.add_argument(
+        "--preset",
+        choices=_core.presets,
+        help="whose defaults and schedule apply (default: as the name of the transformer's file tells)",
     )
 
 
@@ -91,36 +102,85 @@ def _generate(job: Job) -> None:
     args = job.args
     if args.output is None and args.save_latents is None and not args.dry_run:
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents or both")
-    job.check_outputs()
+    job.check_outputs(args.repeat, args.prompt_file)
     made_with = _repeat(args) if args.repeat is not None else {}
     prompt = _prompt(args)
     request = {name: getattr(args, name) for name in _REQUEST}
-    pipeline.check(**request)  # what is wrong should not cost the loading of a model
+    # What is wrong should not cost the loading of a model.
+    pipeline.check(prompt=prompt, tiling=job.tiling(), **request)
+    _warn(job, prompt)
     start = time.monotonic()
 
     pipe = job.load()
     for name, value in made_with.items():
-        used = _spell(getattr(pipe, "files" if name == "model_files" else name))
+        used = _spell(
+            sdltx.__version__ if name == "sdltx_version" else getattr(pipe, "files" if name == "model_files" else name)
+        )
         if value != used:
             job.note(f"note: {args.repeat} was made with {value}, this run uses {used}; the clips may differ")
     pipe.require("text encoder", "text projection", "transformer", *(["video decoder"] if args.output else []))
     resolved = pipe.resolve(**request)
     if args.dry_run:
-        _print_plan(pipe, args, prompt, resolved)
+        for line in _plan(pipe, prompt, resolved, drawn=args.seed is None):
+            print(line)
         return
+    request["seed"] = resolved["seed"]
+    job.note(f"seed {resolved['seed']}")
+    if not args.verbose:
+        job.note(
+            f"{resolved['num_inference_steps']} steps, schedule {resolved['schedule']}, preset {resolved['preset']}"
+        )
+    else:
+        for line in _plan(pipe, prompt, resolved, drawn=args.seed is None):
+            job.detail(line)
+    job.warn_of_silence(pipe)
+    _warn_of_model(job, pipe, resolved)
     context = pipe.encode(prompt, progress=job.bars.show)
     latents = pipe.sample(context, **request, progress=job.bars.show)
-    job.note(f"seed {latents.seed}")
     if args.save_latents is not None:
         latents.save(args.save_latents)
         job.note(f"wrote {args.save_latents}")
     if args.output is not None:
-        job.write(pipe, latents)
+        with job.keeping(latents, args.save_latents):
+            job.write(pipe, latents)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    job.detail(f"took at most {peak / 2**10:.0f} MiB of memory, files that are used in place included")
     job.note(f"took {time.monotonic() - start:.1f} s")
 
 
-def _print_plan(pipe: sdltx.Pipeline, args: argparse.Namespace, prompt: str, resolved: dict[str, Any]) -> None:
-    """Prints what would run, a line for each thing, on standard output."""
+def _warn(job: Job, prompt: str) -> None:
+    """Says what is possible but probably not meant."""
+    args = job.args
+    if not prompt.strip():
+        job.warn("the prompt is empty; the clip will show anything")
+    if args.sigmas and args.sigmas[-1] > 0:
+        job.warn(f"the sigmas end at {args.sigmas[-1]:g} and not at 0, so noise stays in the clip")
+
+
+def _warn_of_model(job: Job, pipe: sdltx.Pipeline, resolved: dict[str, Any]) -> None:
+    if resolved["preset"] != "distilled" and not pipe.info["own_defaults"]:
+        job.warn(
+            "this transformer counts as not distilled, which needs guidance that sdltx does not have yet; pictures "
+            "will be poor. Use a distilled one, or --preset distilled if it is one"
+        )
+    cells = ((resolved["num_frames"] - 1) // 8 + 1) * (resolved["width"] // 32) * (resolved["height"] // 32)
+    if cells > _MANY_TOKENS:
+        job.warn(
+            f"{resolved['width']}x{resolved['height']} and {resolved['num_frames']} frames are {cells:,} tokens; the "
+            "time grows with their square, and models have not seen so many"
+        )
+    if job.args.device in (None, "cpu"):
+        size = {name: resolved[name] for name in _SIZE}
+        needed = max(pipe.estimate(**size, tiling=job.tiling()).values())
+        free = next(device["memory_free"] for device in _core.devices() if device["kind"] == "cpu")
+        if needed > free:
+            job.warn(
+                f"about {needed / 2**30:.1f} GiB of memory are needed besides the weights, {free / 2**30:.1f} are free"
+            )
+
+
+def _plan(pipe: sdltx.Pipeline, prompt: str, resolved: dict[str, Any], *, drawn: bool) -> list[str]:
+    """What would run, a line for each thing."""
     info = pipe.info
     seconds = resolved["num_frames"] / resolved["frame_rate"]
     size = {name: resolved[name] for name in _SIZE}
@@ -133,11 +193,10 @@ def _print_plan(pipe: sdltx.Pipeline, args: argparse.Namespace, prompt: str, res
         f"{seconds:.2f} s",
         "steps": f"{resolved['num_inference_steps']}, schedule {resolved['schedule']}",
         "sigmas": ", ".join(f"{sigma:g}" for sigma in resolved["sigmas"]),
-        "seed": f"{resolved['seed']}{' (drawn)' if args.seed is None else ''}",
+        "seed": f"{resolved['seed']}{' (drawn)' if drawn else ''}",
         "memory": f"{needed}; weights are not counted",
     }
-    for name, text in lines.items():
-        print(f"{name:<7} {text}")
+    return [f"{name:<7} {text}" for name, text in lines.items()]
 
 
 def _prompt(args: argparse.Namespace) -> str:
@@ -147,8 +206,10 @@ def _prompt(args: argparse.Namespace) -> str:
             raise sdltx.InvalidRequestError("[generate] no prompt; give -p, --prompt-file or --from")
         return str(args.prompt)
     try:
+        if source == "-" and sys.stdin is None:
+            raise sdltx.InvalidRequestError("[prompt] standard input is closed; give the prompt with -p")
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return data.decode().rstrip("\r\n")
+        return data.decode("utf-8-sig").rstrip("\r\n")  # Windows marks its text files
     except OSError as error:
         raise sdltx.InvalidRequestError(f"[prompt] cannot read {source}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -176,8 +237,18 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
                 f"[from] {args.repeat}: setting {name} is {value!r}; expected {types[0].__name__}"
             )
         setattr(args, name, value)
+    tiles = settings.get("tiling")
+    if isinstance(tiles, list) and all(getattr(args, f"tile_{name}") is None for name in sdltx.Tiling._fields):
+        if len(tiles) != len(sdltx.Tiling._fields) or any(type(value) is not int for value in tiles):
+            raise sdltx.InvalidRequestError(f"[from] {args.repeat}: setting tiling is {tiles!r}; expected four numbers")
+        for name, value in zip(sdltx.Tiling._fields, tiles, strict=True):
+            setattr(args, f"tile_{name}", value)
     if args.precision not in (None, "auto", "f32"):
         raise sdltx.InvalidRequestError(f"[from] {args.repeat}: precision {args.precision!r} is neither auto nor f32")
+    if "preset" in settings and args.preset not in _core.presets:
+        raise sdltx.InvalidRequestError(
+            f"[from] {args.repeat}: this version has no preset {args.preset!r}; give --preset"
+        )
     return {name: _spell(settings.get(name, f"an unknown {name.split('_')[0]}")) for name in _COMPARED}
 
 

@@ -1,43 +1,79 @@
-"""One command while it runs, and what it says on the terminal."""
+"""One command while it runs: its model, its outputs, and what becomes of a clip that cannot be written."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import sys
-from typing import TYPE_CHECKING, NoReturn
+import os
+import shlex
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
 
 import sdltx
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from .messages import Bars, LogLines, stderr
+
+_MODEL_SUFFIXES = (".safetensors", ".gguf", ".json", ".model")
 
 
 class Job:
-    """One command and what it says on the terminal."""
+    """A command; a ``with`` block around it lets its log records appear."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        show_bars = not args.quiet and (sys.stderr.isatty() or args.verbose > 0)
-        self.bars = Bars(show_bars)
+        self.rescued: list[str] = []
+        """What to say after an error."""
+        self.bars = Bars(not args.quiet and (stderr.isatty() or args.verbose > 0), timed=args.verbose > 0)
+        self._log_lines = LogLines(self.bars)
+
+    def __enter__(self) -> Job:
+        args = self.args
         level = logging.ERROR if args.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
         logger = logging.getLogger("sdltx")
+        self._level_before = logger.level
         logger.setLevel(level)
-        logger.addHandler(_BarHandler(self.bars))
+        logger.addHandler(self._log_lines)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.bars.close()
+        logger = logging.getLogger("sdltx")
+        logger.removeHandler(self._log_lines)
+        logger.setLevel(self._level_before)
 
     def note(self, text: str) -> None:
         """Says something that is not an error; -q silences it."""
         if not self.args.quiet:
             self.bars.say(text)
 
-    def check_outputs(self) -> None:
-        """Fails before the long run instead of after it."""
-        from .. import _files, media
+    def warn(self, text: str) -> None:
+        """Says that the result may not be what was meant; -q silences it."""
+        self.note(f"warning: {text}")
 
-        if self.args.output is not None:
-            media.check_output(self.args.output)
-        if getattr(self.args, "save_latents", None) is not None:
-            _files.check_writable(self.args.save_latents)
+    def detail(self, text: str) -> None:
+        """Says what only -v asks for."""
+        if self.args.verbose:
+            self.bars.say(text)
+
+    def check_outputs(self, *inputs: str | None) -> None:
+        """Fails before the long run instead of after it. ``inputs``: files that are read, besides the model."""
+        from .. import media, values
+
+        outputs = {"-o": self.args.output, "--save-latents": getattr(self.args, "save_latents", None)}
+        given = {flag: path for flag, path in outputs.items() if path is not None}
+        if "-o" in given:
+            media.check_output(given["-o"])
+        if "--save-latents" in given:
+            values.check_latents_output(given["--save-latents"])
+        if len({os.path.realpath(path) for path in given.values()}) < len(given):
+            raise sdltx.InvalidRequestError("[output] -o and --save-latents name the same file; give two")
+        read = {os.path.realpath(path) for path in _files_of([*self.args.model, *inputs])}
+        for flag, path in given.items():
+            if os.path.realpath(path) in read:
+                raise sdltx.InvalidRequestError(f"[output] {flag} {path} is also an input; choose another name")
 
     def load(self) -> sdltx.Pipeline:
         """Opens the model of the command line."""
@@ -45,22 +81,83 @@ class Job:
         given = {name: getattr(args, name) for name in ("device", "precision", "threads", "offload")}
         options = {name: value for name, value in given.items() if value is not None}
         pipe = sdltx.load(*args.model, **options, progress=self.bars.show)
+        self.bars.close()
         if note := pipe.info["note"]:
             self.note(f"note: {note}")
         return pipe
 
+    def warn_of_silence(self, pipe: sdltx.Pipeline) -> None:
+        """Says so if the output is to have sound and the model makes none."""
+        if self.args.output is not None and self.with_sound() and not pipe.info["has_audio"]:
+            self.warn("no audio decoder and vocoder are among the files; the clip will be silent")
+
+    def with_sound(self) -> bool:
+        """Whether the output is to have sound."""
+        from .. import media
+
+        return not self.args.no_audio and media.takes_sound(self.args.output)
+
+    def tiling(self) -> sdltx.Tiling | None:
+        """The tiles of the command line; None if it says nothing of them."""
+        given = {
+            name: value for name in sdltx.Tiling._fields if (value := getattr(self.args, f"tile_{name}")) is not None
+        }
+        if not given:
+            return None
+        tiling = sdltx.Tiling(**given)
+        # An overlap that was not given follows a small tile.
+        if "overlap" not in given and tiling.size:
+            tiling = tiling._replace(overlap=min(tiling.overlap, tiling.size // 64 * 32))
+        if "frame_overlap" not in given and tiling.frames:
+            tiling = tiling._replace(frame_overlap=min(tiling.frame_overlap, tiling.frames // 16 * 8))
+        return tiling
+
+    @contextmanager
+    def keeping(self, latents: sdltx.Latents, saved: str | None) -> Iterator[None]:
+        """Around what is done with a denoised clip: if it fails or is stopped, the clip is kept."""
+        try:
+            yield
+        except BaseException:
+            kept = saved or self._rescue(latents)
+            if kept:
+                model = "".join(f" -m {shlex.quote(path)}" for path in self.args.model)
+                output = shlex.quote(str(self.args.output))
+                self.rescued.append(f"the denoised clip is kept in {kept}; go on with")
+                self.rescued.append(f"  sdltx-cli decode {shlex.quote(kept)}{model} -o {output}")
+            raise
+
+    def _rescue(self, latents: sdltx.Latents) -> str | None:
+        output = Path(self.args.output)
+        for folder in (output.parent, Path(), Path(tempfile.gettempdir())):
+            path = folder / f"{output.stem[:50]}.latents.safetensors"
+            for number in range(2, 1000):
+                if not path.exists():
+                    break
+                path = path.with_name(f"{output.stem[:50]}.latents-{number}.safetensors")
+            try:
+                latents.save(path)
+            except sdltx.SdltxError:
+                continue
+            return str(path)
+        self.rescued.append("the denoised clip is lost: no folder takes it")
+        return None
+
     def write(self, pipe: sdltx.Pipeline, latents: sdltx.Latents) -> None:
         """Decodes straight into the output file."""
         from ..media import VideoWriter, fit_audio
+        from ..pipeline import decoded_settings
 
         args = self.args
+        tiling = self.tiling()
         # The sound first: it is small, and the writer has to know whether there is any.
-        sound = None if args.no_audio else pipe.decode_audio(latents, progress=self.bars.show)
-        given = {name: value for name in sdltx.Tiling._fields if (value := getattr(args, f"tile_{name}")) is not None}
-        tiling = sdltx.Tiling(**given) if given else None
+        sound = pipe.decode_audio(latents, progress=self.bars.show) if self.with_sound() else None
         rate = sound[1] if sound else None
         with VideoWriter(
-            args.output, latents.frame_rate, audio_rate=rate, metadata=latents.settings, progress=self.bars.show
+            args.output,
+            latents.frame_rate,
+            audio_rate=rate,
+            metadata=decoded_settings(latents, tiling),
+            progress=self.bars.show,
         ) as writer:
             if sound:
                 num_frames = 8 * (latents.video.shape[1] - 1) + 1
@@ -69,62 +166,10 @@ class Job:
         self.note(f"wrote {args.output}")
 
 
-class Bars:
-    """One progress bar at a time, one for each phase: load, encode, denoise, decode, write."""
-
-    def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled
-        self._phase = ""
-        self._bar: tqdm[NoReturn] | None = None
-
-    def show(self, phase: str, done: int, total: int) -> None:
-        """Is a progress callback."""
-        if not self._enabled:
-            return
-        if phase != self._phase:
-            self.close()
-            from tqdm import tqdm
-
-            self._phase = phase
-            self._bar = tqdm(
-                total=total,
-                desc=f"{phase:<7}",
-                unit_scale=total >= 100_000,
-                bar_format="{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]",
-                file=sys.stderr,
-            )
-        if self._bar is None:  # the phase is complete
-            return
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-        if done >= total:
-            self.close()
-
-    def say(self, text: str) -> None:
-        """Prints a line above the running bar."""
-        if self._bar is None:
-            say(text)
-        else:
-            self._bar.write(text, file=sys.stderr)
-
-    def close(self) -> None:
-        """Leaves the bar as it is and goes to the next line."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-class _BarHandler(logging.Handler):
-    """Prints log records above the running bar."""
-
-    def __init__(self, bars: Bars) -> None:
-        super().__init__()
-        self._bars = bars
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._bars.say(f"{record.levelname.lower()}: {record.getMessage()}")
-
-
-def say(text: str) -> None:
-    """Prints a line on standard error."""
-    print(text, file=sys.stderr)
+def _files_of(paths: Iterable[str | None]) -> Iterator[Path]:
+    """The files among ``paths`` and, of folders, what a model is read from in them and one level below."""
+    for path in filter(None, paths):
+        file = Path(path)
+        yield file
+        if file.is_dir():
+            yield from (f for f in (*file.glob("*"), *file.glob("*/*")) if f.suffix in _MODEL_SUFFIXES)

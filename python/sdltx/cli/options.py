@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, NoReturn
 
 import sdltx
 
-from .job import Job, say
+from .job import Job
+from .messages import say
 
 _EPILOG = """\
 exit status:
@@ -45,7 +47,7 @@ def add_command(
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=100),
         allow_abbrev=False,
     )
-    command.set_defaults(command=run)
+    command.set_defaults(command=run, parser=command)
     return command
 
 
@@ -93,7 +95,9 @@ def output_options(command: argparse.ArgumentParser, required: bool = False) -> 
         "like name_%%03d.png says)",
     )
     group.add_argument("--no-audio", action="store_true", help="write a silent clip")
-    tiles = command.add_argument_group("decoding in tiles (smaller ones take less memory and more time)")
+    tiles = command.add_argument_group(
+        "decoding in tiles (smaller ones take less memory and more time, and change the picture a little)"
+    )
     tiling = sdltx.Tiling()
     for flag, name, metavar, text in (
         ("--tile-size", "size", "PX", "longer side of a tile, 0: whole pictures"),
@@ -115,15 +119,17 @@ def message_options(command: argparse.ArgumentParser) -> None:
 
 def threads(text: str) -> int:
     """Reads a number of CPU threads."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of threads; use 1 or more")
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads; use 1 or more")
 
 
 def frame_rate(text: str) -> float:
     """Reads frames per second, also as a fraction."""
     try:
-        return float(Fraction(text))
+        # Fraction would compute the power of ten of an exponent, however large.
+        return float(Fraction(text)) if "/" in text else float(text)
     except (ValueError, ArithmeticError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate such as 24, 23.976 or 24000/1001") from None
 

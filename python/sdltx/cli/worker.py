@@ -7,7 +7,8 @@ from typing import Any
 
 from sdltx import _core
 
-from .job import Job, say
+from .job import Job
+from .messages import say
 from .options import add_command, message_options, threads
 
 

@@ -1,0 +1,79 @@
+"""What callers pass, as the type that the core takes; anything else is one InvalidRequestError that says what is."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any, NoReturn, SupportsFloat, TypeVar
+
+from . import _core
+from .errors import InvalidRequestError
+
+_INT_MAX = 2**63 - 1
+_T = TypeVar("_T")
+
+
+def integer(where: str, name: str, value: Any) -> int | None:
+    """Returns a whole number, also one of NumPy's; None stays None. The core checks the range."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        refuse(where, name, "a whole number", value)
+    if not -_INT_MAX <= number <= _INT_MAX:
+        raise InvalidRequestError(f"[{where}] {name} {number} is out of range; use at most {_INT_MAX}")
+    return number
+
+
+def number(where: str, name: str, value: Any) -> float | None:
+    """Returns a real number, also a Fraction or one of NumPy's; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes)) or not isinstance(value, SupportsFloat) or getattr(value, "shape", ()) != ():
+        refuse(where, name, "a number", value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf  # the core says what is possible
+
+
+def numbers(where: str, name: str, values: Any) -> list[float] | None:
+    """Returns a list of real numbers; None stays None."""
+    if values is None:
+        return None
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        refuse(where, name, "a list of numbers", values)
+    return [float(n) for value in values if (n := number(where, name, value)) is not None]
+
+
+def text(where: str, name: str, value: Any) -> str:
+    """Returns text that can be written as UTF-8."""
+    if not isinstance(value, str):
+        refuse(where, name, "text", value)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"[{where}] the {name} is not valid Unicode at character {error.start}") from None
+    if size > _core.max_prompt_bytes:
+        raise InvalidRequestError(
+            f"[{where}] the {name} has {size} bytes, at most {_core.max_prompt_bytes} are possible; use a shorter one"
+        )
+    return value
+
+
+def instance(where: str, name: str, value: Any, kind: type[_T], origin: str) -> _T:
+    """Returns ``value`` if it is a ``kind``; ``origin`` says where one comes from."""
+    if not isinstance(value, kind):
+        refuse(where, name, f"{kind.__name__} ({origin})", value)
+    return value
+
+
+def refuse(where: str, name: str, expected: str, got: Any) -> NoReturn:
+    """Raises the error for a value of the wrong type."""
+    shown = repr(got) if isinstance(got, (str, bytes, int, float)) else ""
+    if len(shown) > 40:
+        shown = f"{shown[:37]}..."
+    kind = "None" if got is None else f"{type(got).__name__} {shown}".rstrip()
+    raise InvalidRequestError(f"[{where}] {name}: expected {expected}, got {kind}")
