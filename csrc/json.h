@@ -1,9 +1,12 @@
 // Reading configuration: a missing key or a value that is not implemented is an error that names it.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "error.h"
 
@@ -24,16 +27,32 @@ Json parse_json(std::string_view text, const std::string& where);
 // A value as error messages quote it: short, and without what a list or an object holds.
 std::string spell(const Json& value);
 
+// A number without a fraction that fits 64 bits, however it is written.
+inline bool is_whole(const Json& value) {
+    if (value.is_number_unsigned()) return value.get<uint64_t>() <= INT64_MAX;
+    if (!value.is_number_float()) return value.is_number_integer();
+    const double number = value.get<double>();
+    return std::abs(number) < 9e15 && number == std::floor(number);
+}
+
 template <typename T>
 T require(const Json& j, const char* key, const std::string& where) {
     if (!j.contains(key))
         throw Error(ErrorCode::model_mismatch, "[" + where + "] the configuration lacks '" + key + "'");
+    const Json& value = j.at(key);
+    // The parser's own conversions cut off fractions and take truth values for numbers.
+    bool fits = true;
+    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>)
+        fits = is_whole(value);
+    else if constexpr (std::is_floating_point_v<T>)
+        fits = value.is_number();
     try {
-        return j.at(key).get<T>();
+        if (fits) return value.get<T>();
     } catch (const Json::exception&) {
-        throw Error(ErrorCode::model_mismatch,
-                    "[" + where + "] '" + key + "' has a value of the wrong kind: " + spell(j.at(key)));
+        // of another kind
     }
+    throw Error(ErrorCode::model_mismatch,
+                "[" + where + "] '" + key + "' has a value of the wrong kind: " + spell(value));
 }
 
 template <typename T>

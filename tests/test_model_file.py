@@ -136,7 +136,7 @@ BAD_GGUF = {
     "has version 9": gguf_bytes(version=9),
     "million tensors": gguf_bytes(n_tensors=2**60),
     "ends in the middle of its header": gguf_bytes(keys=text(b"k", 900), n_keys=1),
-    "holds a string of": gguf_bytes(keys=text(b"k", 2**62), n_keys=1),
+    "truncated": gguf_bytes(keys=text(b"k", 2**62), n_keys=1),
     "array that is longer than the file": gguf_bytes(keys=text(b"k") + struct.pack("<IIQ", 9, 0, 2**61), n_keys=1),
     "unknown type 77": gguf_bytes(tensor(kind=77), 1, data=bytes(64)),
     "metadata value of unknown type": gguf_bytes(keys=text(b"k") + struct.pack("<I", 99), n_keys=1),
@@ -444,6 +444,11 @@ def test_gemma_configurations_of_both_generations_are_the_same_model(tiny, tiny_
         (lambda c: c.update(layer_types=["chunked_attention"] * 6), 'layer type "chunked_attention"'),
         (lambda c: c.update(layer_types=["full_attention"]), "contradicts itself"),
         (lambda c: (c.update(hidden_size=3840), c.pop("rope_scaling", None)), "lacks 'rope_scaling'"),
+        (lambda c: c.update(model_type="gemma2"), "'model_type' is 'gemma2'"),
+        (lambda c: c.update(hidden_activation="relu"), "'hidden_activation' is 'relu'"),
+        (lambda c: c.update(num_hidden_layers=1.5), "'num_hidden_layers' has a value of the wrong kind: 1.5"),
+        (lambda c: c.update(num_hidden_layers=True), "wrong kind: true"),
+        (lambda c: c.update(rms_norm_eps="1e-6"), "wrong kind"),
     ],
 )
 def test_gemma_configurations_that_are_refused(tiny_paths, tmp_path, change, message):

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <initializer_list>
 
 #include "ggml/pieces.h"
 #include "json.h"
@@ -78,6 +79,15 @@ void read_rope(const Json& j, Gemma3Config& c) {
 // The keys that Google's config.json leaves to the defaults of transformers' Gemma3TextConfig have those defaults here.
 Gemma3Config from_config_json(const Json& top) {
     const Json& j = top.contains("text_config") ? top.at("text_config") : top;
+    const auto expect = [&](const Json& of, const char* key, std::initializer_list<const char*> values) {
+        const std::string value = value_or<std::string>(of, key, *values.begin(), where);
+        if (std::find(values.begin(), values.end(), value) == values.end())
+            throw Error(ErrorCode::model_mismatch, std::string("[") + where + "] '" + key + "' is '" + value +
+                                                       "'; the text encoder is Gemma 3, give its folder");
+    };
+    expect(top, "model_type", {"gemma3", "gemma3_text"});
+    expect(j, "model_type", {"gemma3_text", "gemma3"});
+    expect(j, "hidden_activation", {"gelu_pytorch_tanh"});
     Gemma3Config c{};
     c.hidden_size = require_count(j, "hidden_size", 1 << 16, where);
     c.num_hidden_layers = require_count(j, "num_hidden_layers", 1 << 10, where);

@@ -30,8 +30,8 @@ class Reader {
 
     std::string_view text(uint64_t limit) {
         const uint64_t n = get<uint64_t>();
-        if (n > limit) fail("holds a string of " + std::to_string(n) + " bytes");
         need(n);
+        if (n > limit) fail("holds a string of " + std::to_string(n) + " bytes");
         std::string_view s(reinterpret_cast<const char*>(map_.data() + at_), n);
         at_ += n;
         return s;
