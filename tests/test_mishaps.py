@@ -286,6 +286,12 @@ def test_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path):
     assert "prompt  'a red circle'" in done.stdout
 
 
+def test_a_prompt_in_utf8_where_the_locale_is_not():
+    environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run("generate", "-p", "grün", "--dry-run", env={**environment, "PYTHONIOENCODING": "utf-8"})
+    assert "prompt  'grün'" in done.stdout, done.stderr
+
+
 def test_a_closed_standard_input_is_no_prompt(tmp_path):
     done = run(
         *("generate", "-p", "-", "-o", tmp_path / "a.mp4"), stdin=subprocess.DEVNULL, preexec_fn=lambda: os.close(0)

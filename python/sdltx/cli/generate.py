@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +206,11 @@ def _prompt(args: argparse.Namespace) -> str:
     if source is None:
         if args.prompt is None:
             raise sdltx.InvalidRequestError("[generate] no prompt; give -p, --prompt-file or --from")
-        return str(args.prompt)
+        text = str(args.prompt)
+        # Where the locale is not UTF-8, its bytes arrive in disguise.
+        with suppress(UnicodeError):
+            text = os.fsencode(text).decode()
+        return text
     try:
         if source == "-" and sys.stdin is None:
             raise sdltx.InvalidRequestError("[prompt] standard input is closed; give the prompt with -p")
