@@ -268,6 +268,7 @@ def test_an_overlap_that_is_not_given_follows_a_small_tile(tmp_path):
     done = generate("-o", tmp_path / "a.png", "--tile-frames", "16", "--tile-size", "64")
     assert done.returncode == 0, done.stderr
     assert media.read_settings(tmp_path / "a_0001.png")["tiling"] == [64, 32, 16, 8]
+    assert "small tiles change the picture" in done.stderr
 
 
 @pytest.mark.parametrize("prompt", [b"\xff", b"x" * (1 << 20) + b"x"])

@@ -17,10 +17,29 @@ ggml_tensor* filled(Plan& g, ggml_tensor* row, int64_t channels, int64_t width, 
     return ggml_repeat_4d(g.ctx(), row, channels, width, height, depth);
 }
 
-ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
+namespace {
+
+ggml_tensor* whole_product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
     ggml_tensor* y = ggml_mul_mat(g.ctx(), w, x);
     // For half precision it says where sums are kept. For other types some devices would widen the weights first.
     if (w->type == GGML_TYPE_F16) ggml_mul_mat_set_prec(y, GGML_PREC_F32);
+    return y;
+}
+
+}  // namespace
+
+// What few rows do not make short enough, such as the projection of all of Gemma's layers, is cut by its results.
+ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
+    if (!ggml_is_matrix(w) || !ggml_is_matrix(x)) return whole_product(g, w, x);
+    const std::vector<Piece> pieces = cut_rows(g, w->ne[1], w->ne[0] * x->ne[1]);
+    if (pieces.size() == 1) return whole_product(g, w, x);
+    ggml_tensor* y = filled(g, nullptr, w->ne[1], x->ne[1], 1, 1);
+    for (const Piece& p : pieces) {
+        ggml_tensor* some = ggml_view_2d(g.ctx(), w, w->ne[0], p.count, w->nb[1], offset(w, 1, p.first));
+        ggml_tensor* to = ggml_view_2d(g.ctx(), y, p.count, x->ne[1], y->nb[1], offset(y, 0, p.first));
+        y = g.after(y, ggml_cpy(g.ctx(), whole_product(g, some, x), to));
+        g.compute_next(y);
+    }
     return y;
 }
 

@@ -25,7 +25,7 @@ _AUDIO_BIT_RATE = 192_000  # transparent for both codecs in stereo
 _BT709, _LIMITED = 1, 1  # code points of ITU-T H.273
 _EXIF_DESCRIPTION = 0x010E
 _PNG_KEY = "sdltx"
-_COUNTER = re.compile(r"%0?\d*d")
+_COUNTER = re.compile(r"%0?\d?\d?d")
 
 _MOST_FRAMES = 65536
 _logger = logging.getLogger("sdltx")

@@ -30,6 +30,7 @@ def _decode(job: Job) -> None:
     args = job.args
     job.check_outputs(args.latents)
     pipeline.check(tiling=job.tiling())
+    job.warn_of_tiles()
     latents = sdltx.Latents.load(args.latents)
     if not latents.frame_rate:
         raise sdltx.InvalidRequestError(f"[decode] {args.latents} does not say its frame rate")

@@ -111,6 +111,7 @@ def _generate(job: Job) -> None:
     # What is wrong should not cost the loading of a model.
     pipeline.check(prompt=prompt, tiling=job.tiling(), **request)
     _warn(job, prompt)
+    job.warn_of_tiles()
     start = time.monotonic()
 
     pipe = job.load()

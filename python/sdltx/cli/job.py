@@ -16,6 +16,8 @@ import sdltx
 
 from .messages import Bars, LogLines, stderr
 
+_LEAST_TILE, _LEAST_OVERLAP = 256, 64  # pixels
+_LEAST_FRAMES, _LEAST_FRAME_OVERLAP = 32, 16
 _MODEL_SUFFIXES = (".safetensors", ".gguf", ".json", ".model")
 
 
@@ -90,6 +92,19 @@ class Job:
         """Says so if the output is to have sound and the model makes none."""
         if self.args.output is not None and self.with_sound() and not pipe.info["has_audio"]:
             self.warn("no audio decoder and vocoder are among the files; the clip will be silent")
+
+    def warn_of_tiles(self) -> None:
+        """Says so if the tiles are so small that their borders show: a pixel depends on hundreds around it."""
+        tiling = self.tiling()
+        if tiling is None:
+            return
+        small = tiling.size and (tiling.size < _LEAST_TILE or tiling.overlap < _LEAST_OVERLAP)
+        short = tiling.frames and (tiling.frames < _LEAST_FRAMES or tiling.frame_overlap < _LEAST_FRAME_OVERLAP)
+        if small or short:
+            self.warn(
+                f"such small tiles change the picture where they meet; from {_LEAST_TILE} pixels with {_LEAST_OVERLAP} "
+                f"of overlap and {_LEAST_FRAMES} frames with {_LEAST_FRAME_OVERLAP} on it hardly shows"
+            )
 
     def with_sound(self) -> bool:
         """Whether the output is to have sound."""
