@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "ggml/worker.h"
+#include "ltxv/config_from_shapes.h"
 #include "ltxv/noise.h"
 #include "ltxv/schedule.h"
 #include "pipeline.h"
@@ -469,6 +470,10 @@ void bind_parts(py::module_& m) {
                 return value ? py::object(decoded(*value)) : py::object(py::none());
             },
             "key"_a, "prefix"_a = "")
+        .def(
+            "config_from_shapes",
+            [](const ModelFiles& f, const std::string& section) { return config_text_from_shapes(f, section); },
+            "section"_a)
         .def(
             "dtype",
             [](const ModelFiles& f, const std::string& name) {

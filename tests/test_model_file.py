@@ -485,8 +485,3 @@ def test_configurations_that_do_not_fit(edited, tiny_paths, change, message):
             del config["transformer"][key]
     with pytest.raises(sdltx.ModelMismatchError, match=message):
         sdltx.load(edited({}, {"config": json.dumps(config)}), tiny_paths[1])
-
-
-def test_missing_configuration(edited, tiny_paths):
-    with pytest.raises(sdltx.ModelMismatchError, match="no 'config' metadata"):
-        sdltx.load(edited({}, {}), tiny_paths[1])

@@ -113,6 +113,20 @@ GgufValue read_value(Reader& in) {
     return v;
 }
 
+// Writers that reshape tensors, as some rows are no whole blocks, keep the shape that they had; 32 or 64 bits wide.
+void restore_shape(TensorInfo& t, const ModelFile& file, uint64_t elements) {
+    const GgufValue* kept = file.value("comfy.gguf.orig_shape." + t.stored_name);
+    if (!kept || kept->kind != GgufValue::Kind::array || kept->numbers.empty() || kept->numbers.size() > 8) return;
+    std::vector<int64_t> shape;
+    double product = 1;
+    for (double n : kept->numbers) {
+        if (!(n >= 1 && n <= 1e12)) return;
+        product *= n;
+        shape.push_back(static_cast<int64_t>(n));
+    }
+    if (product == static_cast<double>(elements)) t.shape = std::move(shape);
+}
+
 }  // namespace
 
 std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map) {
@@ -166,6 +180,7 @@ std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map) {
         if (!t.shape.empty() && static_cast<uint64_t>(t.shape.back()) % block)
             in.fail("has " + where + " whose rows are no whole number of blocks");
         t.nbytes = elements / block * ggml_type_size(t.type);
+        restore_shape(t, *file, elements);
         offsets.push_back(in.get<uint64_t>());
         file->tensors_.push_back(std::move(t));
     }

@@ -101,6 +101,7 @@ constexpr PrefixRule prefix_rules[] = {
     {"diffusion_model.patchify_proj.weight", 0, "diffusion_model.", "model.diffusion_model."},
     {"patchify_proj.weight", 0, "", "model.diffusion_model."},
     {"video_embeddings_connector.learnable_registers", 0, "", "model.diffusion_model."},
+    {"embeddings_connector.learnable_registers", 0, "", "model.diffusion_model."},
     {"decoder.conv_in.conv.weight", 5, "", "vae."},
     {"decoder.conv_in.conv.weight", 4, "", "audio_vae."},
     {"model.language_model.embed_tokens.weight", 0, "model.language_model.", "language_model.model."},
@@ -144,6 +145,13 @@ std::string from_llama(const std::string& name) {
     return name;
 }
 
+// Some repositories call the connector of the video stream just that.
+void rename_connector(TensorInfo& t) {
+    constexpr const char* alias = "model.diffusion_model.embeddings_connector.";
+    if (starts_with(t.name, alias))
+        t.name = "model.diffusion_model.video_embeddings_connector." + t.name.substr(std::strlen(alias));
+}
+
 void normalise_names(ModelFile& file) {
     auto holds = [&](const char* probe, size_t rank) {
         return std::any_of(file.tensors().begin(), file.tensors().end(), [&](const TensorInfo& t) {
@@ -152,6 +160,11 @@ void normalise_names(ModelFile& file) {
     };
     if (holds("token_embd.weight", 0)) {
         for (auto& t : file.tensors()) t.name = from_llama(t.stored_name);
+        return;
+    }
+    // The vocoder alone, in folders of one model per part: of its names only the outermost "vocoder." was taken away.
+    if (holds("bwe_generator.conv_pre.weight", 0)) {
+        for (auto& t : file.tensors()) t.name = "vocoder." + t.stored_name;
         return;
     }
     std::vector<const PrefixRule*> rules;
@@ -167,6 +180,7 @@ void normalise_names(ModelFile& file) {
                 break;
             }
     }
+    for (auto& t : file.tensors()) rename_connector(t);
 }
 
 bool ends_with(const std::string& s, const std::string& tail) {
@@ -177,6 +191,7 @@ bool ends_with(const std::string& s, const std::string& tail) {
 std::string kind_of_addition(const ModelFile& file) {
     bool initial_conv = false, upsampler = false;
     for (auto& t : file.tensors()) {
+        if (starts_with(t.stored_name, "velocity_model.")) return "a model that makes sound alone";
         for (const char* tail : {".lora_A.weight", ".lora_B.weight", ".lora_down.weight", ".lora_up.weight"})
             if (ends_with(t.stored_name, tail)) return "a LoRA";
         initial_conv = initial_conv || t.stored_name == "initial_conv.weight";
@@ -382,15 +397,20 @@ bool ModelFiles::has_prefix(const std::string& prefix) const {
 }
 
 std::optional<std::string> ModelFiles::metadata(const std::string& key, const std::string& prefix) const {
-    std::optional<std::string> elsewhere;
-    for (auto& file : files_) {
-        auto value = file->metadata(key);
-        if (!value) continue;
-        for (auto& t : file->tensors())
-            if (t.name.rfind(prefix, 0) == 0) return value;
-        if (!elsewhere) elsewhere = value;
-    }
-    return elsewhere;
+    std::vector<std::string> values = all_metadata(key, prefix);
+    return values.empty() ? std::nullopt : std::make_optional(std::move(values.front()));
+}
+
+std::vector<std::string> ModelFiles::all_metadata(const std::string& key, const std::string& prefix) const {
+    std::vector<std::string> values, elsewhere;
+    for (auto& file : files_)
+        if (auto value = file->metadata(key)) {
+            const bool holds = std::any_of(file->tensors().begin(), file->tensors().end(),
+                                           [&](auto& t) { return t.name.rfind(prefix, 0) == 0; });
+            (holds ? values : elsewhere).push_back(std::move(*value));
+        }
+    values.insert(values.end(), elsewhere.begin(), elsewhere.end());
+    return values;
 }
 
 }  // namespace sdltx

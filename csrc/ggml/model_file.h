@@ -109,6 +109,8 @@ class SDLTX_EXPORT ModelFiles {
     const std::vector<std::string>& folders() const { return folders_; }
     // Text metadata `key` of the first file that holds a tensor starting with `prefix`, else of any file.
     std::optional<std::string> metadata(const std::string& key, const std::string& prefix = "") const;
+    // Text metadata `key` of all files that have it, in that order.
+    std::vector<std::string> all_metadata(const std::string& key, const std::string& prefix = "") const;
 
  private:
     std::vector<std::unique_ptr<ModelFile>> files_;

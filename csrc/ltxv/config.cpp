@@ -1,5 +1,7 @@
 #include "config.h"
 
+#include "config_from_shapes.h"
+#include "ggml/backend.h"
 #include "json.h"
 
 namespace sdltx {
@@ -113,15 +115,15 @@ VideoVaeConfig read_video_vae(const Json& j) {
     return c;
 }
 
-Json audio_ddconfig(const Json& top) {
+Json audio_ddconfig(const Json& section) {
     const std::string where = "audio VAE configuration";
-    const Json model = require<Json>(require<Json>(top, "audio_vae", "config metadata"), "model", where);
+    const Json model = require<Json>(section, "model", where);
     return require<Json>(require<Json>(model, "params", where), "ddconfig", where);
 }
 
-AudioLatentConfig audio_latent(const Json& top, int64_t token_channels) {
+AudioLatentConfig audio_latent(const Json& section, int64_t token_channels) {
     const std::string where = "audio VAE configuration";
-    const Json ddconfig = audio_ddconfig(top);
+    const Json ddconfig = audio_ddconfig(section);
     AudioLatentConfig c{};
     c.channels = require_count(ddconfig, "z_channels", 1 << 10, where);
     if (token_channels % c.channels)
@@ -131,9 +133,9 @@ AudioLatentConfig audio_latent(const Json& top, int64_t token_channels) {
     return c;
 }
 
-AudioVaeConfig read_audio_vae(const Json& top) {
+AudioVaeConfig read_audio_vae(const Json& section) {
     const std::string where = "audio VAE configuration";
-    const Json j = audio_ddconfig(top);
+    const Json j = audio_ddconfig(section);
     require_value<std::string>(j, "norm_type", "pixel", where);
     require_value<std::string>(j, "causality_axis", "height", where);
     require_value(j, "mid_block_add_attention", false, where);
@@ -187,9 +189,8 @@ GeneratorConfig read_generator(const Json& j, bool bwe) {
     return c;
 }
 
-VocoderConfig read_vocoder(const Json& top) {
+VocoderConfig read_vocoder(const Json& j) {
     const std::string where = "vocoder configuration";
-    const Json j = require<Json>(top, "vocoder", "config metadata");
     if (!j.contains("bwe"))
         throw Error(ErrorCode::model_mismatch,
                     "[" + where + "] the vocoder of LTX-2.0 is not implemented; use LTX-2.3");
@@ -211,12 +212,45 @@ VocoderConfig read_vocoder(const Json& top) {
     return c;
 }
 
-Json config_of(const ModelFiles& files, const std::string& prefix, const std::string& part) {
-    const auto text = files.metadata("config", prefix);
-    if (!text)
-        throw Error(ErrorCode::model_mismatch,
-                    "[load] the file of the " + part + " has no 'config' metadata; use a file that kept it");
-    return parse_json(*text, "config metadata of the " + part);
+struct Section {
+    const char* key;     // in the configuration
+    const char* prefix;  // of the tensors that it describes
+    const char* name;
+    const char* own;  // a key that only the section itself has
+};
+constexpr Section transformer_section{"transformer", "model.diffusion_model.", "transformer", "num_attention_heads"};
+constexpr Section vae_section{"vae", "vae.", "video VAE", "decoder_blocks"};
+constexpr Section audio_vae_section{"audio_vae", "audio_vae.", "audio VAE", "model"};
+constexpr Section vocoder_section{"vocoder", "vocoder.", "vocoder", "bwe"};
+
+// From the file of the part, else from another, under any of the keys that writers use, whole or the section alone.
+std::optional<Json> find_section(const ModelFiles& files, const Section& section) {
+    for (const char* key : {"config", "ltx.config", "general.config"})
+        for (const std::string& text : files.all_metadata(key, section.prefix)) {
+            const Json j = parse_json(text, std::string(key) + " metadata of the " + section.name);
+            if (j.contains(section.own)) return j;
+            if (j.contains(section.key)) return j.at(section.key);
+        }
+    return std::nullopt;
+}
+
+Json section_of(const ModelFiles& files, const Section& section) {
+    if (auto found = find_section(files, section)) return *found;
+    log(20, std::string("[load] no file has a configuration of the ") + section.name +
+                "; it is taken from the shapes of the weights and, where they do not tell, from LTX-2.3");
+    return config_from_shapes(files, section.key);
+}
+
+// How many channels and mel bins a token of sound has is told by the audio VAE, which may not be among the files.
+AudioLatentConfig audio_latent_of(const ModelFiles& files, int64_t token_channels) {
+    if (auto found = find_section(files, audio_vae_section)) return audio_latent(*found, token_channels);
+    if (files.has_prefix("audio_vae.decoder."))
+        return audio_latent(config_from_shapes(files, "audio_vae"), token_channels);
+    constexpr int64_t channels_of_release = 8;
+    if (token_channels % channels_of_release)
+        throw Error(ErrorCode::model_mismatch, "[load] the files do not tell how " + std::to_string(token_channels) +
+                                                   " channels of sound are laid out; add the audio VAE");
+    return {channels_of_release, token_channels / channels_of_release};
 }
 
 }  // namespace
@@ -227,17 +261,12 @@ ModelConfig ModelConfig::load(const ModelFiles& files) {
     ModelConfig c;
     c.version = files.metadata("model_version", dit).value_or("2.3");
     if (files.has_prefix(dit)) {
-        const Json j = config_of(files, dit, "transformer");
-        c.transformer = read_transformer(require<Json>(j, "transformer", "config metadata"));
-        c.audio = audio_latent(j, c.transformer->audio.in_channels);
+        c.transformer = read_transformer(section_of(files, transformer_section));
+        c.audio = audio_latent_of(files, c.transformer->audio.in_channels);
     }
-    if (files.has_prefix(decoder)) {
-        const Json j = config_of(files, decoder, "video VAE");
-        c.vae = read_video_vae(j.contains("vae") ? j.at("vae") : j);
-    }
-    if (files.has_prefix("audio_vae.decoder."))
-        c.audio_vae = read_audio_vae(config_of(files, "audio_vae.decoder.", "audio VAE"));
-    if (files.has_prefix("vocoder.")) c.vocoder = read_vocoder(config_of(files, "vocoder.", "vocoder"));
+    if (files.has_prefix(decoder)) c.vae = read_video_vae(section_of(files, vae_section));
+    if (files.has_prefix("audio_vae.decoder.")) c.audio_vae = read_audio_vae(section_of(files, audio_vae_section));
+    if (files.has_prefix("vocoder.")) c.vocoder = read_vocoder(section_of(files, vocoder_section));
     if (!c.transformer && !c.vae && !c.audio_vae) {
         const bool gemma = files.has_prefix("language_model.");
         throw Error(ErrorCode::model_mismatch,
