@@ -270,3 +270,128 @@ def test_a_model_of_sound_alone_is_refused_by_name(tmp_path, tiny_paths):
     path = write_part(tmp_path / "m.safetensors", tiny_paths[0], strip(DIT, "velocity_model."))
     with pytest.raises(sdltx.ModelMismatchError, match="makes sound alone"):
         sdltx.load(path)
+
+
+# --- eight-bit floats ---
+
+
+def fp8_values(kind):
+    """All 256, by the definitions of the OCP formats."""
+    values = []
+    exponent_bits, mantissa_bits = {"F8_E4M3": (4, 3), "F8_E5M2": (5, 2)}[kind]
+    for i in range(256):
+        mantissa, exponent = i % 2**mantissa_bits, (i >> mantissa_bits) % 2**exponent_bits
+        scale = 2.0 ** (max(exponent, 1) - (2 ** (exponent_bits - 1) - 1))
+        value = (mantissa / 2**mantissa_bits + (exponent > 0)) * scale * (-1 if i & 0x80 else 1)
+        if kind == "F8_E5M2" and exponent == 31:
+            value = np.nan if mantissa else np.copysign(np.inf, value)
+        if kind == "F8_E4M3" and i & 0x7F == 0x7F:
+            value = np.nan
+        values.append(value)
+    return np.array(values, np.float32)
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2"])
+def test_every_eight_bit_float_is_read_exactly(tmp_path, kind):
+    header = {"a.weight": {"dtype": kind, "shape": [2, 128], "data_offsets": [0, 256]}}
+    text = json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(range(256)))
+    got = _core.ModelFiles([str(tmp_path / "x.safetensors")]).tensor("a.weight")
+    assert np.array_equal(got.ravel(), fp8_values(kind), equal_nan=True)
+    assert got.max() == (448 if kind == "F8_E4M3" else np.inf) or np.isnan(got.max())
+
+
+def write_fp8(target, source, kind, spelling, rows, marks=None, mark=None, wrong_scale=False):
+    """The transformer's large weights in FP8 with their scales; returns the values that they stand for."""
+    header, blob = read_header(source)
+    metadata = {**header.pop("__metadata__"), **(marks or {})}
+    table = fp8_values(kind)
+    order = np.argsort(np.nan_to_num(table, nan=np.inf))
+    order = order[np.isfinite(table[order])]
+    files, new, data, meant = _core.ModelFiles([str(source)]), {"__metadata__": metadata}, b"", {}
+
+    def add(name, dtype, shape, raw):
+        nonlocal data
+        new[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        if not (".transformer_blocks." in name and len(entry["shape"]) == 2 and name.endswith(".weight")):
+            add(name, entry["dtype"], entry["shape"], blob[begin:end])
+            continue
+        array = files.tensor(name)
+        scale = np.abs(array).max(axis=1 if rows else None, keepdims=True).astype(np.float32) / np.float32(16)
+        nearest = np.abs((array / scale)[..., None] - table[order]).argmin(-1)
+        codes = order[nearest].astype(np.uint8)
+        add(name, kind, entry["shape"], codes.tobytes())
+        meant[name] = table[codes] * (scale if spelling else 1)
+        layer = name.removesuffix("weight")
+        if spelling:
+            kept = np.repeat(scale.ravel(), 2) if wrong_scale and rows else scale.ravel()
+            shape = [len(kept)] if rows else []
+            add(layer + spelling, "F32", shape, kept.astype(np.float32).tobytes())
+            add(layer + {"weight_scale": "input_scale", "scale_weight": "scale_input"}[spelling], "F32", [], bytes(4))
+        if mark:
+            said = json.dumps({"format": mark}).encode()
+            add(layer + "comfy_quant", "U8", [len(said)], said)
+    if spelling == "scale_weight":
+        add("scaled_fp8", kind, [2], bytes(2))
+    text = json.dumps(new).encode()
+    target.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return meant
+
+
+@pytest.mark.parametrize("spelling", ["weight_scale", "scale_weight", None])
+@pytest.mark.parametrize("rows", [False, True])
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2"])
+def test_fp8_checkpoints(tmp_path, tiny_paths, kind, spelling, rows, caplog):
+    """What they compute is what the values that they stand for compute, bit for bit in float32."""
+    from safetensors.numpy import save_file
+
+    fp8 = tmp_path / "fp8.safetensors"
+    header = {"layers": {"x": {"format": "float8_e4m3fn"}}, "format_version": "1.0"}
+    marks = {"_quantization_metadata": json.dumps(header)} if rows else None
+    mark = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}[kind]
+    meant = write_fp8(fp8, tiny_paths[0], kind, spelling, rows, marks, None if rows else mark)
+    assert len(meant) > 50
+    files = _core.ModelFiles([str(fp8)])
+    for name, values in meant.items():
+        assert np.array_equal(files.tensor(name), values), name
+    plain = _core.ModelFiles([tiny_paths[0]])
+    arrays = {name: meant.get(name, plain.tensor(name)).astype(np.float32) for name in plain.names()}
+    metadata = {"config": plain.metadata("config"), "model_version": plain.metadata("model_version")}
+    save_file(arrays, tmp_path / "f32.safetensors", metadata)
+    if spelling is None:  # weights of the size of 16 are no model, so only that they load
+        with sdltx.load(fp8, tiny_paths[1]) as pipe:
+            pipe.require("transformer")
+        return
+    results = []
+    for path in (fp8, tmp_path / "f32.safetensors"):
+        with sdltx.load(path, tiny_paths[1], precision="f32") as pipe:
+            results.append(pipe.sample(pipe.encode("a red ball"), **SMALL).video)
+    assert np.array_equal(*results)
+    with sdltx.load(fp8, tiny_paths[1]) as pipe:  # as stored: in BF16
+        error = np.linalg.norm(pipe.sample(pipe.encode("a red ball"), **SMALL).video - results[0])
+        assert error / np.linalg.norm(results[0]) < 2e-2
+    assert "not used" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("mark", "where"),
+    [("int8_tensorwise", "tensor"), ("nvfp4", "header"), ("asym_w4a8_int8", "header")],
+)
+def test_other_quantisations_are_refused_by_name(tmp_path, tiny_paths, mark, where):
+    header = {"_quantization_metadata": json.dumps({"layers": {"x": {"format": mark}}})}
+    path = tmp_path / "q.safetensors"
+    marks = (header, None) if where == "header" else (None, mark)
+    write_fp8(path, tiny_paths[0], "F8_E4M3", "weight_scale", False, *marks)
+    with pytest.raises(sdltx.ModelMismatchError, match=f"quantised as '{mark}'"):
+        sdltx.load(path, tiny_paths[1])
+
+
+def test_a_scale_of_another_shape_is_refused(tmp_path, tiny_paths):
+    path = tmp_path / "fp8.safetensors"
+    write_fp8(path, tiny_paths[0], "F8_E4M3", "weight_scale", True, wrong_scale=True)
+    with pytest.raises(sdltx.ModelFileError, match="is no scale of"):
+        sdltx.load(path, tiny_paths[1])

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "backend.h"
+#include "fp8.h"
 #include "json.h"
 
 namespace fs = std::filesystem;
@@ -346,6 +347,7 @@ ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
             continue;
         }
         normalise_names(*file);
+        attach_scales(*file);
         // Beside shards may lie another model, such as the one they encode prompts for, or an older copy of theirs.
         if (name.source == Source::beside_index &&
             std::any_of(file->tensors().begin(), file->tensors().end(), [&](auto& t) { return held.count(t.name); })) {

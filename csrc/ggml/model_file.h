@@ -48,7 +48,8 @@ struct TensorInfo {
     const uint8_t* data;
     size_t nbytes;
     const class ModelFile* file;
-    mutable bool used = false;  // some network has declared it
+    mutable bool used = false;          // some network has declared it
+    const TensorInfo* scale = nullptr;  // of an FP8 weight: one number, or one for each row
 };
 
 // A GGUF metadata value. Strings point into the mapped file.

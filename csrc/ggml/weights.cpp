@@ -10,6 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include "fp8.h"
+
 namespace sdltx {
 
 namespace {
@@ -24,8 +26,9 @@ int64_t count(const std::vector<int64_t>& shape) {
     return n;
 }
 
-bool readable(ggml_type type) {
-    return type == GGML_TYPE_F32 || (type < GGML_TYPE_COUNT && ggml_get_type_traits(type)->to_float);
+bool readable(const TensorInfo& info) {
+    return info.type == GGML_TYPE_F32 || is_fp8(info) ||
+           (info.type < GGML_TYPE_COUNT && ggml_get_type_traits(info.type)->to_float);
 }
 
 // ggml reads 16-bit halves and floats in place; a file may have them at any byte.
@@ -86,14 +89,29 @@ void convert_values(const void* from, ggml_type from_type, void* to, ggml_type t
     }
 }
 
+// The values of an FP8 tensor as F32 or BF16, some at a time.
+void convert_fp8(const TensorInfo& info, void* to, ggml_type to_type, int64_t count) {
+    constexpr int64_t at_a_time = 1 << 16;
+    std::vector<float> values(static_cast<size_t>(std::min(count, at_a_time)));
+    for (int64_t first = 0; first < count; first += at_a_time) {
+        const int64_t n = std::min(at_a_time, count - first);
+        decode_fp8(info, first, n, values.data());
+        convert_values(values.data(), GGML_TYPE_F32, static_cast<uint8_t*>(to) + ggml_row_size(to_type, first), to_type,
+                       n);
+    }
+}
+
 }  // namespace
 
 Array to_float(const TensorInfo& info) {
-    if (!readable(info.type))
+    if (!readable(info))
         throw Error(ErrorCode::model_mismatch,
                     "[" + info.file->path() + "] '" + info.stored_name + "' has the unsupported type " + info.dtype);
     Array a{info.shape, std::vector<float>(static_cast<size_t>(count(info.shape)))};
-    convert_values(info.data, info.type, a.data.data(), GGML_TYPE_F32, count(info.shape));
+    if (is_fp8(info))
+        convert_fp8(info, a.data.data(), GGML_TYPE_F32, count(info.shape));
+    else
+        convert_values(info.data, info.type, a.data.data(), GGML_TYPE_F32, count(info.shape));
     return a;
 }
 
@@ -107,6 +125,7 @@ void Weights::begin_block() {
 
 ggml_type Weights::stored_type(const std::string& name) const {
     const TensorInfo* info = files_.find(prefix_ + name);
+    if (info && is_fp8(*info)) return GGML_TYPE_BF16;  // every value fits, but for the last bits of a scale
     return info && info->type < GGML_TYPE_COUNT ? info->type : GGML_TYPE_F32;
 }
 
@@ -140,7 +159,8 @@ std::shared_ptr<const std::vector<float>> Weights::host(const std::string& name,
 ggml_tensor* Weights::matrix(const std::string& name, std::vector<int64_t> shape) {
     ggml_type type = stored_type(name);
     const bool whole_rows = type < GGML_TYPE_COUNT && shape.back() % ggml_blck_size(type) == 0;
-    if (backend_.exact() || !readable(type) || !whole_rows) type = GGML_TYPE_F32;
+    const TensorInfo* info = files_.find(prefix_ + name);
+    if (backend_.exact() || !info || !readable(*info) || !whole_rows) type = GGML_TYPE_F32;
     std::vector<int64_t> ne(shape.rbegin(), shape.rend());
     return declare(name, std::move(shape), type, std::move(ne), {});
 }
@@ -187,7 +207,7 @@ std::vector<std::string> Weights::problems() const {
         if (d.info && files_.duplicate(d.name)) {
             const auto& two = *files_.duplicate(d.name);
             fault = two.first + " and " + two.second + " both hold its weights; give one of them";
-        } else if (d.info && !readable(d.info->type)) {
+        } else if (d.info && !readable(*d.info)) {
             fault = d.info->file->path() + " holds weights of the type " + d.info->dtype +
                     ", which this version does not read; give the files in BF16 or as GGUF";
         }
@@ -369,13 +389,20 @@ void Weights::convert(const Declared& d) const {
     const int64_t n = count(d.shape);
     std::vector<uint8_t> copy;
     const void* stored = info.data;
-    if (!aligned(info)) {
+    ggml_type stored_as = info.type;
+    const bool direct = !d.values && d.order.empty() && !d.fill;
+    if (is_fp8(info) && !direct) {
+        copy.resize(static_cast<size_t>(n) * sizeof(float));
+        convert_fp8(info, copy.data(), GGML_TYPE_F32, n);
+        stored = copy.data();
+        stored_as = GGML_TYPE_F32;
+    } else if (!is_fp8(info) && !aligned(info)) {
         copy.assign(info.data, info.data + info.nbytes);
         stored = copy.data();
     }
     const auto floats = [&] {
         std::vector<float> values(static_cast<size_t>(n));
-        convert_values(stored, info.type, values.data(), GGML_TYPE_F32, n);
+        convert_values(stored, stored_as, values.data(), GGML_TYPE_F32, n);
         return values;
     };
     if (d.values) {
@@ -388,9 +415,9 @@ void Weights::convert(const Declared& d) const {
         void* to = host ? t->data : staged.data();
         if (!d.order.empty()) {
             // Elements of a block type lie alone only once they are floats.
-            const ggml_type type = ggml_blck_size(info.type) == 1 ? info.type : GGML_TYPE_F32;
-            const std::vector<float> values = type == info.type ? std::vector<float>{} : floats();
-            const void* from = type == info.type ? stored : values.data();
+            const ggml_type type = ggml_blck_size(stored_as) == 1 ? stored_as : GGML_TYPE_F32;
+            const std::vector<float> values = type == stored_as ? std::vector<float>{} : floats();
+            const void* from = type == stored_as ? stored : values.data();
             if (type == t->type) {
                 permute(from, to, ggml_type_size(type), d.order);
             } else {
@@ -401,7 +428,10 @@ void Weights::convert(const Declared& d) const {
         } else if (d.fill) {
             d.fill(floats().data(), static_cast<float*>(to));
         } else {
-            convert_values(stored, info.type, to, t->type, n);
+            if (is_fp8(info))
+                convert_fp8(info, to, t->type, n);
+            else
+                convert_values(stored, stored_as, to, t->type, n);
             if (d.plus != 0)
                 for (int64_t i = 0; i < n; ++i) static_cast<float*>(to)[i] += d.plus;
         }
