@@ -395,3 +395,38 @@ def test_a_scale_of_another_shape_is_refused(tmp_path, tiny_paths):
     write_fp8(path, tiny_paths[0], "F8_E4M3", "weight_scale", True, wrong_scale=True)
     with pytest.raises(sdltx.ModelFileError, match="is no scale of"):
         sdltx.load(path, tiny_paths[1])
+
+
+# --- text encoders ---
+
+
+def test_a_tokenizer_inside_the_weights(tmp_path, tiny_paths):
+    """As ComfyUI's single files have it: the bytes of tokenizer.model as a tensor."""
+    gemma = Path(tiny_paths[1])
+    header, blob = read_header(gemma / "model.safetensors")
+    model = (gemma / "tokenizer.model").read_bytes()
+    header["spiece_model"] = {"dtype": "U8", "shape": [len(model)], "data_offsets": [len(blob), len(blob) + len(model)]}
+    text = json.dumps(header).encode()
+    (tmp_path / "gemma.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + blob + model)
+    (tmp_path / "config.json").write_bytes((gemma / "config.json").read_bytes())
+    with sdltx.load(tiny_paths[0], tmp_path / "gemma.safetensors") as pipe, sdltx.load(*tiny_paths) as reference:
+        for prompt in ("a red ball", "ein grüner Würfel \N{SOCCER BALL}", "<bos> x"):
+            assert pipe.tokenize(prompt).tolist() == reference.tokenize(prompt).tolist()
+
+
+def test_gemma_12b_needs_no_configuration(tmp_path, tiny_paths, caplog):
+    tensors = real_layout.manifest("gemma-3-12b-it")["tensors"]
+    flat = {name.removeprefix("language_model."): shape for name, shape in tensors.items() if "vision" not in name}
+    real_layout.write_sparse(tmp_path / "gemma_3_12B_it.safetensors", flat)
+    (tmp_path / "tokenizer.model").write_bytes((Path(tiny_paths[1]) / "tokenizer.model").read_bytes())
+    checkpoint = real_layout.write_checkpoint(tmp_path / "ltx.safetensors")
+    caplog.set_level("INFO", "sdltx")
+    with sdltx.load(checkpoint, tmp_path / "gemma_3_12B_it.safetensors") as pipe:
+        pipe.require("text encoder", "text projection")
+    assert "they have the sizes of Gemma 3 12B" in caplog.text
+
+
+def test_other_gemmas_need_their_configuration(tmp_path, tiny_paths):
+    (tmp_path / "gemma.safetensors").write_bytes((Path(tiny_paths[1]) / "model.safetensors").read_bytes())
+    with pytest.raises(sdltx.ModelFileError, match=r"config\.json is missing, and the weights are not those of"):
+        sdltx.load(tiny_paths[0], tmp_path / "gemma.safetensors")

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <initializer_list>
+#include <optional>
 
 #include "ggml/pieces.h"
 #include "json.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr const char* where = "text encoder";
 constexpr int64_t hidden_of_12b = 3840;
+constexpr double rope_factor_of_12b = 8;
 
 // Every nth layer attends globally, or a list says which do.
 std::vector<bool> global_layers(const Json& j, int64_t layers) {
@@ -141,7 +143,34 @@ Gemma3Config from_gguf(const ModelFile& file, const TensorInfo& embedding) {
     c.rms_norm_eps = number("attention.layer_norm_rms_epsilon", needed);
     c.rope_theta = number("rope.freq_base", 1e6);
     c.rope_local_base_freq = number("rope.freq_base_swa", 1e4);
-    c.rope_factor = number("rope.scaling.factor", 1);
+    c.rope_factor = number("rope.scaling.factor", c.hidden_size == hidden_of_12b ? rope_factor_of_12b : 1);
+    return c;
+}
+
+// Single files of other programs come without config.json. Shapes tell the sizes; the rest is known of the 12B model,
+// which is the one that LTX was trained with.
+std::optional<Gemma3Config> of_12b_from_shapes(const ModelFiles& files) {
+    const auto rows = [&](const std::string& name) -> int64_t {
+        const TensorInfo* t = files.find("language_model.model." + name);
+        return t && !t->shape.empty() ? t->shape.front() : 0;
+    };
+    const TensorInfo* embedding = files.find("language_model.model.embed_tokens.weight");
+    Gemma3Config c{};
+    c.hidden_size = embedding->shape.size() == 2 ? embedding->shape.back() : 0;
+    c.vocab_size = rows("embed_tokens.weight");
+    c.head_dim = rows("layers.0.self_attn.q_norm.weight");
+    while (rows("layers." + std::to_string(c.num_hidden_layers) + ".self_attn.q_norm.weight")) ++c.num_hidden_layers;
+    if (c.hidden_size != hidden_of_12b || c.head_dim == 0) return std::nullopt;
+    c.num_attention_heads = rows("layers.0.self_attn.q_proj.weight") / c.head_dim;
+    c.num_key_value_heads = std::max<int64_t>(1, rows("layers.0.self_attn.k_proj.weight") / c.head_dim);
+    c.intermediate_size = rows("layers.0.mlp.gate_proj.weight");
+    c.sliding_window = 1024;
+    for (int64_t i = 0; i < c.num_hidden_layers; ++i) c.global.push_back((i + 1) % 6 == 0);
+    c.query_pre_attn_scalar = 256;
+    c.rms_norm_eps = 1e-6;
+    c.rope_theta = 1e6;
+    c.rope_local_base_freq = 1e4;
+    c.rope_factor = rope_factor_of_12b;
     return c;
 }
 
@@ -185,12 +214,18 @@ Gemma3Config Gemma3Config::load(const ModelFiles& files) {
     } else {
         const auto path = std::filesystem::path(embedding->file->path()).parent_path() / "config.json";
         std::error_code ec;
-        if (!std::filesystem::exists(path, ec))
-            throw Error(ErrorCode::model_file,
-                        "[text encoder] " + path.string() + " is missing; keep Gemma's config.json beside its weights");
-        MappedFile file(path.string());
-        c = from_config_json(
-            parse_json(std::string(reinterpret_cast<const char*>(file.data()), file.size()), path.string()));
+        if (std::filesystem::exists(path, ec)) {
+            MappedFile file(path.string());
+            c = from_config_json(
+                parse_json(std::string(reinterpret_cast<const char*>(file.data()), file.size()), path.string()));
+        } else if (const auto known = of_12b_from_shapes(files)) {
+            log(20, "[text encoder] no config.json beside the weights; they have the sizes of Gemma 3 12B");
+            c = *known;
+        } else {
+            throw Error(ErrorCode::model_file, "[text encoder] " + path.string() +
+                                                   " is missing, and the weights are not those of Gemma 3 12B; keep "
+                                                   "Gemma's config.json beside its weights");
+        }
     }
     if (c.head_dim < 2 || c.head_dim % 2 || c.head_dim > 1024 ||
         static_cast<int64_t>(c.global.size()) != c.num_hidden_layers || !(c.rms_norm_eps > 0 && c.rms_norm_eps < 1) ||

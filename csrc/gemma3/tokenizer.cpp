@@ -88,6 +88,14 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const ModelFiles& files) {
     for (const auto& file : files.files())
         if (is_gemma_gguf(*file)) return std::make_unique<Tokenizer>(read_gguf(*file));
 
+    // ComfyUI's single files of a text encoder have the tokenizer.model as a tensor of bytes.
+    if (const TensorInfo* inside = files.find("spiece_model");
+        inside && (inside->dtype == "U8" || inside->dtype == "I8")) {
+        inside->used = true;
+        const std::string_view bytes(reinterpret_cast<const char*>(inside->data), inside->nbytes);
+        return std::make_unique<Tokenizer>(read_tokenizer_model(bytes, inside->file->path() + "] [spiece_model"));
+    }
+
     using Reader = SentencepieceModel (*)(std::string_view, const std::string&);
     constexpr std::pair<const char*, Reader> readers[] = {{"tokenizer.model", read_tokenizer_model},
                                                           {"tokenizer.json", read_tokenizer_json}};
