@@ -84,7 +84,8 @@ def write_gguf(folder: Path, arrays: dict) -> str:
     writer = gguf.GGUFWriter(path, "gemma3")
     writer.add_tokenizer_model(arrays["model"])
     writer.add_token_list(arrays["tokens"])
-    writer.add_token_scores(arrays["scores"])
+    if arrays["scores"] is not None:
+        writer.add_token_scores(arrays["scores"])
     writer.add_token_types(arrays["types"])
     writer.add_bos_token_id(arrays["bos"])
     writer.add_unk_token_id(arrays["unk"])
@@ -304,6 +305,21 @@ def test_missing_tokenizer_says_what_was_looked_for(tmp_path):
     with pytest.raises(sdltx.ModelFileError, match=r"tokenizer\.model or tokenizer\.json") as raised:
         _core.Tokenizer([model_folder(tmp_path)])
     assert str(tmp_path) in str(raised.value)
+
+
+def test_gguf_without_scores_ranks_by_number(tmp_path):
+    """As some converters leave it; in Gemma's vocabulary a later piece is a less likely one."""
+    arrays = gguf_arrays()
+    normal = [i for i, kind in enumerate(arrays["types"]) if kind == gguf.TokenType.NORMAL]
+    likeliest = sorted(normal, key=lambda i: -arrays["scores"][i])
+    tokens = {i: arrays["tokens"][j] for i, j in zip(normal, likeliest, strict=True)}
+    arrays["tokens"] = [tokens.get(i, token) for i, token in enumerate(arrays["tokens"])]
+    arrays["scores"] = [-2.0 * normal.index(i) if i in tokens else 0.0 for i in range(len(arrays["tokens"]))]
+    whole = _core.Tokenizer([write_gguf(tmp_path, arrays)])
+    (tmp_path / "without").mkdir()
+    without = _core.Tokenizer([write_gguf(tmp_path / "without", {**arrays, "scores": None})])
+    for text in ("a red ball bounces", "ein grüner Würfel", "  two  spaces", "x" * 50):
+        assert without.encode(text).tolist() == whole.encode(text).tolist()
 
 
 def test_gguf_comes_before_files_in_its_folder(tmp_path):

@@ -430,3 +430,18 @@ def test_other_gemmas_need_their_configuration(tmp_path, tiny_paths):
     (tmp_path / "gemma.safetensors").write_bytes((Path(tiny_paths[1]) / "model.safetensors").read_bytes())
     with pytest.raises(sdltx.ModelFileError, match=r"config\.json is missing, and the weights are not those of"):
         sdltx.load(tiny_paths[0], tmp_path / "gemma.safetensors")
+
+
+def test_a_smaller_gemma_is_named(tmp_path, tiny_paths):
+    """Gemma 3 4B beside a checkpoint of the release."""
+    checkpoint = real_layout.write_checkpoint(tmp_path / "ltx.safetensors")
+    gemma = tmp_path / "gemma"
+    gemma.mkdir()
+    config = json.loads((Path(tiny_paths[1]) / "config.json").read_text())
+    config["text_config"] |= {"hidden_size": 2560, "num_hidden_layers": 34}
+    (gemma / "config.json").write_text(json.dumps(config))
+    real_layout.write_sparse(gemma / "model.safetensors", {"model.embed_tokens.weight": [262208, 2560]})
+    with pytest.raises(
+        sdltx.ModelMismatchError, match=r"width 3840 \(Gemma 3 12B\), the one given has 2560 \(Gemma 3 4B\)"
+    ):
+        sdltx.load(checkpoint, gemma)

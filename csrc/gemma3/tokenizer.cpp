@@ -76,10 +76,15 @@ SentencepieceModel read_gguf(const ModelFile& file) {
     if (kind != "llama")
         throw Error(ErrorCode::model_mismatch, "[" + file.path() + "] the tokenizer is of the kind '" + kind +
                                                    "', expected 'llama' (sentencepiece); give a GGUF file of Gemma 3");
-    return read_tokenizer_arrays(
-        value("tokens", GgufValue::Kind::array).strings, value("scores", GgufValue::Kind::array).numbers,
-        value("token_type", GgufValue::Kind::array).numbers, value("bos_token_id", GgufValue::Kind::integer).integer,
-        value("unknown_token_id", GgufValue::Kind::integer).integer, file.path());
+    const std::vector<std::string_view>& tokens = value("tokens", GgufValue::Kind::array).strings;
+    std::vector<double> scores;
+    if (file.value("tokenizer.ggml.scores"))
+        scores = value("scores", GgufValue::Kind::array).numbers;
+    else  // only their order counts, and Gemma's pieces are numbered from the likeliest on
+        for (size_t id = 0; id < tokens.size(); ++id) scores.push_back(-static_cast<double>(id));
+    return read_tokenizer_arrays(tokens, scores, value("token_type", GgufValue::Kind::array).numbers,
+                                 value("bos_token_id", GgufValue::Kind::integer).integer,
+                                 value("unknown_token_id", GgufValue::Kind::integer).integer, file.path());
 }
 
 }  // namespace

@@ -13,6 +13,14 @@ namespace {
 // Tokens that are projected at a time: all states of one take 753 KB at the release's size.
 constexpr int64_t tokens_per_chunk = 64;
 
+std::string name_of_gemma(int64_t width) {
+    constexpr std::pair<int64_t, const char*> sizes[] = {
+        {640, "270M"}, {1152, "1B"}, {2560, "4B"}, {3840, "12B"}, {5376, "27B"}};
+    for (auto& [of, name] : sizes)
+        if (of == width) return std::string(" (Gemma 3 ") + name + ")";
+    return "";
+}
+
 }  // namespace
 
 TextProjection::TextProjection(const ModelFiles& files, Workspace& workspace, const TransformerConfig& config,
@@ -25,8 +33,9 @@ TextProjection::TextProjection(const ModelFiles& files, Workspace& workspace, co
       connectors_(files, workspace.backend(), "text connectors", "model.diffusion_model.") {
     if (gemma_hidden != config.caption_channels)
         throw Error(ErrorCode::model_mismatch, "[load] the transformer was trained with a text encoder of width " +
-                                                   std::to_string(config.caption_channels) + ", the one given has " +
-                                                   std::to_string(gemma_hidden) +
+                                                   std::to_string(config.caption_channels) +
+                                                   name_of_gemma(config.caption_channels) + ", the one given has " +
+                                                   std::to_string(gemma_hidden) + name_of_gemma(gemma_hidden) +
                                                    "; use the Gemma 3 that belongs to it");
     video_ = declare_stream("video", config.video, config.video.connector_layers);
     audio_ = declare_stream("audio", config.audio, config.audio.connector_layers);
