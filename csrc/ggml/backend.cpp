@@ -327,7 +327,7 @@ Buffer Backend::allocate(size_t bytes, Use use, size_t device, const std::string
         throw Error(ErrorCode::out_of_memory,
                     "[" + what + "] needs " + std::to_string((bytes >> 20) + 1) + " MiB on " + device_name(device) +
                         ", " + std::to_string(left >> 20) +
-                        " MiB are free; close other programs or use smaller or quantised files");
+                        " MiB are free; use offload blocks, close other programs, or use smaller files");
     buffer.get_deleter().counted = allocated_[device][static_cast<size_t>(use)];
     *buffer.get_deleter().counted += ggml_backend_buffer_get_size(buffer.get());
     return buffer;
