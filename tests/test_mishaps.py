@@ -93,8 +93,10 @@ def test_latents_are_saved_under_their_own_suffix(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_latents_survive_a_target_that_vanishes(tmp_path):
+@pytest.mark.parametrize("option", ["-o", "--save-latents"])
+def test_latents_survive_a_target_that_vanishes(tmp_path, option):
     """The folder is removed while the clip is denoised; what is denoised goes to the current folder."""
+    suffix = {"-o": "mp4", "--save-latents": "safetensors"}[option]
     folder, current = tmp_path / "folder", tmp_path / "current"
     folder.mkdir()
     current.mkdir()
@@ -107,13 +109,15 @@ def gone(*args, **options):
     shutil.rmtree({str(folder)!r})
     return latents
 pipeline.Pipeline.sample = gone
-sys.exit(cli.main(["generate", "-p", "x", *{TINY_CLIP!r}, "-o", {str(folder / "my clip.mp4")!r}]))
+sys.exit(cli.main(["generate", "-p", "x", *{TINY_CLIP!r}, {option!r}, {str(folder / f"my clip.{suffix}")!r}]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=current, timeout=120)
     assert done.returncode == 2
     assert names(current) == ["my clip.latents.safetensors"]
     hint = done.stderr.splitlines()[-1].split()
     assert hint[:2] == ["sdltx-cli", "decode"]
+    if option == "--save-latents":
+        return
     folder.mkdir()
     import shlex
 

@@ -140,11 +140,10 @@ def _generate(job: Job) -> None:
     _warn_of_model(job, pipe, resolved)
     context = pipe.encode(prompt, progress=job.bars.show)
     latents = pipe.sample(context, **request, progress=job.bars.show)
-    if args.save_latents is not None:
-        latents.save(args.save_latents)
-        job.note(f"wrote {args.save_latents}")
-    if args.output is not None:
-        with job.keeping(latents, args.save_latents):
+    with job.keeping(latents):
+        if args.save_latents is not None:
+            job.save(latents, args.save_latents)
+        if args.output is not None:
             job.write(pipe, latents)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     job.detail(f"took at most {peak / 2**10:.0f} MiB of memory, files that are used in place included")

@@ -28,6 +28,8 @@ class Job:
         self.args = args
         self.rescued: list[str] = []
         """What to say after an error."""
+        self.saved: str | None = None
+        """Where the denoised clip is already."""
         self.bars = Bars(not args.quiet and (stderr.isatty() or args.verbose > 0), timed=args.verbose > 0)
         self._log_lines = LogLines(self.bars)
 
@@ -128,21 +130,26 @@ class Job:
         return tiling
 
     @contextmanager
-    def keeping(self, latents: sdltx.Latents, saved: str | None) -> Iterator[None]:
+    def keeping(self, latents: sdltx.Latents) -> Iterator[None]:
         """Around what is done with a denoised clip: if it fails or is stopped, the clip is kept."""
         try:
             yield
         except BaseException:
-            kept = saved or self._rescue(latents)
-            if kept:
+            if kept := self.saved or self._rescue(latents):
                 model = "".join(f" -m {shlex.quote(path)}" for path in self.args.model)
-                output = shlex.quote(str(self.args.output))
+                output = shlex.quote(self.args.output or "clip.mp4")
                 self.rescued.append(f"the denoised clip is kept in {kept}; go on with")
                 self.rescued.append(f"  sdltx-cli decode {shlex.quote(kept)}{model} -o {output}")
             raise
 
+    def save(self, latents: sdltx.Latents, path: str) -> None:
+        """Saves a denoised clip."""
+        latents.save(path)
+        self.saved = path
+        self.note(f"wrote {path}")
+
     def _rescue(self, latents: sdltx.Latents) -> str | None:
-        output = Path(self.args.output)
+        output = Path(self.args.output or self.args.save_latents)
         for folder in (output.parent, Path(), Path(tempfile.gettempdir())):
             path = folder / f"{output.stem[:50]}.latents.safetensors"
             for number in range(2, 1000):
