@@ -22,7 +22,8 @@ void last_words(const char* message);
 void install_last_words();
 
 // From now on a second INT, TERM or HUP signal ends the process at once, with status 128 + its number; the first goes
-// where it went before. For programs, not for libraries: an operation of minutes cannot be left otherwise.
+// where it went before. For programs, not for libraries: whatever the first one waits for, such as a disk that does not
+// answer.
 SDLTX_EXPORT void end_on_second_signal();
 
 // While one lives, signals that somebody handles do not cut system calls short: a connection to a worker would count as

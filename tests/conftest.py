@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import generate
 
 import sdltx
 
@@ -46,6 +47,22 @@ def tiny_paths(tiny_dir: Path) -> list[str]:
 def tiny(tiny_paths: list[str]) -> sdltx.Pipeline:
     """The tiny model in exact float32."""
     return sdltx.load(*tiny_paths, precision="f32")
+
+
+@pytest.fixture
+def demo() -> Iterator[sdltx.Pipeline]:
+    """The built-in model."""
+    with sdltx.load() as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Latents of a tiny clip of the built-in model, as the command line saves them."""
+    path = tmp_path_factory.mktemp("saved") / "l.safetensors"
+    done = generate("--save-latents", path)
+    assert done.returncode == 0, done.stderr
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,12 @@ _T = TypeVar("_T")
 
 
 def integer(where: str, name: str, value: Any) -> int | None:
-    """Returns a whole number, also one of NumPy's; None stays None. The core checks the range."""
-    if value is None:
-        return None
+    """As :func:`whole`; None stays None."""
+    return None if value is None else whole(where, name, value)
+
+
+def whole(where: str, name: str, value: Any) -> int:
+    """Returns a whole number, also one of NumPy's. The core checks the range."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -28,9 +31,12 @@ def integer(where: str, name: str, value: Any) -> int | None:
 
 
 def number(where: str, name: str, value: Any) -> float | None:
-    """Returns a real number, also a Fraction or one of NumPy's; None stays None."""
-    if value is None:
-        return None
+    """As :func:`real`; None stays None."""
+    return None if value is None else real(where, name, value)
+
+
+def real(where: str, name: str, value: Any) -> float:
+    """Returns a real number, also a Fraction or one of NumPy's. The core checks the range."""
     if isinstance(value, (str, bytes)) or not isinstance(value, SupportsFloat) or getattr(value, "shape", ()) != ():
         refuse(where, name, "a number", value)
     try:
@@ -45,7 +51,12 @@ def numbers(where: str, name: str, values: Any) -> list[float] | None:
         return None
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         refuse(where, name, "a list of numbers", values)
-    return [float(n) for value in values if (n := number(where, name, value)) is not None]
+    return [real(where, name, value) for value in values]
+
+
+def preset(where: str, name: str, value: Any) -> str | None:
+    """Returns the name of a preset; None stays None. The core knows which there are."""
+    return None if value is None else instance(where, name, value, str, f"one of {', '.join(_core.presets)}")
 
 
 def text(where: str, name: str, value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -261,7 +261,9 @@ class Pipeline:
     def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
         """Turns latents into pictures and, if they and the model have it, sound.
 
-        ``tiling`` bounds the memory of the pictures; None: tiles as in the reference.
+        ``tiling`` bounds the memory of the pictures; None: tiles as in the reference. Latents that do not tell their
+        frame rate become a clip of 24 frames per second. Raises InvalidRequestError for latents of another model and
+        tiles that do not advance, ModelMismatchError without a decoder, OutOfMemoryError, BackendError or Cancelled.
         """
         import numpy as np
 
@@ -270,7 +272,9 @@ class Pipeline:
         self.decode_into(chunks, latents, tiling=tiling, progress=progress)
         audio, sample_rate = self.decode_audio(latents, progress=progress) or (None, None)
         settings = decoded_settings(latents, tiling)
-        return Video(np.concatenate(chunks.frames), audio, sample_rate, latents.frame_rate or 24.0, settings)
+        return Video(
+            np.concatenate(chunks.frames), audio, sample_rate, latents.frame_rate or Video.frame_rate, settings
+        )
 
     def check_latents(self, latents: Latents) -> None:
         """Raises the InvalidRequestError that :meth:`decode` would raise for latents that are not of this model."""
@@ -382,32 +386,23 @@ def _demo_files() -> list[Path]:
     return files
 
 
-def _options(
-    *,
-    width: int | None = None,
-    height: int | None = None,
-    num_frames: int | None = None,
-    frame_rate: float | Fraction | None = None,
-    num_inference_steps: int | None = None,
-    sigmas: Sequence[float] | None = None,
-    seed: int | None = None,
-    preset: str | None = None,
-) -> _core.SampleOptions:
-    integers = {
-        "width": width,
-        "height": height,
-        "num_frames": num_frames,
-        "num_inference_steps": num_inference_steps,
-        "seed": seed,
-    }
-    if preset is not None:
-        _arguments.instance("sample", "preset", preset, str, f"one of {', '.join(_core.presets)}")
-    return _core.SampleOptions(
-        **{name: _arguments.integer("sample", name, value) for name, value in integers.items()},
-        frame_rate=_arguments.number("sample", "frame_rate", frame_rate),
-        sigmas=_arguments.numbers("sample", "sigmas", sigmas),
-        preset=preset,
-    )
+# The options of a request, in the types of the core.
+_OPTIONS: dict[str, Callable[[str, str, Any], Any]] = {
+    "width": _arguments.integer,
+    "height": _arguments.integer,
+    "num_frames": _arguments.integer,
+    "frame_rate": _arguments.number,
+    "num_inference_steps": _arguments.integer,
+    "sigmas": _arguments.numbers,
+    "seed": _arguments.integer,
+    "preset": _arguments.preset,
+}
+
+
+def _options(**given: Any) -> _core.SampleOptions:
+    if unknown := given.keys() - _OPTIONS.keys():
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}; use {', '.join(_OPTIONS)}")
+    return _core.SampleOptions(**{name: read("sample", name, given.get(name)) for name, read in _OPTIONS.items()})
 
 
 def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:
@@ -422,8 +417,7 @@ def _tiling(where: str, tiling: Tiling | None) -> tuple[int, int, int, int] | No
     if not isinstance(tiling, tuple) or len(tiling) != len(Tiling._fields):
         _arguments.refuse(where, "tiling", f"Tiling({', '.join(Tiling._fields)})", tiling)
     size, overlap, frames, frame_overlap = (
-        _arguments.integer(where, f"tile {name}", value) or 0
-        for name, value in zip(Tiling._fields, tiling, strict=True)
+        _arguments.whole(where, f"tile {name}", value) for name, value in zip(Tiling._fields, tiling, strict=True)
     )
     return size, overlap, frames, frame_overlap
 

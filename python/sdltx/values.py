@@ -92,7 +92,7 @@ class Latents(_Value):
     audio: NDArray[np.float32] | None = None
     """(C, T, mel), float32: channels, latent time steps, mel bins; None for a clip without sound."""
     frame_rate: float = 0.0
-    """Frames per second of the decoded clip; 0 if not known."""
+    """Frames per second of the decoded clip, at most 1000; 0 if not known."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """How the clip was made: prompt, seed, sizes, steps, model. Stored with the latents and in the finished file."""
 
