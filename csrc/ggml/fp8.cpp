@@ -38,10 +38,6 @@ const Table& table_of(const TensorInfo& info) {
     return info.dtype == "F8_E5M2" ? e5m2 : e4m3;
 }
 
-bool ends_with(const std::string& s, const std::string& tail) {
-    return s.size() >= tail.size() && s.compare(s.size() - tail.size(), tail.size(), tail) == 0;
-}
-
 void check_format(const std::string& format, const std::string& path) {
     if (format == "float8_e4m3fn" || format == "float8_e5m2") return;
     throw Error(ErrorCode::model_mismatch, "[" + path + "] is quantised as '" + format +
@@ -78,12 +74,6 @@ float scale_at(const TensorInfo& scale, int64_t i) {
     return scale.type == GGML_TYPE_F16 ? ggml_fp16_to_fp32(half) : ggml_bf16_to_fp32({half});
 }
 
-int64_t elements(const TensorInfo& t) {
-    int64_t n = 1;
-    for (int64_t d : t.shape) n *= d;
-    return n;
-}
-
 }  // namespace
 
 bool is_fp8(const TensorInfo& info) { return info.dtype == "F8_E4M3" || info.dtype == "F8_E5M2"; }
@@ -109,7 +99,7 @@ void attach_scales(ModelFile& file) {
             TensorInfo* scale = find(layer + spelling);
             if (!scale) continue;
             scale->used = true;
-            const int64_t n = elements(*scale);
+            const int64_t n = scale->elements();
             const bool floats =
                 scale->type == GGML_TYPE_F32 || scale->type == GGML_TYPE_F16 || scale->type == GGML_TYPE_BF16;
             if (!floats || t.shape.empty() || (n != 1 && n != t.shape.front()))
@@ -128,8 +118,8 @@ void decode_fp8(const TensorInfo& info, int64_t first, int64_t count, float* to)
         for (int64_t i = 0; i < count; ++i) to[i] = table[from[i]];
         return;
     }
-    const bool by_row = elements(*info.scale) > 1;
-    const int64_t row = by_row ? elements(info) / info.shape.front() : count;
+    const bool by_row = info.scale->elements() > 1;
+    const int64_t row = by_row ? info.elements() / info.shape.front() : count;
     for (int64_t i = 0; i < count;) {
         const int64_t number = by_row ? (first + i) / row : 0;
         const int64_t end = by_row ? std::min(count, (number + 1) * row - first) : count;

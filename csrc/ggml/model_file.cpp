@@ -14,6 +14,16 @@ namespace fs = std::filesystem;
 
 namespace sdltx {
 
+bool ends_with(const std::string& name, const std::string& tail) {
+    return name.size() >= tail.size() && name.compare(name.size() - tail.size(), tail.size(), tail) == 0;
+}
+
+int64_t TensorInfo::elements() const {
+    int64_t n = 1;
+    for (int64_t d : shape) n *= d;
+    return n;
+}
+
 std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map);
 std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map);
 
@@ -182,10 +192,6 @@ void normalise_names(ModelFile& file) {
             }
     }
     for (auto& t : file.tensors()) rename_connector(t);
-}
-
-bool ends_with(const std::string& s, const std::string& tail) {
-    return s.size() >= tail.size() && s.compare(s.size() - tail.size(), tail.size(), tail) == 0;
 }
 
 // What a file is that holds no part of a model but changes one or comes after it; empty for all others.

@@ -39,7 +39,12 @@ class MappedFile {
     size_t size_ = 0;
 };
 
+// Of the names of tensors and files.
+bool ends_with(const std::string& name, const std::string& tail);
+
 struct TensorInfo {
+    int64_t elements() const;
+
     std::string name;            // as the network asks for it (prefixes normalised)
     std::string stored_name;     // as in the file
     std::string dtype;           // as the file spells it: "BF16", "q4_K", ...

@@ -107,11 +107,11 @@ Array to_float(const TensorInfo& info) {
     if (!readable(info))
         throw Error(ErrorCode::model_mismatch,
                     "[" + info.file->path() + "] '" + info.stored_name + "' has the unsupported type " + info.dtype);
-    Array a{info.shape, std::vector<float>(static_cast<size_t>(count(info.shape)))};
+    Array a{info.shape, std::vector<float>(static_cast<size_t>(info.elements()))};
     if (is_fp8(info))
-        convert_fp8(info, a.data.data(), GGML_TYPE_F32, count(info.shape));
+        convert_fp8(info, a.data.data(), GGML_TYPE_F32, info.elements());
     else
-        convert_values(info.data, info.type, a.data.data(), GGML_TYPE_F32, count(info.shape));
+        convert_values(info.data, info.type, a.data.data(), GGML_TYPE_F32, info.elements());
     return a;
 }
 
