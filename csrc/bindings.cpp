@@ -7,7 +7,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "ggml/values.h"
 #include "ggml/worker.h"
+#include "inspect.h"
 #include "ltxv/config_from_shapes.h"
 #include "ltxv/noise.h"
 #include "ltxv/schedule.h"
@@ -529,6 +531,12 @@ void bind_parts(py::module_& m) {
             return py::make_tuple(to_numpy({p.dim(1), dim / 2}, t.cos), to_numpy({p.dim(1), dim / 2}, t.sin));
         },
         "positions"_a, "dim"_a, "max_pos"_a, "theta"_a);
+    m.def(
+        "inspect",
+        [](const std::vector<std::string>& paths) {
+            return Guard(std::nullopt).run(nullptr, [&] { return inspect(paths); });
+        },
+        "paths"_a);
     m.def("usable_processors", &usable_processors);
     m.def("end_on_second_signal", &end_on_second_signal);
     m.def("guard_file", &guard_file, "path"_a);

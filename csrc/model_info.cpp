@@ -16,13 +16,49 @@ namespace {
 constexpr const char* part_names[] = {"transformer",   "text encoder",  "text projection",
                                       "video decoder", "audio decoder", "vocoder"};
 
+struct Prefix {
+    const char* prefix;
+    Place place;
+};
+
+// The first that fits.
+constexpr Prefix places[] = {
+    {"model.diffusion_model.video_embeddings_connector.", {"text projection", Part::text_projection}},
+    {"model.diffusion_model.audio_embeddings_connector.", {"text projection", Part::text_projection}},
+    {"text_embedding_projection.", {"text projection", Part::text_projection}},
+    {"model.diffusion_model.", {"transformer", Part::transformer}},
+    {"language_model.model.", {"text encoder", Part::text_encoder}},
+    {"vae.decoder.", {"video decoder", Part::video_decoder}},
+    {"vae.per_channel_statistics.", {"video decoder", std::nullopt}},
+    {"vae.encoder.", {"video encoder", std::nullopt}},
+    {"audio_vae.decoder.", {"audio decoder", Part::audio_decoder}},
+    {"audio_vae.per_channel_statistics.", {"audio decoder", std::nullopt}},
+    {"audio_vae.encoder.", {"audio encoder", std::nullopt}},
+    {"vocoder.mel_stft.", {"vocoder", std::nullopt}},
+    {"vocoder.", {"vocoder", Part::vocoder}},
+    {"vision_tower.", {"vision tower", std::nullopt}},
+    {"multi_modal_projector.", {"vision tower", std::nullopt}},
+};
+
+// "2.3" of "2.3.0"
+std::string minor_version(const std::string& version) {
+    return version.substr(0, version.find_first_of(".-", version.find('.') + 1));
+}
+
 // Whether a name of a file or folder calls its model distilled, or says that it is not; nothing if it is silent.
 std::optional<bool> says_distilled(std::string name) {
     std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-    for (const char* no : {"not-distilled", "not_distilled", "non-distilled", "non_distilled", "undistilled"})
+    for (const char* no :
+         {"not-distilled", "not_distilled", "non-distilled", "non_distilled", "undistilled", "-dev", "_dev"})
         if (name.find(no) != std::string::npos) return false;
     if (name.find("distilled") != std::string::npos) return true;
     return std::nullopt;
+}
+
+std::optional<bool> says_distilled(const ModelFile& file) {
+    const std::filesystem::path path = file.path();
+    const auto own = says_distilled(path.filename().string());
+    return own ? own : says_distilled(path.parent_path().filename().string());
 }
 
 }  // namespace
@@ -35,18 +71,21 @@ Part part_of(const std::string& name) {
     throw Error(ErrorCode::invalid_request, "[load] there is no part '" + name + "'");
 }
 
+Place place_of(const std::string& tensor) {
+    for (auto& p : places)
+        if (tensor.rfind(p.prefix, 0) == 0) return p.place;
+    return {"other", std::nullopt};
+}
+
 bool ModelInfo::has(Part part) const { return std::find(parts.begin(), parts.end(), part) != parts.end(); }
 
 ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
     ModelInfo info;
     info.version = config.version;
-    info.name = "LTX-" + info.version.substr(0, info.version.find('.', info.version.find('.') + 1));
+    info.name = "LTX-" + minor_version(info.version);
     // Nothing inside a distilled transformer tells it from the one it was distilled from.
-    if (const TensorInfo* t = files.find("model.diffusion_model.patchify_proj.weight")) {
-        const std::filesystem::path path = t->file->path();
-        info.distilled = says_distilled(path.filename().string())
-                             .value_or(says_distilled(path.parent_path().filename().string()).value_or(false));
-    }
+    if (const TensorInfo* t = files.find("model.diffusion_model.patchify_proj.weight"))
+        info.distilled = says_distilled(*t->file).value_or(false);
     info.note = files.metadata("sdltx.note").value_or("");
     if (auto text = files.metadata("sdltx.defaults")) {
         const std::string where = "sdltx.defaults metadata";
@@ -64,6 +103,33 @@ ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
     }
     info.preset = &preset_of(info.version, info.distilled);
     return info;
+}
+
+std::vector<std::string> doubts(const ModelFiles& files) {
+    const TensorInfo* probe = files.find("model.diffusion_model.patchify_proj.weight");
+    if (!probe) return {};
+    const ModelFile& transformer = *probe->file;
+    const auto distilled = says_distilled(transformer);
+    const auto version = transformer.metadata("model_version");
+    const auto kind = [](bool d) { return d ? "distilled" : "not distilled"; };
+    std::vector<std::string> lines;
+    for (auto& file : files.files()) {
+        // A text encoder is the same for all.
+        const bool companion = std::any_of(file->tensors().begin(), file->tensors().end(), [](const TensorInfo& t) {
+            const auto network = place_of(t.name).network;
+            return network && *network != Part::text_encoder;
+        });
+        if (file.get() == &transformer || !companion) continue;
+        const auto own = says_distilled(*file);
+        if (own && distilled && *own != *distilled)
+            lines.push_back("[load] by their names " + transformer.path() + " is " + kind(*distilled) + " and " +
+                            file->path() + " is " + kind(*own) + "; use parts of the same model");
+        const auto own_version = file->metadata("model_version");
+        if (version && own_version && minor_version(*version) != minor_version(*own_version))
+            lines.push_back("[load] " + transformer.path() + " is of LTX-" + minor_version(*version) + " and " +
+                            file->path() + " of LTX-" + minor_version(*own_version) + "; use parts of the same model");
+    }
+    return lines;
 }
 
 }  // namespace sdltx

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,13 @@ SDLTX_EXPORT const char* name_of(Part part);
 // Throws Error(invalid_request).
 SDLTX_EXPORT Part part_of(const std::string& name);
 
+// Where a tensor of a model belongs.
+struct Place {
+    const char* part;             // "transformer", "video encoder", "other"; also what this version has no use for
+    std::optional<Part> network;  // of which every tensor has a use, if that network is there
+};
+Place place_of(const std::string& tensor);
+
 struct ModelInfo {
     std::string name;     // "LTX-2.3"
     std::string version;  // "2.3.0"
@@ -34,5 +42,8 @@ struct ModelInfo {
 
 // Everything but the parts. Throws Error(model_mismatch) for defaults in the files that cannot be read.
 ModelInfo describe(const ModelFiles& files, const ModelConfig& config);
+
+// What speaks against files that are each in order but may not belong together, a line each.
+std::vector<std::string> doubts(const ModelFiles& files);
 
 }  // namespace sdltx

@@ -11,33 +11,16 @@ namespace sdltx {
 namespace {
 
 // All weights of a network have their use, or the configuration is not theirs.
-void report_unused(const ModelFiles& files, const ModelInfo& info) {
-    constexpr std::pair<Part, const char*> networks[] = {
-        {Part::transformer, "model.diffusion_model.transformer_blocks."},
-        {Part::text_projection, "model.diffusion_model."},
-        {Part::text_encoder, "language_model.model."},
-        {Part::video_decoder, "vae.decoder."},
-        {Part::audio_decoder, "audio_vae.decoder."},
-        {Part::vocoder, "vocoder.vocoder."},
-        {Part::vocoder, "vocoder.bwe_generator."},
-    };
-    std::vector<std::string> surprising;
-    const std::vector<std::string> unused = files.unused_tensors();
-    for (auto& name : unused)
-        if (std::any_of(std::begin(networks), std::end(networks),
-                        [&](auto& n) { return info.has(n.first) && name.rfind(n.second, 0) == 0; }))
-            surprising.push_back(name);
-    const auto list = [](const std::vector<std::string>& names) {
-        std::string text;
-        for (size_t i = 0; i < std::min<size_t>(names.size(), 3); ++i) text += (i ? ", " : "") + names[i];
-        return text + (names.size() > 3 ? ", ..." : "");
-    };
-    if (!surprising.empty())
-        log(30, "[load] " + std::to_string(surprising.size()) + " weights of the files are not used: " +
-                    list(surprising) + "; do the configuration and the weights belong together?");
-    if (unused.size() > surprising.size())
-        log(10, "[load] " + std::to_string(unused.size() - surprising.size()) +
-                    " tensors of the files have no use in making clips");
+void report_unused(const Networks& networks) {
+    const auto& unexpected = networks.unexpected;
+    std::string text;
+    for (size_t i = 0; i < std::min<size_t>(unexpected.size(), 3); ++i) text += (i ? ", " : "") + unexpected[i]->name;
+    if (unexpected.size() > 3) text += ", ...";
+    if (!unexpected.empty())
+        log(30, "[load] " + std::to_string(unexpected.size()) + " weights of the files are not used: " + text +
+                    "; do the configuration and the weights belong together?");
+    if (const size_t others = networks.unused.size() - unexpected.size())
+        log(10, "[load] " + std::to_string(others) + " tensors of the files have no use in making clips");
 }
 
 }  // namespace
@@ -49,52 +32,15 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
       config_(ModelConfig::load(*files_)),
       info_(describe(*files_, config_)) {
     report(options.progress, "load", 0, 1);
-    if (config_.transformer) {
-        transformer_ = std::make_unique<Transformer>(*files_, *backend_, *config_.transformer);
-        info_.parts.push_back(Part::transformer);
-    }
-    if (files_->find("language_model.model.embed_tokens.weight")) {
-        text_encoder_ = std::make_unique<Gemma3Encoder>(*files_, *workspace_);
-        info_.parts.push_back(Part::text_encoder);
-    }
-    if (transformer_ && text_encoder_ && files_->has_prefix("text_embedding_projection.")) {
-        text_projection_ = std::make_unique<TextProjection>(*files_, *workspace_, *config_.transformer,
-                                                            text_encoder_->config().hidden_size,
-                                                            text_encoder_->config().num_hidden_layers + 1);
-        info_.parts.push_back(Part::text_projection);
-    }
-    if (config_.vae) {
-        video_decoder_ = std::make_unique<VideoDecoder>(*files_, *workspace_, *config_.vae);
-        info_.parts.push_back(Part::video_decoder);
-    }
-    if (config_.audio_vae) {
-        audio_decoder_ = std::make_unique<AudioDecoder>(*files_, *workspace_, *config_.audio_vae);
-        info_.parts.push_back(Part::audio_decoder);
-    }
-    if (config_.audio_vae && config_.vocoder) {
-        vocoder_ = std::make_unique<Vocoder>(*files_, *workspace_, *config_.vocoder, config_.audio_vae->mel_bins);
-        info_.parts.push_back(Part::vocoder);
-    }
-    check_weights(all_weights());
+    networks_.emplace(*files_, config_, *workspace_);
+    info_.parts = networks_->parts;
     for (auto& path : files_->unused_files()) log(30, "[load] not used: " + path + " holds nothing that is needed");
-    report_unused(*files_, info_);
-    if (text_encoder_) tokenizer_ = Tokenizer::load(*files_);
+    for (auto& doubt : doubts(*files_)) log(30, doubt);
+    report_unused(*networks_);
     report(options.progress, "load", 1, 1);
 }
 
 Pipeline::~Pipeline() { release(); }
-
-std::vector<Weights*> Pipeline::all_weights() const {
-    std::vector<Weights*> all;
-    if (transformer_) all.push_back(&transformer_->weights());
-    if (text_encoder_) all.push_back(&text_encoder_->weights());
-    if (text_projection_)
-        for (Weights* w : text_projection_->weights()) all.push_back(w);
-    if (video_decoder_) all.push_back(&video_decoder_->weights());
-    if (audio_decoder_) all.push_back(&audio_decoder_->weights());
-    if (vocoder_) all.push_back(&vocoder_->weights());
-    return all;
-}
 
 Pipeline::Stage::Stage(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress)
     : pipeline_(pipeline) {
@@ -150,13 +96,7 @@ void Pipeline::close() {
 
 void Pipeline::release() {
     const WholeSystemCalls for_worker;
-    vocoder_.reset();
-    audio_decoder_.reset();
-    video_decoder_.reset();
-    transformer_.reset();
-    text_projection_.reset();
-    text_encoder_.reset();
-    tokenizer_.reset();
+    networks_.reset();
     files_.reset();
     workspace_.reset();
     backend_.reset();  // a worker is free for others
@@ -201,7 +141,7 @@ std::vector<int32_t> Pipeline::tokenize(const std::string& prompt) {
     const Turn turn(*this);
     require({Part::text_encoder});
     const std::string_view text = strip(prompt);
-    auto ids = tokenizer_->encode(text);
+    auto ids = networks_->tokenizer->encode(text);
     if (static_cast<int64_t>(ids.size()) > TextProjection::context_rows) {
         log(30, "the prompt has " + std::to_string(ids.size()) + " tokens; only the first " +
                     std::to_string(TextProjection::context_rows) + " count");
@@ -213,22 +153,22 @@ std::vector<int32_t> Pipeline::tokenize(const std::string& prompt) {
 Array Pipeline::hidden_states(const std::string& prompt) {
     const Turn turn(*this);
     const std::vector<int32_t> ids = tokenize(prompt);
-    const Stage stage(*this, {&text_encoder_->weights()}, {});
-    return text_encoder_->encode(ids, tracing());
+    const Stage stage(*this, {&networks_->text_encoder->weights()}, {});
+    return networks_->text_encoder->encode(ids, tracing());
 }
 
 Context Pipeline::encode(const std::string& prompt, const Progress& progress) {
     const Turn turn(*this);
     require({Part::text_encoder, Part::text_projection});
     const std::vector<int32_t> ids = tokenize(prompt);
-    std::vector<Weights*> networks = text_projection_->weights();
-    networks.push_back(&text_encoder_->weights());
+    std::vector<Weights*> networks = networks_->text_projection->weights();
+    networks.push_back(&networks_->text_encoder->weights());
     const Stage stage(*this, networks, progress);
-    const int64_t total = text_encoder_->config().num_hidden_layers + 1;
+    const int64_t total = networks_->text_encoder->config().num_hidden_layers + 1;
     report(progress, "encode", 0, total);
     const Array states =
-        text_encoder_->encode(ids, tracing(), [&](int64_t done) { report(progress, "encode", done, total); });
-    Context context = text_projection_->encode(states, tracing());
+        networks_->text_encoder->encode(ids, tracing(), [&](int64_t done) { report(progress, "encode", done, total); });
+    Context context = networks_->text_projection->encode(states, tracing());
     report(progress, "encode", total, total);
     return context;
 }
@@ -240,13 +180,13 @@ SampleSettings Pipeline::resolve(const SampleOptions& options) const {
 std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const SampleSettings& settings, const Noise& noise) {
     const Turn turn(*this);
     require({Part::transformer});
-    return one_stage(*transformer_, *workspace_, *config_.audio, context, settings, noise, tracing());
+    return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, settings, noise, tracing());
 }
 
 // Reports blocks, as a step of a large model takes minutes.
 void Pipeline::step(Sampler& sampler, const Progress& progress) {
     const Turn turn(*this);
-    const Stage stage(*this, {&transformer_->weights()}, progress);
+    const Stage stage(*this, {&networks_->transformer->weights()}, progress);
     const int64_t blocks = config_.transformer->num_layers, total = sampler.num_steps() * blocks,
                   before = sampler.index() * blocks;
     sampler.step([&](int64_t done) { report(progress, "denoise", before + done, total); });
@@ -256,7 +196,7 @@ Latents Pipeline::sample(const Context& context, const SampleSettings& settings,
                          const Progress& progress) {
     const Turn turn(*this);
     const std::unique_ptr<Sampler> loop = sampler(context, settings, noise);
-    const Stage stage(*this, {&transformer_->weights()}, progress);
+    const Stage stage(*this, {&networks_->transformer->weights()}, progress);
     report(progress, "denoise", 0, loop->num_steps() * config_.transformer->num_layers);
     while (!loop->done()) step(*loop, progress);
     return latents_of(loop->state(), *config_.audio, settings);
@@ -265,8 +205,8 @@ Latents Pipeline::sample(const Context& context, const SampleSettings& settings,
 Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation) {
     const Turn turn(*this);
     require({Part::transformer});
-    const Stage stage(*this, {&transformer_->weights()}, {});
-    TransformerRun run(*transformer_, *workspace_, *video.positions, audio ? audio->positions : nullptr,
+    const Stage stage(*this, {&networks_->transformer->weights()}, {});
+    TransformerRun run(*networks_->transformer, *workspace_, *video.positions, audio ? audio->positions : nullptr,
                        {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing());
     return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr).front());
 }
@@ -278,18 +218,19 @@ Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tili
     };
     const Geometry& g = settings.latent;
     Estimate e;
-    if (text_encoder_) e.encode = sum(text_encoder_->measure(TextProjection::context_rows));
-    if (transformer_) {
+    if (networks_->text_encoder) e.encode = sum(networks_->text_encoder->measure(TextProjection::context_rows));
+    if (networks_->transformer) {
         const TransformerConfig& c = *config_.transformer;
         const Positions video = video_positions(g.frames, g.height, g.width, g.frame_rate),
                         audio = audio_positions(g.audio_frames);
         const Array video_context{{TextProjection::context_rows, c.video.context_dim}, {}},
             audio_context{{TextProjection::context_rows, c.audio.context_dim}, {}};
-        TransformerRun run(*transformer_, *workspace_, video, &audio, {{&video_context, &audio_context, {}}}, nullptr);
+        TransformerRun run(*networks_->transformer, *workspace_, video, &audio, {{&video_context, &audio_context, {}}},
+                           nullptr);
         const TransformerRun::Memory memory = run.measure();
         e.denoise = sum(memory.working) + memory.inputs;
     }
-    if (video_decoder_) e.decode = video_decoder_->measure({g.frames, g.height, g.width}, tiling);
+    if (networks_->video_decoder) e.decode = networks_->video_decoder->measure({g.frames, g.height, g.width}, tiling);
     workspace_->release();
     return e;
 }
@@ -302,28 +243,28 @@ std::vector<Pipeline::DeviceMemory> Pipeline::memory() {
         devices.push_back({backend_->device_name(i), backend_->allocated(Backend::Use::weights, i),
                            backend_->allocated(Backend::Use::state, i), held[i]});
     }
-    for (const Weights* w : all_weights()) devices.back().mapped += w->mapped();
+    for (const Weights* w : networks_->weights()) devices.back().mapped += w->mapped();
     return devices;
 }
 
 void Pipeline::check_latents(const std::vector<int64_t>& video, const std::vector<int64_t>* audio) {
     const Turn turn(*this);
-    if (video_decoder_) video_decoder_->check_latents(video);
-    if (audio_decoder_ && audio) audio_decoder_->check_latents(*audio);
+    if (networks_->video_decoder) networks_->video_decoder->check_latents(video);
+    if (networks_->audio_decoder && audio) networks_->audio_decoder->check_latents(*audio);
 }
 
 void Pipeline::decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink,
                       const Progress& progress) {
     const Turn turn(*this);
     require({Part::video_decoder});
-    const Stage stage(*this, {&video_decoder_->weights()}, progress);
-    video_decoder_->decode(video, tiling, sink, progress, tracing());
+    const Stage stage(*this, {&networks_->video_decoder->weights()}, progress);
+    networks_->video_decoder->decode(video, tiling, sink, progress, tracing());
 }
 
 size_t Pipeline::decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling) {
     const Turn turn(*this);
     require({Part::video_decoder});
-    const size_t bytes = video_decoder_->measure(shape, tiling);
+    const size_t bytes = networks_->video_decoder->measure(shape, tiling);
     workspace_->release();
     return bytes;
 }
@@ -331,17 +272,18 @@ size_t Pipeline::decode_memory(std::array<int64_t, 3> shape, const Tiling& tilin
 Waveform Pipeline::decode_audio(const Array& audio, double piece_seconds, const Progress& progress) {
     const Turn turn(*this);
     require({Part::audio_decoder, Part::vocoder});
-    const Stage stage(*this, {&audio_decoder_->weights(), &vocoder_->weights()}, progress);
+    const Stage stage(*this, {&networks_->audio_decoder->weights(), &networks_->vocoder->weights()}, progress);
     if (!(piece_seconds >= 0 && piece_seconds <= 1e6))
         throw Error(ErrorCode::invalid_request, "[decode] pieces of sound last 0 (all at once) to 1,000,000 seconds");
-    audio_decoder_->check_latents(audio.shape);
-    const int64_t total = 1 + vocoder_->pieces(4 * (audio.dim(1) - 1) + 1, piece_seconds);  // the spectrogram first
+    networks_->audio_decoder->check_latents(audio.shape);
+    const int64_t total =
+        1 + networks_->vocoder->pieces(4 * (audio.dim(1) - 1) + 1, piece_seconds);  // the spectrogram first
     int64_t done = 0;
     report(progress, "sound", done, total);
-    const Array mel = audio_decoder_->decode(audio, tracing());
+    const Array mel = networks_->audio_decoder->decode(audio, tracing());
     report(progress, "sound", ++done, total);
-    const Waveform wave =
-        vocoder_->synthesise(mel, piece_seconds, [&] { report(progress, "sound", ++done, total); }, tracing());
+    const Waveform wave = networks_->vocoder->synthesise(
+        mel, piece_seconds, [&] { report(progress, "sound", ++done, total); }, tracing());
     for (float v : wave.samples.data)
         if (!std::isfinite(v))
             throw Error(ErrorCode::backend,

@@ -9,13 +9,8 @@
 #include <thread>
 #include <vector>
 
-#include "gemma3/encoder.h"
-#include "gemma3/tokenizer.h"
-#include "ltxv/audio_vae.h"
-#include "ltxv/text_projection.h"
-#include "ltxv/video_vae.h"
-#include "ltxv/vocoder.h"
 #include "model_info.h"
+#include "networks.h"
 #include "platform.h"
 #include "recipes.h"
 #include "types.h"
@@ -140,7 +135,6 @@ class SDLTX_EXPORT Pipeline {
         Pipeline& pipeline_;
         std::vector<Weights*> networks_;
     };
-    std::vector<Weights*> all_weights() const;
     void release();  // everything, in the order in which it depends on each other
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
 
@@ -154,13 +148,7 @@ class SDLTX_EXPORT Pipeline {
     std::unique_ptr<Workspace> workspace_;
     ModelConfig config_;
     ModelInfo info_;
-    std::unique_ptr<Tokenizer> tokenizer_;
-    std::unique_ptr<Gemma3Encoder> text_encoder_;
-    std::unique_ptr<TextProjection> text_projection_;
-    std::unique_ptr<Transformer> transformer_;
-    std::unique_ptr<VideoDecoder> video_decoder_;
-    std::unique_ptr<AudioDecoder> audio_decoder_;
-    std::unique_ptr<Vocoder> vocoder_;
+    std::optional<Networks> networks_;
     Trace trace_;
 };
 

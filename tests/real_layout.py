@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+DIT = "model.diffusion_model."
 REAL = Path(__file__).parent / "data" / "real"
 
 
@@ -19,14 +23,19 @@ def manifest(model: str) -> dict[str, Any]:
 
 
 def write_sparse(
-    path: Path, tensors: dict[str, list[int]], f32: set[str] = frozenset(), metadata: dict[str, str] | None = None
+    path: Path,
+    tensors: dict[str, list[int]],
+    dtypes: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
-    """A safetensors file whose data takes no space on disk."""
+    """A safetensors file whose data takes no space on disk. ``dtypes``: of what is not BF16."""
+    dtypes = dtypes or {}
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     at = 0
     for name, shape in tensors.items():
-        size = prod(shape) * (4 if name in f32 else 2)
-        header[name] = {"dtype": "F32" if name in f32 else "BF16", "shape": shape, "data_offsets": [at, at + size]}
+        dtype = dtypes.get(name, "BF16")
+        size = prod(shape) * {"F32": 4, "BF16": 2, "F8_E4M3": 1}[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
         at += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -45,4 +54,59 @@ def write_checkpoint(path: Path, wanted: Callable[[str], bool] = lambda name: Tr
     """The checkpoint of LTX-2.3, or those of its tensors that are ``wanted``."""
     real = manifest("ltx-2.3-22b")
     tensors = {name: shape for name, shape in real["tensors"].items() if wanted(name)}
-    return write_sparse(path, tensors, set(real["f32"]), {"config": json.dumps(real["config"]), "model_version": name})
+    return write_sparse(
+        path, tensors, dict.fromkeys(real["f32"], "F32"), {"config": json.dumps(real["config"]), "model_version": name}
+    )
+
+
+def write_gguf(path: Path, types: dict[str, str], keys: dict[str, str]) -> Path:
+    """A GGUF of the transformer of LTX-2.3 in these types, without the prefix and without values; sparse as well."""
+    import gguf
+
+    shapes = manifest("ltx-2.3-22b")["tensors"]
+    writer = gguf.GGUFWriter(path, "ltxv")
+    for key, value in keys.items():
+        writer.add_string(key, value)
+    for name, kind in types.items():
+        shape, quantisation = shapes[DIT + name], gguf.GGMLQuantizationType[kind]
+        block, size = gguf.GGML_QUANT_SIZES[quantisation]
+        stored = [*shape[:-1], shape[-1] // block * size] if block > 1 else shape
+        dtype = np.dtype(np.uint8 if block > 1 else np.float32)
+        writer.add_tensor_info(name, stored, dtype, prod(shape) // block * size, raw_dtype=quantisation)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    with path.open("r+b") as file:
+        at = -(-file.seek(0, 2) // 32) * 32
+        writer.close()
+        for name, kind in types.items():
+            block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+            file.seek(at)
+            file.write(b"\0\0\0\1")
+            at += -(-(prod(shapes[DIT + name]) // block * size) // 32) * 32
+        file.truncate(at)
+    return path
+
+
+def write_fp8(path: Path) -> Path:
+    """The checkpoint of LTX-2.3 as its FP8 releases have it: the large weights of most blocks scaled, and marked."""
+    real = manifest("ltx-2.3-22b")
+    dtypes, shapes = {}, {}
+    layers = {}
+    for name, shape in real["tensors"].items():
+        shapes[name] = shape
+        if name in real["f32"]:
+            dtypes[name] = "F32"
+        block = re.match(rf"{re.escape(DIT)}transformer_blocks\.(\d+)\.", name)
+        if block and 1 <= int(block[1]) <= 46 and len(shape) == 2 and "weight" in name and "gate" not in name:
+            dtypes[name] = "F8_E4M3"
+            layer = name.removesuffix(".weight")
+            layers[layer] = {"format": "float8_e4m3fn"}
+            for scale in ("weight_scale", "input_scale"):
+                shapes[f"{layer}.{scale}"], dtypes[f"{layer}.{scale}"] = [], "F32"
+    metadata = {
+        "config": json.dumps(real["config"]),
+        "model_version": "2.3.0",
+        "_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers}),
+    }
+    return write_sparse(path, shapes, dtypes, metadata)

@@ -12,6 +12,8 @@ CSRC = Path(__file__).parent.parent / "csrc"
 LAYERS = {
     "export": 0,
     "error": 1,
+    "parallel": 2,
+    "problems": 2,
     "types": 2,
     "json": 2,
     "platform": 2,
@@ -21,10 +23,12 @@ LAYERS = {
     "presets": 5,
     "model_info": 6,
     "recipes": 6,
-    "pipeline": 7,
-    "capi": 8,
-    "bindings": 8,
-    "bindings_ops": 9,
+    "networks": 7,
+    "inspect": 8,
+    "pipeline": 8,
+    "capi": 9,
+    "bindings": 9,
+    "bindings_ops": 10,
 }
 WITHOUT_GGML = [
     "presets",
@@ -72,6 +76,7 @@ PYTHON_LAYERS = {
     "values": 3,
     "_encoders": 3,
     "media": 4,
+    "inspection": 4,
     "pipeline": 4,
     "__init__": 5,
     "cli": 6,

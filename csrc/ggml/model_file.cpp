@@ -27,6 +27,13 @@ int64_t TensorInfo::elements() const {
 std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map);
 std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map);
 
+// A file, and why it is looked at: by its own name, or on account of a folder.
+enum class Source { named, listed, folder, beside_index };
+struct Given {
+    std::string path;
+    Source source;
+};
+
 namespace {
 
 // What a file is that is no model: the usual mistakes of a download.
@@ -289,12 +296,6 @@ std::unique_ptr<ModelFile> open_or_skip(const std::string& path, bool needed) {
     }
 }
 
-enum class Source { named, listed, folder, beside_index };
-struct Given {
-    std::string path;
-    Source source;
-};
-
 // The files that `paths` name or contain, those beside an index last; `folders` receives where they lie.
 std::vector<Given> given_files(const std::vector<std::string>& paths, std::vector<std::string>& folders) {
     std::vector<Given> names, beside;
@@ -334,34 +335,17 @@ std::vector<Given> given_files(const std::vector<std::string>& paths, std::vecto
 
 ModelFiles::~ModelFiles() = default;
 
-ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
-    const std::vector<Given> names = given_files(paths, folders_);
-    std::set<std::string> opened, held;
-    for (auto& name : names) {
+ModelFiles::ModelFiles(const std::vector<std::string>& paths, Problems* problems) {
+    std::vector<Given> given;
+    attempt(problems, [&] { given = given_files(paths, folders_); });
+    std::unordered_set<std::string> opened, held;
+    for (auto& one : given) {
         std::error_code problem;
-        const auto real = fs::weakly_canonical(name.path, problem).string();
-        if (!opened.insert(problem ? name.path : real).second) continue;  // the same file given twice
+        const auto real = fs::weakly_canonical(one.path, problem).string();
+        if (!opened.insert(problem ? one.path : real).second) continue;  // the same file given twice
         const bool needed =
-            name.source == Source::named || name.source == Source::listed || (files_.empty() && &name == &names.back());
-        auto file = open_or_skip(name.path, needed);
-        if (!file) continue;
-        if (const std::string kind = kind_of_addition(*file); !kind.empty()) {
-            if (name.source == Source::named)
-                throw Error(ErrorCode::model_mismatch,
-                            "[" + name.path + "] is " + kind + ", which this version does not use; leave it out");
-            log(20, "[load] not used: " + name.path + ", which is " + kind);
-            continue;
-        }
-        normalise_names(*file);
-        attach_scales(*file);
-        // Beside shards may lie another model, such as the one they encode prompts for, or an older copy of theirs.
-        if (name.source == Source::beside_index &&
-            std::any_of(file->tensors().begin(), file->tensors().end(), [&](auto& t) { return held.count(t.name); })) {
-            log(20, "[load] not used: " + name.path + ", which the index beside it does not list");
-            continue;
-        }
-        for (auto& t : file->tensors()) held.insert(t.name);
-        files_.push_back(std::move(file));
+            one.source == Source::named || one.source == Source::listed || (files_.empty() && &one == &given.back());
+        attempt(problems, [&] { add(one, needed, held); });
     }
     for (auto& file : files_)
         for (auto& t : file->tensors()) {
@@ -370,8 +354,33 @@ ModelFiles::ModelFiles(const std::vector<std::string>& paths) {
         }
     for (auto& part : parts)
         if (auto* two = duplicate(part.probe))
-            throw Error(ErrorCode::model_mismatch, "[load] " + two->first + " and " + two->second + " both hold a " +
-                                                       part.name + "; give one of them");
+            attempt(problems, [&] {
+                throw Error(ErrorCode::model_mismatch, "[load] " + two->first + " and " + two->second +
+                                                           " both hold a " + part.name + "; give one of them");
+            });
+}
+
+void ModelFiles::add(const Given& given, bool needed, std::unordered_set<std::string>& held) {
+    auto file = open_or_skip(given.path, needed);
+    if (!file) return;
+    if (const std::string kind = kind_of_addition(*file); !kind.empty()) {
+        additions_.push_back({std::move(file), kind});
+        if (given.source == Source::named)
+            throw Error(ErrorCode::model_mismatch,
+                        "[" + given.path + "] is " + kind + ", which this version does not use; leave it out");
+        log(20, "[load] not used: " + given.path + ", which is " + kind);
+        return;
+    }
+    normalise_names(*file);
+    attach_scales(*file);
+    // Beside shards may lie another model, such as the one they encode prompts for, or an older copy of theirs.
+    if (given.source == Source::beside_index &&
+        std::any_of(file->tensors().begin(), file->tensors().end(), [&](auto& t) { return held.count(t.name); })) {
+        log(20, "[load] not used: " + given.path + ", which the index beside it does not list");
+        return;
+    }
+    for (auto& t : file->tensors()) held.insert(t.name);
+    files_.push_back(std::move(file));
 }
 
 std::vector<std::string> ModelFiles::unused_files() const {

@@ -8,11 +8,13 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "error.h"
 #include "export.h"
 #include "ggml.h"
+#include "problems.h"
 
 namespace sdltx {
 
@@ -80,6 +82,7 @@ class SDLTX_EXPORT ModelFile {
 
     // Text metadata: safetensors `__metadata__` and GGUF strings alike.
     std::optional<std::string> metadata(const std::string& key) const;
+    const std::unordered_map<std::string, std::string>& texts() const { return text_; }
     // A GGUF value of any type, or null (always null for safetensors).
     const GgufValue* value(const std::string& key) const;
 
@@ -94,13 +97,16 @@ class SDLTX_EXPORT ModelFile {
     std::unordered_map<std::string, GgufValue> values_;
 };
 
+struct Given;  // a file, and why it is looked at
+
 // Every tensor of every file under the name that the networks use.
 class SDLTX_EXPORT ModelFiles {
  public:
     // `paths`: files, or folders whose *.safetensors and *.gguf files are taken, with those of their subfolders and
     // what an index json lists. Throws Error(model_file), and Error(model_mismatch) for a file given by name that holds
-    // something else than a part of a model, and for parts that several files hold.
-    explicit ModelFiles(const std::vector<std::string>& paths);
+    // something else than a part of a model, and for parts that several files hold. With `problems` it goes on instead,
+    // without the file that cannot be read.
+    explicit ModelFiles(const std::vector<std::string>& paths, Problems* problems = nullptr);
     ~ModelFiles();
 
     const TensorInfo* find(const std::string& name) const;
@@ -111,6 +117,12 @@ class SDLTX_EXPORT ModelFiles {
     std::vector<std::string> unused_files() const;
     std::vector<std::string> unused_tensors() const;
     const std::vector<std::unique_ptr<ModelFile>>& files() const { return files_; }
+    // What changes a model or comes after it: "a LoRA", "a latent upscaler".
+    struct Addition {
+        std::unique_ptr<ModelFile> file;
+        std::string kind;
+    };
+    const std::vector<Addition>& additions() const { return additions_; }
     // Folders given, plus the folders of the files given: where tokenizer and config files are looked for.
     const std::vector<std::string>& folders() const { return folders_; }
     // Text metadata `key` of the first file that holds a tensor starting with `prefix`, else of any file.
@@ -119,7 +131,10 @@ class SDLTX_EXPORT ModelFiles {
     std::vector<std::string> all_metadata(const std::string& key, const std::string& prefix = "") const;
 
  private:
+    void add(const Given& given, bool needed, std::unordered_set<std::string>& held);
+
     std::vector<std::unique_ptr<ModelFile>> files_;
+    std::vector<Addition> additions_;
     std::vector<std::string> folders_;
     std::unordered_map<std::string, const TensorInfo*> by_name_;
     std::unordered_map<std::string, std::pair<std::string, std::string>> duplicates_;

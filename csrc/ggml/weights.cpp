@@ -1,16 +1,14 @@
 #include "weights.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <exception>
 #include <map>
 #include <mutex>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 #include "fp8.h"
+#include "parallel.h"
+#include "values.h"
 
 namespace sdltx {
 
@@ -24,11 +22,6 @@ int64_t count(const std::vector<int64_t>& shape) {
     int64_t n = 1;
     for (int64_t d : shape) n *= d;
     return n;
-}
-
-bool readable(const TensorInfo& info) {
-    return info.type == GGML_TYPE_F32 || is_fp8(info) ||
-           (info.type < GGML_TYPE_COUNT && ggml_get_type_traits(info.type)->to_float);
 }
 
 // ggml reads 16-bit halves and floats in place; a file may have them at any byte.
@@ -75,45 +68,7 @@ void permute(const void* from, void* to, size_t element, const std::vector<Axis>
         permute(static_cast<const uint32_t*>(from), static_cast<uint32_t*>(to), axes);
 }
 
-// `count` values between any type that ggml reads, and F32 or BF16.
-void convert_values(const void* from, ggml_type from_type, void* to, ggml_type to_type, int64_t count) {
-    if (count == 0) return;
-    if (from_type == to_type) {
-        std::memcpy(to, from, ggml_row_size(to_type, count));
-    } else if (to_type == GGML_TYPE_F32) {
-        ggml_get_type_traits(from_type)->to_float(from, static_cast<float*>(to), count);
-    } else {
-        std::vector<float> values(static_cast<size_t>(count));
-        convert_values(from, from_type, values.data(), GGML_TYPE_F32, count);
-        ggml_get_type_traits(to_type)->from_float_ref(values.data(), to, count);
-    }
-}
-
-// The values of an FP8 tensor as F32 or BF16, some at a time.
-void convert_fp8(const TensorInfo& info, void* to, ggml_type to_type, int64_t count) {
-    constexpr int64_t at_a_time = 1 << 16;
-    std::vector<float> values(static_cast<size_t>(std::min(count, at_a_time)));
-    for (int64_t first = 0; first < count; first += at_a_time) {
-        const int64_t n = std::min(at_a_time, count - first);
-        decode_fp8(info, first, n, values.data());
-        convert_values(values.data(), GGML_TYPE_F32, static_cast<uint8_t*>(to) + ggml_row_size(to_type, first), to_type,
-                       n);
-    }
-}
-
 }  // namespace
-
-Array to_float(const TensorInfo& info) {
-    if (!readable(info))
-        throw Error(ErrorCode::model_mismatch,
-                    "[" + info.file->path() + "] '" + info.stored_name + "' has the unsupported type " + info.dtype);
-    Array a{info.shape, std::vector<float>(static_cast<size_t>(info.elements()))};
-    if (is_fp8(info))
-        convert_fp8(info, a.data.data(), GGML_TYPE_F32, info.elements());
-    else
-        convert_values(info.data, info.type, a.data.data(), GGML_TYPE_F32, info.elements());
-    return a;
-}
 
 Weights::Weights(const ModelFiles& files, const Backend& backend, std::string component, std::string prefix)
     : files_(files), backend_(backend), component_(std::move(component)), prefix_(std::move(prefix)), groups_(1) {}
@@ -343,32 +298,12 @@ void Weights::convert_all(const std::vector<size_t>& which, const Progress& prog
     size_t bytes = 0;
     for (size_t i : which)
         if (!declared_[i].in_place) bytes += declared_[i].info->nbytes;
-    std::atomic<int64_t> next{0};
-    std::atomic<bool> stop{false};
-    std::mutex mutex;
-    std::exception_ptr failure;
-    const auto work = [&](bool reporting) {
-        try {
-            for (int64_t i; !stop && (i = next++) < total;) {
-                if (reporting) report(progress, "load", std::min(i, total - 1), total);
-                if (const Declared& d = declared_[which[static_cast<size_t>(i)]]; !d.in_place) convert(d);
-            }
-        } catch (...) {
-            stop = true;
-            std::lock_guard<std::mutex> lock(mutex);
-            if (!failure) failure = std::current_exception();
-        }
-    };
-    std::vector<std::thread> helpers;
-    try {
-        if (bytes >= worth_threads)
-            for (int i = 1; i < backend_.threads(); ++i) helpers.emplace_back(work, false);
-    } catch (const std::system_error&) {
-        // Fewer hands then.
-    }
-    work(true);
-    for (auto& h : helpers) h.join();
-    if (failure) std::rethrow_exception(failure);
+    parallel_for(
+        bytes >= worth_threads ? backend_.threads() : 1, total,
+        [&](int64_t i) {
+            if (const Declared& d = declared_[which[static_cast<size_t>(i)]]; !d.in_place) convert(d);
+        },
+        [&](int64_t done) { report(progress, "load", std::min(done, total - 1), total); });
     report(progress, "load", total, total);
 }
 
@@ -393,7 +328,7 @@ void Weights::convert(const Declared& d) const {
     const bool direct = !d.values && d.order.empty() && !d.fill;
     if (is_fp8(info) && !direct) {
         copy.resize(static_cast<size_t>(n) * sizeof(float));
-        convert_fp8(info, copy.data(), GGML_TYPE_F32, n);
+        convert_values(info, copy.data(), GGML_TYPE_F32, n);
         stored = copy.data();
         stored_as = GGML_TYPE_F32;
     } else if (!is_fp8(info) && !aligned(info)) {
@@ -429,7 +364,7 @@ void Weights::convert(const Declared& d) const {
             d.fill(floats().data(), static_cast<float*>(to));
         } else {
             if (is_fp8(info))
-                convert_fp8(info, to, t->type, n);
+                convert_values(info, to, t->type, n);
             else
                 convert_values(stored, stored_as, to, t->type, n);
             if (d.plus != 0)

@@ -123,7 +123,4 @@ class Weights {
 // Throws Error(model_mismatch) that lists every problem of every network.
 void check_weights(const std::vector<Weights*>& networks);
 
-// A whole stored tensor as F32. Throws Error(model_mismatch) for a type that ggml does not read.
-SDLTX_EXPORT Array to_float(const TensorInfo& info);
-
 }  // namespace sdltx

@@ -255,29 +255,36 @@ AudioLatentConfig audio_latent_of(const ModelFiles& files, int64_t token_channel
 
 }  // namespace
 
-ModelConfig ModelConfig::load(const ModelFiles& files) {
+ModelConfig ModelConfig::load(const ModelFiles& files, Problems* problems) {
     constexpr const char* dit = "model.diffusion_model.patchify_proj.";
-    constexpr const char* decoder = "vae.decoder.";
+    const bool has_transformer = files.has_prefix(dit), has_decoder = files.has_prefix("vae.decoder."),
+               has_audio_decoder = files.has_prefix("audio_vae.decoder.");
     ModelConfig c;
     c.version = files.metadata("model_version", dit).value_or("2.3");
-    if (files.has_prefix(dit)) {
-        c.transformer = read_transformer(section_of(files, transformer_section));
-        c.audio = audio_latent_of(files, c.transformer->audio.in_channels);
-    }
-    if (files.has_prefix(decoder)) c.vae = read_video_vae(section_of(files, vae_section));
-    if (files.has_prefix("audio_vae.decoder.")) c.audio_vae = read_audio_vae(section_of(files, audio_vae_section));
-    if (files.has_prefix("vocoder.")) c.vocoder = read_vocoder(section_of(files, vocoder_section));
-    if (!c.transformer && !c.vae && !c.audio_vae) {
-        const bool gemma = files.has_prefix("language_model.");
-        throw Error(ErrorCode::model_mismatch,
-                    std::string("[load] ") + (gemma ? "the files hold a text encoder but no" : "the files hold no") +
-                        " part of LTX-2 (no transformer, no video VAE); add the checkpoint or GGUF that has it");
-    }
-    if (c.transformer && c.vae && c.vae->latent_channels != c.transformer->video.in_channels)
-        throw Error(ErrorCode::model_mismatch, "[load] the video VAE has " + std::to_string(c.vae->latent_channels) +
-                                                   " latent channels, the transformer takes " +
-                                                   std::to_string(c.transformer->video.in_channels) +
-                                                   "; the files are of different models");
+    if (has_transformer)
+        attempt(problems, [&] {
+            TransformerConfig transformer = read_transformer(section_of(files, transformer_section));
+            c.audio = audio_latent_of(files, transformer.audio.in_channels);
+            c.transformer = std::move(transformer);
+        });
+    if (has_decoder) attempt(problems, [&] { c.vae = read_video_vae(section_of(files, vae_section)); });
+    if (has_audio_decoder)
+        attempt(problems, [&] { c.audio_vae = read_audio_vae(section_of(files, audio_vae_section)); });
+    if (files.has_prefix("vocoder."))
+        attempt(problems, [&] { c.vocoder = read_vocoder(section_of(files, vocoder_section)); });
+    const bool gemma = files.has_prefix("language_model.");
+    attempt(problems, [&] {
+        if (!has_transformer && !has_decoder && !has_audio_decoder && !(problems && gemma))
+            throw Error(ErrorCode::model_mismatch,
+                        std::string("[load] ") +
+                            (gemma ? "the files hold a text encoder but no" : "the files hold no") +
+                            " part of LTX-2 (no transformer, no video VAE); add the checkpoint or GGUF that has it");
+        if (c.transformer && c.vae && c.vae->latent_channels != c.transformer->video.in_channels)
+            throw Error(ErrorCode::model_mismatch,
+                        "[load] the video VAE has " + std::to_string(c.vae->latent_channels) +
+                            " latent channels, the transformer takes " +
+                            std::to_string(c.transformer->video.in_channels) + "; the files are of different models");
+    });
     return c;
 }
 

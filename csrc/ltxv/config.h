@@ -70,8 +70,9 @@ struct ModelConfig {
     std::optional<VideoVaeConfig> vae;       // when there is a decoder
     std::optional<AudioVaeConfig> audio_vae;
     std::optional<VocoderConfig> vocoder;
-    // Reads the `config` and `model_version` metadata. Throws Error(model_mismatch), also when no part is found.
-    static ModelConfig load(const ModelFiles& files);
+    // Reads the `config` and `model_version` metadata. Throws Error(model_mismatch), also when no part is found; with
+    // `problems` it goes on instead, without the part.
+    static ModelConfig load(const ModelFiles& files, Problems* problems = nullptr);
 };
 
 }  // namespace sdltx

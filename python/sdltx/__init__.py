@@ -31,6 +31,7 @@ from .errors import (
     OutOfMemoryError,
     SdltxError,
 )
+from .inspection import ModelReport, inspect
 from .pipeline import Pipeline, load
 from .values import Context, Latents, Tiling, Video
 
@@ -43,12 +44,14 @@ __all__ = [
     "Latents",
     "ModelFileError",
     "ModelMismatchError",
+    "ModelReport",
     "OutOfMemoryError",
     "Pipeline",
     "SdltxError",
     "Tiling",
     "Video",
     "__version__",
+    "inspect",
     "load",
 ]
 

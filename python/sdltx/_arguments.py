@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable
 from typing import Any, NoReturn, SupportsFloat, TypeVar
 
@@ -52,6 +53,13 @@ def numbers(where: str, name: str, values: Any) -> list[float] | None:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         refuse(where, name, "a list of numbers", values)
     return [real(where, name, value) for value in values]
+
+
+def path(where: str, value: Any) -> str:
+    """Returns a path as text."""
+    if not isinstance(value, (str, os.PathLike)):
+        refuse(where, "path", "text or a Path, and each file as an argument of its own", value)
+    return str(os.fspath(value))
 
 
 def preset(where: str, name: str, value: Any) -> str | None:

@@ -22,6 +22,7 @@ class BackendError(SdltxError): ...
 class BusyError(SdltxError): ...
 
 def set_log(callback: Callable[[int, str], None] | None) -> None: ...  # (level of `logging`, line)
+def inspect(paths: Sequence[str]) -> str: ...  # JSON, as csrc/inspect.h says
 def usable_processors() -> int: ...  # physical cores within affinity and quota
 def end_on_second_signal() -> None: ...  # INT, TERM and HUP, as they are handled now
 def guard_file(path: str) -> None: ...  # removed if the process ends by an assertion

@@ -103,7 +103,7 @@ class Pipeline:
         progress: Progress | None,
     ) -> None:
         number_of_threads = _arguments.integer("load", "threads", threads)
-        files = [_path(path) for path in paths]
+        files = [_arguments.path("load", path) for path in paths]
         devices = device if isinstance(device, str) else ",".join(_names("load", "device", device))
         for name, value in (("precision", precision), ("offload", offload)):
             _arguments.instance("load", name, value, str, "a name")
@@ -420,12 +420,6 @@ def _tiling(where: str, tiling: Tiling | None) -> tuple[int, int, int, int] | No
         _arguments.whole(where, f"tile {name}", value) for name, value in zip(Tiling._fields, tiling, strict=True)
     )
     return size, overlap, frames, frame_overlap
-
-
-def _path(path: Any) -> str:
-    if not isinstance(path, (str, os.PathLike)):
-        _arguments.refuse("load", "path", "text or a Path, and each file as an argument of its own", path)
-    return str(os.fspath(path))
 
 
 def _names(where: str, name: str, values: Any) -> list[str]:

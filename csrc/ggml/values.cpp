@@ -1,0 +1,71 @@
+#include "values.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "fp8.h"
+
+namespace sdltx {
+
+namespace {
+
+bool known_to_ggml(const TensorInfo& info) {
+    return info.type == GGML_TYPE_F32 ||
+           (info.type < GGML_TYPE_COUNT && ggml_get_type_traits(info.type)->to_float != nullptr);
+}
+
+// ggml reads 16-bit halves and floats in place; a file may have them at any byte.
+bool aligned(const uint8_t* data, ggml_type type) {
+    return reinterpret_cast<uintptr_t>(data) % (type == GGML_TYPE_F32 ? sizeof(float) : sizeof(uint16_t)) == 0;
+}
+
+}  // namespace
+
+bool readable(const TensorInfo& info) { return is_fp8(info) || known_to_ggml(info); }
+
+void convert_values(const void* from, ggml_type from_type, void* to, ggml_type to_type, int64_t count) {
+    if (count == 0) return;
+    if (from_type == to_type) {
+        std::memcpy(to, from, ggml_row_size(to_type, count));
+    } else if (to_type == GGML_TYPE_F32) {
+        ggml_get_type_traits(from_type)->to_float(from, static_cast<float*>(to), count);
+    } else {
+        std::vector<float> values(static_cast<size_t>(count));
+        convert_values(from, from_type, values.data(), GGML_TYPE_F32, count);
+        ggml_get_type_traits(to_type)->from_float_ref(values.data(), to, count);
+    }
+}
+
+void read_values(const TensorInfo& info, int64_t first, int64_t count, float* to) {
+    if (is_fp8(info)) {
+        decode_fp8(info, first, count, to);
+        return;
+    }
+    const uint8_t* from = info.data + ggml_row_size(info.type, first);
+    const size_t bytes = ggml_row_size(info.type, count);
+    std::vector<uint8_t> copy;
+    if (!aligned(from, info.type)) copy.assign(from, from + bytes);
+    convert_values(copy.empty() ? from : copy.data(), info.type, to, GGML_TYPE_F32, count);
+}
+
+void convert_values(const TensorInfo& info, void* to, ggml_type to_type, int64_t count) {
+    constexpr int64_t at_a_time = 1 << 16;  // whole blocks of every type
+    std::vector<float> values(static_cast<size_t>(std::min(count, at_a_time)));
+    for (int64_t first = 0; first < count; first += at_a_time) {
+        const int64_t n = std::min(at_a_time, count - first);
+        read_values(info, first, n, values.data());
+        convert_values(values.data(), GGML_TYPE_F32, static_cast<uint8_t*>(to) + ggml_row_size(to_type, first), to_type,
+                       n);
+    }
+}
+
+Array to_float(const TensorInfo& info) {
+    if (!readable(info))
+        throw Error(ErrorCode::model_mismatch,
+                    "[" + info.file->path() + "] '" + info.stored_name + "' has the unsupported type " + info.dtype);
+    Array a{info.shape, std::vector<float>(static_cast<size_t>(info.elements()))};
+    read_values(info, 0, info.elements(), a.data.data());
+    return a;
+}
+
+}  // namespace sdltx
