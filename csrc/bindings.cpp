@@ -1,16 +1,11 @@
 // The Python extension sdltx._core: converts, releases the GIL, calls, converts. No arithmetic, no defaults.
 #include "bindings.h"
 
-#include <pybind11/functional.h>
-
 #include <cstring>
-#include <type_traits>
 #include <utility>
 
-#include "ggml/values.h"
+#include "bindings_guard.h"
 #include "ggml/worker.h"
-#include "inspect.h"
-#include "ltxv/config_from_shapes.h"
 #include "ltxv/noise.h"
 #include "ltxv/schedule.h"
 #include "pipeline.h"
@@ -21,91 +16,6 @@ using namespace py::literals;
 using namespace sdltx;
 
 namespace {
-
-// What a signal handler raised while a log record was handled (KeyboardInterrupt, SystemExit): there it has nowhere to
-// go, so it ends the run at the next occasion. Used with the GIL held.
-std::unique_ptr<py::error_already_set> deferred;
-
-// A Python exception raised while the core runs (by a callback or a signal) ends the run and comes out unchanged.
-class Guard {
- public:
-    explicit Guard(std::optional<py::function> progress) : progress_(std::move(progress)) {}
-
-    Progress progress() {
-        return [this](const ProgressEvent& e) {
-            py::gil_scoped_acquire gil;
-            return call([&] {
-                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-                if (progress_) (*progress_)(e.phase, e.done, e.total);
-            });
-        };
-    }
-    std::function<bool()> poll() {
-        return [this] {
-            py::gil_scoped_acquire gil;
-            return call([] {
-                if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-            });
-        };
-    }
-    template <typename F>
-    bool call(F&& f) {
-        if (deferred) {
-            raised_ = std::move(deferred);
-            return false;
-        }
-        try {
-            f();
-            return true;
-        } catch (py::error_already_set& e) {
-            raised_ = std::make_unique<py::error_already_set>(std::move(e));
-            return false;
-        }
-    }
-    // Runs `f` without the GIL.
-    template <typename F>
-    auto run(Pipeline* pipeline, F&& f) {
-        try {
-            if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
-                without_gil(pipeline, f);
-                raise_deferred();
-            } else {
-                auto result = without_gil(pipeline, f);
-                raise_deferred();
-                return result;
-            }
-        } catch (const Error& e) {
-            if (raised_) throw std::move(*raised_);
-            throw;
-        }
-    }
-
- private:
-    // Signals are looked for while a graph is computed, where they can be seen: on the main thread; elsewhere waiting
-    // for the GIL would cost all cores time for nothing.
-    template <typename F>
-    auto without_gil(Pipeline* pipeline, F&& f) {
-        const py::object main = py::module_::import("threading").attr("main_thread")().attr("ident");
-        const bool on_main = main.cast<unsigned long>() == PyThread_get_thread_ident();
-        py::gil_scoped_release release;
-        if (!pipeline) return f();
-        const Pipeline::Turn turn(*pipeline);
-        // A callback may use the pipeline again, so what was polled before is polled afterwards.
-        struct Polled {
-            Backend& backend;
-            Backend::Poll before;
-            ~Polled() { backend.exchange_poll(std::move(before)); }
-        } polled{pipeline->backend(), pipeline->backend().exchange_poll(on_main ? poll() : Backend::Poll{})};
-        return f();
-    }
-
-    static void raise_deferred() {
-        if (deferred) throw std::move(*std::exchange(deferred, nullptr));
-    }
-
-    std::optional<py::function> progress_;
-    std::unique_ptr<py::error_already_set> raised_;
-};
 
 // --- errors and log ---
 
@@ -175,11 +85,6 @@ void bind_log(py::module_& m) {
 }
 
 // --- pipeline ---
-
-// Text of a file, which may not be UTF-8.
-py::str decoded(const std::string& s) {
-    return py::reinterpret_steal<py::str>(PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "replace"));
-}
 
 Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& t) {
     return t ? Tiling{(*t)[0], (*t)[1], (*t)[2], (*t)[3]} : Tiling{};
@@ -456,42 +361,6 @@ void bind_pipeline(py::module_& m) {
 // --- building blocks that tests call on their own ---
 
 void bind_parts(py::module_& m) {
-    py::class_<ModelFiles>(m, "ModelFiles")
-        .def(py::init<const std::vector<std::string>&>(), "paths"_a)
-        .def("names",
-             [](const ModelFiles& f) {
-                 py::list names;
-                 for (auto& file : f.files())
-                     for (auto& t : file->tensors()) names.append(decoded(t.name));
-                 return names;
-             })
-        .def(
-            "metadata",
-            [](const ModelFiles& f, const std::string& key, const std::string& prefix) {
-                const auto value = f.metadata(key, prefix);
-                return value ? py::object(decoded(*value)) : py::object(py::none());
-            },
-            "key"_a, "prefix"_a = "")
-        .def(
-            "config_from_shapes",
-            [](const ModelFiles& f, const std::string& section) { return config_text_from_shapes(f, section); },
-            "section"_a)
-        .def(
-            "dtype",
-            [](const ModelFiles& f, const std::string& name) {
-                const TensorInfo* t = f.find(name);
-                if (!t) throw py::key_error(name);
-                return t->dtype;
-            },
-            "name"_a)
-        .def(
-            "tensor",
-            [](const ModelFiles& f, const std::string& name) {
-                const TensorInfo* t = f.find(name);
-                if (!t) throw py::key_error(name);
-                return to_numpy(to_float(*t));
-            },
-            "name"_a);
     py::class_<Tokenizer>(m, "Tokenizer")
         .def(py::init([](const std::vector<std::string>& paths) { return Tokenizer::load(ModelFiles(paths)); }),
              "paths"_a)
@@ -531,12 +400,6 @@ void bind_parts(py::module_& m) {
             return py::make_tuple(to_numpy({p.dim(1), dim / 2}, t.cos), to_numpy({p.dim(1), dim / 2}, t.sin));
         },
         "positions"_a, "dim"_a, "max_pos"_a, "theta"_a);
-    m.def(
-        "inspect",
-        [](const std::vector<std::string>& paths) {
-            return Guard(std::nullopt).run(nullptr, [&] { return inspect(paths); });
-        },
-        "paths"_a);
     m.def("usable_processors", &usable_processors);
     m.def("end_on_second_signal", &end_on_second_signal);
     m.def("guard_file", &guard_file, "path"_a);
@@ -580,6 +443,7 @@ PYBIND11_MODULE(_core, m) {
     bind_options(m);
     bind_sampler(m);
     bind_pipeline(m);
+    bind_files(m);
     bind_parts(m);
     bind_ops(m);
 }

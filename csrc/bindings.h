@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "types.h"
@@ -24,6 +25,14 @@ inline pybind11::array_t<float> to_numpy(const std::vector<int64_t>& shape, cons
 }
 inline pybind11::array_t<float> to_numpy(const Array& a) { return to_numpy(a.shape, a.data); }
 
+// Text of a file, which may not be UTF-8.
+inline pybind11::str decoded(const std::string& s) {
+    return pybind11::reinterpret_steal<pybind11::str>(
+        PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "replace"));
+}
+
+// Model files without a model.
+void bind_files(pybind11::module_& m);
 // sdltx._core.ops: the op builders one at a time, for their tests.
 void bind_ops(pybind11::module_& m);
 

@@ -13,13 +13,13 @@ void bind_ops(py::module_& module) {
         "conv3d",
         [](const std::string& path, const std::string& name, const FloatArray& x, int64_t out,
            std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias,
-           const std::string& lowering) {
-            const auto r =
-                single_op::conv3d(path, name, to_array(x), out, kernel, time, piece_bytes, exact, bias, lowering);
+           const std::string& lowering, bool reflect) {
+            const auto r = single_op::conv3d(path, name, to_array(x), out, kernel, time, piece_bytes, exact, bias,
+                                             lowering, reflect);
             return py::make_tuple(to_numpy(r.y), r.bytes);
         },
         "path"_a, "name"_a, "x"_a, "out"_a, "kernel"_a, py::kw_only(), "time"_a = "replicate", "piece_bytes"_a = 0,
-        "exact"_a = false, "bias"_a = true, "lowering"_a = "windows");
+        "exact"_a = false, "bias"_a = true, "lowering"_a = "windows", "reflect"_a = false);
     m.def(
         "attention",
         [](const FloatArray& q, const FloatArray& k, const FloatArray& v, const std::optional<FloatArray>& mask,

@@ -25,6 +25,8 @@ struct Prefix {
 constexpr Prefix places[] = {
     {"model.diffusion_model.video_embeddings_connector.", {"text projection", Part::text_projection}},
     {"model.diffusion_model.audio_embeddings_connector.", {"text projection", Part::text_projection}},
+    {"model.diffusion_model.caption_projection.", {"text projection", Part::text_projection}},
+    {"model.diffusion_model.audio_caption_projection.", {"text projection", Part::text_projection}},
     {"text_embedding_projection.", {"text projection", Part::text_projection}},
     {"model.diffusion_model.", {"transformer", Part::transformer}},
     {"language_model.model.", {"text encoder", Part::text_encoder}},

@@ -8,7 +8,8 @@ namespace {
 
 // Without a text encoder among the files, the projection itself tells how many states of one it takes.
 int64_t states_of(const ModelFiles& files, const TransformerConfig& c) {
-    const TensorInfo* t = files.find("text_embedding_projection.video_aggregate_embed.weight");
+    const std::string which = c.caption_projection ? "aggregate_embed" : "video_aggregate_embed";
+    const TensorInfo* t = files.find("text_embedding_projection." + which + ".weight");
     return t && t->shape.size() == 2 ? t->shape[1] / c.caption_channels : 1;
 }
 

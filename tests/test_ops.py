@@ -50,11 +50,12 @@ def write_kernel(path: Path, w: np.ndarray, b: np.ndarray, dtype: str) -> np.nda
     return values
 
 
-def reference_conv3d(x: np.ndarray, w: np.ndarray, b: np.ndarray, time: str) -> np.ndarray:
+def reference_conv3d(x: np.ndarray, w: np.ndarray, b: np.ndarray, time: str, reflect: bool = False) -> np.ndarray:
     """x (F, H, W, C), w (out, in, kt, kh, kw) -> (F, H, W, out), float64."""
     _, _, kt, kh, kw = w.shape
     frames, height, width, _ = x.shape
-    x = np.pad(x.astype(np.float64), ((0, 0), (kh // 2,) * 2, (kw // 2,) * 2, (0, 0)))
+    mode = "reflect" if reflect else "constant"
+    x = np.pad(x.astype(np.float64), ((0, 0), (kh // 2,) * 2, (kw // 2,) * 2, (0, 0)), mode)
     before = (kt - 1) // 2 if time == "replicate" else kt - 1
     if time == "causal_zeros":
         x = np.concatenate([np.zeros_like(x[:1])] * before + [x])
@@ -71,8 +72,9 @@ def reference_conv3d(x: np.ndarray, w: np.ndarray, b: np.ndarray, time: str) -> 
 @pytest.mark.parametrize("time", ["replicate", "causal", "causal_zeros"])
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 1, 1), (3, 1, 3), (1, 1, 7), (1, 3, 3)])
 @pytest.mark.parametrize("pieces", ["one", "frames", "rows", "pixels"])
+@pytest.mark.parametrize("reflect", [False, True])
 @LOWERINGS
-def test_conv3d_is_exact_in_one_piece_and_in_many(tmp_path, time, kernel, pieces, lowering):
+def test_conv3d_is_exact_in_one_piece_and_in_many(tmp_path, time, kernel, pieces, reflect, lowering):
     shape, channels, out = (5, 6, 7), 4, 3
     x, b = random((*shape, channels)), random(out, seed=1)
     w = write_kernel(tmp_path / "c.safetensors", random((out, channels, *kernel), 0.3, 2), b, "F32")
@@ -82,8 +84,8 @@ def test_conv3d_is_exact_in_one_piece_and_in_many(tmp_path, time, kernel, pieces
     }[lowering]
     piece_bytes = {"one": 1 << 30, "frames": row_bytes * 6 * 2, "rows": row_bytes * 4, "pixels": row_bytes // 2}[pieces]
     path, options = str(tmp_path / "c.safetensors"), {"piece_bytes": piece_bytes, "lowering": lowering}
-    y, _ = ops.conv3d(path, "c", x, out, kernel, time=time, exact=True, **options)
-    assert_close("conv3d", y, reference_conv3d(x, w, b, time), 1e-6)
+    y, _ = ops.conv3d(path, "c", x, out, kernel, time=time, exact=True, reflect=reflect, **options)
+    assert_close("conv3d", y, reference_conv3d(x, w, b, time, reflect), 1e-6)
 
 
 @pytest.mark.parametrize("frames", [1, 2])
@@ -130,11 +132,12 @@ def test_conv3d_of_quantised_kernels_keeps_the_range(tmp_path):
     assert_close("Q8_0", y, expected, 4e-3)
 
 
-def test_conv3d_memory_stays_with_the_result(tmp_path):
+@pytest.mark.parametrize("reflect", [False, True])
+def test_conv3d_memory_stays_with_the_result(tmp_path, reflect):
     """Input and result, and not a second result or a gathered input: what 24 GB machines decode with."""
     x, b = random((24, 32, 32, 16)), np.zeros(64, np.float32)
     write_kernel(tmp_path / "c.safetensors", random((64, 16, 3, 3, 3), 0.1, 2), b, "BF16")
-    y, memory = ops.conv3d(str(tmp_path / "c.safetensors"), "c", x, 64, (3, 3, 3), piece_bytes=1 << 20)
+    y, memory = ops.conv3d(str(tmp_path / "c.safetensors"), "c", x, 64, (3, 3, 3), piece_bytes=1 << 20, reflect=reflect)
     assert memory < x.nbytes + y.nbytes + (4 << 20)
 
 

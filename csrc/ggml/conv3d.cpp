@@ -41,6 +41,29 @@ ggml_tensor* accumulator(Plan& g, const Conv3d& c, ggml_tensor* x, ggml_tensor* 
     return filled(g, c.b, c.w->ne[1], x->ne[1], x->ne[2], x->ne[3]);
 }
 
+// Frames with `columns` and `rows` of mirrored pixels on each side.
+ggml_tensor* mirrored(Plan& g, ggml_tensor* x, int64_t columns, int64_t rows) {
+    ggml_context* ctx = g.ctx();
+    const int64_t width = x->ne[1], height = x->ne[2];
+    ggml_tensor* y = filled(g, nullptr, x->ne[0], width + 2 * columns, height + 2 * rows, x->ne[3]);
+    // Pixels [c, c + w) x [r, r + h) of `from` to those of y that begin at (to_c, to_r).
+    const auto copy = [&](ggml_tensor* from, int64_t c, int64_t r, int64_t to_c, int64_t to_r, int64_t w, int64_t h) {
+        const auto part = [&](ggml_tensor* t, int64_t column, int64_t line) {
+            return ggml_view_4d(ctx, t, t->ne[0], w, h, t->ne[3], t->nb[1], t->nb[2], t->nb[3],
+                                offset(t, 1, column) + offset(t, 2, line));
+        };
+        y = g.after(y, ggml_cpy(ctx, part(from, c, r), part(y, to_c, to_r)));
+    };
+    const auto mirror = [](int64_t i, int64_t n) { return n == 1 ? 0 : i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i; };
+    copy(x, 0, 0, columns, rows, width, height);
+    for (int64_t i = 1; i <= columns; ++i)
+        for (int64_t at : {-i, width - 1 + i}) copy(x, mirror(at, width), 0, columns + at, rows, 1, height);
+    for (int64_t i = 1; i <= rows; ++i)  // corners with them
+        for (int64_t at : {-i, height - 1 + i})
+            copy(y, 0, rows + mirror(at, height), 0, rows + at, width + 2 * columns, 1);
+    return y;
+}
+
 ggml_tensor* conv3d_windows(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
                             int64_t piece_bytes) {
     const int64_t kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
@@ -56,6 +79,8 @@ ggml_tensor* conv3d_windows(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
     const int64_t piece_rows = std::min(height, max_rows);
     const int64_t piece_frames = std::clamp<int64_t>(max_rows / height, 1, depth);
 
+    const bool reflect = c.space == SpacePadding::reflect;
+    const int64_t above = reflect ? 0 : kh / 2;  // rows that are not there
     ggml_tensor* y = accumulator(g, c, x, residual);
     // Adds what kernel row (t, h) gives to rows [first, first + rows) of the frames of `run`, which are counted from
     // the first one of `in`.
@@ -64,7 +89,7 @@ ggml_tensor* conv3d_windows(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
         const int64_t pixels = (rows - 1) * row + width;  // the padding between rows included
         ggml_tensor* w = ggml_view_2d(ctx, c.w, kw * channels, out, c.w->nb[1], offset(c.w, 3, t) + offset(c.w, 2, h));
         ggml_tensor* runs =
-            window_view(g, in, kw, pixels, run.n, offset(in, 3, run.from) + offset(in, 2, first + h - kh / 2));
+            window_view(g, in, kw, pixels, run.n, offset(in, 3, run.from) + offset(in, 2, first + h - above));
         ggml_tensor* part = product(g, w, gather ? ggml_cont(ctx, runs) : runs);
         part = ggml_view_4d(ctx, part, out, width, rows, run.n, part->nb[1], offset(part, 1, row), part->nb[2], 0);
         ggml_tensor* to = ggml_view_4d(ctx, y, out, width, rows, run.n, y->nb[1], y->nb[2], y->nb[3],
@@ -74,15 +99,16 @@ ggml_tensor* conv3d_windows(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
     for (int64_t f = 0; f < depth; f += piece_frames) {
         const int64_t count = std::min(piece_frames, depth - f), reach = kt - 1;
         const int64_t lowest = std::max<int64_t>(0, f - reach), end = std::min(depth, f + count + reach);
-        ggml_tensor* in = pad_width(g, frames(g, x, lowest, end - lowest), kw / 2, kw / 2);
+        ggml_tensor* in = frames(g, x, lowest, end - lowest);
+        in = reflect ? mirrored(g, in, kw / 2, kh / 2) : pad_width(g, in, kw / 2, kw / 2);
         for (int64_t r = 0; r < height; r += piece_rows)
             for (int64_t t = 0; t < kt; ++t)
                 for (FrameRun run : frame_runs(f, count, depth, t, kt, time)) {
                     run.from -= lowest;
                     for (int64_t h = 0; h < kh; ++h) {
-                        // Beyond the frame's edge there are zeros, which add nothing.
-                        const int64_t first = std::max(r, kh / 2 - h);
-                        const int64_t last = std::min({r + piece_rows, height, height + kh / 2 - h});
+                        // Zeros beyond the frame's edge would add nothing.
+                        const int64_t first = std::max(r, above - h);
+                        const int64_t last = std::min({r + piece_rows, height, reflect ? height : height + above - h});
                         if (last > first) add(in, t, h, run, first, last - first);
                     }
                 }
@@ -99,11 +125,14 @@ ggml_tensor* padded_planes(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding
     const int64_t before = time == TimePadding::replicate ? (kt - 1) / 2 : kt - 1, after = kt - 1 - before;
     const auto planes = [&](ggml_tensor* volume) { return ggml_permute(ctx, volume, 3, 0, 1, 2); };  // [W, H, F, C]
     if (kt * kh * kw == 1) return ggml_cont(ctx, planes(x));
+    const bool reflect = c.space == SpacePadding::reflect;
+    if (reflect) x = mirrored(g, x, kw / 2, kh / 2);
+    const int64_t left = reflect ? 0 : kw / 2, above = reflect ? 0 : kh / 2;
     ggml_tensor* y = filled(g, nullptr, width + kw - 1, height + kh - 1, depth + kt - 1, x->ne[0]);
     // Frames [from, from + n) of x to frames [to, to + n) of y.
     const auto put = [&](int64_t from, int64_t to, int64_t n) {
-        ggml_tensor* target = ggml_view_4d(ctx, y, width, height, n, y->ne[3], y->nb[1], y->nb[2], y->nb[3],
-                                           offset(y, 2, to) + offset(y, 1, kh / 2) + offset(y, 0, kw / 2));
+        ggml_tensor* target = ggml_view_4d(ctx, y, x->ne[1], x->ne[2], n, y->ne[3], y->nb[1], y->nb[2], y->nb[3],
+                                           offset(y, 2, to) + offset(y, 1, above) + offset(y, 0, left));
         y = g.after(y, ggml_cpy(ctx, planes(frames(g, x, from, n)), target));
     };
     put(0, before, depth);
@@ -161,6 +190,7 @@ Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int
     const std::vector<Axis> out_order = options.out_axes.empty() ? std::vector<Axis>{{out, 1}} : options.out_axes;
     Conv3d c;
     c.kernel = kernel;
+    c.space = options.space;
     c.lowering =
         options.lowering.value_or(weights.backend().uses_host_memory() ? ConvLowering::windows : ConvLowering::columns);
     // stored (out, in, kt, kh, kw) -> (kt, kh, out, kw, in), or only another order of `out`

@@ -17,8 +17,11 @@ namespace sdltx {
 // as it is stored. Plain operations that every device has.
 enum class ConvLowering { windows, columns };
 
+enum class SpacePadding { zeros, reflect };  // reflect: mirrored at the outermost pixel, which is not repeated
+
 struct Conv3d {
     ConvLowering lowering{};
+    SpacePadding space{};
     ggml_tensor* w = nullptr;     // windows: [kw*in, out, kh, kt]; columns: [kw*kh*kt*in, out]. F32 or BF16: half
                                   // precision overflows in a VAE
     ggml_tensor* b = nullptr;     // [out], may be null
@@ -35,12 +38,13 @@ struct ConvOptions {
     bool exact = false;               // kernel and arithmetic in float32 whatever is stored
     bool bias = true;
     std::optional<ConvLowering> lowering = std::nullopt;  // windows where the host computes, columns elsewhere
+    SpacePadding space = SpacePadding::zeros;
 };
 Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
                       const ConvOptions& options = {});
-// Zeros around each frame, frames repeated or zeros in time; `residual`, unless null, is added to the result. Works in
-// pieces of about `piece_bytes`, at least a row (windows) or a pixel (columns); 0 = the default: small enough for a
-// processor's cache (windows, unless that made too many pieces), or 256 MiB (columns).
+// Zeros or mirrored pixels around each frame, frames repeated or zeros in time; `residual`, unless null, is added to
+// the result. Works in pieces of about `piece_bytes`, at least a row (windows) or a pixel (columns); 0 = the default:
+// small enough for a processor's cache (windows, unless that made too many pieces), or 256 MiB (columns).
 ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual = nullptr,
                     int64_t piece_bytes = 0);
 

@@ -181,7 +181,7 @@ void normalise_names(ModelFile& file) {
         return;
     }
     // The vocoder alone, in folders of one model per part: of its names only the outermost "vocoder." was taken away.
-    if (holds("bwe_generator.conv_pre.weight", 0)) {
+    if (holds("bwe_generator.conv_pre.weight", 0) || holds("conv_pre.weight", 0)) {
         for (auto& t : file.tensors()) t.name = "vocoder." + t.stored_name;
         return;
     }
@@ -221,8 +221,11 @@ struct Part {
 };
 
 constexpr Part parts[] = {
-    {"model.diffusion_model.patchify_proj.weight", "transformer"}, {"vae.decoder.conv_in.conv.weight", "video VAE"},
-    {"audio_vae.decoder.conv_in.conv.weight", "audio VAE"},        {"vocoder.vocoder.conv_pre.weight", "vocoder"},
+    {"model.diffusion_model.patchify_proj.weight", "transformer"},
+    {"vae.decoder.conv_in.conv.weight", "video VAE"},
+    {"audio_vae.decoder.conv_in.conv.weight", "audio VAE"},
+    {"vocoder.vocoder.conv_pre.weight", "vocoder"},
+    {"vocoder.conv_pre.weight", "vocoder"},
     {"language_model.model.embed_tokens.weight", "text encoder"},
 };
 

@@ -53,12 +53,14 @@ Array run(bool exact, const std::vector<const Array*>& arrays, Build build, int6
 
 Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                     std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias,
-                    const std::string& lowering) {
+                    const std::string& lowering, bool reflect) {
     const ModelFiles files({path});
     const Backend backend("cpu", exact, 0);
     Workspace workspace(backend);
     Weights weights(files, backend, "op", "");
-    const Conv3d c = declare_conv3d(weights, name, x.dim(3), out, kernel, {{}, false, bias, conv_lowering(lowering)});
+    const Conv3d c = declare_conv3d(
+        weights, name, x.dim(3), out, kernel,
+        {{}, false, bias, conv_lowering(lowering), reflect ? SpacePadding::reflect : SpacePadding::zeros});
     check_weights({&weights});
     weights.acquire({});
     Plan g(backend, "op", nullptr);

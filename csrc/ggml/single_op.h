@@ -18,7 +18,7 @@ struct Conv3dResult {
 // or "causal_zeros". lowering: "windows" or "columns".
 SDLTX_EXPORT Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                                  std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact,
-                                 bool bias, const std::string& lowering);
+                                 bool bias, const std::string& lowering, bool reflect);
 // q (T, H, D), k and v (S, Hkv, D), mask (T, S) or empty -> (1, T, H, D); plain: as devices without a kernel do it.
 // patience: see Backend, 0 = its own.
 SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact,

@@ -13,7 +13,7 @@ Rope rope_tensors(State& state, const std::string& name, int64_t dim, int64_t he
 }
 
 Attention declare_attention(Weights& weights, const std::string& name, int64_t query_dim, int64_t context_dim,
-                            int64_t heads, int64_t head_dim, double eps) {
+                            int64_t heads, int64_t head_dim, double eps, bool gated) {
     const int64_t inner = heads * head_dim;
     Attention a{};
     a.name = name;
@@ -24,7 +24,7 @@ Attention declare_attention(Weights& weights, const std::string& name, int64_t q
     a.to_k = declare_linear(weights, name + ".to_k", context_dim, inner);
     a.to_v = declare_linear(weights, name + ".to_v", context_dim, inner);
     a.to_out = declare_linear(weights, name + ".to_out.0", inner, query_dim);
-    a.to_gate_logits = declare_linear(weights, name + ".to_gate_logits", query_dim, heads);
+    if (gated) a.to_gate_logits = declare_linear(weights, name + ".to_gate_logits", query_dim, heads);
     a.q_norm = weights.vector(name + ".q_norm.weight", {inner});
     a.k_norm = weights.vector(name + ".k_norm.weight", {inner});
     return a;
@@ -46,9 +46,11 @@ ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* co
         g.stage(k, a.name + ".k");
         o = attention(g, q, k, v, nullptr, static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim))));
     }
-    g.stage(o, a.name + ".attention");                                                             // [head_dim, H, T]
-    ggml_tensor* gate = ggml_scale(ctx, ggml_sigmoid(ctx, linear(g, a.to_gate_logits, x)), 2.0f);  // [H, T]
-    o = ggml_mul(ctx, o, ggml_reshape_3d(ctx, gate, 1, a.heads, tokens));
+    g.stage(o, a.name + ".attention");  // [head_dim, H, T]
+    if (a.to_gate_logits.w) {
+        ggml_tensor* gate = ggml_scale(ctx, ggml_sigmoid(ctx, linear(g, a.to_gate_logits, x)), 2.0f);  // [H, T]
+        o = ggml_mul(ctx, o, ggml_reshape_3d(ctx, gate, 1, a.heads, tokens));
+    }
     o = ggml_reshape_2d(ctx, o, a.head_dim * a.heads, tokens);
     return g.stage(linear(g, a.to_out, o), a.name);  // [query_dim, T]
 }

@@ -10,7 +10,8 @@ namespace sdltx {
 struct Attention {
     std::string name;  // the reference's module path
     int64_t heads, head_dim;
-    Linear to_q, to_k, to_v, to_out, to_gate_logits;
+    Linear to_q, to_k, to_v, to_out;
+    Linear to_gate_logits;         // none in LTX-2.0
     ggml_tensor *q_norm, *k_norm;  // over all heads together
     float eps;
 };
@@ -23,7 +24,7 @@ struct Rope {
 Rope rope_tensors(State& state, const std::string& name, int64_t dim, int64_t heads, int64_t tokens);
 
 Attention declare_attention(Weights& weights, const std::string& name, int64_t query_dim, int64_t context_dim,
-                            int64_t heads, int64_t head_dim, double eps);
+                            int64_t heads, int64_t head_dim, double eps, bool gated);
 
 // x [query_dim, T], context [context_dim, S] -> [query_dim, T]. With `values_only` (STG) the softmax is skipped and
 // each token keeps its own value; S = T then. Stages below the module path: "q", "k", "v", "attention" and the path

@@ -1,5 +1,7 @@
 #include "config.h"
 
+#include <algorithm>
+
 #include "config_from_shapes.h"
 #include "ggml/backend.h"
 #include "json.h"
@@ -19,14 +21,15 @@ StreamConfig stream(const Json& j, bool video, const std::string& where) {
     s.in_channels = video || j.contains("audio_in_channels") ? count(p + "in_channels") : s.out_channels;
     s.context_dim = count(p + "cross_attention_dim");
     s.max_pos = require<std::vector<double>>(j, (p + "positional_embedding_max_pos").c_str(), where);
-    s.connector_heads = count(p + "connector_num_attention_heads");
-    s.connector_head_dim = count(p + "connector_attention_head_dim");
-    // There is one count for both; the audio connector has its own only if it says so.
-    s.connector_layers = count(!video && j.contains("audio_connector_num_layers") ? "audio_connector_num_layers"
-                                                                                  : "connector_num_layers");
+    // There is one number for both; the audio connector has its own only if it says so.
+    const auto of_connector = [&](const std::string& key) {
+        return count(!video && j.contains("audio_" + key) ? "audio_" + key : key);
+    };
+    s.connector_heads = of_connector("connector_num_attention_heads");
+    s.connector_head_dim = of_connector("connector_attention_head_dim");
+    s.connector_layers = of_connector("connector_num_layers");
     const size_t axes = video ? 3 : 1;
-    if (s.max_pos.size() != axes || s.head_dim % 2 || s.connector_head_dim % 2 || s.connector_dim() != s.context_dim ||
-        s.in_channels != s.out_channels)
+    if (s.max_pos.size() != axes || s.head_dim % 2 || s.connector_head_dim % 2 || s.in_channels != s.out_channels)
         throw Error(ErrorCode::model_mismatch,
                     "[" + where + "] the " + (video ? "video" : "audio") + " widths contradict each other");
     for (double m : s.max_pos)
@@ -45,18 +48,24 @@ TransformerConfig read_transformer(const Json& j) {
     require_value(j, "use_middle_indices_grid", true, where);
     require_value(j, "norm_elementwise_affine", false, where);
     require_value(j, "causal_temporal_positioning", true, where);
-    for (const char* key : {"apply_gated_attention", "cross_attention_adaln", "connector_apply_gated_attention",
-                            "caption_proj_before_connector"})
-        if (!j.contains(key) || j.at(key) != true)
-            throw Error(ErrorCode::model_mismatch,
-                        "[" + where + "] '" + key +
-                            "' is not true: this is an LTX-2.0 model, which this version does not run; use LTX-2.3");
-    for (const char* key :
-         {"caption_projection_first_linear", "caption_proj_input_norm", "caption_projection_second_linear"})
-        require_value(j, key, false, where);
+    // Four keys that come together, or not at all.
+    constexpr std::pair<const char*, bool> of_extractor_v2[] = {{"caption_proj_before_connector", true},
+                                                                {"caption_projection_first_linear", false},
+                                                                {"caption_proj_input_norm", false},
+                                                                {"caption_projection_second_linear", false}};
+    const auto is_v2 = [&](auto& kv) { return j.contains(kv.first) && j.at(kv.first) == kv.second; };
+    const bool v2 = std::all_of(std::begin(of_extractor_v2), std::end(of_extractor_v2), is_v2);
+    if (!v2)
+        for (auto& [key, value] : of_extractor_v2)
+            if (j.contains(key))
+                throw Error(ErrorCode::model_mismatch, "[" + where + "] '" + key + "' is " + spell(j.at(key)) +
+                                                           " beside other keys that do not go with it; this way of "
+                                                           "reading the text encoder is not implemented");
     if (value_or(j, "use_keyframes_abs_pos_embedding", false, where) || !value_or(j, "ff_bias", true, where))
         throw Error(ErrorCode::model_mismatch,
-                    "[" + where + "] this is an LTX-2.5 model, which this version does not run; use LTX-2.3");
+                    "[" + where +
+                        "] this is an LTX-2.5 model; its embedding of keyframes, its feed-forward layers without bias "
+                        "and its text encoder (Gemma 4) are not implemented in this version; use LTX-2.3 or 2.0");
 
     TransformerConfig c{};
     c.video = stream(j, true, where);
@@ -69,6 +78,15 @@ TransformerConfig read_transformer(const Json& j) {
     const auto connector_max_pos = require<std::vector<double>>(j, "connector_positional_embedding_max_pos", where);
     c.connector_max_pos = connector_max_pos.empty() ? 0 : connector_max_pos.front();
     c.caption_channels = require_count(j, "caption_channels", 1 << 16, where);
+    c.gated_attention = value_or(j, "apply_gated_attention", false, where);
+    c.cross_attention_adaln = value_or(j, "cross_attention_adaln", false, where);
+    c.connector_gated_attention = value_or(j, "connector_apply_gated_attention", false, where);
+    c.caption_projection = !v2;
+    for (const StreamConfig* s : {&c.video, &c.audio})
+        if (s->connector_dim() != (v2 ? s->context_dim : c.caption_channels) || s->context_dim != s->dim())
+            throw Error(ErrorCode::model_mismatch, "[" + where +
+                                                       "] the widths of connectors, text encoder and context "
+                                                       "contradict each other");
     if (!(c.norm_eps > 0) || !(c.rope_theta > 1) || !(c.connector_max_pos > 0))
         throw Error(
             ErrorCode::model_mismatch,
@@ -79,14 +97,23 @@ TransformerConfig read_transformer(const Json& j) {
 
 VideoVaeConfig read_video_vae(const Json& j) {
     const std::string where = "video VAE configuration";
+    if (value_or<std::string>(j, "_class_name", "", where) == "CausalDiffusionVAE")
+        throw Error(
+            ErrorCode::model_mismatch,
+            "[" + where +
+                "] this is the diffusion decoder of LTX-2.5, which this version does not run; its convolutional "
+                "VAE, or that of LTX-2.3, is what it decodes with");
     require_value<std::string>(j, "_class_name", "CausalVideoAutoencoder", where);
     require_value<std::string>(j, "norm_layer", "pixel_norm", where);
-    require_value<std::string>(j, "spatial_padding_mode", "zeros", where);
     require_value(j, "dims", 3, where);
     require_value(j, "causal_decoder", false, where);
     require_value(j, "timestep_conditioning", false, where);
     require_value(j, "use_quant_conv", false, where);
     VideoVaeConfig c{};
+    // A key that came with 2.3; before, the decoder mirrored pictures at their edges.
+    const auto padding = value_or<std::string>(j, "spatial_padding_mode", "reflect", where);
+    c.reflect = padding == "reflect";
+    if (!c.reflect) require_value<std::string>(j, "spatial_padding_mode", "zeros", where);
     c.latent_channels = require_count(j, "latent_channels", 1 << 12, where);
     c.out_channels = require_count(j, "out_channels", 16, where);
     c.patch_size = require_count(j, "patch_size", 16, where);
@@ -95,7 +122,7 @@ VideoVaeConfig read_video_vae(const Json& j) {
         if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_object())
             throw Error(ErrorCode::model_mismatch,
                         "[" + where + "] decoder_blocks holds " + spell(entry) + ", not [type, options]");
-        VaeBlock b{entry[0].get<std::string>(), 0, 1};
+        VaeBlock b{entry[0].get<std::string>(), 0, 1, false};
         if (b.type == "res_x") {
             b.num_layers = require_count(entry[1], "num_layers", 256, where);
             if (value_or(entry[1], "inject_noise", false, where))
@@ -104,9 +131,7 @@ VideoVaeConfig read_video_vae(const Json& j) {
             b.multiplier = value_or<int64_t>(entry[1], "multiplier", 1, where);
             if (b.multiplier < 1 || b.multiplier > 8)
                 throw Error(ErrorCode::model_mismatch, "[" + where + "] a multiplier is not between 1 and 8");
-            if (value_or(entry[1], "residual", false, where))
-                throw Error(ErrorCode::model_mismatch,
-                            "[" + where + "] residual upsampling (LTX-2.0) is not implemented");
+            b.residual = value_or(entry[1], "residual", false, where);
         } else {
             throw Error(ErrorCode::model_mismatch, "[" + where + "] decoder block '" + b.type + "' is not implemented");
         }
@@ -159,13 +184,16 @@ AudioVaeConfig read_audio_vae(const Json& section) {
 
 GeneratorConfig read_generator(const Json& j, bool bwe) {
     const std::string where = bwe ? "bandwidth extension configuration" : "vocoder configuration";
-    require_value<std::string>(j, "resblock", "AMP1", where);
-    require_value<std::string>(j, "activation", "snakebeta", where);
-    require_value(j, "stereo", true, where);
-    require_value(j, "use_tanh_at_final", false, where);
-    require_value(j, "use_bias_at_final", false, where);
-    if (bwe) require_value(j, "apply_final_activation", false, where);
     GeneratorConfig c{};
+    c.hifi_gan = !bwe && value_or<std::string>(j, "resblock", "1", where) == "1";
+    require_value(j, "stereo", true, where);
+    if (!c.hifi_gan) {
+        require_value<std::string>(j, "resblock", "AMP1", where);
+        require_value<std::string>(j, "activation", "snakebeta", where);
+        require_value(j, "use_tanh_at_final", false, where);
+        require_value(j, "use_bias_at_final", false, where);
+    }
+    if (bwe) require_value(j, "apply_final_activation", false, where);
     c.upsample_initial_channel = require_count(j, "upsample_initial_channel", 1 << 14, where);
     c.upsample_rates = require<std::vector<int>>(j, "upsample_rates", where);
     c.upsample_kernel_sizes = require<std::vector<int>>(j, "upsample_kernel_sizes", where);
@@ -191,21 +219,27 @@ GeneratorConfig read_generator(const Json& j, bool bwe) {
 
 VocoderConfig read_vocoder(const Json& j) {
     const std::string where = "vocoder configuration";
-    if (!j.contains("bwe"))
-        throw Error(ErrorCode::model_mismatch,
-                    "[" + where + "] the vocoder of LTX-2.0 is not implemented; use LTX-2.3");
-    const Json bwe = require<Json>(j, "bwe", where);
     VocoderConfig c{};
+    const auto rate = [&](const Json& of, const char* key) {
+        return static_cast<int>(require_count(of, key, 1 << 20, where));
+    };
+    if (!j.contains("bwe")) {
+        c.vocoder = read_generator(j, false);
+        c.output_sampling_rate = j.contains("output_sampling_rate") ? rate(j, "output_sampling_rate") : 24000;
+        c.input_sampling_rate = c.output_sampling_rate;
+        return c;
+    }
+    const Json bwe = require<Json>(j, "bwe", where);
     c.vocoder = read_generator(require<Json>(j, "vocoder", where), false);
     c.bwe = read_generator(bwe, true);
     c.n_fft = require_count(bwe, "n_fft", 1 << 14, where);
     c.hop_length = require_count(bwe, "hop_length", 1 << 12, where);
     c.num_mels = require_count(bwe, "num_mels", 1 << 10, where);
-    c.input_sampling_rate = static_cast<int>(require_count(bwe, "input_sampling_rate", 1 << 20, where));
-    c.output_sampling_rate = static_cast<int>(require_count(bwe, "output_sampling_rate", 1 << 20, where));
+    c.input_sampling_rate = rate(bwe, "input_sampling_rate");
+    c.output_sampling_rate = rate(bwe, "output_sampling_rate");
     require_value(bwe, "win_size", c.n_fft, where);
     int64_t up = 1;
-    for (int r : c.bwe.upsample_rates) up *= r;
+    for (int r : c.bwe->upsample_rates) up *= r;
     if (c.n_fft % 2 || c.hop_length > c.n_fft || up != 3 * c.hop_length ||
         c.output_sampling_rate != 3 * c.input_sampling_rate)
         throw Error(ErrorCode::model_mismatch, "[" + where + "] the bandwidth extension must triple the sampling rate");
@@ -223,9 +257,12 @@ constexpr Section vae_section{"vae", "vae.", "video VAE", "decoder_blocks"};
 constexpr Section audio_vae_section{"audio_vae", "audio_vae.", "audio VAE", "model"};
 constexpr Section vocoder_section{"vocoder", "vocoder.", "vocoder", "bwe"};
 
+constexpr const Section* all_sections[] = {&transformer_section, &vae_section, &audio_vae_section, &vocoder_section};
+constexpr const char* config_keys[] = {"config", "ltx.config", "general.config"};
+
 // From the file of the part, else from another, under any of the keys that writers use, whole or the section alone.
 std::optional<Json> find_section(const ModelFiles& files, const Section& section) {
-    for (const char* key : {"config", "ltx.config", "general.config"})
+    for (const char* key : config_keys)
         for (const std::string& text : files.all_metadata(key, section.prefix)) {
             const Json j = parse_json(text, std::string(key) + " metadata of the " + section.name);
             if (j.contains(section.own)) return j;
@@ -265,6 +302,9 @@ ModelConfig ModelConfig::load(const ModelFiles& files, Problems* problems) {
         attempt(problems, [&] {
             TransformerConfig transformer = read_transformer(section_of(files, transformer_section));
             c.audio = audio_latent_of(files, transformer.audio.in_channels);
+            // Metadata may be stale; tensors are not.
+            if (transformer.caption_projection != (c.version.rfind("2.0", 0) == 0))
+                c.version = transformer.caption_projection ? "2.0" : "2.3";
             c.transformer = std::move(transformer);
         });
     if (has_decoder) attempt(problems, [&] { c.vae = read_video_vae(section_of(files, vae_section)); });
@@ -286,6 +326,32 @@ ModelConfig ModelConfig::load(const ModelFiles& files, Problems* problems) {
                             std::to_string(c.transformer->video.in_channels) + "; the files are of different models");
     });
     return c;
+}
+
+std::string config_text(const ModelFiles& files) {
+    Json whole = Json::object();
+    std::string stored;
+    int sources = 0;
+    for (const char* key : config_keys)
+        for (const std::string& text : files.all_metadata(key)) {
+            const Json j = parse_json(text, std::string(key) + " metadata");
+            const auto section = std::find_if(std::begin(all_sections), std::end(all_sections),
+                                              [&](const Section* s) { return j.contains(s->own); });
+            const Json added = section != std::end(all_sections) ? Json{{(*section)->key, j}} : j;
+            const size_t before = whole.size();
+            for (auto& [name, value] : added.items())
+                if (!whole.contains(name)) whole[name] = value;
+            if (whole.size() > before) {
+                stored = section == std::end(all_sections) ? text : "";
+                ++sources;
+            }
+        }
+    for (const Section* section : all_sections)
+        if (!whole.contains(section->key) && files.has_prefix(section->prefix)) {
+            whole[section->key] = config_from_shapes(files, section->key);
+            ++sources;
+        }
+    return sources == 1 && !stored.empty() ? stored : whole.dump();
 }
 
 }  // namespace sdltx

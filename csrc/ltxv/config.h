@@ -26,16 +26,23 @@ struct TransformerConfig {
     double norm_eps, rope_theta, timestep_scale, av_gate_timestep_scale;
     double connector_max_pos;
     int64_t caption_channels;  // width of the text encoder
+    // What LTX-2.0 lacks: gates of attention heads, and modulation of the text attention.
+    bool gated_attention, cross_attention_adaln, connector_gated_attention;
+    // What only LTX-2.0 has: states of the text encoder normalised over a prompt, one projection for both streams, and
+    // another one behind each connector (text.md section 4).
+    bool caption_projection;
 };
 
 struct VaeBlock {
     std::string type;    // "res_x", "compress_time", "compress_space", "compress_all" (encoder: with "_res")
     int64_t num_layers;  // of a res_x
     int64_t multiplier;  // of a compress block
+    bool residual;       // of a compress block: what goes in is added to what comes out
 };
 
 struct VideoVaeConfig {
     int64_t latent_channels, out_channels, patch_size, decoder_base_channels;
+    bool reflect;                          // how the decoder pads pictures: mirrored, or with zeros
     std::vector<VaeBlock> decoder_blocks;  // as listed; the decoder walks them from the end
 };
 
@@ -49,17 +56,19 @@ struct AudioVaeConfig {
     std::vector<int64_t> ch_mult;
 };
 
-// One BigVGAN-style generator (vocoder or bandwidth extension).
+// One generator (vocoder or bandwidth extension): in the style of BigVGAN, or of HiFi-GAN (LTX-2.0).
 struct GeneratorConfig {
+    bool hifi_gan;
     int64_t upsample_initial_channel;
     std::vector<int> upsample_rates, upsample_kernel_sizes, resblock_kernel_sizes;
     std::vector<std::vector<int>> resblock_dilation_sizes;
 };
 
 struct VocoderConfig {
-    GeneratorConfig vocoder, bwe;
-    int64_t n_fft, hop_length, num_mels;  // of the spectrogram between them
-    int input_sampling_rate, output_sampling_rate;
+    GeneratorConfig vocoder;
+    std::optional<GeneratorConfig> bwe;             // none in LTX-2.0
+    int64_t n_fft, hop_length, num_mels;            // of the spectrogram between them
+    int input_sampling_rate, output_sampling_rate;  // of the vocoder's samples, and of what comes out in the end
 };
 
 // Of the parts that are among the files.
@@ -74,5 +83,9 @@ struct ModelConfig {
     // `problems` it goes on instead, without the part.
     static ModelConfig load(const ModelFiles& files, Problems* problems = nullptr);
 };
+
+// The configuration of everything that is among the files, as one `config` metadata has it: as it is stored if one file
+// says all, else put together and filled up from shapes.
+std::string config_text(const ModelFiles& files);
 
 }  // namespace sdltx

@@ -31,10 +31,14 @@ class Shapes {
     std::string prefix_;
 };
 
+// Without gates, as in LTX-2.0, no shape tells how many heads there are.
+constexpr int64_t heads_of_release = 32, connector_head_dim_of_2_0 = 128;
+
 void describe_stream(Json& j, const Shapes& s, bool video) {
     const std::string key = video ? "" : "audio_", block = "transformer_blocks.0." + key;
     const int64_t width = s.dim(key + "patchify_proj.weight", 0);
-    const int64_t heads = s.dim(block + "attn1.to_gate_logits.weight", 0);
+    const std::string block_gate = block + "attn1.to_gate_logits.weight";
+    const int64_t heads = s.has(block_gate) ? s.dim(block_gate, 0) : heads_of_release;
     j[key + "in_channels"] = s.dim(key + "patchify_proj.weight", 1);
     j[key + "out_channels"] = s.dim(key + "proj_out.weight", 0);
     j[key + "num_attention_heads"] = heads;
@@ -43,10 +47,14 @@ void describe_stream(Json& j, const Shapes& s, bool video) {
     j[key + "cross_attention_dim"] = context;
     // The connectors may be in none of the files; then nobody asks how many heads they have.
     const std::string connector = key.empty() ? "video_embeddings_connector." : "audio_embeddings_connector.";
-    const std::string gate = connector + "transformer_1d_blocks.0.attn1.to_gate_logits.weight";
-    const int64_t connector_heads = s.has(gate) ? s.dim(gate, 0) : heads;
+    const std::string gate = connector + "transformer_1d_blocks.0.attn1.to_gate_logits.weight",
+                      caption = key + "caption_projection.linear_1.weight";
+    const int64_t connector_width = s.has(caption) ? s.dim(caption, 1) : context;
+    const int64_t connector_heads = s.has(gate)      ? s.dim(gate, 0)
+                                    : s.has(caption) ? std::max<int64_t>(1, connector_width / connector_head_dim_of_2_0)
+                                                     : heads;
     j[key + "connector_num_attention_heads"] = connector_heads;
-    j[key + "connector_attention_head_dim"] = context / connector_heads;
+    j[key + "connector_attention_head_dim"] = connector_width / connector_heads;
     j[key + "connector_num_layers"] =
         std::max<int64_t>(1, s.count(connector + "transformer_1d_blocks.", ".attn1.to_q.weight"));
 }
@@ -73,21 +81,23 @@ Json transformer(const ModelFiles& files) {
     };
     // What tells 2.0, 2.3 and 2.5 apart (checkpoints.md section 6).
     const bool gated = s.has("transformer_blocks.0.attn1.to_gate_logits.weight");
-    const bool caption = s.has("caption_projection.linear_1.weight");
     for (const char* key : {"apply_gated_attention", "connector_apply_gated_attention"}) j[key] = gated;
     j["cross_attention_adaln"] = s.has("transformer_blocks.0.prompt_scale_shift_table");
-    j["caption_proj_before_connector"] = !caption;
-    for (const char* key :
-         {"caption_projection_first_linear", "caption_proj_input_norm", "caption_projection_second_linear"})
-        j[key] = caption;
+    const bool caption = s.has("caption_projection.linear_1.weight");
+    if (!caption) {
+        j["caption_proj_before_connector"] = true;
+        for (const char* key :
+             {"caption_projection_first_linear", "caption_proj_input_norm", "caption_projection_second_linear"})
+            j[key] = false;
+    }
     j["use_keyframes_abs_pos_embedding"] = s.has("keyframes_abs_pos_embedding");
     j["ff_bias"] = s.has("transformer_blocks.0.ff.net.0.proj.bias");
-    if (!gated) return j;  // of another version, which is refused by name before its sizes are asked for
     describe_stream(j, s, true);
     describe_stream(j, s, false);
     j["num_layers"] = s.count("transformer_blocks.", ".attn1.to_q.weight");
     constexpr int64_t width_of_12b = 3840, states_of_12b = 49;
-    j["caption_channels"] = text.has("embed_tokens.weight") ? text.dim("embed_tokens.weight", 1)
+    j["caption_channels"] = caption                           ? s.dim("caption_projection.linear_1.weight", 1)
+                            : text.has("embed_tokens.weight") ? text.dim("embed_tokens.weight", 1)
                             : projection.has("video_aggregate_embed.weight")
                                 ? projection.dim("video_aggregate_embed.weight", 1) / states_of_12b
                                 : width_of_12b;
@@ -115,11 +125,17 @@ Json video_vae(const ModelFiles& files) {
                           {{"multiplier", width / next}}});
         width = next;
     }
+    // LTX-2.0 doubles all axes three times and adds what goes in; no later version has only such blocks.
+    const bool of_2_0 = std::none_of(blocks.begin(), blocks.end(), [](const Json& b) {
+        return b[0] == "compress_time" || b[0] == "compress_space" || b[1].value("multiplier", 2) != 2;
+    });
+    for (Json& b : blocks)
+        if (of_2_0 && b[0] == "compress_all") b[1]["residual"] = true;
     int64_t patch = 1;
     while (3 * (patch + 1) * (patch + 1) <= s.dim("conv_out.conv.weight", 0)) ++patch;
     return {{"_class_name", "CausalVideoAutoencoder"},
             {"norm_layer", "pixel_norm"},
-            {"spatial_padding_mode", "zeros"},
+            {"spatial_padding_mode", of_2_0 ? "reflect" : "zeros"},
             {"dims", 3},
             {"causal_decoder", false},
             {"timestep_conditioning", false},
@@ -156,13 +172,16 @@ Json audio_vae(const ModelFiles& files) {
                   {"num_res_blocks", s.count("up.0.block.", ".conv1.conv.weight") - 1}}}}}}}};
 }
 
-// A transposed convolution has about twice as many taps as it makes samples of one; the dilations are always these.
+// How many samples a transposed convolution with so many taps makes of one, in all releases.
+int64_t rate_of(int64_t taps) { return taps == 16 ? 6 : taps == 15 ? 5 : taps == 8 ? 2 : taps / 2; }
+
+// The dilations are always these.
 Json generator(const ModelFiles& files, const std::string& prefix) {
     const Shapes s(files, prefix);
     std::vector<int64_t> rates, kernels, block_kernels;
     for (int64_t i = 0; s.has("ups." + std::to_string(i) + ".weight"); ++i) {
         kernels.push_back(s.dim("ups." + std::to_string(i) + ".weight", 2));
-        rates.push_back(kernels.back() / 2);
+        rates.push_back(rate_of(kernels.back()));
     }
     const int64_t blocks = s.count("resblocks.", ".convs1.0.weight");
     const int64_t each = kernels.empty() ? 0 : blocks / static_cast<int64_t>(kernels.size());
@@ -183,7 +202,11 @@ Json generator(const ModelFiles& files, const std::string& prefix) {
 
 Json vocoder(const ModelFiles& files) {
     const Shapes s(files, "vocoder.");
-    if (!s.has("bwe_generator.conv_pre.weight")) return Json::object();  // of 2.0, which is refused by name
+    if (!s.has("bwe_generator.conv_pre.weight")) {
+        Json j = generator(files, "vocoder.");
+        j["resblock"] = "1";
+        return j;
+    }
     Json bwe = generator(files, "vocoder.bwe_generator.");
     int64_t up = 1;
     for (const Json& rate : bwe["upsample_rates"]) up *= rate.get<int64_t>();

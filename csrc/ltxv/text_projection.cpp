@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "rope.h"
 
@@ -46,16 +47,56 @@ TextProjection::Stream TextProjection::declare_stream(const std::string& kind, c
     out.kind = kind;
     out.width = s.connector_dim();
     out.heads = s.connector_heads;
-    out.aggregate_embed = declare_linear(projection_, kind + "_aggregate_embed", hidden_ * states_, out.width);
+    if (!config_.caption_projection)
+        out.aggregate_embed = declare_linear(projection_, kind + "_aggregate_embed", hidden_ * states_, out.width);
+    else if (kind == "video")
+        out.aggregate_embed = declare_linear(projection_, "aggregate_embed", hidden_ * states_, out.width, false);
     const std::string path = kind + "_embeddings_connector.";
     out.registers = connectors_.host(path + "learnable_registers", {num_registers, out.width});
     for (int64_t i = 0; i < layers; ++i) {
         const std::string block = path + "transformer_1d_blocks." + std::to_string(i) + ".";
-        out.blocks.push_back({declare_attention(connectors_, block + "attn1", out.width, out.width, s.connector_heads,
-                                                s.connector_head_dim, config_.norm_eps),
-                              declare_feed_forward(connectors_, block + "ff", out.width)});
+        out.blocks.push_back(
+            {declare_attention(connectors_, block + "attn1", out.width, out.width, s.connector_heads,
+                               s.connector_head_dim, config_.norm_eps, config_.connector_gated_attention),
+             declare_feed_forward(connectors_, block + "ff", out.width)});
+    }
+    if (config_.caption_projection) {
+        const std::string caption = kind == "video" ? "caption_projection" : "audio_caption_projection";
+        out.caption_1 = declare_linear(connectors_, caption + ".linear_1", out.width, s.context_dim);
+        out.caption_2 = declare_linear(connectors_, caption + ".linear_2", s.context_dim, s.context_dim);
     }
     return out;
+}
+
+std::vector<TextProjection::LayerScale> TextProjection::scales_v1(const Array& hidden_states) const {
+    const int64_t size = hidden_states.dim(1) * hidden_;
+    std::vector<LayerScale> scales;
+    for (auto from = hidden_states.data.begin(); from != hidden_states.data.end(); from += size) {
+        const auto [least, most] = std::minmax_element(from, from + size);
+        const double mean = std::accumulate(from, from + size, 0.0) / (static_cast<double>(size) + 1e-6);
+        const double range = static_cast<double>(*most) - static_cast<double>(*least) + 1e-6;
+        scales.push_back({static_cast<float>(mean), static_cast<float>(8 / range)});
+    }
+    return scales;
+}
+
+void TextProjection::normalise(const Array& hidden_states, const std::vector<LayerScale>& scales, int64_t first,
+                               int64_t count, std::vector<float>& to) const {
+    const int64_t tokens = hidden_states.dim(1);
+    for (int64_t l = 0; l < states_; ++l)
+        for (int64_t t = 0; t < count; ++t) {
+            const float* row = &hidden_states.data[static_cast<size_t>((l * tokens + first + t) * hidden_)];
+            LayerScale s{0, 0};
+            if (scales.empty()) {
+                double sum = 0;
+                for (int64_t d = 0; d < hidden_; ++d) sum += static_cast<double>(row[d]) * row[d];
+                s.factor = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(hidden_) + 1e-6));
+            } else {
+                s = scales[static_cast<size_t>(l)];
+            }
+            for (int64_t d = 0; d < hidden_; ++d)
+                to[static_cast<size_t>((t * hidden_ + d) * states_ + l)] = (row[d] - s.shift) * s.factor;
+        }
 }
 
 Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
@@ -71,24 +112,24 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
     std::array<ggml_tensor*, 2> outputs{};
     for (size_t i = 0; i < 2; ++i) {
         const Stream& s = *streams[i];
-        // The reference scales what goes in, so that the bias is left alone; scaling what comes out is less work.
-        const float scale = static_cast<float>(std::sqrt(static_cast<double>(s.width) / static_cast<double>(hidden_)));
-        ggml_tensor* y = ggml_scale(g.ctx(), product(g, s.aggregate_embed.w, x), scale);
-        outputs[i] = g.output(ggml_add(g.ctx(), y, s.aggregate_embed.b), s.kind + "_features");
+        if (!s.aggregate_embed.w) {
+            outputs[i] = outputs[0];
+            continue;
+        }
+        ggml_tensor* y = product(g, s.aggregate_embed.w, x);
+        if (s.aggregate_embed.b) {
+            // The reference scales what goes in, so that the bias is left alone; scaling what comes out is less work.
+            const double ratio = static_cast<double>(s.width) / static_cast<double>(hidden_);
+            y = ggml_add(g.ctx(), ggml_scale(g.ctx(), y, static_cast<float>(std::sqrt(ratio))), s.aggregate_embed.b);
+        }
+        outputs[i] = g.output(y, s.kind + "_features");
     }
+    const std::vector<LayerScale> scales =
+        config_.caption_projection ? scales_v1(hidden_states) : std::vector<LayerScale>{};
     std::vector<float> normed(static_cast<size_t>(chunk * inputs));
     for (int64_t first = 0; first < tokens; first += chunk) {
         const int64_t count = std::min(chunk, tokens - first);
-        // Each token and layer is divided by its RMS; the layer axis is the fast one: index d * (L+1) + l.
-        for (int64_t l = 0; l < states_; ++l)
-            for (int64_t t = 0; t < count; ++t) {
-                const float* row = &hidden_states.data[static_cast<size_t>((l * tokens + first + t) * hidden_)];
-                double sum = 0;
-                for (int64_t d = 0; d < hidden_; ++d) sum += static_cast<double>(row[d]) * row[d];
-                const float r = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(hidden_) + 1e-6));
-                for (int64_t d = 0; d < hidden_; ++d)
-                    normed[static_cast<size_t>(t * inputs + d * states_ + l)] = row[d] * r;
-            }
+        normalise(hidden_states, scales, first, count, normed);
         g.set(x, normed);
         workspace_.run(g);
         for (size_t i = 0; i < 2; ++i) {
@@ -128,12 +169,14 @@ Array TextProjection::connect(const Stream& s, const std::vector<float>& feature
         x = ggml_add(g.ctx(), x, feed_forward(g, s.blocks[i].ff, rms_norm(g, x, nullptr, eps)));
         g.stage(x, path + "transformer_1d_blocks." + std::to_string(i));
     }
-    ggml_tensor* out = g.output(rms_norm(g, x, nullptr, eps), path + "output");
+    x = g.stage(rms_norm(g, x, nullptr, eps), path + "output");
+    if (s.caption_1.w) x = linear(g, s.caption_2, gelu_tanh(g, linear(g, s.caption_1, x)));
+    ggml_tensor* out = g.output(x, s.kind + "_context");
     g.set(input, rows);
     g.set(rope.cos, table.cos);
     g.set(rope.sin, table.sin);
     workspace_.run(g);
-    return {{context_rows, s.width}, g.get(out)};
+    return {{context_rows, out->ne[0]}, g.get(out)};
 }
 
 }  // namespace sdltx

@@ -1,5 +1,6 @@
-// From Gemma's hidden states to what the transformer attends to (text.md sections 3 and 5): feature extractor V2, then
-// one connector per stream that replaces padding by registers.
+// From Gemma's hidden states to what the transformer attends to (text.md sections 3 to 5): a feature extractor, then
+// one connector per stream that replaces padding by registers. Extractor V1, one for both streams, and a projection of
+// what the connectors give belong to LTX-2.0.
 #pragma once
 
 #include <memory>
@@ -25,7 +26,7 @@ class TextProjection {
     std::vector<Weights*> weights() { return {&projection_, &connectors_}; }
 
     // hidden_states (L+1, N, hidden), N <= 1024 -> contexts of 1024 rows. Stages: "video_features", "audio_features",
-    // "<kind>_embeddings_connector.input", "<kind>_embeddings_connector.transformer_1d_blocks.<i>".
+    // "<kind>_embeddings_connector.input", "<kind>_embeddings_connector.transformer_1d_blocks.<i>" and ".output".
     Context encode(const Array& hidden_states, Trace* trace) const;
 
  private:
@@ -35,12 +36,22 @@ class TextProjection {
     };
     struct Stream {
         std::string kind;
-        Linear aggregate_embed;
+        Linear aggregate_embed;                               // V1: the same for both
         std::shared_ptr<const std::vector<float>> registers;  // (128, width)
         std::vector<Block> blocks;
         int64_t width, heads;
+        Linear caption_1, caption_2;  // LTX-2.0
     };
     Stream declare_stream(const std::string& kind, const StreamConfig& s, int64_t layers);
+    struct LayerScale {
+        float shift, factor;
+    };
+    // V1: mean and range of each layer over all tokens of the prompt.
+    std::vector<LayerScale> scales_v1(const Array& hidden_states) const;
+    // What the extractor multiplies: the hidden states of tokens [first, first + count), the layer axis the fast one.
+    // Without `scales` each token and layer is divided by its RMS (V2).
+    void normalise(const Array& hidden_states, const std::vector<LayerScale>& scales, int64_t first, int64_t count,
+                   std::vector<float>& to) const;
     Array connect(const Stream& s, const std::vector<float>& features, int64_t tokens, Trace* trace) const;
 
     Workspace& workspace_;

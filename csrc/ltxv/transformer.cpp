@@ -23,8 +23,8 @@ Transformer::Stream Transformer::declare_stream(bool video) {
     };
     s.patchify_proj = declare_linear(weights_, s.prefix + "patchify_proj", c.in_channels, c.dim());
     s.proj_out = declare_linear(weights_, s.prefix + "proj_out", c.dim(), c.out_channels);
-    s.adaln = adaln(s.prefix + "adaln_single", block_rows);
-    s.prompt_adaln = adaln(s.prefix + "prompt_adaln_single", prompt_rows);
+    s.adaln = adaln(s.prefix + "adaln_single", block_rows(config_));
+    if (config_.cross_attention_adaln) s.prompt_adaln = adaln(s.prefix + "prompt_adaln_single", prompt_rows);
     s.cross_scale_shift_adaln =
         adaln(std::string("av_ca_") + (video ? "video" : "audio") + "_scale_shift_adaln_single", cross_rows);
     s.cross_gate_adaln = adaln(video ? "av_ca_a2v_gate_adaln_single" : "av_ca_v2a_gate_adaln_single", 1);

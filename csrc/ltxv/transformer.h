@@ -1,4 +1,4 @@
-// The joint video and audio diffusion transformer of LTX-2.3 (transformer.md; ltx-core LTXModel): its weights, and what
+// The joint video and audio diffusion transformer of LTX-2 (transformer.md; ltx-core LTXModel): its weights, and what
 // comes before and after its blocks. TransformerRun computes with it.
 #pragma once
 
@@ -21,8 +21,9 @@ class Transformer {
         std::string prefix;  // "" or "audio_"
         StreamConfig config;
         Linear patchify_proj, proj_out;
-        AdaLayerNormSingle adaln, prompt_adaln, cross_scale_shift_adaln, cross_gate_adaln;
-        ggml_tensor* scale_shift_table;  // [D, 2]
+        AdaLayerNormSingle adaln, cross_scale_shift_adaln, cross_gate_adaln;
+        AdaLayerNormSingle prompt_adaln;  // with modulation of the text attention
+        ggml_tensor* scale_shift_table;   // [D, 2]
     };
     const Stream& video() const { return video_; }
     const Stream& audio() const { return audio_; }

@@ -22,7 +22,7 @@ struct StreamSteps {
           b(block),
           s(stream),
           eps(epsilon),
-          rows(plan, block.scale_shift_table, 0, block_rows, stream.adaln, stream.index) {}
+          rows(plan, block.scale_shift_table, 0, block.scale_shift_table->ne[1], stream.adaln, stream.index) {}
 
     ggml_tensor* normed(BlockRow scale, BlockRow shift, const std::string& name) const {  // [D, T]
         return g.stage(modulate(g, rms_norm(g, s.x, nullptr, eps), rows, scale, shift), name + ".in");
@@ -33,6 +33,11 @@ struct StreamSteps {
         s.x = add_gated(g, s.x, y, rows.row(g, gate_msa));
     }
     void text_attention() const {
+        if (!b.prompt_scale_shift_table) {
+            ggml_tensor* query = g.stage(rms_norm(g, s.x, nullptr, eps), b.attn2.name + ".in");  // [D, T]
+            s.x = ggml_add(g.ctx(), s.x, attend(g, b.attn2, query, s.context, {}, {}));
+            return;
+        }
         const Modulation prompt(g, b.prompt_scale_shift_table, 0, prompt_rows, s.prompt_adaln, nullptr);
         ggml_tensor* query = normed(scale_q, shift_q, b.attn2.name);                // [D, T]
         ggml_tensor* context = modulate(g, s.context, prompt, scale_kv, shift_kv);  // [context_dim, rows]
@@ -67,19 +72,25 @@ void cross_modal_attention(Plan& g, const StreamSteps& video, const StreamSteps&
 
 }  // namespace
 
+int64_t block_rows(const TransformerConfig& config) {
+    return config.cross_attention_adaln ? all_block_rows : static_cast<int64_t>(shift_q);
+}
+
 StreamBlock declare_stream_block(Weights& weights, const TransformerConfig& config, int64_t index, bool video) {
     const StreamConfig &c = video ? config.video : config.audio, &other = video ? config.audio : config.video;
     const StreamConfig& cross = config.audio;  // both directions have its heads
     const std::string at = "transformer_blocks." + std::to_string(index) + ".", own = at + (video ? "" : "audio_");
     const double eps = config.norm_eps;
+    const bool gated = config.gated_attention;
     StreamBlock b{};
-    b.attn1 = declare_attention(weights, own + "attn1", c.dim(), c.dim(), c.heads, c.head_dim, eps);
-    b.attn2 = declare_attention(weights, own + "attn2", c.dim(), c.context_dim, c.heads, c.head_dim, eps);
+    b.attn1 = declare_attention(weights, own + "attn1", c.dim(), c.dim(), c.heads, c.head_dim, eps, gated);
+    b.attn2 = declare_attention(weights, own + "attn2", c.dim(), c.context_dim, c.heads, c.head_dim, eps, gated);
     b.cross = declare_attention(weights, at + (video ? "audio_to_video_attn" : "video_to_audio_attn"), c.dim(),
-                                other.dim(), cross.heads, cross.head_dim, eps);
+                                other.dim(), cross.heads, cross.head_dim, eps, gated);
     b.ff = declare_feed_forward(weights, own + "ff", c.dim());
-    b.scale_shift_table = weights.vector(own + "scale_shift_table", {block_rows, c.dim()});
-    b.prompt_scale_shift_table = weights.vector(own + "prompt_scale_shift_table", {prompt_rows, c.dim()});
+    b.scale_shift_table = weights.vector(own + "scale_shift_table", {block_rows(config), c.dim()});
+    if (config.cross_attention_adaln)
+        b.prompt_scale_shift_table = weights.vector(own + "prompt_scale_shift_table", {prompt_rows, c.dim()});
     b.cross_scale_shift_table =
         weights.vector(at + "scale_shift_table_a2v_ca_" + (video ? "video" : "audio"), {cross_rows + 1, c.dim()});
     return b;

@@ -10,7 +10,7 @@
 
 namespace sdltx {
 
-// Rows of the modulation tables.
+// Rows of the modulation tables; those of the text attention are missing in LTX-2.0.
 enum BlockRow : int64_t {
     shift_msa,
     scale_msa,
@@ -21,8 +21,9 @@ enum BlockRow : int64_t {
     shift_q,
     scale_q,
     gate_q,  // text attention
-    block_rows
+    all_block_rows
 };
+int64_t block_rows(const TransformerConfig& config);
 enum PromptRow : int64_t { shift_kv, scale_kv, prompt_rows };
 enum CrossRow : int64_t { scale_a2v, shift_a2v, scale_v2a, shift_v2a, cross_rows };  // a gate follows in the table
 
@@ -30,8 +31,8 @@ enum CrossRow : int64_t { scale_a2v, shift_a2v, scale_v2a, shift_v2a, cross_rows
 struct StreamBlock {
     Attention attn1, attn2, cross;  // self; text; this stream looks at the other
     FeedForward ff;
-    ggml_tensor* scale_shift_table;         // [D, block_rows]
-    ggml_tensor* prompt_scale_shift_table;  // [D, prompt_rows]
+    ggml_tensor* scale_shift_table;         // [D, block rows]
+    ggml_tensor* prompt_scale_shift_table;  // [D, prompt_rows], null without modulation of the text attention
     ggml_tensor* cross_scale_shift_table;   // [D, cross_rows + 1]
 };
 StreamBlock declare_stream_block(Weights& weights, const TransformerConfig& config, int64_t index, bool video);
@@ -45,8 +46,8 @@ struct Block {
 struct StreamTensors {
     ggml_tensor* x = nullptr;             // [D, T]
     ggml_tensor* context = nullptr;       // [context_dim, rows]
-    ggml_tensor* adaln = nullptr;         // [block_rows D, K]
-    ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1]
+    ggml_tensor* adaln = nullptr;         // [block rows D, K]
+    ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null as the table is
     ggml_tensor* cross_adaln = nullptr;   // [cross_rows D, K]
     ggml_tensor* cross_gate = nullptr;    // [D, 1]
     ggml_tensor* index = nullptr;         // [T], null when K = 1

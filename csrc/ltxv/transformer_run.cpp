@@ -12,8 +12,8 @@ struct TransformerRun::Place {
     Rope self_rope{}, cross_rope{};
     std::vector<ggml_tensor*> x{};        // by pass: [D, T]; every block replaces it
     ggml_tensor* index = nullptr;         // [T], null when K = 1
-    ggml_tensor* adaln = nullptr;         // [block_rows D, K]
-    ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1]
+    ggml_tensor* adaln = nullptr;         // [block rows D, K]
+    ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null without modulation of the text attention
     ggml_tensor* cross_adaln = nullptr;   // [cross_rows D, K]
     ggml_tensor* cross_gate = nullptr;    // [D, 1]
 
@@ -28,7 +28,7 @@ struct TransformerRun::StreamRun {
     std::vector<Place> places{};  // by device; prologue and epilogue run on the first
     // Set by each call.
     ggml_tensor* tokens = nullptr;          // [in_channels, T]
-    ggml_tensor* sigma_sinusoid = nullptr;  // [256, 1]
+    ggml_tensor* sigma_sinusoid = nullptr;  // [256, 1], null without modulation of the text attention
     ggml_tensor* other_sinusoid = nullptr;  // [256, 1], of the other stream's sigma
     ggml_tensor* sinusoid = nullptr;        // [256, K]
     ggml_tensor* embedded = nullptr;        // [D, K], written by the prologue
@@ -98,15 +98,16 @@ std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Tr
         throw Error(ErrorCode::invalid_request,
                     "[transformer] positions need " + std::to_string(c.max_pos.size()) + " axes");
     auto s = std::make_unique<StreamRun>(StreamRun{stream, positions});
+    const bool text_modulated = transformer_.config().cross_attention_adaln;
     const auto tensor = [&](State& state, const char* name, int64_t width, int64_t count) {
         return state.tensor(stream.prefix + name, GGML_TYPE_F32, {width, count});
     };
     s->tokens = tensor(*states_[0], "tokens", c.in_channels, s->num_tokens());
-    s->sigma_sinusoid = tensor(*states_[0], "sigma", sinusoid_size, 1);
+    if (text_modulated) s->sigma_sinusoid = tensor(*states_[0], "sigma", sinusoid_size, 1);
     if (cross_) s->other_sinusoid = tensor(*states_[0], "other_sigma", sinusoid_size, 1);
     for (auto& state : states_) {
         Place place;
-        place.prompt_adaln = tensor(*state, "prompt_adaln", prompt_rows * c.dim(), 1);
+        if (text_modulated) place.prompt_adaln = tensor(*state, "prompt_adaln", prompt_rows * c.dim(), 1);
         for (auto& pass : passes_) {
             const Array& context = &stream == &transformer_.video() ? *pass.video_context : *pass.audio_context;
             place.contexts.push_back(tensor(*state, "context", c.context_dim, context.dim(0)));
@@ -150,7 +151,7 @@ void TransformerRun::set_distinct(int64_t video, int64_t audio) {
         for (size_t i = 0; i < s->places.size(); ++i) {
             State& state = *plans_->states[i];
             Place& place = s->places[i];
-            place.adaln = tensor(state, "adaln", block_rows * dim);
+            place.adaln = tensor(state, "adaln", block_rows(transformer_.config()) * dim);
             place.cross_adaln = cross_ ? tensor(state, "cross_adaln", cross_rows * dim) : nullptr;
             place.index = k > 1 ? state.tensor(s->stream.prefix + "index", GGML_TYPE_I32, {s->num_tokens()}) : nullptr;
         }
@@ -169,8 +170,9 @@ Plan& TransformerRun::prologue() {
         ggml_tensor* embedded = embed_timesteps(g, w.adaln, s->sinusoid);  // [D, K]
         g.store(embedded, s->embedded);
         g.store(modulation_rows(g, w.adaln, embedded), place.adaln);
-        g.store(modulation_rows(g, w.prompt_adaln, embed_timesteps(g, w.prompt_adaln, s->sigma_sinusoid)),
-                place.prompt_adaln);
+        if (s->sigma_sinusoid)
+            g.store(modulation_rows(g, w.prompt_adaln, embed_timesteps(g, w.prompt_adaln, s->sigma_sinusoid)),
+                    place.prompt_adaln);
         if (!cross_) continue;
         // Scale and shift follow the stream's own timesteps, the gate the other stream's sigma.
         const AdaLayerNormSingle &rows = w.cross_scale_shift_adaln, &gate = w.cross_gate_adaln;
@@ -258,7 +260,7 @@ void TransformerRun::set_input(StreamRun& s, const StreamInput& in, const Stream
     std::vector<int32_t> index;
     const std::vector<float> distinct = distinct_values(*in.timesteps, &index);
     states_[0]->set(s.tokens, *in.tokens);
-    states_[0]->set(s.sigma_sinusoid, sinusoid({in.sigma}, c.timestep_scale));
+    if (s.sigma_sinusoid) states_[0]->set(s.sigma_sinusoid, sinusoid({in.sigma}, c.timestep_scale));
     if (s.other_sinusoid) states_[0]->set(s.other_sinusoid, sinusoid({other->sigma}, c.av_gate_timestep_scale));
     plans_->states[0]->set(s.sinusoid, sinusoid(distinct, c.timestep_scale));
     for (size_t d = 0; d < states_.size(); ++d) {

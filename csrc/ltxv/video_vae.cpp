@@ -35,6 +35,22 @@ ggml_tensor* norm_silu(Plan& g, ggml_tensor* x) {
     return ggml_silu_inplace(g.ctx(), rms_norm(g, x, nullptr, pixel_norm_eps));
 }
 
+// Channels as they are stored, c slowest, in the order that depth_to_space takes; [C, W, H, F].
+ggml_tensor* packed(Plan& g, ggml_tensor* x, std::array<int, 3> stride) {
+    ggml_context* ctx = g.ctx();
+    const int64_t cells = stride[0] * stride[1] * stride[2], pixels = x->ne[1] * x->ne[2] * x->ne[3];
+    ggml_tensor* y = ggml_reshape_3d(ctx, x, cells, x->ne[0] / cells, pixels);
+    y = ggml_cont(ctx, ggml_permute(ctx, y, 1, 0, 2, 3));
+    return ggml_reshape_4d(ctx, y, x->ne[0], x->ne[1], x->ne[2], x->ne[3]);
+}
+
+// Channels to pixels and frames; doubling time gives the causal first frame a twin, which goes.
+ggml_tensor* unfold(Plan& g, ggml_tensor* x, std::array<int, 3> stride) {
+    x = depth_to_space(g, x, stride);
+    if (stride[0] == 1) return x;
+    return ggml_view_4d(g.ctx(), x, x->ne[0], x->ne[1], x->ne[2], x->ne[3] - 1, x->nb[1], x->nb[2], x->nb[3], x->nb[3]);
+}
+
 // Sums of the masks of all placements, per pixel or frame.
 std::vector<float> coverage(const std::vector<Placement>& placements) {
     std::vector<float> sum(static_cast<size_t>(placements.back().end), 0.0f);
@@ -75,7 +91,13 @@ VideoDecoder::VideoDecoder(const ModelFiles& files, Workspace& workspace, const 
     std_ = weights_.host("per_channel_statistics.std-of-means", {config.latent_channels});
     int64_t width = config.decoder_base_channels;
     for (auto& b : config.decoder_blocks) width *= b.multiplier;
-    conv_in_ = declare_conv3d(weights_, "decoder.conv_in.conv", config.latent_channels, width, kernel);
+    const auto conv = [&](const std::string& name, int64_t in, int64_t out, std::vector<Axis> out_axes = {}) {
+        ConvOptions options;
+        options.out_axes = std::move(out_axes);
+        options.space = config.reflect ? SpacePadding::reflect : SpacePadding::zeros;
+        return declare_conv3d(weights_, name, in, out, kernel, options);
+    };
+    conv_in_ = conv("decoder.conv_in.conv", config.latent_channels, width);
     int64_t index = 0;
     for (auto block = config.decoder_blocks.rbegin(); block != config.decoder_blocks.rend(); ++block, ++index) {
         const std::string at = "decoder.up_blocks." + std::to_string(index) + ".";
@@ -83,22 +105,23 @@ VideoDecoder::VideoDecoder(const ModelFiles& files, Workspace& workspace, const 
         if (block->type == "res_x") {
             for (int64_t i = 0; i < block->num_layers; ++i) {
                 const std::string res = at + "res_blocks." + std::to_string(i) + ".";
-                up.res_blocks.push_back({declare_conv3d(weights_, res + "conv1.conv", width, width, kernel),
-                                         declare_conv3d(weights_, res + "conv2.conv", width, width, kernel)});
+                up.res_blocks.push_back(
+                    {conv(res + "conv1.conv", width, width), conv(res + "conv2.conv", width, width)});
             }
         } else {
             up.stride = stride_of(block->type);
-            const int64_t out = width / block->multiplier;
-            up.conv =
-                declare_conv3d(weights_, at + "conv.conv", width, out * up.stride[0] * up.stride[1] * up.stride[2],
-                               kernel, {packed_order(out, up.stride)});
+            const int64_t cells = up.stride[0] * up.stride[1] * up.stride[2], out = width / block->multiplier;
+            up.conv = conv(at + "conv.conv", width, out * cells, packed_order(out, up.stride));
+            if (block->residual && (width % cells || cells % block->multiplier))
+                throw Error(ErrorCode::model_mismatch, "[video VAE] a residual upsampler of " + std::to_string(width) +
+                                                           " channels cannot add what goes in to what comes out");
+            if (block->residual) up.repeat = cells / block->multiplier;
             width = out;
         }
         up_blocks_.push_back(std::move(up));
     }
-    conv_out_ = declare_conv3d(weights_, "decoder.conv_out.conv", width,
-                               config.out_channels * config.patch_size * config.patch_size, kernel,
-                               {patch_order(config.out_channels, config.patch_size)});
+    conv_out_ = conv("decoder.conv_out.conv", width, config.out_channels * config.patch_size * config.patch_size,
+                     patch_order(config.out_channels, config.patch_size));
 }
 
 VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* trace) const {
@@ -115,11 +138,13 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
             x = conv3d(g, r.conv2, norm_silu(g, h), TimePadding::replicate, x);
         }
         if (up.conv.w) {
-            x = depth_to_space(g, conv3d(g, up.conv, x, TimePadding::replicate), up.stride);  // [C/n, W s3, H s2, F s1]
-            // Doubling time gives the causal first frame a twin.
-            if (up.stride[0] == 2)
-                x = ggml_view_4d(ctx, x, x->ne[0], x->ne[1], x->ne[2], x->ne[3] - 1, x->nb[1], x->nb[2], x->nb[3],
-                                 x->nb[3]);
+            ggml_tensor* y =
+                unfold(g, conv3d(g, up.conv, x, TimePadding::replicate), up.stride);  // [C/n, W s3, H s2, F]
+            if (up.repeat) {
+                ggml_tensor* skip = unfold(g, packed(g, x, up.stride), up.stride);
+                y = ggml_add(ctx, y, ggml_repeat_4d(ctx, skip, y->ne[0], y->ne[1], y->ne[2], y->ne[3]));
+            }
+            x = y;
         }
         g.stage(x, "vae.decoder.up_blocks." + std::to_string(i));
     }

@@ -1,4 +1,4 @@
-// The video VAE of LTX-2.3 (video_vae.md; ltx-core VideoDecoder): latents to pixels.
+// The video VAE of LTX-2 (video_vae.md; ltx-core VideoDecoder): latents to pixels.
 #pragma once
 
 #include <array>
@@ -42,6 +42,7 @@ class VideoDecoder {
         std::vector<ResBlock> res_blocks;  // of a res_x
         Conv3d conv;                       // of a compress block
         std::array<int, 3> stride{};       // (time, height, width)
+        int64_t repeat = 0;  // LTX-2.0: how often the channels of what went in are added to what comes out
     };
     struct Built {
         std::array<int64_t, 3> shape;

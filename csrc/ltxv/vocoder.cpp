@@ -8,6 +8,7 @@ namespace sdltx {
 namespace {
 
 constexpr int filter_taps = 12;
+constexpr float leak = 0.1f, last_leak = 0.01f;  // of HiFi-GAN's leaky ReLUs; the last one has its framework's default
 
 // [C, T] shifted views: columns [first, first + n) of x.
 ggml_tensor* columns(Plan& g, ggml_tensor* x, int64_t first, int64_t n) {
@@ -69,10 +70,12 @@ Generator::Generator(Weights& weights, Workspace& workspace, std::string path, c
                      int64_t in_channels)
     : workspace_(workspace),
       path_(std::move(path)),
+      hifi_gan_(c.hifi_gan),
       in_channels_(in_channels),
       blocks_per_stage_(c.resblock_kernel_sizes.size()) {
     constexpr int pre = 7, post = 7;
-    constexpr double activation_reach = 6;  // samples on each side: 3 of the upsampling filter, 3 of the other
+    // Samples on each side: 3 of the upsampling filter, 3 of the other.
+    const double activation_reach = hifi_gan_ ? 0 : 6;
     int64_t width = c.upsample_initial_channel;
     conv_pre_ = declare_conv1d(weights, path_ + "conv_pre", in_channels, width, pre);
     double reach = pre / 2;
@@ -93,8 +96,10 @@ Generator::Generator(Weights& weights, Workspace& workspace, std::string path, c
                 const std::string n = std::to_string(j);
                 b.convs1.push_back(declare_conv1d(weights, at + "convs1." + n, width, width, kernel));
                 b.convs2.push_back(declare_conv1d(weights, at + "convs2." + n, width, width, kernel));
-                b.acts1.push_back(declare_activation(weights, at + "acts1." + n, width));
-                b.acts2.push_back(declare_activation(weights, at + "acts2." + n, width));
+                if (!hifi_gan_) {
+                    b.acts1.push_back(declare_activation(weights, at + "acts1." + n, width));
+                    b.acts2.push_back(declare_activation(weights, at + "acts2." + n, width));
+                }
                 block += (kernel / 2) * (b.dilations[j] + 1) + 2 * activation_reach;
             }
             widest = std::max(widest, block);
@@ -102,8 +107,8 @@ Generator::Generator(Weights& weights, Workspace& workspace, std::string path, c
         }
         reach += widest / static_cast<double>(hop_);
     }
-    act_post_ = declare_activation(weights, path_ + "act_post", width);
-    conv_post_ = declare_conv1d(weights, path_ + "conv_post", width, 2, post, /*bias=*/false);
+    if (!hifi_gan_) act_post_ = declare_activation(weights, path_ + "act_post", width);
+    conv_post_ = declare_conv1d(weights, path_ + "conv_post", width, 2, post, /*bias=*/hifi_gan_);
     reach += (activation_reach + post / 2) / static_cast<double>(hop_);
     context_ = static_cast<int64_t>(std::ceil(reach)) + 1;
 }
@@ -171,11 +176,16 @@ ggml_tensor* Generator::activate(Plan& g, const Activation& a, ggml_tensor* x) c
                     filter(g, odd_padded, *a.down, 0, 1.0f, n, [](int i) { return i; }));
 }
 
+ggml_tensor* Generator::activate(Plan& g, const std::vector<Activation>& acts, size_t index, ggml_tensor* x) const {
+    return hifi_gan_ ? ggml_leaky_relu(g.ctx(), x, leak, /*inplace=*/false) : activate(g, acts[index], x);
+}
+
 ggml_tensor* Generator::build(Plan& g, ggml_tensor* mel) const {
     ggml_context* ctx = g.ctx();
     auto stage = [&](ggml_tensor* t, const std::string& name) { return g.stage(t, "vocoder." + path_ + name); };
     ggml_tensor* x = stage(conv1d(g, conv_pre_, mel, 1), "conv_pre");
     for (size_t i = 0; i < ups_.size(); ++i) {
+        if (hifi_gan_) x = ggml_leaky_relu(ctx, x, leak, /*inplace=*/false);
         x = stage(upsample(g, ups_[i], x), "ups." + std::to_string(i));
         ggml_tensor* sum = nullptr;
         for (size_t k = 0; k < blocks_per_stage_; ++k) {
@@ -183,16 +193,19 @@ ggml_tensor* Generator::build(Plan& g, ggml_tensor* mel) const {
             const ResBlock& b = resblocks_[index];
             ggml_tensor* z = x;
             for (size_t j = 0; j < b.dilations.size(); ++j) {
-                ggml_tensor* y = conv1d(g, b.convs1[j], activate(g, b.acts1[j], z), b.dilations[j]);
-                z = conv1d(g, b.convs2[j], activate(g, b.acts2[j], y), 1, z);
+                ggml_tensor* y = conv1d(g, b.convs1[j], activate(g, b.acts1, j, z), b.dilations[j]);
+                z = conv1d(g, b.convs2[j], activate(g, b.acts2, j, y), 1, z);
             }
             stage(z, "resblocks." + std::to_string(index));
             sum = sum ? ggml_add(ctx, sum, z) : z;
         }
         x = ggml_scale(ctx, sum, 1.0f / static_cast<float>(blocks_per_stage_));
     }
-    x = stage(activate(g, act_post_, x), "act_post");
-    return g.output(stage(conv1d(g, conv_post_, x, 1), "output"), "vocoder." + path_ + "output");
+    x = stage(hifi_gan_ ? ggml_leaky_relu(ctx, x, last_leak, /*inplace=*/false) : activate(g, act_post_, x),
+              "act_post");
+    x = conv1d(g, conv_post_, x, 1);
+    if (hifi_gan_) x = ggml_tanh(ctx, x);
+    return g.output(stage(x, "output"), "vocoder." + path_ + "output");
 }
 
 Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace,
@@ -237,8 +250,9 @@ Vocoder::Vocoder(const ModelFiles& files, Workspace& workspace, const VocoderCon
     : workspace_(workspace),
       config_(config),
       weights_(files, workspace.backend(), "vocoder", "vocoder."),
-      vocoder_(weights_, workspace, "vocoder.", config.vocoder, 2 * mel_bins),
-      bwe_(weights_, workspace, "bwe_generator.", config.bwe, 2 * config.num_mels) {
+      vocoder_(weights_, workspace, config.bwe ? "vocoder." : "", config.vocoder, 2 * mel_bins) {
+    if (!config.bwe) return;
+    bwe_.emplace(weights_, workspace, "bwe_generator.", *config.bwe, 2 * config.num_mels);
     const int64_t bins = config.n_fft / 2 + 1;
     auto f32 = [&](const char* name, std::vector<int64_t> shape, std::vector<int64_t> ne) {
         return weights_.permuted(name, std::move(shape), GGML_TYPE_F32, ne, {{ne[0] * ne[1], 1}});
@@ -288,9 +302,10 @@ int64_t piece_frames(const Generator& g, int rate, double seconds) {
 
 int64_t Vocoder::pieces(int64_t frames, double piece_seconds) const {
     const auto count = [](int64_t of, int64_t each) { return each > 0 ? (of + each - 1) / each : 1; };
+    const int64_t own = count(frames, piece_frames(vocoder_, config_.input_sampling_rate, piece_seconds));
+    if (!bwe_) return own;
     const int64_t hops = (frames * vocoder_.hop() + config_.hop_length - 1) / config_.hop_length;
-    return count(frames, piece_frames(vocoder_, config_.input_sampling_rate, piece_seconds)) +
-           count(hops, piece_frames(bwe_, config_.output_sampling_rate, piece_seconds));
+    return own + count(hops, piece_frames(*bwe_, config_.output_sampling_rate, piece_seconds));
 }
 
 Waveform Vocoder::synthesise(const Array& mel, double piece_seconds, const std::function<void()>& on_piece,
@@ -300,8 +315,9 @@ Waveform Vocoder::synthesise(const Array& mel, double piece_seconds, const std::
     };
     Array wave = vocoder_.run(mel, piece_frames(vocoder_, config_.input_sampling_rate, piece_seconds), trace, on_piece);
     clamp(wave);
+    if (!bwe_) return {std::move(wave), config_.output_sampling_rate};
     Array full =
-        bwe_.run(log_mel(wave), piece_frames(bwe_, config_.output_sampling_rate, piece_seconds), trace, on_piece);
+        bwe_->run(log_mel(wave), piece_frames(*bwe_, config_.output_sampling_rate, piece_seconds), trace, on_piece);
     const Array skip = resample_3x(wave);
     const int64_t n = skip.dim(1), generated = full.dim(1);
     Waveform out{{{2, n}, skip.data}, config_.output_sampling_rate};

@@ -1,10 +1,11 @@
-// From a log-mel spectrogram to 48 kHz stereo (audio.md section 5; ltx-core Vocoder and VocoderWithBWE): a
-// BigVGAN-style generator to 16 kHz, and a second one that adds what lies above 8 kHz. Everything in float32: in half
-// precision the spectrum suffers audibly.
+// From a log-mel spectrogram to stereo (audio.md sections 4 and 5; ltx-core Vocoder and VocoderWithBWE). LTX-2.3: a
+// BigVGAN-style generator to 16 kHz, and a second one that adds what lies above 8 kHz, 48 kHz in all. LTX-2.0: one in
+// the style of HiFi-GAN to 24 kHz. Everything in float32: in half precision the spectrum suffers audibly.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,7 @@ namespace sdltx {
 // view, so that time and memory stay linear and the pieces meet without a seam.
 class Generator {
  public:
-    // path: "vocoder." or "bwe_generator."
+    // path: "vocoder.", "bwe_generator.", or "" (LTX-2.0).
     Generator(Weights& weights, Workspace& workspace, std::string path, const GeneratorConfig& config,
               int64_t in_channels);
 
@@ -34,9 +35,9 @@ class Generator {
         ggml_tensor *frequency, *weight;                     // e^alpha, 1 / (e^beta + 1e-9)
         std::shared_ptr<const std::vector<float>> up, down;  // taps
     };
-    struct ResBlock {  // AMPBlock1
+    struct ResBlock {  // AMPBlock1 or ResBlock1
         std::vector<Conv3d> convs1, convs2;
-        std::vector<Activation> acts1, acts2;
+        std::vector<Activation> acts1, acts2;  // none in the style of HiFi-GAN
         std::vector<int> dilations;
     };
     // A transposed convolution as one matrix product: [taps * C_in, stride * C_out].
@@ -48,11 +49,13 @@ class Generator {
     Upsample declare_upsample(Weights& weights, const std::string& name, int64_t in, int64_t out, int kernel,
                               int stride);
     ggml_tensor* activate(Plan& g, const Activation& a, ggml_tensor* x) const;
+    ggml_tensor* activate(Plan& g, const std::vector<Activation>& acts, size_t index, ggml_tensor* x) const;
     ggml_tensor* upsample(Plan& g, const Upsample& u, ggml_tensor* x) const;
     ggml_tensor* build(Plan& g, ggml_tensor* mel) const;
 
     Workspace& workspace_;
     std::string path_;
+    bool hifi_gan_;
     int64_t in_channels_, hop_ = 1;
     int64_t context_;  // mel frames on each side that a sample depends on, at most
     Conv3d conv_pre_, conv_post_;
@@ -68,8 +71,8 @@ class Vocoder {
 
     Weights& weights() { return weights_; }
 
-    // mel (2, frames, bins) -> samples (2, 480 frames) in [-1, 1] at 48 kHz. `piece_seconds` bounds the memory;
-    // `on_piece` is called pieces() times. Stages: "vocoder.vocoder.*" and "vocoder.bwe_generator.*" by module path, of
+    // mel (2, frames, bins) -> samples in [-1, 1], (2, 480 frames) at 48 kHz or (2, 240 frames) at 24 kHz.
+    // `piece_seconds` bounds the memory; `on_piece` is called pieces() times. Stages: "vocoder.*" by module path, of
     // the last piece.
     Waveform synthesise(const Array& mel, double piece_seconds, const std::function<void()>& on_piece,
                         Trace* trace) const;
@@ -81,8 +84,9 @@ class Vocoder {
     Workspace& workspace_;
     VocoderConfig config_;
     Weights weights_;
-    Generator vocoder_, bwe_;
-    ggml_tensor *forward_basis_, *mel_basis_;
+    Generator vocoder_;
+    std::optional<Generator> bwe_;
+    ggml_tensor *forward_basis_ = nullptr, *mel_basis_ = nullptr;
 };
 
 // Band-limited upsampling by 3 with a 43-tap windowed sinc, (channels, n) -> (channels, 3 n).

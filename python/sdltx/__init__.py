@@ -21,6 +21,7 @@ if _was_unset:
     del _os.environ["OMP_WAIT_POLICY"]  # it is not for child processes and other libraries
 
 from ._core import __version__
+from .conversion import convert
 from .errors import (
     BackendError,
     BusyError,
@@ -51,6 +52,7 @@ __all__ = [
     "Tiling",
     "Video",
     "__version__",
+    "convert",
     "inspect",
     "load",
 ]

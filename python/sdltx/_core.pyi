@@ -33,6 +33,8 @@ def check(options: SampleOptions) -> None: ...
 def check_tiling(tiling: tuple[int, int, int, int] | None) -> None: ...
 
 presets: list[str]
+file_types: list[str]  # of Conversion
+file_parts: list[str]
 max_prompt_bytes: int
 
 default_tiling: tuple[int, int, int, int]  # fields of sdltx.Tiling
@@ -50,6 +52,28 @@ class SampleOptions:
         seed: int | None = None,
         preset: str | None = None,
     ) -> None: ...
+
+class Conversion:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        format: str,
+        type: str,
+        tensor_types: Sequence[tuple[str, str]],
+        parts: Sequence[str],
+        imatrix: str,
+        threads: int,
+    ) -> None: ...
+    @property
+    def parts(self) -> list[str]: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def files(self) -> list[str]: ...
+    @property
+    def types(self) -> list[tuple[str, str]]: ...
+    def write(self, path: str, *, progress: Progress | None = None) -> None: ...
 
 class Pipeline:
     def __init__(
@@ -179,6 +203,7 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
         exact: bool = False,
         bias: bool = True,
         lowering: str = "windows",
+        reflect: bool = False,
     ) -> tuple[Float32, int]: ...
     @staticmethod
     def attention(
