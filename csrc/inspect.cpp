@@ -55,10 +55,17 @@ std::string inspect(const std::vector<std::string>& paths) {
     ModelInfo info;
     attempt(&problems, [&] { info = describe(files, config); });
 
-    Json out = {
-        {"model", nullptr},       {"version", nullptr},          {"distilled", nullptr},   {"preset", nullptr},
-        {"note", nullptr},        {"missing", Json::array()},    {"files", Json::array()}, {"tensors", Json::array()},
-        {"parts", Json::array()}, {"unexpected", Json::array()}, {"doubts", doubts(files)}};
+    Json out = {{"model", nullptr},
+                {"version", nullptr},
+                {"distilled", nullptr},
+                {"preset", nullptr},
+                {"note", nullptr},
+                {"missing", Json::array()},
+                {"files", Json::array()},
+                {"tensors", Json::array()},
+                {"parts", Json::array()},
+                {"unexpected", Json::array()},
+                {"doubts", doubts(files, config)}};
     if (config.transformer && info.preset) {
         out.update({{"model", info.name},
                     {"version", info.version},

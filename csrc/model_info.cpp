@@ -107,7 +107,7 @@ ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
     return info;
 }
 
-std::vector<std::string> doubts(const ModelFiles& files) {
+std::vector<std::string> doubts(const ModelFiles& files, const ModelConfig& config) {
     const TensorInfo* probe = files.find("model.diffusion_model.patchify_proj.weight");
     if (!probe) return {};
     const ModelFile& transformer = *probe->file;
@@ -115,6 +115,14 @@ std::vector<std::string> doubts(const ModelFiles& files) {
     const auto version = transformer.metadata("model_version");
     const auto kind = [](bool d) { return d ? "distilled" : "not distilled"; };
     std::vector<std::string> lines;
+    const auto generation = [](bool of_2_0) { return of_2_0 ? "LTX-2.0" : "LTX-2.3"; };
+    const auto compare = [&](Part part, bool of_2_0) {
+        if (config.transformer && config.transformer->caption_projection != of_2_0)
+            lines.push_back(std::string("[load] the ") + name_of(part) + " is of " + generation(of_2_0) +
+                            " and the transformer of " + generation(!of_2_0) + "; use parts of the same model");
+    };
+    if (config.vae) compare(Part::video_decoder, config.vae->reflect);
+    if (config.vocoder) compare(Part::vocoder, config.vocoder->vocoder.hifi_gan);
     for (auto& file : files.files()) {
         // A text encoder is the same for all.
         const bool companion = std::any_of(file->tensors().begin(), file->tensors().end(), [](const TensorInfo& t) {

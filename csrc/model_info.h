@@ -44,6 +44,6 @@ struct ModelInfo {
 ModelInfo describe(const ModelFiles& files, const ModelConfig& config);
 
 // What speaks against files that are each in order but may not belong together, a line each.
-std::vector<std::string> doubts(const ModelFiles& files);
+std::vector<std::string> doubts(const ModelFiles& files, const ModelConfig& config);
 
 }  // namespace sdltx

@@ -35,7 +35,7 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
     networks_.emplace(*files_, config_, *workspace_);
     info_.parts = networks_->parts;
     for (auto& path : files_->unused_files()) log(30, "[load] not used: " + path + " holds nothing that is needed");
-    for (auto& doubt : doubts(*files_)) log(30, doubt);
+    for (auto& doubt : doubts(*files_, config_)) log(30, doubt);
     report_unused(*networks_);
     report(options.progress, "load", 1, 1);
 }

@@ -18,7 +18,7 @@ REAL = Path(__file__).parent / "data" / "real"
 
 
 def manifest(model: str) -> dict[str, Any]:
-    """The tensors (name -> shape) and config of "ltx-2.3-22b" or "gemma-3-12b-it"; "f32" lists what is not BF16."""
+    """Tensors (name -> shape) and config of ltx-2.3-22b, ltx-2.0-19b or gemma-3-12b-it; "f32": what is not BF16."""
     return json.loads(gzip.decompress((REAL / f"{model}.json.gz").read_bytes()))
 
 
@@ -50,13 +50,12 @@ def write_sparse(
     return path
 
 
-def write_checkpoint(path: Path, wanted: Callable[[str], bool] = lambda name: True, name: str = "2.3.0") -> Path:
-    """The checkpoint of LTX-2.3, or those of its tensors that are ``wanted``."""
-    real = manifest("ltx-2.3-22b")
+def write_checkpoint(path: Path, wanted: Callable[[str], bool] = lambda name: True, model: str = "ltx-2.3-22b") -> Path:
+    """The checkpoint of a release, or those of its tensors that are ``wanted``."""
+    real = manifest(model)
     tensors = {name: shape for name, shape in real["tensors"].items() if wanted(name)}
-    return write_sparse(
-        path, tensors, dict.fromkeys(real["f32"], "F32"), {"config": json.dumps(real["config"]), "model_version": name}
-    )
+    metadata = {"config": json.dumps(real["config"]), "model_version": model.split("-")[1] + ".0"}
+    return write_sparse(path, tensors, dict.fromkeys(real["f32"], "F32"), metadata)
 
 
 def write_gguf(path: Path, types: dict[str, str], keys: dict[str, str]) -> Path:

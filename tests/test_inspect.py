@@ -74,23 +74,32 @@ def timed(*paths):
     return report
 
 
-def test_the_release(tmp_path, tiny_paths):
-    """5,947 names in 46 GB, all of them with a place; and Gemma's 626."""
-    path = real_layout.write_checkpoint(tmp_path / "ltx-2.3-22b-dev.safetensors")
+@pytest.mark.parametrize(
+    ("model", "tensors", "of_transformer", "of_projection", "parameters"),
+    [("ltx-2.3-22b", 5947, 4444, 4, 18.98e9), ("ltx-2.0-19b", 4049, 3568, 1, 18.83e9)],
+)
+@pytest.mark.parametrize("configured", [True, False])
+def test_the_releases(tmp_path, tiny_paths, model, tensors, of_transformer, of_projection, parameters, configured):
+    """Every name in 46 GB with a place, also where no configuration says so; and Gemma's 626."""
+    path = real_layout.write_checkpoint(tmp_path / f"{model}-dev.safetensors", model=model)
+    if not configured:
+        real = real_layout.manifest(model)
+        real_layout.write_sparse(path, real["tensors"], dict.fromkeys(real["f32"], "F32"))
     report = timed(path)
     assert not report.problems
     assert not report.unexpected
     assert report.missing == ("text encoder",)
-    assert len(report.tensors) == 5947
+    assert report.model == f"LTX-{model.split('-')[1]}"
+    assert len(report.tensors) == tensors
     found = parts(report)
-    assert found["transformer"].tensors + found["text projection"].tensors - 4 == 4444
+    assert found["transformer"].tensors + found["text projection"].tensors - of_projection == of_transformer
     assert "other" not in found
-    assert found["transformer"].parameters == pytest.approx(18.98e9, rel=0.01)
+    assert found["transformer"].parameters == pytest.approx(parameters, rel=0.01)
 
-    tensors = real_layout.manifest("gemma-3-12b-it")["tensors"]
+    gemma_tensors = real_layout.manifest("gemma-3-12b-it")["tensors"]
     gemma = tmp_path / "gemma"
     gemma.mkdir()
-    real_layout.write_sparse(gemma / "model.safetensors", tensors)
+    real_layout.write_sparse(gemma / "model.safetensors", gemma_tensors)
     (gemma / "tokenizer.model").write_bytes((Path(tiny_paths[1]) / "tokenizer.model").read_bytes())
     report = timed(path, gemma)
     assert (report.problems, report.unexpected, report.missing) == ((), (), ())
@@ -221,6 +230,26 @@ def test_companions_of_another_variant_are_doubted(tmp_path, tiny_paths, caplog)
         pass
     for doubt in report.doubts:
         assert doubt in caplog.text
+
+
+def write_parts(path, source, wanted):
+    header, blob = read_safetensors(source)
+    kept = {name: entry for name, entry in header.items() if name == "__metadata__" or wanted(name)}
+    return write_safetensors(path, kept, blob)
+
+
+def test_parts_of_two_generations(tmp_path, tiny_paths):
+    """Told by the tensors, whatever the metadata says."""
+    of_2_0 = tiny_paths[0].replace("tiny-a", "tiny-ltx2").replace("2.3", "2")
+    dit = write_parts(tmp_path / "dit.safetensors", tiny_paths[0], lambda name: name.startswith(DIT))
+    rest = write_parts(tmp_path / "rest.safetensors", of_2_0, lambda name: not name.startswith((DIT, "text_")))
+    report = sdltx.inspect(dit, rest)
+    assert not report.problems
+    for part in ("video decoder", "vocoder"):
+        assert any(f"the {part} is of LTX-2.0 and the transformer of LTX-2.3" in doubt for doubt in report.doubts)
+    projection = write_parts(tmp_path / "p.safetensors", of_2_0, lambda name: name.startswith("text_"))
+    report = sdltx.inspect(dit, projection)
+    assert any("the text projection is of LTX-2.0 and the transformer of LTX-2.3" in p for p in report.problems)
 
 
 @pytest.mark.parametrize("paths", [(), (3,), (None,)])

@@ -359,7 +359,7 @@ def test_fp8_checkpoints(tmp_path, tiny_paths, kind, spelling, rows, caplog):
 
 @pytest.mark.parametrize(
     ("mark", "where"),
-    [("int8_tensorwise", "tensor"), ("nvfp4", "header"), ("asym_w4a8_int8", "header")],
+    [("asym_w4a8_int8", "header"), ("svdquant_w4a4", "tensor"), ("float8_e4m3fn_blockwise", "tensor")],
 )
 def test_other_quantisations_are_refused_by_name(tmp_path, tiny_paths, mark, where):
     header = {"_quantization_metadata": json.dumps({"layers": {"x": {"format": mark}}})}
@@ -424,3 +424,76 @@ def test_a_smaller_gemma_is_named(tmp_path, tiny_paths):
         sdltx.ModelMismatchError, match=r"width 3840 \(Gemma 3 12B\), the one given has 2560 \(Gemma 3 4B\)"
     ):
         sdltx.load(checkpoint, gemma)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("gemma4_unified", "Gemma 4, which belongs to LTX-2.5"),
+        ("gemma3n", r"Gemma 3n \(E2B or E4B\)"),
+        ("gemma2", "Gemma 2"),
+        ("llama", "'llama'"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["folder", "gguf"])
+def test_other_encoders_are_refused_by_name(tmp_path, tiny_paths, kind, name, layout):
+    if layout == "folder":
+        gemma = tmp_path / "gemma"
+        gemma.mkdir()
+        (gemma / "config.json").write_text(json.dumps({"model_type": kind}))
+        (gemma / "model.safetensors").write_bytes((Path(tiny_paths[1]) / "model.safetensors").read_bytes())
+    else:
+        gemma = tmp_path / "encoder.gguf"
+        writer = gguf.GGUFWriter(gemma, kind.removesuffix("_unified"))
+        writer.add_tensor("token_embd.weight", np.ones((8, 4), np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    with pytest.raises(sdltx.ModelMismatchError, match=f"the text encoder is {name}; LTX-2.3 and 2.0 take Gemma 3 12B"):
+        sdltx.load(tiny_paths[0], gemma)
+    assert any("the text encoder is" in problem for problem in sdltx.inspect(tiny_paths[0], gemma).problems)
+
+
+def test_gemma_4_without_a_configuration(tmp_path, tiny_paths):
+    """It has the width and depth of Gemma 3 12B."""
+    shapes = {"model.embed_tokens.weight": [262144, 3840], "model.layers.0.layer_scalar": [1]}
+    real_layout.write_sparse(tmp_path / "gemma4.safetensors", shapes)
+    with pytest.raises(sdltx.ModelMismatchError, match="the text encoder is Gemma 4"):
+        sdltx.load(tiny_paths[0], tmp_path / "gemma4.safetensors")
+
+
+def test_the_eyes_of_gemma_given_by_name(tmp_path, tiny_paths):
+    path = tmp_path / "vision.gguf"
+    writer = gguf.GGUFWriter(path, "clip")
+    writer.add_tensor("v.blk.0.attn_q.weight", np.ones((8, 4), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(sdltx.ModelMismatchError, match=r"is the eyes of a text model \(mmproj\)"):
+        sdltx.load(*tiny_paths, path)
+
+
+# --- LTX-2.5 ---
+
+
+def test_ltx_2_5_is_refused_by_name(tmp_path, tiny_paths, config):
+    """By its configuration, and by its tensors where there is none."""
+    newer = {**config, "transformer": {**config["transformer"], "use_keyframes_abs_pos_embedding": True}}
+    header, blob = read_safetensors(tiny_paths[0])
+    header["__metadata__"]["config"] = json.dumps(newer)
+    path = write_safetensors(tmp_path / "m.safetensors", header, blob)
+    with pytest.raises(sdltx.ModelMismatchError, match=r"this is an LTX-2\.5 model; its embedding of keyframes"):
+        sdltx.load(path, tiny_paths[1])
+    without_bias = [n for n in header if n.endswith("ff.net.0.proj.bias") and ".ff." in n]
+    for name in without_bias:
+        del header[name]
+    del header["__metadata__"]
+    path = write_safetensors(tmp_path / "m.safetensors", header, blob)
+    with pytest.raises(sdltx.ModelMismatchError, match=r"this is an LTX-2\.5 model"):
+        sdltx.load(path, tiny_paths[1])
+    diffusion = {**config, "vae": {**config["vae"], "_class_name": "CausalDiffusionVAE"}}
+    path = write_part(tmp_path / "m.safetensors", tiny_paths[0], lambda n: n, {"config": json.dumps(diffusion)})
+    with pytest.raises(sdltx.ModelMismatchError, match=r"the diffusion decoder of LTX-2\.5"):
+        sdltx.load(path, tiny_paths[1])

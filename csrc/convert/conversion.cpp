@@ -215,9 +215,9 @@ void Conversion::convert(const Piece& piece) {
     // Pages of the source would count as memory of this process for as long as they stay; reading one maps some around.
     constexpr size_t around = size_t{64} << 10;
     const MappedFile& map = source.file->map();
-    const bool by_byte = source.type >= GGML_TYPE_COUNT;
-    const auto offset = [&](int64_t elements) {
-        return by_byte ? static_cast<size_t>(elements) : ggml_row_size(source.type, elements);
+    const double bytes_per_element = static_cast<double>(source.nbytes) / static_cast<double>(source.elements());
+    const auto offset = [&](int64_t elements) {  // about, if there is no end to the digits
+        return std::min(source.nbytes, static_cast<size_t>(bytes_per_element * static_cast<double>(elements)));
     };
     const size_t begin = static_cast<size_t>(source.data - map.data()) + offset(piece.first);
     const size_t from = begin - std::min(begin, around),

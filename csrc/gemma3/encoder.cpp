@@ -78,14 +78,33 @@ void read_rope(const Json& j, Gemma3Config& c) {
                         "the config.json of its release");
 }
 
+// What a text encoder is that is not Gemma 3, by the names that configurations and GGUFs have for it.
+std::string name_of_model(const std::string& type) {
+    constexpr std::pair<const char*, const char*> known[] = {
+        {"gemma4", "Gemma 4, which belongs to LTX-2.5"},
+        {"gemma3n", "Gemma 3n (E2B or E4B)"},
+        {"gemma2", "Gemma 2"},
+        {"t5", "T5, which belongs to older LTX-Video"},
+    };
+    for (auto& [start, name] : known)
+        if (type.rfind(start, 0) == 0) return name;
+    return "'" + type + "'";
+}
+
+[[noreturn]] void refuse(const std::string& path, const std::string& type) {
+    throw Error(ErrorCode::model_mismatch, "[" + path + "] the text encoder is " + name_of_model(type) +
+                                               "; LTX-2.3 and 2.0 take Gemma 3 12B, give its folder or GGUF");
+}
+
 // The keys that Google's config.json leaves to the defaults of transformers' Gemma3TextConfig have those defaults here.
-Gemma3Config from_config_json(const Json& top) {
+Gemma3Config from_config_json(const Json& top, const std::string& path) {
     const Json& j = top.contains("text_config") ? top.at("text_config") : top;
     const auto expect = [&](const Json& of, const char* key, std::initializer_list<const char*> values) {
         const std::string value = value_or<std::string>(of, key, *values.begin(), where);
-        if (std::find(values.begin(), values.end(), value) == values.end())
-            throw Error(ErrorCode::model_mismatch, std::string("[") + where + "] '" + key + "' is '" + value +
-                                                       "'; the text encoder is Gemma 3, give its folder");
+        if (std::find(values.begin(), values.end(), value) != values.end()) return;
+        if (std::string(key) == "model_type") refuse(path, value);
+        throw Error(ErrorCode::model_mismatch, std::string("[") + where + "] '" + key + "' is '" + value +
+                                                   "'; the text encoder is Gemma 3, give its folder");
     };
     expect(top, "model_type", {"gemma3", "gemma3_text"});
     expect(j, "model_type", {"gemma3_text", "gemma3"});
@@ -204,12 +223,11 @@ Gemma3Config Gemma3Config::load(const ModelFiles& files) {
                     "[text encoder] no Gemma 3 among the files: no language_model.model.embed_tokens.weight (or "
                     "token_embd.weight); add the Gemma 3 folder or GGUF");
     Gemma3Config c{};
+    if (files.find("language_model.model.layers.0.layer_scalar") || embedding->file->metadata("gemma_config"))
+        refuse(embedding->file->path(), "gemma4");
     if (embedding->file->is_gguf()) {
         const auto architecture = embedding->file->metadata("general.architecture");
-        if (architecture != "gemma3")
-            throw Error(ErrorCode::model_mismatch, "[" + embedding->file->path() + "] holds a '" +
-                                                       architecture.value_or("?") +
-                                                       "' model; the text encoder is Gemma 3");
+        if (architecture != "gemma3") refuse(embedding->file->path(), architecture.value_or("a model without a name"));
         c = from_gguf(*embedding->file, *embedding);
     } else {
         const auto path = std::filesystem::path(embedding->file->path()).parent_path() / "config.json";
@@ -217,7 +235,8 @@ Gemma3Config Gemma3Config::load(const ModelFiles& files) {
         if (std::filesystem::exists(path, ec)) {
             MappedFile file(path.string());
             c = from_config_json(
-                parse_json(std::string(reinterpret_cast<const char*>(file.data()), file.size()), path.string()));
+                parse_json(std::string(reinterpret_cast<const char*>(file.data()), file.size()), path.string()),
+                path.string());
         } else if (const auto known = of_12b_from_shapes(files)) {
             log(20, "[text encoder] no config.json beside the weights; they have the sizes of Gemma 3 12B");
             c = *known;

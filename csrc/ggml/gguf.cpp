@@ -173,7 +173,7 @@ std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map) {
         const uint32_t type = in.get<uint32_t>();
         if (type >= GGML_TYPE_COUNT || ggml_blck_size(static_cast<ggml_type>(type)) == 0)
             in.fail("has " + where + " of the unknown type " + std::to_string(type) +
-                    "; the file was written by a newer program");
+                    "; the file was written by a newer program, or in a private format such as Q8_CR or Q4_CR");
         t.type = static_cast<ggml_type>(type);
         t.dtype = ggml_type_name(t.type);
         const uint64_t block = static_cast<uint64_t>(ggml_blck_size(t.type));

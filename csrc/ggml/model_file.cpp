@@ -7,7 +7,7 @@
 #include <set>
 
 #include "backend.h"
-#include "fp8.h"
+#include "encodings.h"
 #include "json.h"
 
 namespace fs = std::filesystem;
@@ -203,6 +203,8 @@ void normalise_names(ModelFile& file) {
 
 // What a file is that holds no part of a model but changes one or comes after it; empty for all others.
 std::string kind_of_addition(const ModelFile& file) {
+    if (file.metadata("general.architecture") == "clip" || file.metadata("general.type") == "mmproj")
+        return "the eyes of a text model (mmproj)";
     bool initial_conv = false, upsampler = false;
     for (auto& t : file.tensors()) {
         if (starts_with(t.stored_name, "velocity_model.")) return "a model that makes sound alone";
@@ -375,7 +377,7 @@ void ModelFiles::add(const Given& given, bool needed, std::unordered_set<std::st
         return;
     }
     normalise_names(*file);
-    attach_scales(*file);
+    attach_encodings(*file);
     // Beside shards may lie another model, such as the one they encode prompts for, or an older copy of theirs.
     if (given.source == Source::beside_index &&
         std::any_of(file->tensors().begin(), file->tensors().end(), [&](auto& t) { return held.count(t.name); })) {

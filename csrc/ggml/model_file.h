@@ -44,6 +44,9 @@ class MappedFile {
 // Of the names of tensors and files.
 bool ends_with(const std::string& name, const std::string& tail);
 
+// How weights are stored that ggml has no type for; see encodings.h.
+enum class Encoding { none, fp8, mxfp8, int8, nvfp4 };
+
 struct TensorInfo {
     int64_t elements() const;
 
@@ -55,8 +58,11 @@ struct TensorInfo {
     const uint8_t* data;
     size_t nbytes;
     const class ModelFile* file;
-    mutable bool used = false;          // some network has declared it
-    const TensorInfo* scale = nullptr;  // of an FP8 weight: one number, or one for each row
+    mutable bool used = false;  // some network has declared it
+    Encoding encoding = Encoding::none;
+    const TensorInfo* scale = nullptr;        // of an encoded weight: one number, or one for each row
+    const TensorInfo* block_scale = nullptr;  // of an encoded weight: a byte for each block of a row
+    int64_t rotation = 0;                     // of int8 weights: size of the groups that were rotated
 };
 
 // A GGUF metadata value. Strings point into the mapped file.

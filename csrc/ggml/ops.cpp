@@ -44,12 +44,18 @@ ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
 }
 
 Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias) {
-    return {weights.matrix(name + ".weight", {out, in}), bias ? weights.vector(name + ".bias", {out}) : nullptr};
+    const ScaledMatrix m = weights.scaled_matrix(name + ".weight", {out, in});
+    return {m.w, bias ? weights.vector(name + ".bias", {out}) : nullptr, m.scale};
+}
+
+ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {
+    ggml_tensor* y = product(g, l.w, x);
+    return l.scale ? ggml_mul(g.ctx(), y, l.scale) : y;
 }
 
 ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x) {
     return by_rows(g, x, l.w->ne[1], ggml_nelements(l.w), [&](ggml_tensor* part) {
-        ggml_tensor* y = product(g, l.w, part);
+        ggml_tensor* y = product(g, l, part);
         return l.b ? ggml_add(g.ctx(), y, l.b) : y;
     });
 }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "fp8.h"
+#include "encodings.h"
 
 namespace sdltx {
 
@@ -21,7 +21,7 @@ bool aligned(const uint8_t* data, ggml_type type) {
 
 }  // namespace
 
-bool readable(const TensorInfo& info) { return is_fp8(info) || known_to_ggml(info); }
+bool readable(const TensorInfo& info) { return info.encoding != Encoding::none || known_to_ggml(info); }
 
 void convert_values(const void* from, ggml_type from_type, void* to, ggml_type to_type, int64_t count) {
     if (count == 0) return;
@@ -37,8 +37,8 @@ void convert_values(const void* from, ggml_type from_type, void* to, ggml_type t
 }
 
 void read_values(const TensorInfo& info, int64_t first, int64_t count, float* to) {
-    if (is_fp8(info)) {
-        decode_fp8(info, first, count, to);
+    if (info.encoding != Encoding::none) {
+        decode(info, first, count, to);
         return;
     }
     const uint8_t* from = info.data + ggml_row_size(info.type, first);
@@ -49,7 +49,7 @@ void read_values(const TensorInfo& info, int64_t first, int64_t count, float* to
 }
 
 void convert_values(const TensorInfo& info, void* to, ggml_type to_type, int64_t count) {
-    constexpr int64_t at_a_time = 1 << 16;  // whole blocks of every type
+    constexpr int64_t at_a_time = 1 << 16;  // whole blocks of every type, whole groups of every rotation
     std::vector<float> values(static_cast<size_t>(std::min(count, at_a_time)));
     for (int64_t first = 0; first < count; first += at_a_time) {
         const int64_t n = std::min(at_a_time, count - first);

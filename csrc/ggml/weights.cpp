@@ -6,7 +6,7 @@
 #include <mutex>
 #include <utility>
 
-#include "fp8.h"
+#include "encodings.h"
 #include "parallel.h"
 #include "values.h"
 
@@ -80,7 +80,7 @@ void Weights::begin_block() {
 
 ggml_type Weights::stored_type(const std::string& name) const {
     const TensorInfo* info = files_.find(prefix_ + name);
-    if (info && is_fp8(*info)) return GGML_TYPE_BF16;  // every value fits, but for the last bits of a scale
+    if (info && info->encoding != Encoding::none) return GGML_TYPE_BF16;
     return info && info->type < GGML_TYPE_COUNT ? info->type : GGML_TYPE_F32;
 }
 
@@ -90,7 +90,8 @@ ggml_tensor* Weights::declare(const std::string& name, std::vector<int64_t> shap
     how.shape = std::move(shape);
     how.info = files_.find(how.name);
     if (how.info) how.info->used = true;
-    const bool as_stored = how.info && how.info->type == type && !how.fill && how.order.empty() && how.plus == 0;
+    const bool as_stored =
+        how.info && how.info->type == type && !how.fill && !how.packed && how.order.empty() && how.plus == 0;
     how.in_place = as_stored && backend_.uses_host_memory() && aligned(*how.info);
     how.tensor = ggml_new_tensor(arena_.context(), type, static_cast<int>(ne.size()), ne.data());
     ggml_set_name(how.tensor, how.name.c_str());
@@ -118,6 +119,21 @@ ggml_tensor* Weights::matrix(const std::string& name, std::vector<int64_t> shape
     if (backend_.exact() || !info || !readable(*info) || !whole_rows) type = GGML_TYPE_F32;
     std::vector<int64_t> ne(shape.rbegin(), shape.rend());
     return declare(name, std::move(shape), type, std::move(ne), {});
+}
+
+ScaledMatrix Weights::scaled_matrix(const std::string& name, std::vector<int64_t> shape) {
+    const TensorInfo* info = files_.find(prefix_ + name);
+    if (backend_.exact() || !info || info->encoding == Encoding::none || info->shape != shape)
+        return {matrix(name, std::move(shape)), nullptr};
+    Declared how;
+    how.packed = true;
+    const std::vector<int64_t> ne(shape.rbegin(), shape.rend());
+    ScaledMatrix m{declare(name, shape, packed_type(*info), ne, std::move(how)), nullptr};
+    if (const TensorInfo* scale = info->scale) {
+        const int64_t n = scale->elements();
+        m.scale = vector(scale->name.substr(prefix_.size()), {n});
+    }
+    return m;
 }
 
 ggml_tensor* Weights::table(const std::string& name, std::vector<int64_t> shape) {
@@ -325,13 +341,14 @@ void Weights::convert(const Declared& d) const {
     std::vector<uint8_t> copy;
     const void* stored = info.data;
     ggml_type stored_as = info.type;
+    const bool encoded = info.encoding != Encoding::none;
     const bool direct = !d.values && d.order.empty() && !d.fill;
-    if (is_fp8(info) && !direct) {
+    if (encoded && !direct) {
         copy.resize(static_cast<size_t>(n) * sizeof(float));
         convert_values(info, copy.data(), GGML_TYPE_F32, n);
         stored = copy.data();
         stored_as = GGML_TYPE_F32;
-    } else if (!is_fp8(info) && !aligned(info)) {
+    } else if (!encoded && !aligned(info)) {
         copy.assign(info.data, info.data + info.nbytes);
         stored = copy.data();
     }
@@ -363,7 +380,9 @@ void Weights::convert(const Declared& d) const {
         } else if (d.fill) {
             d.fill(floats().data(), static_cast<float*>(to));
         } else {
-            if (is_fp8(info))
+            if (d.packed)
+                pack(info, to);
+            else if (encoded)
                 convert_values(info, to, t->type, n);
             else
                 convert_values(stored, stored_as, to, t->type, n);

@@ -18,6 +18,12 @@ struct Axis {
     int64_t length, stride;
 };
 
+// A matrix whose product is still to be multiplied: by one number [1], or by one for each result [out].
+struct ScaledMatrix {
+    ggml_tensor* w;
+    ggml_tensor* scale;  // null for none
+};
+
 class Weights {
  public:
     // `component` names the network in errors, `prefix` goes before every name.
@@ -32,6 +38,8 @@ class Weights {
     // Declarations. Shapes are in the checkpoint's order (slowest axis first); the tensors have data once acquired.
     // Matrix (out, in) of a Linear: as stored, or F32 where exactness asks for it. ne = [in, out].
     ggml_tensor* matrix(const std::string& name, std::vector<int64_t> shape);
+    // The same for weights in an encoding that ggml does not have: in the type that loses nothing, if there is one.
+    ScaledMatrix scaled_matrix(const std::string& name, std::vector<int64_t> shape);
     // Lookup table (rows, width), as stored. ne = [width, rows].
     ggml_tensor* table(const std::string& name, std::vector<int64_t> shape);
     // Bias, norm weight or modulation table, always F32; `plus` is added to every element.
@@ -83,6 +91,7 @@ class Weights {
         ggml_tensor* tensor = nullptr;               // null for host weights
         std::shared_ptr<std::vector<float>> values;  // of host weights
         bool in_place = false;                       // the device uses the bytes of the mapped file
+        bool packed = false;                         // see encodings.h
         float plus = 0;
         std::vector<Axis> order;  // when elements change places
         Fill fill;

@@ -290,6 +290,25 @@ AudioLatentConfig audio_latent_of(const ModelFiles& files, int64_t token_channel
     return {channels_of_release, token_channels / channels_of_release};
 }
 
+// Weights that the configuration does not know of would change what is computed by being left out.
+void check_against_tensors(const ModelFiles& files, const TransformerConfig& c) {
+    struct Optional {
+        const char* key;
+        bool expected;
+        const char* tensor;
+    };
+    const Optional all[] = {
+        {"apply_gated_attention", c.gated_attention, "transformer_blocks.0.attn1.to_gate_logits.weight"},
+        {"cross_attention_adaln", c.cross_attention_adaln, "transformer_blocks.0.prompt_scale_shift_table"},
+        {"caption_proj_before_connector", c.caption_projection, "caption_projection.linear_1.weight"},
+    };
+    for (const Optional& o : all)
+        if (!o.expected && files.find(std::string("model.diffusion_model.") + o.tensor))
+            throw Error(ErrorCode::model_mismatch, std::string("[transformer configuration] '") + o.key +
+                                                       "' contradicts the weights, which hold " + o.tensor +
+                                                       "; use the configuration that belongs to them");
+}
+
 }  // namespace
 
 ModelConfig ModelConfig::load(const ModelFiles& files, Problems* problems) {
@@ -301,6 +320,7 @@ ModelConfig ModelConfig::load(const ModelFiles& files, Problems* problems) {
     if (has_transformer)
         attempt(problems, [&] {
             TransformerConfig transformer = read_transformer(section_of(files, transformer_section));
+            check_against_tensors(files, transformer);
             c.audio = audio_latent_of(files, transformer.audio.in_channels);
             // Metadata may be stale; tensors are not.
             if (transformer.caption_projection != (c.version.rfind("2.0", 0) == 0))

@@ -38,6 +38,14 @@ TextProjection::TextProjection(const ModelFiles& files, Workspace& workspace, co
                                                    name_of_gemma(config.caption_channels) + ", the one given has " +
                                                    std::to_string(gemma_hidden) + name_of_gemma(gemma_hidden) +
                                                    "; use the Gemma 3 that belongs to it");
+    const std::string of_2_0 = "text_embedding_projection.aggregate_embed.weight",
+                      later = "text_embedding_projection.video_aggregate_embed.weight";
+    if (const bool old = config.caption_projection;
+        files.find(old ? later : of_2_0) && !files.find(old ? of_2_0 : later))
+        throw Error(ErrorCode::model_mismatch,
+                    std::string("[load] the text projection is of ") +
+                        (old ? "LTX-2.3 and the transformer of LTX-2.0" : "LTX-2.0 and the transformer of LTX-2.3") +
+                        "; use parts of the same model");
     video_ = declare_stream("video", config.video, config.video.connector_layers);
     audio_ = declare_stream("audio", config.audio, config.audio.connector_layers);
 }
@@ -116,7 +124,7 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
             outputs[i] = outputs[0];
             continue;
         }
-        ggml_tensor* y = product(g, s.aggregate_embed.w, x);
+        ggml_tensor* y = product(g, s.aggregate_embed, x);
         if (s.aggregate_embed.b) {
             // The reference scales what goes in, so that the bias is left alone; scaling what comes out is less work.
             const double ratio = static_cast<double>(s.width) / static_cast<double>(hidden_);

@@ -1,0 +1,28 @@
+// Safetensors quantised as ComfyUI and the releases do it: weights in eight or four bits, scales beside them, and marks
+// that say so (files-in-the-wild.md section 1).
+#pragma once
+
+#include <cstdint>
+
+#include "model_file.h"
+
+namespace sdltx {
+
+// Finds out how the weights of `file` are encoded, and takes what only other programs need for used. Throws
+// Error(model_file) for scales of a wrong shape or that are not all there, and Error(model_mismatch) for encodings that
+// this version does not read, by name.
+void attach_encodings(ModelFile& file);
+
+// Elements [first, first + count) in the order of the rows; whole groups if they are rotated. `scaled`: times
+// what TensorInfo::scale says.
+void decode(const TensorInfo& info, int64_t first, int64_t count, float* to, bool scaled = true);
+
+// What an encoded matrix is computed in, as pack() writes it: without loss, but for rotated ones. TensorInfo::scale is
+// left out; it belongs to the results of a product.
+ggml_type packed_type(const TensorInfo& info);
+void pack(const TensorInfo& info, void* to);
+
+// Number i of a scale, which is F32, F16 or BF16.
+float scale_at(const TensorInfo& scale, int64_t i);
+
+}  // namespace sdltx
