@@ -86,35 +86,6 @@ void bind_log(py::module_& m) {
 
 // --- pipeline ---
 
-Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& t) {
-    return t ? Tiling{(*t)[0], (*t)[1], (*t)[2], (*t)[3]} : Tiling{};
-}
-
-void bind_options(py::module_& m) {
-    py::class_<SampleOptions>(m, "SampleOptions")
-        .def(py::init([](std::optional<int64_t> width, std::optional<int64_t> height, std::optional<int64_t> num_frames,
-                         std::optional<double> frame_rate, std::optional<int64_t> num_inference_steps,
-                         std::optional<std::vector<float>> sigmas, std::optional<int64_t> seed,
-                         std::optional<std::string> preset) {
-                 return SampleOptions{width, height, num_frames, frame_rate, num_inference_steps, sigmas, seed, preset};
-             }),
-             py::kw_only(), "width"_a = py::none(), "height"_a = py::none(), "num_frames"_a = py::none(),
-             "frame_rate"_a = py::none(), "num_inference_steps"_a = py::none(), "sigmas"_a = py::none(),
-             "seed"_a = py::none(), "preset"_a = py::none());
-    m.def("check", py::overload_cast<const SampleOptions&>(&check), "options"_a);
-    m.def("check_tiling", [](const std::optional<std::array<int64_t, 4>>& t) { check(tiling_of(t)); }, "tiling"_a);
-    m.attr("presets") = py::cast(preset_names());
-    m.attr("max_prompt_bytes") = Tokenizer::max_bytes;
-    m.attr("default_tiling") =
-        py::make_tuple(Tiling{}.tile_pixels, Tiling{}.overlap_pixels, Tiling{}.tile_frames, Tiling{}.overlap_frames);
-}
-
-py::dict settings_dict(const SampleSettings& s) {
-    return py::dict("preset"_a = s.preset, "width"_a = s.width, "height"_a = s.height, "num_frames"_a = s.num_frames,
-                    "frame_rate"_a = s.frame_rate, "schedule"_a = name_of(s.schedule),
-                    "num_inference_steps"_a = s.num_inference_steps(), "sigmas"_a = s.sigmas, "seed"_a = s.seed);
-}
-
 py::dict info_dict(const Pipeline& p) {
     const ModelInfo& i = p.info();
     const SampleSettings s = p.resolve({});
@@ -155,6 +126,7 @@ struct StreamArguments {
 // A sampling loop that owns its context.
 struct PySampler {
     Context context;
+    std::optional<Context> negative;
     std::unique_ptr<Sampler> loop;
     Pipeline* pipeline;
 };
@@ -179,6 +151,13 @@ void bind_sampler(py::module_& m) {
         });
 }
 
+// Video and audio context.
+using FloatPair = std::pair<FloatArray, FloatArray>;
+std::optional<Context> context_of(const std::optional<FloatPair>& arrays) {
+    if (!arrays) return std::nullopt;
+    return Context{to_array(arrays->first), to_array(arrays->second)};
+}
+
 Offload offload_of(const std::string& name) {
     if (name == "none") return Offload::none;
     if (name == "stage") return Offload::stage;
@@ -199,6 +178,14 @@ void bind_pipeline(py::module_& m) {
              }),
              "paths"_a, py::kw_only(), "device"_a, "precision"_a, "threads"_a, "offload"_a, "progress"_a = py::none())
         .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p); })
+        .def(
+            "doubts",
+            [](const Pipeline& p, const SampleOptions& o) {
+                const ModelInfo& info = p.info();
+                return doubts(p.resolve(o), *info.preset, info.defaults.num_inference_steps.has_value(),
+                              info.distilled_told);
+            },
+            "options"_a)
         .def("unused_tensors",
              [](Pipeline& p) {
                  py::list names;
@@ -251,28 +238,33 @@ void bind_pipeline(py::module_& m) {
             "sample",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
-               std::optional<py::function> progress) {
+               const std::optional<FloatPair>& negative, std::optional<py::function> progress) {
                 const SampleSettings settings = p.resolve(o);
                 const Context context{to_array(video_context), to_array(audio_context)};
+                const std::optional<Context> away = context_of(negative);
                 const Noise noise{to_array(video_noise), to_array(audio_noise)};
                 Guard guard(std::move(progress));
-                const Latents l = guard.run(&p, [&] { return p.sample(context, settings, noise, guard.progress()); });
+                const Latents l = guard.run(
+                    &p, [&] { return p.sample(context, away ? &*away : nullptr, settings, noise, guard.progress()); });
                 return py::make_tuple(to_numpy(l.video), to_numpy(l.audio), settings_dict(settings));
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
-            "audio_noise"_a = py::none(), "progress"_a = py::none())
+            "audio_noise"_a = py::none(), "negative"_a = py::none(), "progress"_a = py::none())
         .def(
             "sampler",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
-               const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise) {
+               const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
+               const std::optional<FloatPair>& negative) {
                 auto s = std::make_unique<PySampler>();
                 s->context = {to_array(video_context), to_array(audio_context)};
+                s->negative = context_of(negative);
                 s->pipeline = &p;
-                s->loop = p.sampler(s->context, p.resolve(o), {to_array(video_noise), to_array(audio_noise)});
+                s->loop = p.sampler(s->context, s->negative ? &*s->negative : nullptr, p.resolve(o),
+                                    {to_array(video_noise), to_array(audio_noise)});
                 return s;
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
-            "audio_noise"_a = py::none(), py::keep_alive<0, 1>())
+            "audio_noise"_a = py::none(), "negative"_a = py::none(), py::keep_alive<0, 1>())
         .def(
             "velocity",
             [](Pipeline& p, const py::dict& video, std::optional<py::dict> audio, float sigma,
@@ -355,6 +347,7 @@ void bind_pipeline(py::module_& m) {
                  for (auto& [name, a] : p.traced()) out[py::str(name)] = to_numpy(a);
                  return out;
              })
+        .def("traced_runs", &Pipeline::traced_runs)
         .def("close", &Pipeline::close);
 }
 

@@ -5,10 +5,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "ltxv/tiling.h"
+#include "presets.h"
 #include "types.h"
 
 namespace sdltx {
@@ -31,6 +34,11 @@ inline pybind11::str decoded(const std::string& s) {
         PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "replace"));
 }
 
+// SampleOptions, presets and tiles.
+void bind_options(pybind11::module_& m);
+pybind11::dict settings_dict(const SampleSettings& settings);
+// Null: the defaults.
+Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& numbers);
 // Model files without a model.
 void bind_files(pybind11::module_& m);
 // sdltx._core.ops: the op builders one at a time, for their tests.

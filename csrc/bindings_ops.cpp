@@ -1,14 +1,55 @@
 // sdltx._core.ops: see ggml/single_op.h.
 #include "bindings.h"
 #include "ggml/single_op.h"
+#include "ltxv/steppers.h"
+#include "presets.h"
 
 namespace py = pybind11;
 using namespace py::literals;
 
 namespace sdltx {
 
+namespace {
+
+StreamState stream_of(const FloatArray& latent, const FloatArray& clean, const FloatArray& mask) {
+    StreamState s;
+    s.num_tokens = latent.shape(0);
+    s.channels = latent.shape(1);
+    s.latent = to_array(latent).data;
+    s.clean = to_array(clean).data;
+    s.mask = to_array(mask).data;
+    return s;
+}
+
+py::array_t<float> tokens(const StreamState& s) { return to_numpy({s.num_tokens, s.channels}, s.latent); }
+
+// All steps of a sampler over estimates and noise that Python gives; the latents after each.
+py::list run_sampler(const std::string& sampler, const std::vector<float>& sigmas, const std::vector<FloatArray>& video,
+                     const std::vector<FloatArray>& audio, const py::function& denoise, const py::function& noise) {
+    const SamplerKind kind = sampler_named(sampler);
+    SampleState state{stream_of(video.at(0), video.at(1), video.at(2)),
+                      stream_of(audio.at(0), audio.at(1), audio.at(2))};
+    Stepper stepper(kind, [&](const NoiseRequest& r) {
+        return to_array(noise(r.video, r.step, r.kind, r.count).cast<FloatArray>()).data;
+    });
+    const Denoise estimate = [&](const SampleState& at, float sigma, int64_t step) {
+        const py::tuple x0 = denoise(tokens(at.video), tokens(at.audio), sigma, step);
+        return Denoised{to_array(x0[0].cast<FloatArray>()).data, to_array(x0[1].cast<FloatArray>()).data};
+    };
+    const std::vector<float> levels = Stepper::levels(kind, sigmas);
+    py::list results;
+    for (size_t i = 0; i + 1 < levels.size(); ++i) {
+        stepper.step(state, estimate, levels[i], levels[i + 1], static_cast<int64_t>(i));
+        results.append(py::make_tuple(tokens(state.video), tokens(state.audio)));
+    }
+    return results;
+}
+
+}  // namespace
+
 void bind_ops(py::module_& module) {
     py::module_ m = module.def_submodule("ops");
+    m.def("run_sampler", &run_sampler, "sampler"_a, "sigmas"_a, "video"_a, "audio"_a, "denoise"_a, "noise"_a);
     m.def(
         "conv3d",
         [](const std::string& path, const std::string& name, const FloatArray& x, int64_t out,

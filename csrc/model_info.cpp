@@ -86,13 +86,17 @@ ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
     info.version = config.version;
     info.name = "LTX-" + minor_version(info.version);
     // Nothing inside a distilled transformer tells it from the one it was distilled from.
-    if (const TensorInfo* t = files.find("model.diffusion_model.patchify_proj.weight"))
-        info.distilled = says_distilled(*t->file).value_or(false);
+    if (const TensorInfo* t = files.find("model.diffusion_model.patchify_proj.weight")) {
+        const auto told = says_distilled(*t->file);
+        info.distilled = told.value_or(false);
+        info.distilled_told = told.has_value();
+    }
     info.note = files.metadata("sdltx.note").value_or("");
     if (auto text = files.metadata("sdltx.defaults")) {
         const std::string where = "sdltx.defaults metadata";
         const Json j = parse_json(*text, where);
         info.distilled = value_or(j, "distilled", info.distilled, where);
+        info.distilled_told = info.distilled_told || j.contains("distilled");
         const auto read = [&](const char* key, auto& to) {
             using Value = typename std::decay_t<decltype(to)>::value_type;
             if (j.contains(key)) to = require<Value>(j, key, where);
@@ -102,6 +106,8 @@ ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
         read("num_frames", info.defaults.num_frames);
         read("frame_rate", info.defaults.frame_rate);
         read("steps", info.defaults.num_inference_steps);
+        read("guidance_scale", info.defaults.guidance_scale);
+        read("audio_guidance_scale", info.defaults.audio_guidance_scale);
     }
     info.preset = &preset_of(info.version, info.distilled);
     return info;

@@ -32,8 +32,9 @@ struct ModelInfo {
     std::string name;     // "LTX-2.3"
     std::string version;  // "2.3.0"
     bool distilled = false;
-    std::string note;         // for its users; may be empty
-    std::vector<Part> parts;  // in the order of all_parts
+    bool distilled_told = false;  // by the files or their names; else it counts as not
+    std::string note;             // for its users; may be empty
+    std::vector<Part> parts;      // in the order of all_parts
     const Preset* preset = nullptr;
     SampleOptions defaults;  // where the files ask for something else than the preset
 

@@ -96,6 +96,7 @@ void Pipeline::close() {
 
 void Pipeline::release() {
     const WholeSystemCalls for_worker;
+    default_negative_.reset();
     networks_.reset();
     files_.reset();
     workspace_.reset();
@@ -115,12 +116,17 @@ std::vector<std::string> Pipeline::unused_tensors() {
 
 void Pipeline::trace(std::vector<std::string> patterns) {
     const Turn turn(*this);
-    trace_ = {std::move(patterns), {}};
+    trace_ = {std::move(patterns), {}, {}};
 }
 
 std::map<std::string, Array> Pipeline::traced() {
     const Turn turn(*this);
     return trace_.tensors;
+}
+
+std::map<std::string, int64_t> Pipeline::traced_runs() {
+    const Turn turn(*this);
+    return trace_.runs;
 }
 
 void Pipeline::require(const std::vector<Part>& parts) const {
@@ -174,30 +180,47 @@ Context Pipeline::encode(const std::string& prompt, const Progress& progress) {
 }
 
 SampleSettings Pipeline::resolve(const SampleOptions& options) const {
-    return sdltx::resolve(options, *info_.preset, info_.defaults);
+    constexpr int64_t blocks_of_release = 48;
+    return sdltx::resolve(options, *info_.preset, info_.defaults,
+                          config_.transformer ? config_.transformer->num_layers : blocks_of_release);
 }
 
-std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const SampleSettings& settings, const Noise& noise) {
+std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context* negative,
+                                           const SampleSettings& settings, const Noise& noise,
+                                           const Progress& progress) {
     const Turn turn(*this);
     require({Part::transformer});
-    return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, settings, noise, tracing());
+    if (settings.guidance.needs_negative() && !negative) {
+        if (!default_negative_ && !(networks_->text_encoder && networks_->text_projection))
+            throw Error(ErrorCode::model_mismatch,
+                        "[sample] guidance needs the context of a negative prompt, and no text encoder is among the "
+                        "files; pass that context, or a guidance_scale of 1 for video and sound");
+        if (!default_negative_) default_negative_ = encode(default_negative_prompt(), progress);
+        negative = &*default_negative_;
+    }
+    return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings, noise,
+                     tracing());
 }
 
 // Reports blocks, as a step of a large model takes minutes.
 void Pipeline::step(Sampler& sampler, const Progress& progress) {
     const Turn turn(*this);
     const Stage stage(*this, {&networks_->transformer->weights()}, progress);
-    const int64_t blocks = config_.transformer->num_layers, total = sampler.num_steps() * blocks,
-                  before = sampler.index() * blocks;
-    sampler.step([&](int64_t done) { report(progress, "denoise", before + done, total); });
+    const int64_t blocks = config_.transformer->num_layers, total = sampler.num_calls() * blocks;
+    int64_t reported = sampler.calls() * blocks;
+    sampler.step([&](int64_t done) {
+        reported = sampler.calls() * blocks + done;
+        report(progress, "denoise", reported, total);
+    });
+    if (reported < sampler.calls() * blocks) report(progress, "denoise", sampler.calls() * blocks, total);
 }
 
-Latents Pipeline::sample(const Context& context, const SampleSettings& settings, const Noise& noise,
-                         const Progress& progress) {
+Latents Pipeline::sample(const Context& context, const Context* negative, const SampleSettings& settings,
+                         const Noise& noise, const Progress& progress) {
     const Turn turn(*this);
-    const std::unique_ptr<Sampler> loop = sampler(context, settings, noise);
+    const std::unique_ptr<Sampler> loop = sampler(context, negative, settings, noise, progress);
     const Stage stage(*this, {&networks_->transformer->weights()}, progress);
-    report(progress, "denoise", 0, loop->num_steps() * config_.transformer->num_layers);
+    report(progress, "denoise", 0, loop->num_calls() * config_.transformer->num_layers);
     while (!loop->done()) step(*loop, progress);
     return latents_of(loop->state(), *config_.audio, settings);
 }
@@ -208,7 +231,7 @@ Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* aud
     const Stage stage(*this, {&networks_->transformer->weights()}, {});
     TransformerRun run(*networks_->transformer, *workspace_, *video.positions, audio ? audio->positions : nullptr,
                        {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing());
-    return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr).front());
+    return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr, {0}).front());
 }
 
 Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tiling& tiling) {
@@ -225,8 +248,11 @@ Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tili
                         audio = audio_positions(g.audio_frames);
         const Array video_context{{TextProjection::context_rows, c.video.context_dim}, {}},
             audio_context{{TextProjection::context_rows, c.audio.context_dim}, {}};
-        TransformerRun run(*networks_->transformer, *workspace_, video, &audio, {{&video_context, &audio_context, {}}},
-                           nullptr);
+        std::vector<Pass> passes(static_cast<size_t>(settings.guidance.passes()),
+                                 Pass{&video_context, &audio_context, {}});
+        const Array negative_video = video_context, negative_audio = audio_context;
+        if (settings.guidance.needs_negative()) passes.back() = {&negative_video, &negative_audio, {}};
+        TransformerRun run(*networks_->transformer, *workspace_, video, &audio, passes, nullptr);
         const TransformerRun::Memory memory = run.measure();
         e.denoise = sum(memory.working) + memory.inputs;
     }

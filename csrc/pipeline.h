@@ -75,13 +75,16 @@ class SDLTX_EXPORT Pipeline {
 
     // What sample() would run. Throws Error(invalid_request), also for what check() in presets.h refuses.
     SampleSettings resolve(const SampleOptions& options) const;
-    // A denoising loop at its start, to be stepped here; `context` must outlive it, and so must the pipeline. Throws
-    // Error(invalid_request) for contexts and noise of other shapes, Error(model_mismatch) without a transformer.
-    std::unique_ptr<Sampler> sampler(const Context& context, const SampleSettings& settings, const Noise& noise);
-    // Progress counts the blocks of the transformer over all steps.
+    // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
+    // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for
+    // contexts and noise of other shapes, Error(model_mismatch) without a transformer, or without a text encoder that
+    // is needed.
+    std::unique_ptr<Sampler> sampler(const Context& context, const Context* negative, const SampleSettings& settings,
+                                     const Noise& noise, const Progress& progress = {});
+    // Progress counts the blocks of the transformer over all estimates.
     void step(Sampler& sampler, const Progress& progress = {});
     // sampler() and all its steps. Throws what they throw.
-    Latents sample(const Context& context, const SampleSettings& settings, const Noise& noise,
+    Latents sample(const Context& context, const Context* negative, const SampleSettings& settings, const Noise& noise,
                    const Progress& progress);
     // One call of the transformer.
     struct VelocityInput {
@@ -121,6 +124,7 @@ class SDLTX_EXPORT Pipeline {
     // Keeps the tensors of stages that match one of `patterns` from now on, and forgets earlier ones; see Trace.
     void trace(std::vector<std::string> patterns);
     std::map<std::string, Array> traced();
+    std::map<std::string, int64_t> traced_runs();  // how often each of them was computed
 
  private:
     // Holds the weights of `networks` while a stage of a run needs them, and gives the working memory back after it.
@@ -149,6 +153,7 @@ class SDLTX_EXPORT Pipeline {
     ModelConfig config_;
     ModelInfo info_;
     std::optional<Networks> networks_;
+    std::optional<Context> default_negative_;
     Trace trace_;
 };
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <sstream>
+#include <utility>
 
 #include "error.h"
 #include "ltxv/schedule.h"
@@ -13,15 +15,40 @@ namespace {
 
 constexpr const char* schedule_names[] = {"distilled", "ltx2", "given"};  // in the order of the enum
 
-constexpr Preset presets[] = {
-    //  name       versions  distilled   size      frames  rate  steps  schedule
-    {"distilled", "", true, 768, 512, 121, 24, 8, Schedule::distilled},
-    {"dev-2.0", "2.0", false, 768, 512, 121, 24, 40, Schedule::ltx2},
-    {"dev", "", false, 768, 512, 121, 24, 30, Schedule::ltx2},
-};
+constexpr const char* sampler_kinds[] = {"euler", "gradient_estimation", "euler_ancestral", "res_2s"};
+constexpr const char* method_names[] = {"cfg", "cfg_star", "apg"};
 
-std::vector<float> sigmas_of(Schedule schedule, int64_t steps) {
-    return schedule == Schedule::distilled ? distilled_sigmas() : ltx2_sigmas(steps);
+// One row for each kind of checkpoint and recipe; scales are cfg, stg, modality, rescale.
+constexpr GuidanceScales none{}, of_video{3, 1, 3, 0.7, 0}, of_audio{7, 1, 3, 0.7, 0}, hq_video{3, 0, 3, 0.45, 0},
+    hq_audio{7, 0, 3, 1.0, 0};
+const std::vector<Preset>& table() {
+    using S = SamplerKind;
+    static const std::vector<Preset> presets = {
+        // name       versions  distilled   size    frames rate steps  schedule          own tokens  sampler  scales ...
+        {"distilled", "", true, 768, 512, 121, 24, 8, Schedule::distilled, false, S::euler, none, none, 28},
+        {"dev-2.0", "2.0", false, 768, 512, 121, 24, 40, Schedule::ltx2, false, S::euler, of_video, of_audio, 29},
+        {"dev", "", false, 768, 512, 121, 24, 30, Schedule::ltx2, false, S::euler, of_video, of_audio, 28},
+        {"hq", "on request", false, 960, 544, 121, 24, 15, Schedule::ltx2, true, S::res_2s, hq_video, hq_audio, 28},
+    };
+    return presets;
+}
+
+template <typename T, size_t N>
+T of_name(const std::string& name, const char* const (&names)[N], const char* what) {
+    std::string known;
+    for (size_t i = 0; i < N; ++i) {
+        if (name == names[i]) return static_cast<T>(i);
+        known += (known.empty() ? "" : ", ") + std::string(names[i]);
+    }
+    throw Error(ErrorCode::invalid_request,
+                std::string("[sample] there is no ") + what + " '" + name + "'; use one of " + known);
+}
+
+std::vector<float> sigmas_of(const Preset& preset, Schedule schedule, int64_t steps, const Geometry& latent) {
+    if (schedule == Schedule::distilled) return distilled_sigmas();
+    Ltx2Schedule options;
+    if (preset.own_tokens) options.tokens = latent.frames * latent.height * latent.width;
+    return ltx2_sigmas(steps, options);
 }
 
 int64_t random_seed() {
@@ -34,14 +61,21 @@ int64_t random_seed() {
 const char* name_of(Schedule schedule) { return schedule_names[static_cast<size_t>(schedule)]; }
 
 const Preset& preset_of(const std::string& version, bool distilled) {
-    for (const Preset& p : presets)
+    for (const Preset& p : table())
         if (p.distilled == distilled && version.rfind(p.versions, 0) == 0) return p;
-    return presets[0];  // never: the last rows of both kinds fit every version
+    return table().front();  // never: rows of both kinds fit every version
 }
+
+const std::vector<Preset>& all_presets() { return table(); }
+const char* name_of(SamplerKind sampler) { return sampler_kinds[static_cast<size_t>(sampler)]; }
+const char* name_of(CfgMethod method) { return method_names[static_cast<size_t>(method)]; }
+SamplerKind sampler_named(const std::string& name) { return of_name<SamplerKind>(name, sampler_kinds, "sampler"); }
+std::vector<std::string> sampler_names() { return {std::begin(sampler_kinds), std::end(sampler_kinds)}; }
+std::vector<std::string> guidance_method_names() { return {std::begin(method_names), std::end(method_names)}; }
 
 std::vector<std::string> preset_names() {
     std::vector<std::string> names;
-    for (const Preset& p : presets) names.emplace_back(p.name);
+    for (const Preset& p : table()) names.emplace_back(p.name);
     return names;
 }
 
@@ -49,7 +83,7 @@ namespace {
 
 const Preset& preset_named(const std::string& name) {
     std::string known;
-    for (const Preset& p : presets) {
+    for (const Preset& p : table()) {
         if (name == p.name) return p;
         known += (known.empty() ? "" : ", ") + std::string(p.name);
     }
@@ -58,8 +92,65 @@ const Preset& preset_named(const std::string& name) {
 
 }  // namespace
 
+namespace {
+
+std::string spell(double value) {
+    std::ostringstream text;
+    text << value;
+    return text.str();
+}
+
+void check_guidance(const SampleOptions& o) {
+    const auto range = [](const char* name, const std::optional<double>& value, double least, double most) {
+        if (value && !(*value >= least && *value <= most))
+            throw Error(ErrorCode::invalid_request, std::string("[sample] ") + name + " " + spell(*value) +
+                                                        " is out of range; use " + spell(least) + " to " + spell(most));
+    };
+    constexpr double strongest = 100;
+    range("guidance_scale", o.guidance_scale, 0, strongest);
+    range("audio_guidance_scale", o.audio_guidance_scale, 0, strongest);
+    range("stg_scale", o.stg_scale, 0, strongest);
+    range("audio_stg_scale", o.audio_stg_scale, 0, strongest);
+    range("modality_scale", o.modality_scale, 0, strongest);
+    range("audio_modality_scale", o.audio_modality_scale, 0, strongest);
+    range("guidance_rescale", o.guidance_rescale, 0, 1);
+    range("audio_guidance_rescale", o.audio_guidance_rescale, 0, 1);
+    range("apg_eta", o.apg_eta, -strongest, strongest);
+    range("apg_threshold", o.apg_threshold, 0, 1e9);
+    for (auto& [name, steps] : {std::pair{"guidance_skip_steps", o.guidance_skip_steps},
+                                {"audio_guidance_skip_steps", o.audio_guidance_skip_steps}})
+        if (steps && (*steps < 0 || *steps > 1000))
+            throw Error(ErrorCode::invalid_request, std::string("[sample] ") + name + " " + std::to_string(*steps) +
+                                                        " is out of range; use 0 (none) to 1000");
+    if (o.stg_blocks)
+        for (int64_t block : *o.stg_blocks)
+            if (block < 0)
+                throw Error(ErrorCode::invalid_request,
+                            "[sample] stg_blocks holds " + std::to_string(block) + "; blocks are counted from 0");
+    if (const auto& i = o.guidance_interval)
+        if (i->size() != 2 || !((*i)[0] >= 0 && (*i)[0] <= (*i)[1] && (*i)[1] <= 1))
+            throw Error(ErrorCode::invalid_request,
+                        "[sample] guidance_interval must be two noise levels, the lower first, within 0 and 1");
+    if (o.guidance_method) of_name<CfgMethod>(*o.guidance_method, method_names, "guidance method");
+    if (o.sampler) sampler_named(*o.sampler);
+}
+
+// What a stream of the preset becomes by what is asked for.
+GuidanceScales scales_of(const SampleOptions& o, const GuidanceScales& preset, bool video) {
+    GuidanceScales s = preset;
+    s.cfg = (video ? o.guidance_scale : o.audio_guidance_scale).value_or(s.cfg);
+    s.stg = (video ? o.stg_scale : o.audio_stg_scale).value_or(s.stg);
+    s.modality = (video ? o.modality_scale : o.audio_modality_scale).value_or(s.modality);
+    s.rescale = (video ? o.guidance_rescale : o.audio_guidance_rescale).value_or(s.rescale);
+    s.skip_steps = (video ? o.guidance_skip_steps : o.audio_guidance_skip_steps).value_or(s.skip_steps);
+    return s;
+}
+
+}  // namespace
+
 void check(const SampleOptions& o) {
     if (o.preset) preset_named(*o.preset);
+    check_guidance(o);
     if (o.seed && *o.seed < 0)
         throw Error(ErrorCode::invalid_request, "[sample] seed " + std::to_string(*o.seed) +
                                                     " is out of range; use 0 to 2^63 - 1, or none for a random one");
@@ -79,7 +170,7 @@ void check(const SampleOptions& o) {
     latent_geometry(o.width.value_or(32), o.height.value_or(32), o.num_frames.value_or(frames), rate);
 }
 
-SampleSettings resolve(const SampleOptions& o, const Preset& fitting, const SampleOptions& own) {
+SampleSettings resolve(const SampleOptions& o, const Preset& fitting, const SampleOptions& own, int64_t blocks) {
     check(o);
     const Preset& preset = o.preset ? preset_named(*o.preset) : fitting;
     const auto choose = [](const auto& given, const auto& of_files, auto of_preset) {
@@ -101,10 +192,57 @@ SampleSettings resolve(const SampleOptions& o, const Preset& fitting, const Samp
             choose(o.num_inference_steps, &preset == &fitting ? own.num_inference_steps : std::optional<int64_t>{},
                    preset.num_inference_steps);
         s.schedule = steps == preset.num_inference_steps ? preset.schedule : Schedule::ltx2;
-        s.sigmas = sigmas_of(s.schedule, steps);
+        s.sigmas = sigmas_of(preset, s.schedule, steps, s.latent);
     }
+    s.sampler = o.sampler ? sampler_named(*o.sampler) : preset.sampler;
+    const bool of_files = &preset == &fitting && own.num_inference_steps;
+    s.guidance.video = scales_of(o, scales_of(own, of_files ? none : preset.video, true), true);
+    s.guidance.audio = scales_of(o, scales_of(own, of_files ? none : preset.audio, false), false);
+    // Of a smaller model the block at about the same depth.
+    constexpr int64_t blocks_of_release = 48;
+    const std::vector<int64_t> own_block{preset.stg_block * blocks / blocks_of_release};
+    for (int64_t block : o.stg_blocks.value_or(own_block)) {
+        if (block >= blocks)
+            throw Error(ErrorCode::invalid_request, "[sample] stg_blocks holds " + std::to_string(block) +
+                                                        "; the model has blocks 0 to " + std::to_string(blocks - 1));
+        s.guidance.stg_blocks.push_back(static_cast<int>(block));
+    }
+    if (o.guidance_interval) {
+        s.guidance.lowest = (*o.guidance_interval)[0];
+        s.guidance.highest = (*o.guidance_interval)[1];
+    }
+    if (o.guidance_method) s.guidance.method = of_name<CfgMethod>(*o.guidance_method, method_names, "guidance method");
+    s.guidance.apg_eta = o.apg_eta.value_or(s.guidance.apg_eta);
+    s.guidance.apg_threshold = o.apg_threshold.value_or(s.guidance.apg_threshold);
     s.seed = o.seed ? *o.seed : random_seed();
     return s;
+}
+
+std::vector<std::string> doubts(const SampleSettings& s, const Preset& fitting, bool own_defaults, bool told) {
+    const Guidance& g = s.guidance;
+    const bool cfg = g.needs_negative(), any = cfg || g.needs_perturbed() || g.needs_isolated();
+    std::vector<std::string> lines;
+    if (!told && !fitting.distilled && !own_defaults && any && s.preset == fitting.name)
+        lines.push_back(
+            "[sample] nothing tells whether this checkpoint is distilled; it counts as not, and is guided. If "
+            "it is, choose the preset distilled");
+    if (fitting.distilled && cfg)
+        lines.push_back(
+            "[sample] a distilled checkpoint needs no CFG; it costs a pass more per step and burns colours");
+    if (!fitting.distilled && !own_defaults && !any && s.preset != table().front().name)
+        lines.push_back("[sample] a checkpoint that is not distilled gives poor pictures without guidance");
+    if (s.schedule == Schedule::given && s.sigmas == distilled_stage_2_sigmas())
+        lines.push_back("[sample] these sigmas refine an upscaled clip; from pure noise they leave most of it undone");
+    if (fitting.distilled && !own_defaults && s.schedule != Schedule::given &&
+        s.num_inference_steps() != fitting.num_inference_steps)
+        lines.push_back("[sample] a distilled checkpoint was made for " + std::to_string(fitting.num_inference_steps) +
+                        " steps of its own; others are worse");
+    return lines;
+}
+
+const std::string& default_negative_prompt() {
+    static const std::string text = SDLTX_NEGATIVE_PROMPT;
+    return text;
 }
 
 }  // namespace sdltx

@@ -8,6 +8,8 @@
 
 #include "export.h"
 #include "ltxv/geometry.h"
+#include "ltxv/guidance.h"
+#include "ltxv/steppers.h"
 
 namespace sdltx {
 
@@ -20,6 +22,17 @@ struct SampleOptions {
     std::optional<std::vector<float>> sigmas;    // in place of a schedule
     std::optional<int64_t> seed;                 // 0 to 2^63 - 1
     std::optional<std::string> preset;           // of preset_names(), in place of the one that fits the checkpoint
+    std::optional<std::string> sampler;          // of sampler_names()
+    // Fields of Guidance, for video and sound.
+    std::optional<double> guidance_scale, audio_guidance_scale;      // cfg
+    std::optional<double> stg_scale, audio_stg_scale;                // stg
+    std::optional<double> modality_scale, audio_modality_scale;      // modality
+    std::optional<double> guidance_rescale, audio_guidance_rescale;  // rescale
+    std::optional<int64_t> guidance_skip_steps, audio_guidance_skip_steps;
+    std::optional<std::vector<int64_t>> stg_blocks;
+    std::optional<std::vector<double>> guidance_interval;  // lowest and highest noise level with guidance
+    std::optional<std::string> guidance_method;            // of guidance_method_names()
+    std::optional<double> apg_eta, apg_threshold;
 };
 
 // How the noise levels came about.
@@ -33,6 +46,8 @@ struct SampleSettings {
     double frame_rate;
     Schedule schedule;
     std::vector<float> sigmas;  // one more than there are steps
+    SamplerKind sampler;
+    Guidance guidance;
     int64_t seed;
     Geometry latent;
 
@@ -42,21 +57,40 @@ struct SampleSettings {
 // What a kind of checkpoint was made for (sampling.md sections 4 and 6).
 struct Preset {
     const char* name;
-    const char* versions;  // how the versions of its checkpoints begin
+    const char* versions;  // how the versions of its checkpoints begin; words: of none, on request only
     bool distilled;
     int64_t width, height, num_frames;
     double frame_rate;
     int64_t num_inference_steps;
     Schedule schedule;
+    bool own_tokens;  // whether the schedule follows the number of tokens of the clip
+    SamplerKind sampler;
+    GuidanceScales video, audio;
+    int64_t stg_block;  // of the 48 of the releases
 };
+SDLTX_EXPORT const std::vector<Preset>& all_presets();
 // The first of the table that fits; later versions get what the latest known one has.
 const Preset& preset_of(const std::string& version, bool distilled);
 SDLTX_EXPORT std::vector<std::string> preset_names();
+SDLTX_EXPORT std::vector<std::string> sampler_names();
+SDLTX_EXPORT std::vector<std::string> guidance_method_names();
+SDLTX_EXPORT const char* name_of(SamplerKind sampler);
+SDLTX_EXPORT SamplerKind sampler_named(const std::string& name);  // throws Error(invalid_request)
+SDLTX_EXPORT const char* name_of(CfgMethod method);
 
 // Throws Error(invalid_request) for what no checkpoint could do. Needs no model, so call it before one is loaded.
 SDLTX_EXPORT void check(const SampleOptions& options);
-// `own`: what the checkpoint's files ask for in place of the preset's values. A seed that is not given is drawn. Throws
+// `own`: what the checkpoint's files ask for in place of the preset's values; files that say how many steps they want
+// have no guidance but what they ask for. `blocks`: of the transformer. A seed that is not given is drawn. Throws
 // Error(invalid_request).
-SampleSettings resolve(const SampleOptions& options, const Preset& preset, const SampleOptions& own);
+SampleSettings resolve(const SampleOptions& options, const Preset& preset, const SampleOptions& own, int64_t blocks);
+// What is possible but probably not meant, a line each: CFG on a distilled checkpoint or steps that it was not made
+// for, none on another, a list of sigmas that is another stage's. `told`: whether the files or their names say what the
+// checkpoint is.
+SDLTX_EXPORT std::vector<std::string> doubts(const SampleSettings& settings, const Preset& fitting, bool own_defaults,
+                                             bool told);
+
+// The reference's default negative prompt.
+SDLTX_EXPORT const std::string& default_negative_prompt();
 
 }  // namespace sdltx

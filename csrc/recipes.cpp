@@ -18,15 +18,16 @@ bool is_context(const Array& a, int64_t width) { return a.shape.size() == 2 && a
 }  // namespace
 
 std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
-                                   const Context& context, const SampleSettings& settings, const Noise& noise,
-                                   Trace* trace) {
+                                   const Context& context, const Context* negative, const SampleSettings& settings,
+                                   const Noise& noise, Trace* trace) {
     const TransformerConfig& c = transformer.config();
     const Geometry& g = settings.latent;
-    if (!is_context(context.video, c.video.context_dim) || !is_context(context.audio, c.audio.context_dim))
-        throw Error(ErrorCode::invalid_request, "[sample] the context must be (rows, " +
-                                                    std::to_string(c.video.context_dim) + ") for video and (rows, " +
-                                                    std::to_string(c.audio.context_dim) +
-                                                    ") for sound; make it with encode() of the same model");
+    for (const Context* given : {&context, negative})
+        if (given && (!is_context(given->video, c.video.context_dim) || !is_context(given->audio, c.audio.context_dim)))
+            throw Error(ErrorCode::invalid_request,
+                        "[sample] the context must be (rows, " + std::to_string(c.video.context_dim) +
+                            ") for video and (rows, " + std::to_string(c.audio.context_dim) +
+                            ") for sound; make it with encode() of the same model");
     if (!noise.video.empty())
         expect_shape("video noise", noise.video, {c.video.in_channels, g.frames, g.height, g.width});
     if (!noise.audio.empty())
@@ -42,8 +43,13 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
               first);
     add_noise(start.audio, noise.audio.empty() ? drawn(NoiseStream::audio, start.audio) : audio_to_tokens(noise.audio),
               first);
-    Denoiser denoiser(transformer, workspace, context, start, trace);
-    return std::make_unique<Sampler>(std::move(denoiser), std::move(start), settings.sigmas);
+    Denoiser denoiser(transformer, workspace, context, negative, settings.guidance, start, trace);
+    const auto draw = [seed = static_cast<uint64_t>(settings.seed)](const NoiseRequest& r) {
+        const NoiseStream streams[2][2] = {{NoiseStream::audio, NoiseStream::audio_substep},
+                                           {NoiseStream::video, NoiseStream::video_substep}};
+        return normal_noise(seed, streams[r.video][r.kind], r.count, static_cast<uint32_t>(r.step + 1));
+    };
+    return std::make_unique<Sampler>(std::move(denoiser), std::move(start), settings.sigmas, settings.sampler, draw);
 }
 
 Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings) {

@@ -14,11 +14,11 @@ struct Noise {
     Array video, audio;
 };
 
-// One stage: noise at the first level, then the steps of the schedule. `context` must outlive the loop. Throws
-// Error(invalid_request) for contexts and noise of other shapes.
+// One stage: noise at the first level, then the steps of the schedule. The contexts must outlive the loop; `negative`
+// may be null without CFG. Throws Error(invalid_request) for contexts and noise of other shapes.
 std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
-                                   const Context& context, const SampleSettings& settings, const Noise& noise,
-                                   Trace* trace);
+                                   const Context& context, const Context* negative, const SampleSettings& settings,
+                                   const Noise& noise, Trace* trace);
 // Where a stage stands, as latents.
 Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings);
 

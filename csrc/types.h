@@ -69,6 +69,7 @@ using Progress = std::function<bool(const ProgressEvent&)>;
 struct Trace {
     std::vector<std::string> patterns;  // shell globs
     std::map<std::string, Array> tensors;
+    std::map<std::string, int64_t> runs;  // how often each was computed
 
     bool wants(const std::string& name) const;
 };

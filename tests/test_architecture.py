@@ -32,6 +32,7 @@ LAYERS = {
     "bindings_guard": 9,
     "bindings_files": 11,
     "bindings_ops": 11,
+    "bindings_options": 11,
 }
 WITHOUT_GGML = [
     "presets",
@@ -78,6 +79,7 @@ PYTHON_LAYERS = {
     "_arguments": 2,
     "values": 3,
     "_encoders": 3,
+    "options": 3,
     "media": 4,
     "conversion": 4,
     "inspection": 4,

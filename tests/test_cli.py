@@ -471,10 +471,11 @@ def test_dry_run_prints_what_would_run_and_runs_nothing(tmp_path):
     done = ok("generate", "-p", "a fox", "--dry-run", "-o", out, "-W", 96, "-H", 64, "--steps", 4, "-s", 7)
     assert done.returncode == 0, done.stderr
     lines = dict(re.split(r" +", line, maxsplit=1) for line in done.stdout.splitlines())
-    assert list(lines) == ["model", "device", "prompt", "clip", "steps", "sigmas", "seed", "memory"]
+    assert list(lines) == ["model", "device", "prompt", "clip", "steps", "guide", "sigmas", "seed", "memory"]
     assert "preset" in lines["model"]
     assert lines["clip"].startswith("96x64, ")
-    assert lines["steps"] == "4, schedule ltx2"
+    assert lines["steps"] == "4, schedule ltx2, sampler euler"
+    assert lines["guide"] == "none, 1 pass a step"
     assert lines["seed"] == "7"
     assert len(lines["sigmas"].split(", ")) == 5
     assert not out.exists()

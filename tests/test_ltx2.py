@@ -12,6 +12,7 @@ from conftest import DATA
 
 # The fixtures below stand for those of the same names, so these tests run on LTX-2.0.
 from test_audio import decoded, test_audio_vae_stages, test_prompt_to_sound  # noqa: F401
+from test_guidance import test_guided_trajectory  # noqa: F401
 from test_sampler import (  # noqa: F401
     test_auto_precision_stays_near_float32,
     test_distilled_trajectory,

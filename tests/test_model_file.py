@@ -228,7 +228,14 @@ def split_files(tiny_paths: list[str], folder: Path, kind: str) -> list[str]:
 
 def latents_of(pipe):
     return pipe.sample(
-        pipe.encode("a fox"), width=64, height=64, num_frames=9, frame_rate=24, num_inference_steps=2, seed=3
+        pipe.encode("a fox"),
+        width=64,
+        height=64,
+        num_frames=9,
+        frame_rate=24,
+        num_inference_steps=2,
+        preset="distilled",
+        seed=3,
     )
 
 

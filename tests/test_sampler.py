@@ -50,6 +50,7 @@ def test_distilled_trajectory(tiny, golden):
             num_frames=frames,
             frame_rate=float(t["fps"]),
             sigmas=g["distilled.sigmas"].tolist(),
+            preset="distilled",
         ),
         video_noise=video.T.reshape(-1, f, h, w),
         audio_noise=audio.reshape(len(audio), -1, bins).transpose(1, 0, 2),
@@ -76,6 +77,7 @@ def one_stage(pipe, golden, **options):
         num_frames=frames,
         frame_rate=float(g["fps"]),
         sigmas=_core.distilled_sigmas(),
+        preset="distilled",
         noise=noise,
         **options,
     )

@@ -27,6 +27,7 @@ def spelled(node: ast.FunctionDef) -> list[str]:
     optional = set(positional[len(positional) - len(args.defaults) :]) if args.defaults else set()
     optional |= {arg.arg for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default}
     names = positional + (["*"] if args.kwonlyargs else []) + [arg.arg for arg in args.kwonlyargs]
+    names += [f"**{args.kwarg.arg}"] if args.kwarg else []
     return [name + "=" * (name in optional) for name in names]
 
 

@@ -14,7 +14,7 @@ from commands import read_safetensors, write_safetensors
 import sdltx
 from sdltx import _core
 
-SMALL = {"width": 64, "height": 64, "num_frames": 9, "num_inference_steps": 1, "seed": 1}
+SMALL = {"width": 64, "height": 64, "num_frames": 9, "num_inference_steps": 1, "seed": 1, "preset": "distilled"}
 DIT = "model.diffusion_model."
 
 

@@ -87,6 +87,7 @@ void Plan::detach() {
 
 void Plan::collect_traced() {
     for (auto& [name, t] : traced_) {
+        ++trace_->runs[name];
         Array& a = trace_->tensors[name];
         a.data = get(t);
         a.shape.clear();

@@ -17,23 +17,90 @@ std::vector<float> denoised(const StreamState& s, const std::vector<float>& velo
     std::vector<float> x0(velocity.size());
     for (size_t i = 0; i < x0.size(); ++i)
         x0[i] = s.latent[i] - timesteps[i / static_cast<size_t>(s.channels)] * velocity[i];
-    hold_conditioned(s, x0);
     return x0;
 }
 
 }  // namespace
 
-Denoiser::Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const SampleState& start,
-                   Trace* trace)
-    : run_(transformer, workspace, start.video.positions, &start.audio.positions,
-           {{&context.video, &context.audio, {}}}, trace) {}
+Denoiser::Variants Denoiser::add_passes(std::vector<Pass>& passes, const Pass& pass) const {
+    const auto add = [&](bool freeze_video, bool freeze_audio) {
+        passes.push_back(pass);
+        passes.back().perturbation.freeze_video = freeze_video;
+        passes.back().perturbation.freeze_audio = freeze_audio;
+        return static_cast<int>(passes.size()) - 1;
+    };
+    Variants v;
+    v.both = add(false, false);
+    if (guidance_.video.skip_steps == guidance_.audio.skip_steps) return v;
+    if (guidance_.video.skip_steps) v.video_frozen = add(true, false);
+    if (guidance_.audio.skip_steps) v.audio_frozen = add(false, true);
+    return v;
+}
 
-Denoised Denoiser::operator()(const SampleState& state, float sigma, const TransformerRun::OnBlock& on_block) {
+std::vector<Pass> Denoiser::make_passes(const Context& context, const Context* negative) {
+    std::vector<Pass> passes;
+    Pass pass{&context.video, &context.audio, {}};
+    plain_ = add_passes(passes, pass);
+    if (guidance_.needs_negative()) {
+        negative_ = static_cast<int>(passes.size());
+        passes.push_back({&negative->video, &negative->audio, {}});
+    }
+    if (guidance_.needs_perturbed()) {
+        if (guidance_.video.stg != 0) pass.perturbation.skip_video_self_attn = guidance_.stg_blocks;
+        if (guidance_.audio.stg != 0) pass.perturbation.skip_audio_self_attn = guidance_.stg_blocks;
+        perturbed_ = add_passes(passes, pass);
+        pass.perturbation = {};
+    }
+    if (guidance_.needs_isolated()) {
+        pass.perturbation.skip_cross_modal = true;
+        isolated_ = add_passes(passes, pass);
+    }
+    return passes;
+}
+
+Denoiser::Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const Context* negative,
+                   const Guidance& guidance, const SampleState& start, Trace* trace)
+    : guidance_(guidance),
+      run_(transformer, workspace, start.video.positions, &start.audio.positions, make_passes(context, negative),
+           trace) {}
+
+Denoised Denoiser::operator()(const SampleState& state, float sigma, int64_t step,
+                              const TransformerRun::OnBlock& on_block) {
+    const auto skips = [&](const GuidanceScales& s) { return s.skip_steps && step % (s.skip_steps + 1) != 0; };
+    const bool skip_video = skips(guidance_.video), skip_audio = skips(guidance_.audio);
+    if (skip_video && skip_audio) return last_;
+
+    std::vector<int> which{plain_.of(skip_video, skip_audio)};
+    const bool guided = guidance_.active(sigma);
+    const auto want = [&](int pass) {
+        if (guided && pass >= 0) which.push_back(pass);
+        return guided ? pass : -1;
+    };
+    const int plain = which.front(), negative = want(negative_),
+              perturbed = want(perturbed_.of(skip_video, skip_audio)),
+              isolated = want(isolated_.of(skip_video, skip_audio));
+
     const auto video_timesteps = timesteps_of(state.video, sigma), audio_timesteps = timesteps_of(state.audio, sigma);
     const StreamInput video{&state.video.latent, &video_timesteps, sigma},
         audio{&state.audio.latent, &audio_timesteps, sigma};
-    const Velocity v = std::move(run_.velocities(video, &audio, on_block).front());
-    return {denoised(state.video, v.video, video_timesteps), denoised(state.audio, v.audio, audio_timesteps)};
+    const std::vector<Velocity> v = run_.velocities(video, &audio, which, on_block);
+    const auto guided_estimate = [&](const StreamState& s, const std::vector<float>& timesteps,
+                                     const GuidanceScales& scales, std::vector<float> Velocity::* stream) {
+        std::vector<std::vector<float>> x0(v.size());
+        const auto of = [&](int pass) -> const std::vector<float>* {
+            if (pass < 0) return nullptr;
+            const auto i = static_cast<size_t>(pass);
+            x0[i] = denoised(s, v[i].*stream, timesteps);
+            return &x0[i];
+        };
+        const PassEstimates estimates{of(plain), of(negative), of(perturbed), of(isolated)};
+        std::vector<float> y = guided ? guide(guidance_, scales, estimates) : *estimates.plain;
+        hold_conditioned(s, y);
+        return y;
+    };
+    if (!skip_video) last_.video = guided_estimate(state.video, video_timesteps, guidance_.video, &Velocity::video);
+    if (!skip_audio) last_.audio = guided_estimate(state.audio, audio_timesteps, guidance_.audio, &Velocity::audio);
+    return last_;
 }
 
 }  // namespace sdltx

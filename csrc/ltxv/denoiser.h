@@ -1,6 +1,9 @@
 // From noisy latents to an estimate of the clean ones (sampling.md sections 3 and 4; ltx-pipelines denoisers).
 #pragma once
 
+#include <vector>
+
+#include "guidance.h"
 #include "sample_state.h"
 #include "transformer_run.h"
 
@@ -8,16 +11,31 @@ namespace sdltx {
 
 class Denoiser {
  public:
-    // For states with the positions of `start`; `context` must outlive it.
-    Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const SampleState& start,
-             Trace* trace);
+    // For states with the positions of `start`; the contexts must outlive it. `negative` may be null without CFG.
+    Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const Context* negative,
+             const Guidance& guidance, const SampleState& start, Trace* trace);
 
-    // x0 = x - tau velocity of both streams at noise level sigma, where tau = mask sigma; conditioned tokens are held.
-    // `on_block` is called after every block of the transformer with how many are done; what it throws comes out.
-    Denoised operator()(const SampleState& state, float sigma, const TransformerRun::OnBlock& on_block);
+    // x0 = x - tau velocity of both streams at noise level sigma, where tau = mask sigma, guided; conditioned tokens
+    // are held. Only passes that count are run, all of them block by block. `step` counts from 0. `on_block` is called
+    // after every block of the transformer with how many are done; what it throws comes out.
+    Denoised operator()(const SampleState& state, float sigma, int64_t step, const TransformerRun::OnBlock& on_block);
 
  private:
+    // Numbers of a kind of pass in the run; -1: there is none. A stream that skips a step is frozen.
+    struct Variants {
+        int both = -1, video_frozen = -1, audio_frozen = -1;
+        int of(bool skip_video, bool skip_audio) const {
+            return skip_video ? video_frozen : skip_audio ? audio_frozen : both;
+        }
+    };
+    Variants add_passes(std::vector<Pass>& passes, const Pass& pass) const;
+    std::vector<Pass> make_passes(const Context& context, const Context* negative);
+
+    Guidance guidance_;
+    Variants plain_, perturbed_, isolated_;
+    int negative_ = -1;
     TransformerRun run_;
+    Denoised last_;
 };
 
 }  // namespace sdltx

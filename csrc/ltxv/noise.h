@@ -9,7 +9,7 @@
 namespace sdltx {
 
 // Independent streams of one seed, in the order in which the reference draws them.
-enum class NoiseStream : uint32_t { video = 0, audio = 1 };
+enum class NoiseStream : uint32_t { video = 0, audio = 1, video_substep = 2, audio_substep = 3 };
 
 // `count` standard normal values; value i depends on (seed, stream, step, i) alone. Step 0 is the noise that a run
 // starts from, step i + 1 what a stochastic stepper adds in its step i.

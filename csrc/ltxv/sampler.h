@@ -12,14 +12,17 @@ class SDLTX_EXPORT Sampler {
  public:
     // From `start`, which has the noise of the first of `sigmas`. Throws Error(invalid_request) for levels that do not
     // fall.
-    Sampler(Denoiser denoiser, SampleState start, std::vector<float> sigmas);
+    Sampler(Denoiser denoiser, SampleState start, const std::vector<float>& sigmas, SamplerKind kind, DrawNoise draw);
     ~Sampler();
 
     int64_t num_steps() const { return static_cast<int64_t>(sigmas_.size()) - 1; }
     int64_t index() const { return index_; }
     bool done() const { return index_ == num_steps(); }
+    // Estimates that were asked for, and of all steps.
+    int64_t calls() const { return calls_; }
+    int64_t num_calls() const;
     // One step, or none when it throws: Error(backend) that names the step when a value is not finite,
-    // Error(invalid_request) when done(), and whatever `on_block` throws.
+    // Error(invalid_request) when done(), and whatever `on_block` throws. `on_block` counts blocks of one estimate.
     void step(const TransformerRun::OnBlock& on_block = {});
 
     const SampleState& state() const { return state_; }
@@ -31,9 +34,11 @@ class SDLTX_EXPORT Sampler {
 
     Denoiser denoiser_;
     SampleState state_;
-    std::vector<float> sigmas_;
+    std::vector<float> sigmas_;  // levels of the stepper
+    SamplerKind kind_;
+    Stepper stepper_;
     Denoised denoised_;
-    int64_t index_ = 0;
+    int64_t index_ = 0, calls_ = 0;
 };
 
 }  // namespace sdltx

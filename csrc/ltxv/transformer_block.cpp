@@ -50,7 +50,8 @@ struct StreamSteps {
 };
 
 // Both streams look at what the other was before either is changed.
-void cross_modal_attention(Plan& g, const StreamSteps& video, const StreamSteps& audio) {
+void cross_modal_attention(Plan& g, const StreamSteps& video, const StreamSteps& audio,
+                           const BlockPerturbation& without) {
     const auto rows = [&](const StreamSteps& of) {
         return Modulation(g, of.b.cross_scale_shift_table, 0, cross_rows, of.s.cross_adaln, of.s.index);
     };
@@ -60,14 +61,18 @@ void cross_modal_attention(Plan& g, const StreamSteps& video, const StreamSteps&
     const Modulation v = rows(video), a = rows(audio);
     ggml_tensor* nv = rms_norm(g, video.s.x, nullptr, video.eps);  // [Dv, Tv]
     ggml_tensor* na = rms_norm(g, audio.s.x, nullptr, audio.eps);  // [Da, Ta]
-    ggml_tensor* to_video =
-        attend(g, video.b.cross, g.stage(modulate(g, nv, v, scale_a2v, shift_a2v), video.b.cross.name + ".in"),
-               modulate(g, na, a, scale_a2v, shift_a2v), video.s.cross_rope, audio.s.cross_rope);  // [Dv, Tv]
-    ggml_tensor* to_audio =
-        attend(g, audio.b.cross, g.stage(modulate(g, na, a, scale_v2a, shift_v2a), audio.b.cross.name + ".in"),
-               modulate(g, nv, v, scale_v2a, shift_v2a), audio.s.cross_rope, video.s.cross_rope);  // [Da, Ta]
-    video.s.x = add_gated(g, video.s.x, to_video, gate(video));
-    audio.s.x = add_gated(g, audio.s.x, to_audio, gate(audio));
+    if (!without.freeze_video) {
+        ggml_tensor* query = g.stage(modulate(g, nv, v, scale_a2v, shift_a2v), video.b.cross.name + ".in");
+        ggml_tensor* y = attend(g, video.b.cross, query, modulate(g, na, a, scale_a2v, shift_a2v), video.s.cross_rope,
+                                audio.s.cross_rope);  // [Dv, Tv]
+        video.s.x = add_gated(g, video.s.x, y, gate(video));
+    }
+    if (!without.freeze_audio) {
+        ggml_tensor* query = g.stage(modulate(g, na, a, scale_v2a, shift_v2a), audio.b.cross.name + ".in");
+        ggml_tensor* y = attend(g, audio.b.cross, query, modulate(g, nv, v, scale_v2a, shift_v2a), audio.s.cross_rope,
+                                video.s.cross_rope);  // [Da, Ta]
+        audio.s.x = add_gated(g, audio.s.x, y, gate(audio));
+    }
 }
 
 }  // namespace
@@ -99,18 +104,20 @@ StreamBlock declare_stream_block(Weights& weights, const TransformerConfig& conf
 void run_block(Plan& g, const Block& block, StreamTensors& video, StreamTensors* audio,
                const BlockPerturbation& without, float eps) {
     const StreamSteps v(g, block.video, video, eps);
-    v.self_attention(without.skip_video_self_attn);
-    v.text_attention();
+    const auto attend_to_self_and_text = [](const StreamSteps& s, bool values_only) {
+        s.self_attention(values_only);
+        s.text_attention();
+    };
+    if (!without.freeze_video) attend_to_self_and_text(v, without.skip_video_self_attn);
     if (!audio) {
         v.feed(block.name + ".video");
         return;
     }
     const StreamSteps a(g, block.audio, *audio, eps);
-    a.self_attention(without.skip_audio_self_attn);
-    a.text_attention();
-    if (!without.skip_cross_modal) cross_modal_attention(g, v, a);
-    v.feed(block.name + ".video");
-    a.feed(block.name + ".audio");
+    if (!without.freeze_audio) attend_to_self_and_text(a, without.skip_audio_self_attn);
+    if (!without.skip_cross_modal) cross_modal_attention(g, v, a, without);
+    if (!without.freeze_video) v.feed(block.name + ".video");
+    if (!without.freeze_audio) a.feed(block.name + ".audio");
 }
 
 }  // namespace sdltx

@@ -58,6 +58,7 @@ struct StreamTensors {
 struct BlockPerturbation {
     bool skip_video_self_attn = false, skip_audio_self_attn = false;  // each token keeps its own value
     bool skip_cross_modal = false;                                    // the streams do not see each other
+    bool freeze_video = false, freeze_audio = false;                  // stays as it is, and is looked at
 };
 
 // Replaces x of both streams by what the block makes of it; audio may be null. Stages: module paths, and

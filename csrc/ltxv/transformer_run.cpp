@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
 namespace sdltx {
 
@@ -108,9 +109,12 @@ std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Tr
     for (auto& state : states_) {
         Place place;
         if (text_modulated) place.prompt_adaln = tensor(*state, "prompt_adaln", prompt_rows * c.dim(), 1);
+        std::map<const Array*, ggml_tensor*> contexts;  // several passes look at the same
         for (auto& pass : passes_) {
-            const Array& context = &stream == &transformer_.video() ? *pass.video_context : *pass.audio_context;
-            place.contexts.push_back(tensor(*state, "context", c.context_dim, context.dim(0)));
+            const Array* context = &stream == &transformer_.video() ? pass.video_context : pass.audio_context;
+            ggml_tensor*& there = contexts[context];
+            if (!there) there = tensor(*state, "context", c.context_dim, context->dim(0));
+            place.contexts.push_back(there);
             place.x.push_back(tensor(*state, "x", c.dim(), s->num_tokens()));
         }
         place.self_rope = rope_tensors(*state, stream.prefix + "self_rope", c.dim(), c.heads, s->num_tokens());
@@ -194,10 +198,11 @@ Plan& TransformerRun::block(size_t pass, size_t index) {
     StreamTensors video = video_->places[device].tensors(pass), audio;
     if (audio_) audio = audio_->places[device].tensors(pass);
     run_block(*plan, transformer_.blocks()[index], video, audio_ ? &audio : nullptr,
-              {listed(p.skip_video_self_attn), listed(p.skip_audio_self_attn), p.skip_cross_modal},
+              {listed(p.skip_video_self_attn), listed(p.skip_audio_self_attn), p.skip_cross_modal, p.freeze_video,
+               p.freeze_audio},
               static_cast<float>(transformer_.config().norm_eps));
-    plan->store(video.x, video_->places[device].x[pass]);
-    if (audio_) plan->store(audio.x, audio_->places[device].x[pass]);
+    if (!p.freeze_video) plan->store(video.x, video_->places[device].x[pass]);
+    if (audio_ && !p.freeze_audio) plan->store(audio.x, audio_->places[device].x[pass]);
     return *plan;
 }
 
@@ -270,7 +275,7 @@ void TransformerRun::set_input(StreamRun& s, const StreamInput& in, const Stream
 }
 
 std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const StreamInput* audio,
-                                                 const OnBlock& on_block) {
+                                                 const std::vector<int>& which, const OnBlock& on_block) {
     if (!constants_set_)
         for (StreamRun* s : streams()) set_constants(*s);
     constants_set_ = true;
@@ -282,24 +287,26 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
     if (audio_) set_input(*audio_, *audio, &video);
 
     Weights& weights = transformer_.weights();
-    const size_t blocks = transformer_.blocks().size(), passes = passes_.size();
+    const size_t blocks = transformer_.blocks().size();
     workspace_.run(prologue());
     share_prologue();
     size_t device = 0;
     for (size_t i = 0; i < blocks; ++i) {
         weights.enter(i);
-        for (size_t pass = 0; pass < passes; ++pass) {
+        for (int number : which) {
+            const auto pass = static_cast<size_t>(number);
             hand_over(pass, device, weights.device_of(i));
             workspace_.run(block(pass, i), [&] {
-                if (pass == 0 && i + 1 < blocks) weights.prefetch(i + 1);
+                if (number == which.front() && i + 1 < blocks) weights.prefetch(i + 1);
             });
         }
         device = weights.device_of(i);
         weights.leave(i);
         if (on_block) on_block(static_cast<int64_t>(i + 1));
     }
-    std::vector<Velocity> out(passes);
-    for (size_t pass = 0; pass < passes; ++pass) {
+    std::vector<Velocity> out(passes_.size());
+    for (int number : which) {
+        const auto pass = static_cast<size_t>(number);
         Plan& plan = epilogue(pass);
         hand_over(pass, device, 0);
         workspace_.run(plan);

@@ -20,6 +20,8 @@ struct Perturbation {
     std::vector<int> skip_video_self_attn;  // blocks where each token keeps its own value
     std::vector<int> skip_audio_self_attn;
     bool skip_cross_modal = false;  // audio and video do not see each other, in all blocks
+    // A stream that stays as it goes in, and is looked at all the same; its velocity means nothing.
+    bool freeze_video = false, freeze_audio = false;
 };
 
 // One look at the latents: what it attends to, and what it goes without.
@@ -51,9 +53,11 @@ class TransformerRun {
 
     // Called after every block with how many are done.
     using OnBlock = std::function<void(int64_t done)>;
-    // Predicts noise - x0 per token, once per pass. The weights outside the blocks must be there. Stages: reference
-    // module paths, "transformer_blocks.<i>.video" and ".audio" for a block's results.
-    std::vector<Velocity> velocities(const StreamInput& video, const StreamInput* audio, const OnBlock& on_block = {});
+    // Predicts noise - x0 per token, once for each of the passes in `which`; the others' results are empty. The weights
+    // outside the blocks must be there. Stages: reference module paths, "transformer_blocks.<i>.video" and ".audio" for
+    // a block's results.
+    std::vector<Velocity> velocities(const StreamInput& video, const StreamInput* audio, const std::vector<int>& which,
+                                     const OnBlock& on_block = {});
 
     // Bytes on each of the backends while a call runs with `distinct` timesteps per stream, without weights; nothing is
     // allocated.

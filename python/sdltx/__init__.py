@@ -20,7 +20,7 @@ from . import _core
 if _was_unset:
     del _os.environ["OMP_WAIT_POLICY"]  # it is not for child processes and other libraries
 
-from ._core import __version__
+from ._core import __version__, default_negative_prompt
 from .conversion import convert
 from .errors import (
     BackendError,
@@ -53,6 +53,7 @@ __all__ = [
     "Video",
     "__version__",
     "convert",
+    "default_negative_prompt",
     "inspect",
     "load",
 ]

@@ -62,11 +62,6 @@ def path(where: str, value: Any) -> str:
     return str(os.fspath(value))
 
 
-def preset(where: str, name: str, value: Any) -> str | None:
-    """Returns the name of a preset; None stays None. The core knows which there are."""
-    return None if value is None else instance(where, name, value, str, f"one of {', '.join(_core.presets)}")
-
-
 def text(where: str, name: str, value: Any) -> str:
     """Returns text that can be written as UTF-8."""
     if not isinstance(value, str):

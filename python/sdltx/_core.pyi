@@ -39,19 +39,14 @@ max_prompt_bytes: int
 
 default_tiling: tuple[int, int, int, int]  # fields of sdltx.Tiling
 
+def preset_table() -> list[dict[str, Any]]: ...
+
+samplers: list[str]
+guidance_methods: list[str]
+default_negative_prompt: str
+
 class SampleOptions:
-    def __init__(
-        self,
-        *,
-        width: int | None = None,
-        height: int | None = None,
-        num_frames: int | None = None,
-        frame_rate: float | None = None,
-        num_inference_steps: int | None = None,
-        sigmas: Sequence[float] | None = None,
-        seed: int | None = None,
-        preset: str | None = None,
-    ) -> None: ...
+    def __init__(self, **kwargs: Any) -> None: ...  # of sdltx.options.Options, without None
 
 class Conversion:
     def __init__(
@@ -88,6 +83,7 @@ class Pipeline:
     ) -> None: ...
     @property
     def info(self) -> dict[str, Any]: ...
+    def doubts(self, options: SampleOptions) -> list[str]: ...
     @property
     def device(self) -> str: ...
     def set_patience(self, multiply_adds: int) -> None: ...  # of an operation, for tests; not after close()
@@ -106,6 +102,7 @@ class Pipeline:
         *,
         video_noise: Float32 | None = None,
         audio_noise: Float32 | None = None,
+        negative: tuple[Float32, Float32] | None = None,
         progress: Progress | None = None,
     ) -> tuple[Float32, Float32, dict[str, Any]]: ...
     def sampler(
@@ -116,6 +113,7 @@ class Pipeline:
         *,
         video_noise: Float32 | None = None,
         audio_noise: Float32 | None = None,
+        negative: tuple[Float32, Float32] | None = None,
     ) -> Sampler: ...
     def velocity(  # of one call of the transformer, for tests
         self,
@@ -149,6 +147,7 @@ class Pipeline:
     def close(self) -> None: ...
     def trace(self, patterns: Sequence[str]) -> None: ...  # forgets what was traced before; [] turns tracing off
     def traced(self) -> dict[str, Float32]: ...
+    def traced_runs(self) -> dict[str, int]: ...
 
 class Sampler:  # a denoising loop, step by step
     def step(self) -> None: ...
@@ -190,6 +189,15 @@ def ltx2_sigmas(steps: int, tokens: int = 4096, stretch: bool = True) -> list[fl
 def normal_noise(seed: int, stream: int, count: int, step: int = 0) -> Float32: ...
 
 class ops:  # noqa: N801  a module: the op builders one at a time, for their tests
+    @staticmethod
+    def run_sampler(
+        sampler: str,
+        sigmas: Sequence[float],
+        video: Sequence[Float32],  # latent (T, C), clean (T, C), mask (T)
+        audio: Sequence[Float32],
+        denoise: Callable[..., Any],  # (video, audio, sigma, step) -> both estimates
+        noise: Callable[..., Any],  # (video, step, kind, count)
+    ) -> list[Any]: ...
     @staticmethod
     def conv3d(
         path: str,

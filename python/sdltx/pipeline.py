@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _arguments, _core
 from .errors import ModelFileError
+from .options import Options, core_options
 from .values import Context, Latents, Tiling, Video
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
     from ._core import Progress
 
@@ -67,15 +67,15 @@ def load(
     )
 
 
-def check(*, prompt: str | None = None, tiling: Tiling | None = None, **options: Any) -> None:
+def check(*, prompt: str | None = None, tiling: Tiling | None = None, **options: Unpack[Options]) -> None:
     """Raises the InvalidRequestError that :meth:`Pipeline.generate` would raise for these; needs no model.
 
-    options: width, height, num_frames, frame_rate, num_inference_steps, sigmas, seed and preset of that method.
+    options: see :class:`sdltx.options.Options`.
     """
     if prompt is not None:
         _arguments.text("encode", "prompt", prompt)
     _core.check_tiling(_tiling("decode", tiling))
-    _core.check(_options(**options))
+    _core.check(core_options(dict(options)))
 
 
 class Pipeline:
@@ -140,7 +140,7 @@ class Pipeline:
         prompt is taken to be as long as it may be; 0 stands for a part that is not there. Nothing is allocated and no
         weight is read.
         """
-        return self._core.estimate(_options(**size), tiling=_tiling("estimate", tiling))
+        return self._core.estimate(core_options(size), tiling=_tiling("estimate", tiling))
 
     def close(self) -> None:
         """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""
@@ -173,77 +173,69 @@ class Pipeline:
         video, audio = self._core.encode(_arguments.text("encode", "prompt", prompt), progress=progress)
         return Context(video, audio, prompt)
 
-    def check(self, **options: Any) -> None:
+    @property
+    def presets(self) -> list[dict[str, Any]]:
+        """The kinds of checkpoints and recipes that there are, as dictionaries of :class:`Options` and a name."""
+        return _core.preset_table()
+
+    def check(self, **options: Unpack[Options]) -> None:
         """As :meth:`resolve`, but only to see whether it raises."""
         self.resolve(**options)
 
-    def resolve(self, **options: Any) -> dict[str, Any]:
-        """Returns what :meth:`sample` would run with these arguments: theirs, with nothing left open, and more.
+    def resolve(self, **options: Unpack[Options]) -> dict[str, Any]:
+        """Returns what :meth:`sample` would run with these options: theirs, with nothing left open, and more.
 
-        options: width, height, num_frames, frame_rate, num_inference_steps, sigmas, seed and preset of that method.
-
-        Also in the result, schedule: "distilled", "ltx2"
-        or "given"; sigmas: the noise levels. Costs nothing, so call it before encoding. Raises the InvalidRequestError
-        that :meth:`sample` would raise.
+        Also in the result, schedule: "distilled", "ltx2" or "given"; sigmas: the noise levels; passes: how often the
+        transformer is run for each guided estimate. Costs nothing, so call it before encoding. Raises the
+        InvalidRequestError that :meth:`sample` would raise.
         """
-        return self._core.resolve(_options(**options))
+        return self._core.resolve(core_options(dict(options)))
+
+    def doubts(self, **options: Unpack[Options]) -> list[str]:
+        """Returns what is possible with :meth:`sample` but probably not meant, a line each."""
+        return self._core.doubts(core_options(dict(options)))
 
     def sample(
         self,
         context: Context,
         *,
-        width: int | None = None,
-        height: int | None = None,
-        num_frames: int | None = None,
-        frame_rate: float | Fraction | None = None,
-        num_inference_steps: int | None = None,
-        sigmas: Sequence[float] | None = None,
-        seed: int | None = None,
-        preset: str | None = None,
+        negative: Context | None = None,
         noise: Latents | None = None,
         progress: Progress | None = None,
+        **options: Unpack[Options],
     ) -> Latents:
-        """Denoises random latents into a clip. None stands for the checkpoint's own default.
+        """Denoises random latents into a clip.
 
         context: from :meth:`encode`.
-        width, height: size in pixels, multiples of 32.
-        num_frames: length in frames, 8 k + 1.
-        frame_rate: frames per second, above 0; None: that of ``noise``, else the default.
-        num_inference_steps: steps of the default schedule, at least 1.
-        sigmas: noise levels, falling from 1 to a final 0, in place of the default schedule.
-        seed: of the start noise, 0 to 2**63 - 1; None: a random one. The result tells which (``latents.seed``). One
-            seed gives one noise everywhere, and the same latents whatever ``threads`` is.
-        preset: "distilled", "dev" or "dev-2.0": whose defaults and schedule apply, for checkpoints whose name does not
-            tell what they are; None: those of the checkpoint (``info["preset"]``).
-        noise: start noise, in the shapes of the result; a part that it lacks is drawn from the seed.
+        negative: what a clip is guided away from, where guidance_scale is not 1; None: the reference's negative prompt
+            (``sdltx.default_negative_prompt``), which is encoded when it is needed first.
+        noise: start noise, in the shapes of the result; a part that it lacks is drawn from the seed. Its frame rate is
+            the clip's unless one is given.
+        options: see :class:`sdltx.options.Options`; what is not given is the checkpoint's own default.
 
-        Raises InvalidRequestError for a value outside its range, OutOfMemoryError, BackendError or Cancelled.
+        Raises InvalidRequestError for a value outside its range, ModelMismatchError for guidance without a text encoder
+        or ``negative``, OutOfMemoryError, BackendError or Cancelled.
         """
         _arguments.instance("sample", "context", context, Context, "made by encode()")
+        if negative is not None:
+            _arguments.instance("sample", "negative", negative, Context, "made by encode()")
         if noise is not None:
             _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
-        if frame_rate is None and noise is not None and noise.frame_rate:
-            frame_rate = noise.frame_rate
-        options = _options(
-            width=width,
-            height=height,
-            num_frames=num_frames,
-            frame_rate=frame_rate,
-            num_inference_steps=num_inference_steps,
-            sigmas=sigmas,
-            seed=seed,
-            preset=preset,
-        )
+        if options.get("frame_rate") is None and noise is not None and noise.frame_rate:
+            options["frame_rate"] = noise.frame_rate
         video, audio, resolved = self._core.sample(
             context.video,
             context.audio,
-            options,
+            core_options(dict(options)),
             video_noise=noise.video if noise else None,
             audio_noise=noise.audio if noise else None,
+            negative=None if negative is None else (negative.video, negative.audio),
             progress=progress,
         )
         if noise is not None and noise.audio is not None:
-            resolved["seed"] = _arguments.integer("sample", "seed", seed)  # nothing was drawn
+            resolved["seed"] = _arguments.integer("sample", "seed", options.get("seed"))  # nothing was drawn
+        guided = resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1
+        sigmas = _arguments.numbers("sample", "sigmas", options.get("sigmas"))
         settings = {
             "sdltx_version": _core.__version__,
             "model": self.info["model"],
@@ -252,9 +244,10 @@ class Pipeline:
             "device": self.device,
             "precision": self.precision,
             "prompt": context.prompt,
+            "negative_prompt": (negative.prompt if negative else _core.default_negative_prompt) if guided else None,
             **resolved,
             "num_inference_steps": resolved["num_inference_steps"] if sigmas is None else None,
-            "sigmas": _arguments.numbers("sample", "sigmas", sigmas),
+            "sigmas": sigmas,
         }
         return Latents(video, audio if audio.size else None, resolved["frame_rate"], settings)
 
@@ -313,37 +306,30 @@ class Pipeline:
         self,
         prompt: str,
         *,
-        width: int | None = None,
-        height: int | None = None,
-        num_frames: int | None = None,
-        frame_rate: float | Fraction | None = None,
-        num_inference_steps: int | None = None,
-        sigmas: Sequence[float] | None = None,
-        seed: int | None = None,
-        preset: str | None = None,
+        negative_prompt: str | None = None,
         noise: Latents | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
+        **options: Unpack[Options],
     ) -> Video:
         """:meth:`encode`, :meth:`sample` and :meth:`decode` in turn; the arguments are theirs.
+
+        negative_prompt: what the clip is guided away from where guidance_scale is not 1; None: the reference's.
 
         If the last of them fails or is stopped, the exception has the denoised clip as its attribute ``latents``.
         """
         self.require("text encoder", "text projection", "transformer", "video decoder")
-        options: dict[str, Any] = {
-            "width": width,
-            "height": height,
-            "num_frames": num_frames,
-            "frame_rate": getattr(noise, "frame_rate", None) or None if frame_rate is None else frame_rate,
-            "num_inference_steps": num_inference_steps,
-            "sigmas": sigmas,
-            "seed": seed,
-            "preset": preset,
-        }
+        if options.get("frame_rate") is None and getattr(noise, "frame_rate", None):
+            options["frame_rate"] = noise.frame_rate  # type: ignore[union-attr]
         check(prompt=prompt, tiling=tiling, **options)  # before the prompt is encoded
-        self.resolve(**options)
+        if negative_prompt is not None:
+            _arguments.text("encode", "negative prompt", negative_prompt)
+        resolved = self.resolve(**options)
         context = self.encode(prompt, progress=progress)
-        latents = self.sample(context, **options, noise=noise, progress=progress)
+        negative = None
+        if negative_prompt is not None and (resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1):
+            negative = self.encode(negative_prompt, progress=progress)
+        latents = self.sample(context, negative=negative, noise=noise, progress=progress, **options)
         try:
             return self.decode(latents, tiling=tiling, progress=progress)
         except BaseException as error:
@@ -384,25 +370,6 @@ def _demo_files() -> list[Path]:
     if len(files) < 2:
         raise ModelFileError("[load] no model is given and this build has none built in; pass the files of a model")
     return files
-
-
-# The options of a request, in the types of the core.
-_OPTIONS: dict[str, Callable[[str, str, Any], Any]] = {
-    "width": _arguments.integer,
-    "height": _arguments.integer,
-    "num_frames": _arguments.integer,
-    "frame_rate": _arguments.number,
-    "num_inference_steps": _arguments.integer,
-    "sigmas": _arguments.numbers,
-    "seed": _arguments.integer,
-    "preset": _arguments.preset,
-}
-
-
-def _options(**given: Any) -> _core.SampleOptions:
-    if unknown := given.keys() - _OPTIONS.keys():
-        raise TypeError(f"there is no option {', '.join(sorted(unknown))}; use {', '.join(_OPTIONS)}")
-    return _core.SampleOptions(**{name: read("sample", name, given.get(name)) for name, read in _OPTIONS.items()})
 
 
 def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:

@@ -13,9 +13,18 @@ from typing import Any
 
 import sdltx
 from sdltx import _core, pipeline
+from sdltx.options import NAMES
 
 from .job import Job
-from .options import add_command, frame_rate, message_options, model_options, output_options, sigmas
+from .options import (
+    add_command,
+    frame_rate,
+    guidance_options,
+    message_options,
+    model_options,
+    output_options,
+    sigmas,
+)
 
 # What a clip remembers and --from repeats: setting -> accepted types.
 _REPEATED: dict[str, tuple[type, ...]] = {
@@ -29,12 +38,26 @@ _REPEATED: dict[str, tuple[type, ...]] = {
     "sigmas": (list,),
     "preset": (str,),
     "precision": (str,),
+    "negative_prompt": (str,),
+    "sampler": (str,),
+    **dict.fromkeys(
+        (
+            *("guidance_scale", "audio_guidance_scale", "stg_scale", "audio_stg_scale"),
+            *("modality_scale", "audio_modality_scale", "guidance_rescale", "audio_guidance_rescale"),
+            *("apg_eta", "apg_threshold"),
+        ),
+        (int, float),
+    ),
+    "guidance_skip_steps": (int,),
+    "audio_guidance_skip_steps": (int,),
+    "stg_blocks": (list,),
+    "guidance_interval": (list,),
+    "guidance_method": (str,),
 }
 # What a clip remembers so that --from can tell what differs.
 _COMPARED = ("model_files", "device", "sdltx_version")
 
 _SIZE = ("width", "height", "num_frames", "frame_rate")
-_REQUEST = (*_SIZE, "num_inference_steps", "sigmas", "seed", "preset")
 # Attention looks from every token at every token; the largest clips that the releases were shown have half of this.
 _MANY_TOKENS = 65536
 
@@ -51,6 +74,7 @@ def add(commands: Any) -> None:
     model_options(command)
     _prompt_options(command)
     _clip_options(command)
+    guidance_options(command)
     group = output_options(command)
     group.add_argument(
         "--save-latents", metavar="FILE", help="also keep the result before decoding, as .safetensors for decode"
@@ -63,6 +87,12 @@ def _prompt_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("prompt").add_mutually_exclusive_group()
     group.add_argument("-p", "--prompt", metavar="TEXT", help="what the clip shows; - reads it from standard input")
     group.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a UTF-8 text file")
+    command.add_argument_group("negative prompt").add_argument(
+        "-n",
+        "--negative-prompt",
+        metavar="TEXT",
+        help="what the clip is guided away from (default: the reference's list of faults)",
+    )
     command.add_argument_group("repeating a clip").add_argument(
         "--from",
         dest="repeat",
@@ -98,6 +128,11 @@ def _clip_options(command: argparse.ArgumentParser) -> None:
         choices=_core.presets,
         help="whose defaults and schedule apply (default: as the name of the transformer's file tells)",
     )
+    group.add_argument(
+        "--sampler",
+        choices=_core.samplers,
+        help="how a step goes; res_2s takes two estimates and double the time (default: the preset's)",
+    )
 
 
 def _generate(job: Job) -> None:
@@ -107,9 +142,10 @@ def _generate(job: Job) -> None:
     job.check_outputs(args.repeat, args.prompt_file)
     made_with = _repeat(args) if args.repeat is not None else {}
     prompt = _prompt(args)
-    request = {name: getattr(args, name) for name in _REQUEST}
+    request = {name: getattr(args, name) for name in NAMES}
     # What is wrong should not cost the loading of a model.
     pipeline.check(prompt=prompt, tiling=job.tiling(), **request)
+    pipeline.check(prompt=args.negative_prompt)
     _warn(job, prompt)
     job.warn_of_tiles()
     start = time.monotonic()
@@ -132,14 +168,20 @@ def _generate(job: Job) -> None:
     if not args.verbose:
         job.note(
             f"{resolved['num_inference_steps']} steps, schedule {resolved['schedule']}, preset {resolved['preset']}"
+            + (f", {resolved['passes']} passes a step" if resolved["passes"] > 1 else "")
         )
     else:
         for line in _plan(pipe, prompt, resolved, drawn=args.seed is None):
             job.detail(line)
     job.warn_of_silence(pipe)
-    _warn_of_model(job, pipe, resolved)
+    _warn_of_model(job, pipe, request, resolved)
     context = pipe.encode(prompt, progress=job.bars.show)
-    latents = pipe.sample(context, **request, progress=job.bars.show)
+    negative = None
+    if args.negative_prompt is not None and _is_guided(resolved):
+        negative = pipe.encode(args.negative_prompt, progress=job.bars.show)
+    elif args.negative_prompt is not None and args.repeat is None:
+        job.warn("the negative prompt has no effect: guidance_scale is 1 for picture and sound; see --guidance-scale")
+    latents = pipe.sample(context, negative=negative, **request, progress=job.bars.show)
     with job.keeping(latents):
         if args.save_latents is not None:
             job.save(latents, args.save_latents)
@@ -159,12 +201,13 @@ def _warn(job: Job, prompt: str) -> None:
         job.warn(f"the sigmas end at {args.sigmas[-1]:g} and not at 0, so noise stays in the clip")
 
 
-def _warn_of_model(job: Job, pipe: sdltx.Pipeline, resolved: dict[str, Any]) -> None:
-    if resolved["preset"] != "distilled" and not pipe.info["own_defaults"]:
-        job.warn(
-            "this transformer counts as not distilled, which needs guidance that sdltx does not have yet; pictures "
-            "will be poor. Use a distilled one, or --preset distilled if it is one"
-        )
+def _is_guided(resolved: dict[str, Any]) -> bool:
+    return bool(resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1)
+
+
+def _warn_of_model(job: Job, pipe: sdltx.Pipeline, request: dict[str, Any], resolved: dict[str, Any]) -> None:
+    for doubt in pipe.doubts(**request):
+        job.warn(doubt)
     cells = ((resolved["num_frames"] - 1) // 8 + 1) * (resolved["width"] // 32) * (resolved["height"] // 32)
     if cells > _MANY_TOKENS:
         job.warn(
@@ -193,12 +236,24 @@ def _plan(pipe: sdltx.Pipeline, prompt: str, resolved: dict[str, Any], *, drawn:
         "prompt": f"{prompt!r}, {len(pipe.tokenize(prompt))} tokens",
         "clip": f"{size['width']}x{size['height']}, {size['num_frames']} frames at {size['frame_rate']:g} per second, "
         f"{seconds:.2f} s",
-        "steps": f"{resolved['num_inference_steps']}, schedule {resolved['schedule']}",
+        "steps": f"{resolved['num_inference_steps']}, schedule {resolved['schedule']}, sampler {resolved['sampler']}",
+        "guide": _spell_guidance(resolved),
         "sigmas": ", ".join(f"{sigma:g}" for sigma in resolved["sigmas"]),
         "seed": f"{resolved['seed']}{' (drawn)' if drawn else ''}",
         "memory": f"{needed}; weights are not counted",
     }
     return [f"{name:<7} {text}" for name, text in lines.items()]
+
+
+def _spell_guidance(resolved: dict[str, Any]) -> str:
+    if resolved["passes"] == 1:
+        return "none, 1 pass a step"
+    streams = []
+    for prefix, name in (("", "picture"), ("audio_", "sound")):
+        scales = (("cfg", "guidance_scale"), ("stg", "stg_scale"), ("modality", "modality_scale"))
+        parts = [f"{label} {resolved[prefix + key]:g}" for label, key in scales]
+        streams.append(f"{name} {', '.join(parts)}, rescale {resolved[prefix + 'guidance_rescale']:g}")
+    return f"{'; '.join(streams)}; {resolved['passes']} passes a step"
 
 
 def _prompt(args: argparse.Namespace) -> str:

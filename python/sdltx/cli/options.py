@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any, NoReturn
 
 import sdltx
+from sdltx import _core
 
 from .job import Job
 from .messages import say
@@ -140,3 +141,44 @@ def sigmas(text: str) -> list[float]:
         return [float(sigma) for sigma in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,0.9,0.5,0") from None
+
+
+def numbers(text: str) -> list[float]:
+    """Reads numbers with commas between them."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, such as 0.2,0.9") from None
+
+
+def blocks(text: str) -> list[int]:
+    """Reads block numbers with commas between them."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 28,29") from None
+
+
+def guidance_options(command: argparse.ArgumentParser) -> None:
+    """Adds how clips are guided."""
+    group = command.add_argument_group("guidance (defaults: the preset's; each kind costs a pass more per step)")
+    for flags, what in (
+        (("--guidance-scale", "--cfg-scale"), "classifier-free guidance away from the negative prompt, 1: none"),
+        (("--stg-scale",), "guidance away from a pass without self-attention in some blocks, 0: none"),
+        (("--modality-scale",), "guidance away from a pass in which picture and sound do not see each other, 1: none"),
+        (("--guidance-rescale",), "how far the spread of guided estimates is brought back, 0 to 1"),
+    ):
+        group.add_argument(*flags, metavar="X", type=float, help=f"{what}; of the picture")
+        audio = [flag.replace("--", "--audio-", 1) for flag in flags]
+        group.add_argument(*audio, metavar="X", type=float, help="the same of the sound")
+    group.add_argument("--stg-blocks", metavar="N,N,...", type=blocks, help="blocks of --stg-scale")
+    for flag, what in (("--guidance-skip-steps", "picture"), ("--audio-guidance-skip-steps", "sound")):
+        group.add_argument(flag, metavar="N", type=int, help=f"use an estimate of the {what} for N more steps")
+    group.add_argument(
+        "--guidance-interval", metavar="LOW,HIGH", type=numbers, help="noise levels with guidance (default: 0,1)"
+    )
+    group.add_argument(
+        "--guidance-method", choices=_core.guidance_methods, help="how the negative prompt counts (default: cfg)"
+    )
+    group.add_argument("--apg-eta", metavar="X", type=float, help="weight of the parallel part with apg (default: 1)")
+    group.add_argument("--apg-threshold", metavar="X", type=float, help="longest difference with apg (default: any)")

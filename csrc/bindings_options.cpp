@@ -1,0 +1,114 @@
+// Options of a clip, and what comes of them: dictionaries for Python.
+#include "bindings.h"
+#include "gemma3/tokenizer.h"
+#include "presets.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace sdltx {
+
+namespace {
+
+void add_guidance(py::dict& to, const Guidance& g) {
+    const auto add = [&](const char* name, const auto& value) { to[name] = value; };
+    const auto add_stream = [&](const std::string& prefix, const GuidanceScales& s) {
+        add((prefix + "guidance_scale").c_str(), s.cfg);
+        add((prefix + "stg_scale").c_str(), s.stg);
+        add((prefix + "modality_scale").c_str(), s.modality);
+        add((prefix + "guidance_rescale").c_str(), s.rescale);
+        add((prefix + "guidance_skip_steps").c_str(), s.skip_steps);
+    };
+    add_stream("", g.video);
+    add_stream("audio_", g.audio);
+    add("stg_blocks", g.stg_blocks);
+    add("guidance_interval", std::vector<double>{g.lowest, g.highest});
+    add("guidance_method", name_of(g.method));
+    add("apg_eta", g.apg_eta);
+    add("apg_threshold", g.apg_threshold);
+}
+
+py::list preset_dicts() {
+    py::list presets;
+    for (const Preset& p : all_presets()) {
+        py::dict d("name"_a = p.name, "distilled"_a = p.distilled, "width"_a = p.width, "height"_a = p.height,
+                   "num_frames"_a = p.num_frames, "frame_rate"_a = p.frame_rate,
+                   "num_inference_steps"_a = p.num_inference_steps, "schedule"_a = name_of(p.schedule),
+                   "sampler"_a = name_of(p.sampler));
+        const auto add = [&](const std::string& prefix, const GuidanceScales& s) {
+            d[(prefix + "guidance_scale").c_str()] = s.cfg;
+            d[(prefix + "stg_scale").c_str()] = s.stg;
+            d[(prefix + "modality_scale").c_str()] = s.modality;
+            d[(prefix + "guidance_rescale").c_str()] = s.rescale;
+        };
+        add("", p.video);
+        add("audio_", p.audio);
+        presets.append(d);
+    }
+    return presets;
+}
+
+}  // namespace
+
+py::dict settings_dict(const SampleSettings& s) {
+    py::dict d("preset"_a = s.preset, "width"_a = s.width, "height"_a = s.height, "num_frames"_a = s.num_frames,
+               "frame_rate"_a = s.frame_rate, "schedule"_a = name_of(s.schedule),
+               "num_inference_steps"_a = s.num_inference_steps(), "sigmas"_a = s.sigmas, "seed"_a = s.seed,
+               "sampler"_a = name_of(s.sampler), "passes"_a = s.guidance.passes());
+    add_guidance(d, s.guidance);
+    return d;
+}
+
+Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& t) {
+    return t ? Tiling{(*t)[0], (*t)[1], (*t)[2], (*t)[3]} : Tiling{};
+}
+
+void bind_options(py::module_& m) {
+    py::class_<SampleOptions>(m, "SampleOptions").def(py::init([](const py::kwargs& given) {
+        SampleOptions o;
+        size_t known = 0;
+        const auto read = [&](const char* name, auto& field) {
+            if (!given.contains(name)) return;
+            field = given[name].template cast<std::decay_t<decltype(field)>>();
+            ++known;
+        };
+        read("width", o.width);
+        read("height", o.height);
+        read("num_frames", o.num_frames);
+        read("frame_rate", o.frame_rate);
+        read("num_inference_steps", o.num_inference_steps);
+        read("sigmas", o.sigmas);
+        read("seed", o.seed);
+        read("preset", o.preset);
+        read("sampler", o.sampler);
+        read("guidance_scale", o.guidance_scale);
+        read("audio_guidance_scale", o.audio_guidance_scale);
+        read("stg_scale", o.stg_scale);
+        read("audio_stg_scale", o.audio_stg_scale);
+        read("modality_scale", o.modality_scale);
+        read("audio_modality_scale", o.audio_modality_scale);
+        read("guidance_rescale", o.guidance_rescale);
+        read("audio_guidance_rescale", o.audio_guidance_rescale);
+        read("guidance_skip_steps", o.guidance_skip_steps);
+        read("audio_guidance_skip_steps", o.audio_guidance_skip_steps);
+        read("stg_blocks", o.stg_blocks);
+        read("guidance_interval", o.guidance_interval);
+        read("guidance_method", o.guidance_method);
+        read("apg_eta", o.apg_eta);
+        read("apg_threshold", o.apg_threshold);
+        if (known != given.size()) throw py::type_error("there is no such option");
+        return o;
+    }));
+    m.def("check", py::overload_cast<const SampleOptions&>(&check), "options"_a);
+    m.def("check_tiling", [](const std::optional<std::array<int64_t, 4>>& t) { check(tiling_of(t)); }, "tiling"_a);
+    m.attr("presets") = py::cast(preset_names());
+    m.attr("samplers") = py::cast(sampler_names());
+    m.attr("guidance_methods") = py::cast(guidance_method_names());
+    m.attr("default_negative_prompt") = default_negative_prompt();
+    m.def("preset_table", &preset_dicts);
+    m.attr("max_prompt_bytes") = Tokenizer::max_bytes;
+    m.attr("default_tiling") =
+        py::make_tuple(Tiling{}.tile_pixels, Tiling{}.overlap_pixels, Tiling{}.tile_frames, Tiling{}.overlap_frames);
+}
+
+}  // namespace sdltx

@@ -1,0 +1,123 @@
+"""What a clip is asked to be: the arguments of sample() and generate(), and how they reach the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from . import _arguments, _core
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+
+class Options(TypedDict, total=False):
+    """Options of a clip. None, and what is not given, stands for the checkpoint's own default."""
+
+    width: int | None
+    """Pixels, a multiple of 32."""
+    height: int | None
+    """Pixels, a multiple of 32."""
+    num_frames: int | None
+    """Length in frames, 8 k + 1."""
+    frame_rate: float | Fraction | None
+    """Frames per second, above 0."""
+    num_inference_steps: int | None
+    """Steps of the default schedule, at least 1."""
+    sigmas: Sequence[float] | None
+    """Noise levels, falling from 1 to a final 0, in place of the default schedule."""
+    seed: int | None
+    """Of the start noise, 0 to 2**63 - 1; None: a random one. The result tells which (``latents.seed``). One seed gives
+    one noise everywhere, and the same latents whatever ``threads`` is."""
+    preset: str | None
+    """Name of one of ``pipe.presets``: whose defaults and schedule apply; None: those that fit the checkpoint."""
+    sampler: str | None
+    """"euler", "gradient_estimation", "euler_ancestral" or "res_2s", which takes two estimates per step."""
+    guidance_scale: float | None
+    """Classifier-free guidance of the picture, away from the negative prompt; 1: none. Scales are 0 to 100."""
+    audio_guidance_scale: float | None
+    """The same of the sound."""
+    stg_scale: float | None
+    """Spatio-temporal guidance of the picture, away from what the model makes when self-attention is left out in
+    ``stg_blocks``; 0: none."""
+    audio_stg_scale: float | None
+    """The same of the sound."""
+    stg_blocks: Sequence[int] | None
+    """Blocks of the transformer, counted from 0."""
+    modality_scale: float | None
+    """Guidance of the picture away from what it would be without hearing the sound; 1: none."""
+    audio_modality_scale: float | None
+    """The same of the sound, which does not see the picture."""
+    guidance_rescale: float | None
+    """How far guided estimates are brought back to the spread of plain ones, 0 to 1."""
+    audio_guidance_rescale: float | None
+    """The same of the sound."""
+    guidance_skip_steps: int | None
+    """Steps between two that are estimated; the picture's last estimate serves in between. 0: every step."""
+    audio_guidance_skip_steps: int | None
+    """The same of the sound. Steps that both skip cost nothing."""
+    guidance_interval: Sequence[float] | None
+    """Lowest and highest noise level at which there is guidance, within 0 and 1."""
+    guidance_method: str | None
+    """How the difference to the negative prompt counts: "cfg", "cfg_star" (the negative estimate is scaled to the
+    length of the other) or "apg" (adaptive projected guidance)."""
+    apg_eta: float | None
+    """Weight of the part of the difference that is parallel to the estimate; 1: as much as the rest."""
+    apg_threshold: float | None
+    """Longest difference, as an L2 norm; 0: any."""
+
+
+def _wholes(where: str, name: str, values: Any) -> list[int] | None:
+    if values is None:
+        return None
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        _arguments.refuse(where, name, "a list of whole numbers", values)
+    return [_arguments.whole(where, name, value) for value in values]
+
+
+def _one_of(names: list[str]) -> Callable[[str, str, Any], str | None]:
+    def read(where: str, name: str, value: Any) -> str | None:
+        return None if value is None else _arguments.instance(where, name, value, str, f"one of {', '.join(names)}")
+
+    return read
+
+
+_READ: dict[str, Callable[[str, str, Any], Any]] = {
+    "width": _arguments.integer,
+    "height": _arguments.integer,
+    "num_frames": _arguments.integer,
+    "frame_rate": _arguments.number,
+    "num_inference_steps": _arguments.integer,
+    "sigmas": _arguments.numbers,
+    "seed": _arguments.integer,
+    "preset": _one_of(_core.presets),
+    "sampler": _one_of(_core.samplers),
+    "guidance_scale": _arguments.number,
+    "audio_guidance_scale": _arguments.number,
+    "stg_scale": _arguments.number,
+    "audio_stg_scale": _arguments.number,
+    "stg_blocks": _wholes,
+    "modality_scale": _arguments.number,
+    "audio_modality_scale": _arguments.number,
+    "guidance_rescale": _arguments.number,
+    "audio_guidance_rescale": _arguments.number,
+    "guidance_skip_steps": _arguments.integer,
+    "audio_guidance_skip_steps": _arguments.integer,
+    "guidance_interval": _arguments.numbers,
+    "guidance_method": _one_of(_core.guidance_methods),
+    "apg_eta": _arguments.number,
+    "apg_threshold": _arguments.number,
+}
+NAMES = tuple(_READ)
+
+
+def core_options(given: dict[str, Any]) -> _core.SampleOptions:
+    """Returns options as the core takes them.
+
+    Raises InvalidRequestError for values of another kind, TypeError for names that there are not.
+    """
+    if unknown := given.keys() - _READ.keys():
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}; use {', '.join(_READ)}")
+    return _core.SampleOptions(
+        **{name: read("sample", name, given.get(name)) for name, read in _READ.items() if given.get(name) is not None}
+    )
