@@ -246,7 +246,8 @@ void bind_pipeline(py::module_& m) {
                 Guard guard(std::move(progress));
                 const Latents l = guard.run(
                     &p, [&] { return p.sample(context, away ? &*away : nullptr, settings, noise, guard.progress()); });
-                return py::make_tuple(to_numpy(l.video), to_numpy(l.audio), settings_dict(settings));
+                const py::object audio = l.audio.empty() ? py::object(py::none()) : py::object(to_numpy(l.audio));
+                return py::make_tuple(to_numpy(l.video), audio, settings_dict(settings));
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), "negative"_a = py::none(), "progress"_a = py::none())
@@ -339,6 +340,13 @@ void bind_pipeline(py::module_& m) {
                 return py::make_tuple(to_numpy(w.samples), w.sample_rate);
             },
             "audio"_a, py::kw_only(), "piece_seconds"_a = 4.0, "progress"_a = py::none())
+        .def(
+            "encode_audio",
+            [](Pipeline& p, const FloatArray& samples, int sample_rate) {
+                const Waveform sound{to_array(samples), sample_rate, 0};
+                return to_numpy(Guard(std::nullopt).run(&p, [&] { return p.encode_audio(sound); }));
+            },
+            "samples"_a, "sample_rate"_a)
         .def(
             "trace", [](Pipeline& p, std::vector<std::string> patterns) { p.trace(std::move(patterns)); }, "patterns"_a)
         .def("traced",

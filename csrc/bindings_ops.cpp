@@ -1,6 +1,7 @@
 // sdltx._core.ops: see ggml/single_op.h.
 #include "bindings.h"
 #include "ggml/single_op.h"
+#include "ltxv/mel.h"
 #include "ltxv/steppers.h"
 #include "presets.h"
 
@@ -49,6 +50,13 @@ py::list run_sampler(const std::string& sampler, const std::vector<float>& sigma
 
 void bind_ops(py::module_& module) {
     py::module_ m = module.def_submodule("ops");
+    m.def(
+        "resample",
+        [](const FloatArray& wave, int from, int to) { return to_numpy(resample(to_array(wave), from, to)); }, "wave"_a,
+        "from_rate"_a, "to_rate"_a);
+    m.def(
+        "log_mel", [](const FloatArray& wave, int64_t bins) { return to_numpy(log_mel(to_array(wave), bins)); },
+        "wave"_a, "bins"_a = 64);
     m.def("run_sampler", &run_sampler, "sampler"_a, "sigmas"_a, "video"_a, "audio"_a, "denoise"_a, "noise"_a);
     m.def(
         "conv3d",

@@ -54,7 +54,7 @@ py::dict settings_dict(const SampleSettings& s) {
     py::dict d("preset"_a = s.preset, "width"_a = s.width, "height"_a = s.height, "num_frames"_a = s.num_frames,
                "frame_rate"_a = s.frame_rate, "schedule"_a = name_of(s.schedule),
                "num_inference_steps"_a = s.num_inference_steps(), "sigmas"_a = s.sigmas, "seed"_a = s.seed,
-               "sampler"_a = name_of(s.sampler), "passes"_a = s.guidance.passes());
+               "sampler"_a = name_of(s.sampler), "audio"_a = s.audio, "passes"_a = s.guidance.passes());
     add_guidance(d, s.guidance);
     return d;
 }
@@ -81,6 +81,7 @@ void bind_options(py::module_& m) {
         read("seed", o.seed);
         read("preset", o.preset);
         read("sampler", o.sampler);
+        read("audio", o.audio);
         read("guidance_scale", o.guidance_scale);
         read("audio_guidance_scale", o.audio_guidance_scale);
         read("stg_scale", o.stg_scale);

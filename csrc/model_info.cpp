@@ -13,8 +13,8 @@ namespace sdltx {
 namespace {
 
 // In the order of the enum.
-constexpr const char* part_names[] = {"transformer",   "text encoder",  "text projection",
-                                      "video decoder", "audio decoder", "vocoder"};
+constexpr const char* part_names[] = {"transformer",   "text encoder", "text projection", "video decoder",
+                                      "audio decoder", "vocoder",      "audio encoder"};
 
 struct Prefix {
     const char* prefix;
@@ -35,7 +35,7 @@ constexpr Prefix places[] = {
     {"vae.encoder.", {"video encoder", std::nullopt}},
     {"audio_vae.decoder.", {"audio decoder", Part::audio_decoder}},
     {"audio_vae.per_channel_statistics.", {"audio decoder", std::nullopt}},
-    {"audio_vae.encoder.", {"audio encoder", std::nullopt}},
+    {"audio_vae.encoder.", {"audio encoder", Part::audio_encoder}},
     {"vocoder.mel_stft.", {"vocoder", std::nullopt}},
     {"vocoder.", {"vocoder", Part::vocoder}},
     {"vision_tower.", {"vision tower", std::nullopt}},

@@ -12,10 +12,11 @@
 
 namespace sdltx {
 
-// The networks of a model; a set of files may hold some of them.
-enum class Part { transformer, text_encoder, text_projection, video_decoder, audio_decoder, vocoder };
-constexpr std::array<Part, 6> all_parts = {Part::transformer,   Part::text_encoder,  Part::text_projection,
-                                           Part::video_decoder, Part::audio_decoder, Part::vocoder};
+// The networks of a model; a set of files may hold some of them. The first six are what a clip with sound needs.
+enum class Part { transformer, text_encoder, text_projection, video_decoder, audio_decoder, vocoder, audio_encoder };
+constexpr std::array<Part, 7> all_parts = {Part::transformer,   Part::text_encoder,  Part::text_projection,
+                                           Part::video_decoder, Part::audio_decoder, Part::vocoder,
+                                           Part::audio_encoder};
 // "text encoder"
 SDLTX_EXPORT const char* name_of(Part part);
 // Throws Error(invalid_request).

@@ -49,6 +49,11 @@ Networks::Networks(const ModelFiles& files, const ModelConfig& config, Workspace
             vocoder = std::make_unique<Vocoder>(files, workspace, *config.vocoder, config.audio_vae->mel_bins);
             parts.push_back(Part::vocoder);
         });
+    if (config.audio_vae && files.has_prefix("audio_vae.encoder."))
+        attempt(problems, [&] {
+            audio_encoder = std::make_unique<AudioEncoder>(files, workspace, *config.audio_vae);
+            parts.push_back(Part::audio_encoder);
+        });
     if (problems) {
         for (const Weights* w : weights())
             for (auto& p : w->problems()) problems->push_back(std::move(p));
@@ -74,6 +79,7 @@ std::vector<Weights*> Networks::weights() const {
     if (video_decoder) all.push_back(&video_decoder->weights());
     if (audio_decoder) all.push_back(&audio_decoder->weights());
     if (vocoder) all.push_back(&vocoder->weights());
+    if (audio_encoder) all.push_back(&audio_encoder->weights());
     return all;
 }
 

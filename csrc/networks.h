@@ -30,6 +30,7 @@ struct Networks {
     std::unique_ptr<VideoDecoder> video_decoder;
     std::unique_ptr<AudioDecoder> audio_decoder;
     std::unique_ptr<Vocoder> vocoder;
+    std::unique_ptr<AudioEncoder> audio_encoder;
     std::vector<Part> parts;                    // that are there, in the order of all_parts
     std::vector<const TensorInfo*> unused;      // tensors of the files that no network has a use for
     std::vector<const TensorInfo*> unexpected;  // those of them that lie among the weights of a network that is there

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "gemma3/prompt.h"
+#include "ltxv/mel.h"
 
 namespace sdltx {
 
@@ -252,7 +253,10 @@ Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tili
                                  Pass{&video_context, &audio_context, {}});
         const Array negative_video = video_context, negative_audio = audio_context;
         if (settings.guidance.needs_negative()) passes.back() = {&negative_video, &negative_audio, {}};
-        TransformerRun run(*networks_->transformer, *workspace_, video, &audio, passes, nullptr);
+        if (!settings.audio)
+            for (Pass& pass : passes) pass.audio_context = nullptr;
+        TransformerRun run(*networks_->transformer, *workspace_, video, settings.audio ? &audio : nullptr, passes,
+                           nullptr);
         const TransformerRun::Memory memory = run.measure();
         e.denoise = sum(memory.working) + memory.inputs;
     }
@@ -310,11 +314,27 @@ Waveform Pipeline::decode_audio(const Array& audio, double piece_seconds, const 
     report(progress, "sound", ++done, total);
     const Waveform wave = networks_->vocoder->synthesise(
         mel, piece_seconds, [&] { report(progress, "sound", ++done, total); }, tracing());
+    // A sample here and there is nothing that anybody hears.
+    if (const auto all = static_cast<int64_t>(wave.samples.data.size()); wave.clipped * 1000 > all)
+        log(30, "[sound] " + std::to_string((wave.clipped * 1000 + all / 2) / all) +
+                    " of 1000 samples are louder than a file can hold and were clipped");
     for (float v : wave.samples.data)
         if (!std::isfinite(v))
             throw Error(ErrorCode::backend,
                         "[decode] the vocoder gave values that are not finite; check the model files");
     return wave;
+}
+
+Array Pipeline::encode_audio(const Waveform& sound) {
+    const Turn turn(*this);
+    require({Part::audio_encoder});
+    const int64_t sides = config_.audio_vae->out_channels;
+    if (sound.samples.shape.size() != 2 || sound.samples.dim(0) != sides)
+        throw Error(ErrorCode::invalid_request, "[sound] expected sound of (" + std::to_string(sides) +
+                                                    " channels, samples), got " + spell_shape(sound.samples.shape));
+    const Stage stage(*this, {&networks_->audio_encoder->weights()}, {});
+    const Array mel = log_mel(resample(sound.samples, sound.sample_rate, analysis_rate), config_.audio_vae->mel_bins);
+    return networks_->audio_encoder->encode(mel, tracing());
 }
 
 }  // namespace sdltx

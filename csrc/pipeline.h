@@ -121,6 +121,11 @@ class SDLTX_EXPORT Pipeline {
     // sound are synthesised at a time, 0 = all at once; the pieces meet without a seam. Throws as decode().
     Waveform decode_audio(const Array& audio, double piece_seconds, const Progress& progress);
 
+    // Stereo sound (2, n) at any rate -> normalised audio latents (C, T, mel bins), 25 a second. Throws
+    // Error(invalid_request) for another number of channels and sound that is too short, Error(model_mismatch) without
+    // an audio encoder.
+    Array encode_audio(const Waveform& sound);
+
     // Keeps the tensors of stages that match one of `patterns` from now on, and forgets earlier ones; see Trace.
     void trace(std::vector<std::string> patterns);
     std::map<std::string, Array> traced();

@@ -214,6 +214,11 @@ SampleSettings resolve(const SampleOptions& o, const Preset& fitting, const Samp
     if (o.guidance_method) s.guidance.method = of_name<CfgMethod>(*o.guidance_method, method_names, "guidance method");
     s.guidance.apg_eta = o.apg_eta.value_or(s.guidance.apg_eta);
     s.guidance.apg_threshold = o.apg_threshold.value_or(s.guidance.apg_threshold);
+    s.audio = o.audio.value_or(true);
+    if (!s.audio) {  // nothing to guide, or to be isolated from
+        s.guidance.audio = none;
+        s.guidance.video.modality = 1;
+    }
     s.seed = o.seed ? *o.seed : random_seed();
     return s;
 }

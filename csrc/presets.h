@@ -23,6 +23,7 @@ struct SampleOptions {
     std::optional<int64_t> seed;                 // 0 to 2^63 - 1
     std::optional<std::string> preset;           // of preset_names(), in place of the one that fits the checkpoint
     std::optional<std::string> sampler;          // of sampler_names()
+    std::optional<bool> audio;                   // whether sound is made along with the picture
     // Fields of Guidance, for video and sound.
     std::optional<double> guidance_scale, audio_guidance_scale;      // cfg
     std::optional<double> stg_scale, audio_stg_scale;                // stg
@@ -48,6 +49,7 @@ struct SampleSettings {
     std::vector<float> sigmas;  // one more than there are steps
     SamplerKind sampler;
     Guidance guidance;
+    bool audio;
     int64_t seed;
     Geometry latent;
 

@@ -34,15 +34,16 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
         expect_shape("audio noise", noise.audio, {audio.channels, g.audio_frames, audio.mel_bins});
 
     SampleState start = {empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate)),
-                         empty_stream(c.audio.in_channels, audio_positions(g.audio_frames))};
+                         empty_stream(c.audio.in_channels, audio_positions(settings.audio ? g.audio_frames : 0))};
     const auto drawn = [&](NoiseStream stream, const StreamState& s) {
         return normal_noise(static_cast<uint64_t>(settings.seed), stream, s.num_tokens * s.channels);
     };
     const float first = settings.sigmas.front();
     add_noise(start.video, noise.video.empty() ? drawn(NoiseStream::video, start.video) : video_to_tokens(noise.video),
               first);
-    add_noise(start.audio, noise.audio.empty() ? drawn(NoiseStream::audio, start.audio) : audio_to_tokens(noise.audio),
-              first);
+    if (settings.audio)
+        add_noise(start.audio,
+                  noise.audio.empty() ? drawn(NoiseStream::audio, start.audio) : audio_to_tokens(noise.audio), first);
     Denoiser denoiser(transformer, workspace, context, negative, settings.guidance, start, trace);
     const auto draw = [seed = static_cast<uint64_t>(settings.seed)](const NoiseRequest& r) {
         const NoiseStream streams[2][2] = {{NoiseStream::audio, NoiseStream::audio_substep},
@@ -53,9 +54,12 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
 }
 
 Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings) {
-    return {tokens_to_video(state.video.latent, state.video.channels, settings.latent),
-            tokens_to_audio(state.audio.latent, audio.channels, audio.mel_bins, settings.latent.audio_frames),
-            settings.frame_rate};
+    Latents latents{
+        tokens_to_video(state.video.latent, state.video.channels, settings.latent), {}, settings.frame_rate};
+    if (settings.audio)
+        latents.audio =
+            tokens_to_audio(state.audio.latent, audio.channels, audio.mel_bins, settings.latent.audio_frames);
+    return latents;
 }
 
 }  // namespace sdltx

@@ -46,6 +46,7 @@ struct Frames {
 struct Waveform {
     Array samples;
     int sample_rate = 0;
+    int64_t clipped = 0;  // samples that were beyond [-1, 1] and are at its end now
 };
 
 struct Video {

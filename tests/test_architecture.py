@@ -80,6 +80,7 @@ PYTHON_LAYERS = {
     "values": 3,
     "_encoders": 3,
     "options": 3,
+    "sound": 3,
     "media": 4,
     "conversion": 4,
     "inspection": 4,

@@ -132,3 +132,80 @@ def test_models_without_a_vocoder_make_silent_clips(tiny_paths, golden, tmp_path
     )
     assert video.audio is None
     assert video.sample_rate is None
+
+
+# --- encoding ---
+
+
+def test_resampling(golden):
+    """Both ratios that the reference's goldens have: whole (48 kHz) and not (44.1 kHz)."""
+    g = golden("audio")
+    wave = g["encode.wave_16k"][:, :2400]
+    for rate in (48000, 44100):
+        assert_close(f"{rate}", _core.ops.resample(wave, rate, 16000), g[f"resample.{rate}"], 1e-5)
+    assert np.array_equal(_core.ops.resample(wave, 16000, 16000), wave)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 32000, 44100, 96000])
+def test_resampling_keeps_a_tone(rate):
+    t = np.arange(rate) / rate
+    wave = np.stack([np.sin(2 * np.pi * 440 * t), np.cos(2 * np.pi * 1000 * t)]).astype(np.float32)
+    got = _core.ops.resample(wave, rate, 16000)
+    assert got.shape == (2, 16000)
+    u = np.arange(16000) / 16000
+    exact = np.stack([np.sin(2 * np.pi * 440 * u), np.cos(2 * np.pi * 1000 * u)])
+    assert np.abs(got - exact)[:, 200:-200].max() < 5e-3
+
+
+@pytest.mark.parametrize("rates", [(0, 16000), (16000, 0), (-1, 16000), (2_000_000, 16000)])
+def test_rates_beyond_reason(rates):
+    with pytest.raises(sdltx.InvalidRequestError, match="out of range; use 1 to 1000000"):
+        _core.ops.resample(np.zeros((2, 10), np.float32), *rates)
+
+
+def test_log_mel(golden):
+    g = golden("audio")
+    assert_close("log mel", _core.ops.log_mel(g["encode.wave_16k"]), g["encode.log_mel"], 1e-5)
+
+
+def test_encoder_stages(tiny, golden):
+    g = golden("audio")
+    with tiny.trace("audio_vae.encoder.*") as traced:
+        latent = tiny.encode_audio(g["encode.wave_16k"], 16000)
+    stages = {"conv_in": "conv_in", "downsample0": "down.0.downsample", "downsample1": "down.1.downsample"}
+    stages |= {"mid1": "mid.block_1", "mid2": "mid.block_2", "conv_out": "conv_out"}
+    for theirs, ours in stages.items():
+        check(g, f"encode.{theirs}", channels_first(traced[f"audio_vae.encoder.{ours}"]))
+    assert_close("latent", latent, g["encode.latent"])
+
+
+def test_sound_of_any_rate_is_encoded(tiny):
+    """A second is 25 latent frames, whatever the rate."""
+    for rate in (16000, 44100, 48000):
+        wave = np.random.default_rng(1).uniform(-0.5, 0.5, (2, rate)).astype(np.float32)
+        assert tiny.encode_audio(wave, rate).shape == (2, 26, 16)
+
+
+def test_sound_that_cannot_be_encoded(tiny, tiny_paths, tmp_path):
+    with pytest.raises(sdltx.InvalidRequestError, match=r"expected sound of \(2 channels, samples\), got \(1, 9000\)"):
+        tiny.encode_audio(np.zeros((1, 9000), np.float32), 16000)
+    with pytest.raises(sdltx.InvalidRequestError, match="too short to analyse"):
+        tiny.encode_audio(np.zeros((2, 500), np.float32), 16000)
+    source = _core.ModelFiles(tiny_paths[:1])
+    arrays = {n: source.tensor(n) for n in source.names() if not n.startswith("audio_vae.encoder.")}
+    save_file(arrays, tmp_path / "m.safetensors", metadata={"config": source.metadata("config")})
+    with (
+        sdltx.load(tmp_path / "m.safetensors") as pipe,
+        pytest.raises(sdltx.ModelMismatchError, match="not among the files: audio encoder"),
+    ):
+        pipe.encode_audio(np.zeros((2, 9000), np.float32), 16000)
+
+
+def test_clipping_is_told(tiny, demo, caplog):
+    latents = np.random.default_rng(5).standard_normal((2, 10, 16)).astype(np.float32)
+    wave, _ = tiny._core.decode_audio(40 * latents)
+    told = "samples are louder than a file can hold and were clipped" in caplog.text
+    assert told == (np.mean(np.abs(wave) >= 1) > 1e-3)
+    caplog.clear()
+    demo.generate("a red circle with high beeps", width=64, height=64, num_frames=9, num_inference_steps=2, seed=1)
+    assert "clipped" not in caplog.text

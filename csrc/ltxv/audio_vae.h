@@ -1,4 +1,5 @@
-// The audio VAE of LTX-2.3 (audio.md section 3; ltx-core AudioDecoder): latents to a log-mel spectrogram.
+// The audio VAE of LTX-2 (audio.md section 3; ltx-core AudioEncoder and AudioDecoder): log-mel spectrograms to latents,
+// and back. Time runs along the frames of the volumes, mel bins along their width.
 #pragma once
 
 #include <memory>
@@ -11,6 +12,10 @@
 #include "types.h"
 
 namespace sdltx {
+
+struct AudioResBlock {
+    Conv3d conv1, conv2, nin_shortcut;
+};
 
 class AudioDecoder {
  public:
@@ -25,24 +30,45 @@ class AudioDecoder {
     void check_latents(const std::vector<int64_t>& shape) const;
 
  private:
-    // Time runs along the frames of the volumes, mel bins along their width.
-    struct ResBlock {
-        Conv3d conv1, conv2, nin_shortcut;
-    };
     struct Level {
-        std::vector<ResBlock> blocks;
+        std::vector<AudioResBlock> blocks;
         Conv3d upsample;
     };
-    ResBlock declare_block(const std::string& name, int64_t in, int64_t out);
-    ggml_tensor* res_block(Plan& g, const ResBlock& b, ggml_tensor* x) const;
 
     Workspace& workspace_;
     AudioVaeConfig config_;
     Weights weights_;
     std::shared_ptr<const std::vector<float>> mean_, std_;
     Conv3d conv_in_, conv_out_;
-    ResBlock mid_1_, mid_2_;
+    AudioResBlock mid_1_, mid_2_;
     std::vector<Level> up_;  // by level; walked from the highest down
+};
+
+class AudioEncoder {
+ public:
+    AudioEncoder(const ModelFiles& files, Workspace& workspace, const AudioVaeConfig& config);
+
+    Weights& weights() { return weights_; }
+
+    // Natural-log mel spectrogram (2, frames, bins) -> the mean of the latents (C, T, bins / 4), normalised;
+    // T = ceil(ceil(frames / 2) / 2). Causal in time. Stages: "audio_vae.encoder.conv_in", ".down.<level>.downsample",
+    // ".mid.block_1", ".mid.block_2", ".conv_out". Throws Error(invalid_request) for another number of channels or
+    // bins.
+    Array encode(const Array& mel, Trace* trace) const;
+
+ private:
+    struct Level {
+        std::vector<AudioResBlock> blocks;
+        Conv3d downsample;
+    };
+
+    Workspace& workspace_;
+    AudioVaeConfig config_;
+    Weights weights_;
+    std::shared_ptr<const std::vector<float>> mean_, std_;
+    Conv3d conv_in_, conv_out_;
+    AudioResBlock mid_1_, mid_2_;
+    std::vector<Level> down_;
 };
 
 }  // namespace sdltx

@@ -31,7 +31,7 @@ Denoiser::Variants Denoiser::add_passes(std::vector<Pass>& passes, const Pass& p
     };
     Variants v;
     v.both = add(false, false);
-    if (guidance_.video.skip_steps == guidance_.audio.skip_steps) return v;
+    if (!with_audio_ || guidance_.video.skip_steps == guidance_.audio.skip_steps) return v;
     if (guidance_.video.skip_steps) v.video_frozen = add(true, false);
     if (guidance_.audio.skip_steps) v.audio_frozen = add(false, true);
     return v;
@@ -39,11 +39,11 @@ Denoiser::Variants Denoiser::add_passes(std::vector<Pass>& passes, const Pass& p
 
 std::vector<Pass> Denoiser::make_passes(const Context& context, const Context* negative) {
     std::vector<Pass> passes;
-    Pass pass{&context.video, &context.audio, {}};
+    Pass pass{&context.video, with_audio_ ? &context.audio : nullptr, {}};
     plain_ = add_passes(passes, pass);
     if (guidance_.needs_negative()) {
         negative_ = static_cast<int>(passes.size());
-        passes.push_back({&negative->video, &negative->audio, {}});
+        passes.push_back({&negative->video, with_audio_ ? &negative->audio : nullptr, {}});
     }
     if (guidance_.needs_perturbed()) {
         if (guidance_.video.stg != 0) pass.perturbation.skip_video_self_attn = guidance_.stg_blocks;
@@ -61,13 +61,14 @@ std::vector<Pass> Denoiser::make_passes(const Context& context, const Context* n
 Denoiser::Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const Context* negative,
                    const Guidance& guidance, const SampleState& start, Trace* trace)
     : guidance_(guidance),
-      run_(transformer, workspace, start.video.positions, &start.audio.positions, make_passes(context, negative),
-           trace) {}
+      with_audio_(start.audio.num_tokens > 0),
+      run_(transformer, workspace, start.video.positions, with_audio_ ? &start.audio.positions : nullptr,
+           make_passes(context, negative), trace) {}
 
 Denoised Denoiser::operator()(const SampleState& state, float sigma, int64_t step,
                               const TransformerRun::OnBlock& on_block) {
     const auto skips = [&](const GuidanceScales& s) { return s.skip_steps && step % (s.skip_steps + 1) != 0; };
-    const bool skip_video = skips(guidance_.video), skip_audio = skips(guidance_.audio);
+    const bool skip_video = skips(guidance_.video), skip_audio = with_audio_ ? skips(guidance_.audio) : skip_video;
     if (skip_video && skip_audio) return last_;
 
     std::vector<int> which{plain_.of(skip_video, skip_audio)};
@@ -83,7 +84,7 @@ Denoised Denoiser::operator()(const SampleState& state, float sigma, int64_t ste
     const auto video_timesteps = timesteps_of(state.video, sigma), audio_timesteps = timesteps_of(state.audio, sigma);
     const StreamInput video{&state.video.latent, &video_timesteps, sigma},
         audio{&state.audio.latent, &audio_timesteps, sigma};
-    const std::vector<Velocity> v = run_.velocities(video, &audio, which, on_block);
+    const std::vector<Velocity> v = run_.velocities(video, with_audio_ ? &audio : nullptr, which, on_block);
     const auto guided_estimate = [&](const StreamState& s, const std::vector<float>& timesteps,
                                      const GuidanceScales& scales, std::vector<float> Velocity::* stream) {
         std::vector<std::vector<float>> x0(v.size());
@@ -99,7 +100,8 @@ Denoised Denoiser::operator()(const SampleState& state, float sigma, int64_t ste
         return y;
     };
     if (!skip_video) last_.video = guided_estimate(state.video, video_timesteps, guidance_.video, &Velocity::video);
-    if (!skip_audio) last_.audio = guided_estimate(state.audio, audio_timesteps, guidance_.audio, &Velocity::audio);
+    if (with_audio_ && !skip_audio)
+        last_.audio = guided_estimate(state.audio, audio_timesteps, guidance_.audio, &Velocity::audio);
     return last_;
 }
 

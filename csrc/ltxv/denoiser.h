@@ -11,7 +11,8 @@ namespace sdltx {
 
 class Denoiser {
  public:
-    // For states with the positions of `start`; the contexts must outlive it. `negative` may be null without CFG.
+    // For states with the positions of `start`, whose audio may have no tokens; the contexts must outlive it.
+    // `negative` may be null without CFG.
     Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const Context* negative,
              const Guidance& guidance, const SampleState& start, Trace* trace);
 
@@ -32,6 +33,7 @@ class Denoiser {
     std::vector<Pass> make_passes(const Context& context, const Context* negative);
 
     Guidance guidance_;
+    bool with_audio_;
     Variants plain_, perturbed_, isolated_;
     int negative_ = -1;
     TransformerRun run_;

@@ -311,20 +311,25 @@ int64_t Vocoder::pieces(int64_t frames, double piece_seconds) const {
 Waveform Vocoder::synthesise(const Array& mel, double piece_seconds, const std::function<void()>& on_piece,
                              Trace* trace) const {
     auto clamp = [](Array& a) {
-        for (float& v : a.data) v = std::clamp(v, -1.0f, 1.0f);
+        int64_t beyond = 0;
+        for (float& v : a.data) {
+            beyond += v < -1 || v > 1;
+            v = std::clamp(v, -1.0f, 1.0f);
+        }
+        return beyond;
     };
     Array wave = vocoder_.run(mel, piece_frames(vocoder_, config_.input_sampling_rate, piece_seconds), trace, on_piece);
     clamp(wave);
-    if (!bwe_) return {std::move(wave), config_.output_sampling_rate};
+    if (!bwe_) return {std::move(wave), config_.output_sampling_rate, 0};  // its last activation ends at 1
     Array full =
         bwe_->run(log_mel(wave), piece_frames(*bwe_, config_.output_sampling_rate, piece_seconds), trace, on_piece);
     const Array skip = resample_3x(wave);
     const int64_t n = skip.dim(1), generated = full.dim(1);
-    Waveform out{{{2, n}, skip.data}, config_.output_sampling_rate};
+    Waveform out{{{2, n}, skip.data}, config_.output_sampling_rate, 0};
     for (int64_t s = 0; s < 2; ++s)
         for (int64_t i = 0; i < n; ++i)
             out.samples.data[static_cast<size_t>(s * n + i)] += full.data[static_cast<size_t>(s * generated + i)];
-    clamp(out.samples);
+    out.clipped = clamp(out.samples);
     return out;
 }
 

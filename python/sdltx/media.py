@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import sound
 from ._encoders import FORMATS, Format
 from ._files import check_name, check_writable, failures_named, remove_temporary, target_of, temporary_beside
 from .errors import BackendError, InvalidRequestError, ModelFileError
@@ -55,6 +56,9 @@ def check_output(path: str | os.PathLike[str]) -> None:
     InvalidRequestError for an unknown suffix, a folder that is missing or not writable, or a name that is too long,
     also with the number of a frame; BackendError for an encoder that the installed PyAV or Pillow lacks.
     """
+    if sound.is_sound(path):
+        sound.check_output(path)
+        return
     format = _format(Path(path))
     format.check()
     check_name(format.longest_name(Path(path).absolute()))
@@ -63,7 +67,12 @@ def check_output(path: str | os.PathLike[str]) -> None:
 
 def takes_sound(path: str | os.PathLike[str]) -> bool:
     """Whether a clip of this name has sound; the others drop it. Raises InvalidRequestError for an unknown suffix."""
-    return _format(Path(path)).has_sound
+    return sound.is_sound(path) or _format(Path(path)).has_sound
+
+
+def takes_pictures(path: str | os.PathLike[str]) -> bool:
+    """Whether a clip of this name has pictures: all but .wav. Raises InvalidRequestError for an unknown suffix."""
+    return not sound.is_sound(path) and _format(Path(path)) is not None
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -80,10 +89,10 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
             return dict(Latents.load(file).settings)
         except ModelFileError as error:
             raise InvalidRequestError(str(error)) from None
-    if file.suffix.lower() not in FORMATS:
+    if file.suffix.lower() not in FORMATS and not sound.is_sound(file):
         raise InvalidRequestError(f"[settings] {str(path)!r} is no clip and no latents; give what sdltx wrote")
     try:
-        text = _format(file).read_settings(file)
+        text = sound.read_settings(file) if sound.is_sound(file) else _format(file).read_settings(file)
     except (OSError, ValueError, SyntaxError, av.FFmpegError) as error:  # what PyAV and Pillow raise for bad files
         reason = getattr(error, "strerror", None) or error
         raise InvalidRequestError(f"[settings] cannot read {file}: {reason}") from None
@@ -196,8 +205,10 @@ class VideoWriter:
 
 def _format(path: Path) -> Format:
     suffix = path.suffix.lower()
+    if sound.is_sound(path):
+        raise InvalidRequestError(f"[output] {path.name!r} holds sound alone and no pictures; choose another suffix")
     if suffix not in FORMATS:
-        known = ", ".join(FORMATS)
+        known = ", ".join((*FORMATS, sound.SUFFIX))
         raise InvalidRequestError(f"[output] {path.name!r} has no suffix that sdltx knows; use one of {known}")
     return FORMATS[suffix]
 

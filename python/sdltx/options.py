@@ -33,6 +33,9 @@ class Options(TypedDict, total=False):
     """Name of one of ``pipe.presets``: whose defaults and schedule apply; None: those that fit the checkpoint."""
     sampler: str | None
     """"euler", "gradient_estimation", "euler_ancestral" or "res_2s", which takes two estimates per step."""
+    audio: bool | None
+    """Whether sound is made along with the picture (default). Without it a run is a little faster, and the picture
+    another one: the two streams look at each other."""
     guidance_scale: float | None
     """Classifier-free guidance of the picture, away from the negative prompt; 1: none. Scales are 0 to 100."""
     audio_guidance_scale: float | None
@@ -82,6 +85,10 @@ def _one_of(names: list[str]) -> Callable[[str, str, Any], str | None]:
     return read
 
 
+def _flag(where: str, name: str, value: Any) -> bool | None:
+    return None if value is None else _arguments.instance(where, name, value, bool, "True or False")
+
+
 _READ: dict[str, Callable[[str, str, Any], Any]] = {
     "width": _arguments.integer,
     "height": _arguments.integer,
@@ -92,6 +99,7 @@ _READ: dict[str, Callable[[str, str, Any], Any]] = {
     "seed": _arguments.integer,
     "preset": _one_of(_core.presets),
     "sampler": _one_of(_core.samplers),
+    "audio": _flag,
     "guidance_scale": _arguments.number,
     "audio_guidance_scale": _arguments.number,
     "stg_scale": _arguments.number,

@@ -249,7 +249,7 @@ class Pipeline:
             "num_inference_steps": resolved["num_inference_steps"] if sigmas is None else None,
             "sigmas": sigmas,
         }
-        return Latents(video, audio if audio.size else None, resolved["frame_rate"], settings)
+        return Latents(video, audio, resolved["frame_rate"], settings)
 
     def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
         """Turns latents into pictures and, if they and the model have it, sound.
@@ -286,6 +286,20 @@ class Pipeline:
         if latents.audio is None or not self.info["has_audio"]:
             return None
         return self._core.decode_audio(latents.audio, progress=progress)
+
+    def encode_audio(self, samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+        """Turns sound into normalised audio latents (C, T, mel), 25 a second, as the transformer makes them.
+
+        samples: (2, n), float32 in [-1, 1]; sample_rate: in Hz, any. The opposite is :meth:`decode_audio`; neither is
+        exact.
+
+        Raises InvalidRequestError for sound that is not stereo or shorter than 33 ms, ModelMismatchError without an
+        audio encoder.
+        """
+        import numpy as np
+
+        rate = _arguments.whole("sound", "sample_rate", sample_rate)
+        return self._core.encode_audio(np.asarray(samples, np.float32), rate)
 
     def decode_into(
         self, sink: Sink, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None

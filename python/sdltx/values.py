@@ -181,15 +181,22 @@ class Video(_Value):
         return self.metadata.get("seed")
 
     def save(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
-        """Writes the clip; the suffix decides how: .mp4, .webm, .gif, .webp or .png (one file per frame).
+        """Writes the clip; the suffix decides how: .mp4, .webm, .gif, .webp, .png (a file per frame), .wav (its sound).
 
         The sound is cut, or filled with silence, to the length of the pictures. An existing file is replaced; a run
         that fails or is interrupted leaves it untouched. ``progress`` gets ("write", done, total) while the file is
         finished. Raises InvalidRequestError for a path that cannot be written
         or a suffix that is not known, BackendError if an encoder is missing or the disk fails.
         """
+        from . import sound
         from .media import VideoWriter, fit_audio
 
+        if sound.is_sound(path):
+            if self.audio is None or self.sample_rate is None:
+                raise InvalidRequestError(f"[output] the clip has no sound for {path}; choose another suffix")
+            fitted = fit_audio(self.audio, self.sample_rate, len(self.frames), self.frame_rate)
+            sound.write(path, fitted, self.sample_rate, metadata=self.metadata)
+            return
         with VideoWriter(
             path, self.frame_rate, audio_rate=self.sample_rate, metadata=self.metadata, progress=progress
         ) as writer:

@@ -35,7 +35,7 @@ def _decode(job: Job) -> None:
     if not latents.frame_rate:
         raise sdltx.InvalidRequestError(f"[decode] {args.latents} does not say its frame rate")
     pipe = job.load()
-    pipe.require("video decoder")
+    pipe.require(*job.decoders())
     pipe.check_latents(latents)
     job.warn_of_silence(pipe)
     made_with = sorted(map(str, latents.settings.get("model_files") or []))

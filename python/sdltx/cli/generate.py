@@ -75,7 +75,7 @@ def add(commands: Any) -> None:
     _prompt_options(command)
     _clip_options(command)
     guidance_options(command)
-    group = output_options(command)
+    group = output_options(command, silent="make no sound at all; the picture is then another one")
     group.add_argument(
         "--save-latents", metavar="FILE", help="also keep the result before decoding, as .safetensors for decode"
     )
@@ -137,12 +137,13 @@ def _clip_options(command: argparse.ArgumentParser) -> None:
 
 def _generate(job: Job) -> None:
     args = job.args
-    if args.output is None and args.save_latents is None and not args.dry_run:
-        raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents or both")
+    if not (args.output or args.save_latents or args.audio_out or args.dry_run):
+        raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents, --audio-out or several")
     job.check_outputs(args.repeat, args.prompt_file)
     made_with = _repeat(args) if args.repeat is not None else {}
     prompt = _prompt(args)
-    request = {name: getattr(args, name) for name in NAMES}
+    request = {name: getattr(args, name) for name in NAMES if name != "audio"}
+    request["audio"] = False if args.no_audio else None
     # What is wrong should not cost the loading of a model.
     pipeline.check(prompt=prompt, tiling=job.tiling(), **request)
     pipeline.check(prompt=args.negative_prompt)
@@ -157,7 +158,7 @@ def _generate(job: Job) -> None:
         )
         if value != used:
             job.note(f"note: {args.repeat} was made with {value}, this run uses {used}; the clips may differ")
-    pipe.require("text encoder", "text projection", "transformer", *(["video decoder"] if args.output else []))
+    pipe.require("text encoder", "text projection", "transformer", *job.decoders())
     resolved = pipe.resolve(**request)
     if args.dry_run:
         for line in _plan(pipe, prompt, resolved, drawn=args.seed is None):
@@ -185,7 +186,7 @@ def _generate(job: Job) -> None:
     with job.keeping(latents):
         if args.save_latents is not None:
             job.save(latents, args.save_latents)
-        if args.output is not None:
+        if args.output is not None or args.audio_out is not None:
             job.write(pipe, latents)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     job.detail(f"took at most {peak / 2**10:.0f} MiB of memory, files that are used in place included")
@@ -298,6 +299,7 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
                 f"[from] {args.repeat}: setting {name} is {value!r}; expected {types[0].__name__}"
             )
         setattr(args, name, value)
+    args.no_audio = args.no_audio or settings.get("audio") is False
     tiles = settings.get("tiling")
     if isinstance(tiles, list) and all(getattr(args, f"tile_{name}") is None for name in sdltx.Tiling._fields):
         if len(tiles) != len(sdltx.Tiling._fields) or any(type(value) is not int for value in tiles):

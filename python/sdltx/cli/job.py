@@ -64,16 +64,24 @@ class Job:
 
     def check_outputs(self, *inputs: str | None) -> None:
         """Fails before the long run instead of after it. ``inputs``: files that are read, besides the model."""
-        from .. import media, values
+        from .. import media, sound, values
 
-        outputs = {"-o": self.args.output, "--save-latents": getattr(self.args, "save_latents", None)}
+        outputs = {
+            "-o": self.args.output,
+            "--save-latents": getattr(self.args, "save_latents", None),
+            "--audio-out": self.args.audio_out,
+        }
         given = {flag: path for flag, path in outputs.items() if path is not None}
         if "-o" in given:
             media.check_output(given["-o"])
         if "--save-latents" in given:
             values.check_latents_output(given["--save-latents"])
+        if "--audio-out" in given:
+            sound.check_output(given["--audio-out"])
+        if self.args.no_audio and ("--audio-out" in given or ("-o" in given and sound.is_sound(given["-o"]))):
+            raise sdltx.InvalidRequestError("[output] --no-audio leaves no sound to write; leave it out")
         if len({os.path.realpath(path) for path in given.values()}) < len(given):
-            raise sdltx.InvalidRequestError("[output] -o and --save-latents name the same file; give two")
+            raise sdltx.InvalidRequestError(f"[output] {' and '.join(given)} name the same file; give each its own")
         read = {os.path.realpath(path) for path in _files_of([*self.args.model, *inputs])}
         for flag, path in given.items():
             if os.path.realpath(path) in read:
@@ -92,7 +100,7 @@ class Job:
 
     def warn_of_silence(self, pipe: sdltx.Pipeline) -> None:
         """Says so if the output is to have sound and the model makes none."""
-        if self.args.output is not None and self.with_sound() and not pipe.info["has_audio"]:
+        if self.with_pictures() and self.with_sound() and not pipe.info["has_audio"]:
             self.warn("no audio decoder and vocoder are among the files; the clip will be silent")
 
     def warn_of_tiles(self) -> None:
@@ -112,7 +120,21 @@ class Job:
         """Whether the output is to have sound."""
         from .. import media
 
-        return not self.args.no_audio and media.takes_sound(self.args.output)
+        args = self.args
+        return not args.no_audio and (
+            args.audio_out is not None or (bool(args.output) and media.takes_sound(args.output))
+        )
+
+    def with_pictures(self) -> bool:
+        """Whether the output is to have pictures."""
+        from .. import media
+
+        return self.args.output is not None and media.takes_pictures(self.args.output)
+
+    def decoders(self) -> list[str]:
+        """The parts of a model without which nothing can be written."""
+        only_sound = (self.args.output or self.args.audio_out) and not self.with_pictures()
+        return ["video decoder"] * self.with_pictures() + ["audio decoder", "vocoder"] * bool(only_sound)
 
     def tiling(self) -> sdltx.Tiling | None:
         """The tiles of the command line; None if it says nothing of them."""
@@ -166,6 +188,7 @@ class Job:
 
     def write(self, pipe: sdltx.Pipeline, latents: sdltx.Latents) -> None:
         """Decodes straight into the output file."""
+        from .. import sound as wav
         from ..media import VideoWriter, fit_audio
         from ..pipeline import decoded_settings
 
@@ -174,6 +197,18 @@ class Job:
         # The sound first: it is small, and the writer has to know whether there is any.
         sound = pipe.decode_audio(latents, progress=self.bars.show) if self.with_sound() else None
         rate = sound[1] if sound else None
+        num_frames = 8 * (latents.video.shape[1] - 1) + 1
+        for path in (args.audio_out, None if self.with_pictures() else args.output):
+            if path is None:
+                continue
+            if sound is None:
+                raise sdltx.InvalidRequestError(f"[output] there is no sound for {path}")
+            samples = fit_audio(*sound, num_frames, latents.frame_rate)
+            settings = decoded_settings(latents, None)
+            wav.write(path, samples, sound[1], sample_format=args.wav_format, metadata=settings)
+            self.note(f"wrote {path}")
+        if not self.with_pictures():
+            return
         with VideoWriter(
             args.output,
             latents.frame_rate,
@@ -182,7 +217,6 @@ class Job:
             progress=self.bars.show,
         ) as writer:
             if sound:
-                num_frames = 8 * (latents.video.shape[1] - 1) + 1
                 writer.write_audio(fit_audio(*sound, num_frames, latents.frame_rate))
             pipe.decode_into(writer, latents, tiling=tiling, progress=self.bars.show)
         self.note(f"wrote {args.output}")

@@ -84,18 +84,26 @@ def model_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("-t", "--threads", metavar="N", type=threads, help="CPU threads (default: one per core)")
 
 
-def output_options(command: argparse.ArgumentParser, required: bool = False) -> argparse._ArgumentGroup:
+def output_options(
+    command: argparse.ArgumentParser, required: bool = False, silent: str = "write a silent clip"
+) -> argparse._ArgumentGroup:
     """Adds where the clip goes, and how it is decoded."""
+    from sdltx import sound
+
     group = command.add_argument_group("output (existing files are replaced)")
     group.add_argument(
         "-o",
         "--output",
         metavar="FILE",
         required=required,
-        help="the clip: .mp4, .webm, .gif, .webp, or .png for one picture per frame (name_0001.png, or as a pattern "
-        "like name_%%03d.png says)",
+        help="the clip: .mp4, .webm, .gif, .webp, .png for one picture per frame (name_0001.png, or as a pattern like "
+        "name_%%03d.png says), or .wav for its sound alone",
     )
-    group.add_argument("--no-audio", action="store_true", help="write a silent clip")
+    group.add_argument("--no-audio", action="store_true", help=silent)
+    group.add_argument("--audio-out", metavar="FILE.wav", help="also write the sound to a file of its own")
+    group.add_argument(
+        "--wav-format", choices=tuple(sound.FORMATS), default="s16", help="samples of .wav files (default: s16)"
+    )
     tiles = command.add_argument_group(
         "decoding in tiles (smaller ones take less memory and more time, and change the picture a little)"
     )

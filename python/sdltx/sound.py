@@ -1,0 +1,84 @@
+"""Sound alone: WAV files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _arguments
+from ._files import check_writable, failures_named, replacing
+from .errors import BackendError, InvalidRequestError
+
+SUFFIX = ".wav"
+FORMATS = {"s16": "pcm_s16le", "f32": "pcm_f32le"}
+"""Sample formats: 16-bit integers, or the floats that the vocoder gives."""
+
+
+def is_sound(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of this name holds sound alone."""
+    return Path(path).suffix.lower() == SUFFIX
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Raises the InvalidRequestError that :func:`write` would: call it before a long run."""
+    if not is_sound(path):
+        raise InvalidRequestError(f"[output] {Path(path).name!r} is no name for sound alone; it must end in {SUFFIX}")
+    check_writable(path)
+
+
+def write(
+    path: str | os.PathLike[str],
+    samples: NDArray[np.float32],
+    sample_rate: int,
+    *,
+    sample_format: str = "s16",
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes samples (channels, n), float32 in [-1, 1], 1 or 2 channels.
+
+    sample_format: one of :data:`FORMATS`; integers are rounded.
+    metadata: JSON-serialisable settings to keep in the file; :func:`sdltx.media.read_settings` gets them back.
+
+    An existing file is replaced when all is written. Raises InvalidRequestError for a path that cannot be written or
+    arrays of another shape, BackendError if the disk fails.
+    """
+    import av
+
+    check_output(path)
+    if sample_format not in FORMATS:
+        _arguments.refuse("output", "sample_format", f"one of {', '.join(FORMATS)}", sample_format)
+    if samples.ndim != 2 or len(samples) not in (1, 2):
+        raise InvalidRequestError(f"[output] expected sound (1 or 2 channels, n), got {samples.shape}")
+    interleaved = np.ascontiguousarray(samples.T, dtype=np.float32).reshape(1, -1)
+    if sample_format == "s16":
+        interleaved = np.clip(np.rint(interleaved * 32767), -32768, 32767).astype(np.int16)
+    layout = ("mono", "stereo")[len(samples) - 1]
+    with replacing(path) as temporary:
+        try:
+            with av.open(str(temporary), "w", format="wav") as container:
+                container.metadata["comment"] = json.dumps(dict(metadata or {}))
+                stream = container.add_stream(FORMATS[sample_format], rate=sample_rate)
+                stream.layout = layout
+                packed = {"s16": "s16", "f32": "flt"}[sample_format]
+                frame = av.AudioFrame.from_ndarray(interleaved, format=packed, layout=layout)
+                frame.sample_rate = sample_rate
+                for packet in (*stream.encode(frame), *stream.encode(None)):
+                    container.mux(packet)
+        except av.FFmpegError as error:
+            with failures_named(path):
+                raise BackendError(f"[output] cannot write {path}: {error.strerror or error}") from error
+
+
+def read_settings(path: Path) -> str | None:
+    """Returns the JSON text of the settings in a file; None if there is none."""
+    import av
+
+    with av.open(str(path)) as container:
+        text: str | None = container.metadata.get("comment")
+        return text
