@@ -192,6 +192,8 @@ void bind_pipeline(py::module_& m) {
                  for (auto& name : p.unused_tensors()) names.append(decoded(name));
                  return names;
              })
+        .def("decoder_fingerprint", &Pipeline::decoder_fingerprint)
+        .def_property_readonly("latent_channels", &Pipeline::latent_channels)
         .def_property_readonly("device", [](Pipeline& p) { return p.device(); })
         .def(
             "set_patience", [](Pipeline& p, int64_t multiply_adds) { p.backend().set_patience(multiply_adds); },
@@ -238,19 +240,32 @@ void bind_pipeline(py::module_& m) {
             "sample",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
-               const std::optional<FloatPair>& negative, std::optional<py::function> progress) {
+               const std::optional<FloatPair>& negative, std::optional<py::function> progress,
+               std::optional<py::function> on_step) {
                 const SampleSettings settings = p.resolve(o);
                 const Context context{to_array(video_context), to_array(audio_context)};
                 const std::optional<Context> away = context_of(negative);
                 const Noise noise{to_array(video_noise), to_array(audio_noise)};
                 Guard guard(std::move(progress));
-                const Latents l = guard.run(
-                    &p, [&] { return p.sample(context, away ? &*away : nullptr, settings, noise, guard.progress()); });
-                const py::object audio = l.audio.empty() ? py::object(py::none()) : py::object(to_numpy(l.audio));
-                return py::make_tuple(to_numpy(l.video), audio, settings_dict(settings));
+                const auto arrays = [](const Latents& l) {
+                    return py::make_tuple(to_numpy(l.video),
+                                          l.audio.empty() ? py::object(py::none()) : py::object(to_numpy(l.audio)));
+                };
+                Pipeline::OnStep each;
+                if (on_step)
+                    each = [&](int64_t done, int64_t steps, const Latents& estimate) {
+                        py::gil_scoped_acquire gil;
+                        return guard.call([&] { (*on_step)(done, steps, *arrays(estimate)); });
+                    };
+                const Latents l = guard.run(&p, [&] {
+                    return p.sample(context, away ? &*away : nullptr, settings, noise, guard.progress(), each);
+                });
+                const py::tuple result = arrays(l);
+                return py::make_tuple(result[0], result[1], settings_dict(settings));
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
-            "audio_noise"_a = py::none(), "negative"_a = py::none(), "progress"_a = py::none())
+            "audio_noise"_a = py::none(), "negative"_a = py::none(), "progress"_a = py::none(),
+            "on_step"_a = py::none())
         .def(
             "sampler",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
+#include <sstream>
 
 #include "gemma3/prompt.h"
 #include "ltxv/mel.h"
@@ -108,6 +110,29 @@ void Pipeline::release() {
 std::string Pipeline::device() {
     const Turn turn(*this);
     return backend_->device_names();
+}
+
+std::string Pipeline::decoder_fingerprint() {
+    const Turn turn(*this);
+    require({Part::video_decoder});
+    constexpr size_t small = size_t{64} << 10;
+    std::map<std::string, const TensorInfo*> weights;
+    for (auto& file : files_->files())
+        for (auto& t : file->tensors())
+            if (t.nbytes <= small && t.name.rfind("vae.", 0) == 0 && t.name.rfind("vae.encoder.", 0) != 0)
+                weights[t.name] = &t;
+    uint64_t hash = 14695981039346656037u;  // FNV-1a
+    for (auto& [name, t] : weights)
+        for (size_t i = 0; i < t->nbytes; ++i) hash = (hash ^ t->data[i]) * 1099511628211u;
+    std::ostringstream text;
+    text << std::hex << hash;
+    return text.str();
+}
+
+int64_t Pipeline::latent_channels() const {
+    return config_.vae           ? config_.vae->latent_channels
+           : config_.transformer ? config_.transformer->video.in_channels
+                                 : 0;
 }
 
 std::vector<std::string> Pipeline::unused_tensors() {
@@ -217,12 +242,20 @@ void Pipeline::step(Sampler& sampler, const Progress& progress) {
 }
 
 Latents Pipeline::sample(const Context& context, const Context* negative, const SampleSettings& settings,
-                         const Noise& noise, const Progress& progress) {
+                         const Noise& noise, const Progress& progress, const OnStep& on_step) {
     const Turn turn(*this);
     const std::unique_ptr<Sampler> loop = sampler(context, negative, settings, noise, progress);
     const Stage stage(*this, {&networks_->transformer->weights()}, progress);
     report(progress, "denoise", 0, loop->num_calls() * config_.transformer->num_layers);
-    while (!loop->done()) step(*loop, progress);
+    while (!loop->done()) {
+        step(*loop, progress);
+        if (!on_step) continue;
+        SampleState estimate = loop->state();
+        estimate.video.latent = loop->denoised().video;
+        estimate.audio.latent = loop->denoised().audio;
+        if (!on_step(loop->index(), loop->num_steps(), latents_of(estimate, *config_.audio, settings)))
+            throw Error(ErrorCode::cancelled, "[denoise] stopped");
+    }
     return latents_of(loop->state(), *config_.audio, settings);
 }
 

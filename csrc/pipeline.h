@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -59,6 +60,11 @@ class SDLTX_EXPORT Pipeline {
     std::string device();
     // Throws Error(model_mismatch) that names every one of `parts` that was not among the files.
     void require(const std::vector<Part>& parts) const;
+    // Tells decoders apart: a number made of their small weights, in hexadecimal digits. Throws Error(model_mismatch)
+    // without a decoder.
+    std::string decoder_fingerprint();
+    // Channels of video latents; 0 without transformer and decoder.
+    int64_t latent_channels() const;
     // Names of the tensors of the files that no part has a use for.
     std::vector<std::string> unused_tensors();
     // Gives all memory and files back.
@@ -83,9 +89,11 @@ class SDLTX_EXPORT Pipeline {
                                      const Noise& noise, const Progress& progress = {});
     // Progress counts the blocks of the transformer over all estimates.
     void step(Sampler& sampler, const Progress& progress = {});
+    // What is known of the clip after each step: its clean estimate. Returns false to cancel.
+    using OnStep = std::function<bool(int64_t done, int64_t steps, const Latents& estimate)>;
     // sampler() and all its steps. Throws what they throw.
     Latents sample(const Context& context, const Context* negative, const SampleSettings& settings, const Noise& noise,
-                   const Progress& progress);
+                   const Progress& progress, const OnStep& on_step = {});
     // One call of the transformer.
     struct VelocityInput {
         StreamInput stream;

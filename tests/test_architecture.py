@@ -85,6 +85,7 @@ PYTHON_LAYERS = {
     "conversion": 4,
     "inspection": 4,
     "pipeline": 4,
+    "preview": 5,
     "__init__": 5,
     "cli": 6,
     "__main__": 7,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -124,6 +124,15 @@ class Pipeline:
         self.offload = offload
         """How long weights stay: "none", "stage" or "blocks"."""
 
+    @property
+    def latent_channels(self) -> int:
+        """Channels of :attr:`Latents.video`."""
+        return self._core.latent_channels
+
+    def decoder_fingerprint(self) -> str:
+        """Returns hexadecimal digits that tell video decoders apart."""
+        return self._core.decoder_fingerprint()
+
     def memory(self) -> list[dict[str, Any]]:
         """What is held on each device, the one that computes first: dictionaries of bytes.
 
@@ -202,6 +211,7 @@ class Pipeline:
         negative: Context | None = None,
         noise: Latents | None = None,
         progress: Progress | None = None,
+        on_step: Callable[[int, int, Latents], object] | None = None,
         **options: Unpack[Options],
     ) -> Latents:
         """Denoises random latents into a clip.
@@ -211,6 +221,9 @@ class Pipeline:
             (``sdltx.default_negative_prompt``), which is encoded when it is needed first.
         noise: start noise, in the shapes of the result; a part that it lacks is drawn from the seed. Its frame rate is
             the clip's unless one is given.
+        on_step: called after each step as ``on_step(done, steps, estimate)``, where the estimate is what the finished
+            clip is taken to be so far; :class:`sdltx.preview.Projection` makes pictures of it. An exception that it
+            raises ends the run and comes out unchanged.
         options: see :class:`sdltx.options.Options`; what is not given is the checkpoint's own default.
 
         Raises InvalidRequestError for a value outside its range, ModelMismatchError for guidance without a text encoder
@@ -223,6 +236,13 @@ class Pipeline:
             _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
         if options.get("frame_rate") is None and noise is not None and noise.frame_rate:
             options["frame_rate"] = noise.frame_rate
+
+        rate = self.resolve(**options)["frame_rate"]
+
+        def step(done: int, steps: int, video: NDArray[np.float32], audio: NDArray[np.float32] | None) -> None:
+            assert on_step is not None
+            on_step(done, steps, Latents(video, audio, rate))
+
         video, audio, resolved = self._core.sample(
             context.video,
             context.audio,
@@ -231,6 +251,7 @@ class Pipeline:
             audio_noise=noise.audio if noise else None,
             negative=None if negative is None else (negative.video, negative.audio),
             progress=progress,
+            on_step=step if on_step else None,
         )
         if noise is not None and noise.audio is not None:
             resolved["seed"] = _arguments.integer("sample", "seed", options.get("seed"))  # nothing was drawn
@@ -324,6 +345,7 @@ class Pipeline:
         noise: Latents | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
+        on_step: Callable[[int, int, Latents], object] | None = None,
         **options: Unpack[Options],
     ) -> Video:
         """:meth:`encode`, :meth:`sample` and :meth:`decode` in turn; the arguments are theirs.
@@ -343,7 +365,7 @@ class Pipeline:
         negative = None
         if negative_prompt is not None and (resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1):
             negative = self.encode(negative_prompt, progress=progress)
-        latents = self.sample(context, negative=negative, noise=noise, progress=progress, **options)
+        latents = self.sample(context, negative=negative, noise=noise, progress=progress, on_step=on_step, **options)
         try:
             return self.decode(latents, tiling=tiling, progress=progress)
         except BaseException as error:

@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,12 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--save-latents", metavar="FILE", help="also keep the result before decoding, as .safetensors for decode"
     )
+    group.add_argument(
+        "--preview",
+        metavar="FILE.webp",
+        help="after each step, replace this small animation by what the clip looks like so far",
+    )
+    group.add_argument("--preview-every", metavar="N", type=int, default=1, help="steps between two (default: 1)")
     group.add_argument("--dry-run", action="store_true", help="only print what would run")
     message_options(command)
 
@@ -140,6 +147,8 @@ def _generate(job: Job) -> None:
     if not (args.output or args.save_latents or args.audio_out or args.dry_run):
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents, --audio-out or several")
     job.check_outputs(args.repeat, args.prompt_file)
+    if args.preview_every < 1:
+        raise sdltx.InvalidRequestError(f"[preview] --preview-every {args.preview_every} is too small; use 1 or more")
     made_with = _repeat(args) if args.repeat is not None else {}
     prompt = _prompt(args)
     request = {name: getattr(args, name) for name in NAMES if name != "audio"}
@@ -182,7 +191,7 @@ def _generate(job: Job) -> None:
         negative = pipe.encode(args.negative_prompt, progress=job.bars.show)
     elif args.negative_prompt is not None and args.repeat is None:
         job.warn("the negative prompt has no effect: guidance_scale is 1 for picture and sound; see --guidance-scale")
-    latents = pipe.sample(context, negative=negative, **request, progress=job.bars.show)
+    latents = pipe.sample(context, negative=negative, **request, progress=job.bars.show, on_step=_previewer(job, pipe))
     with job.keeping(latents):
         if args.save_latents is not None:
             job.save(latents, args.save_latents)
@@ -191,6 +200,21 @@ def _generate(job: Job) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     job.detail(f"took at most {peak / 2**10:.0f} MiB of memory, files that are used in place included")
     job.note(f"took {time.monotonic() - start:.1f} s")
+
+
+def _previewer(job: Job, pipe: sdltx.Pipeline) -> Callable[[int, int, sdltx.Latents], None] | None:
+    path, every = job.args.preview, job.args.preview_every
+    if path is None:
+        return None
+    from ..preview import Projection
+
+    projection = Projection(pipe)
+
+    def show(done: int, steps: int, estimate: sdltx.Latents) -> None:
+        if done % every == 0 or done == steps:
+            projection.write(path, estimate)
+
+    return show
 
 
 def _warn(job: Job, prompt: str) -> None:

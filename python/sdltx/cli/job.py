@@ -70,12 +70,17 @@ class Job:
             "-o": self.args.output,
             "--save-latents": getattr(self.args, "save_latents", None),
             "--audio-out": self.args.audio_out,
+            "--preview": getattr(self.args, "preview", None),
         }
         given = {flag: path for flag, path in outputs.items() if path is not None}
         if "-o" in given:
             media.check_output(given["-o"])
         if "--save-latents" in given:
             values.check_latents_output(given["--save-latents"])
+        if "--preview" in given:
+            media.check_output(given["--preview"])
+            if not media.takes_pictures(given["--preview"]):
+                raise sdltx.InvalidRequestError(f"[output] a preview has pictures and {given['--preview']} has none")
         if "--audio-out" in given:
             sound.check_output(given["--audio-out"])
         if self.args.no_audio and ("--audio-out" in given or ("-o" in given and sound.is_sound(given["-o"]))):
@@ -134,7 +139,8 @@ class Job:
     def decoders(self) -> list[str]:
         """The parts of a model without which nothing can be written."""
         only_sound = (self.args.output or self.args.audio_out) and not self.with_pictures()
-        return ["video decoder"] * self.with_pictures() + ["audio decoder", "vocoder"] * bool(only_sound)
+        pictures = self.with_pictures() or getattr(self.args, "preview", None) is not None
+        return ["video decoder"] * pictures + ["audio decoder", "vocoder"] * bool(only_sound)
 
     def tiling(self) -> sdltx.Tiling | None:
         """The tiles of the command line; None if it says nothing of them."""

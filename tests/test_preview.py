@@ -1,0 +1,103 @@
+"""What a clip looks like before it is finished."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from commands import errors, generate, names
+from PIL import Image
+
+import sdltx
+from sdltx import preview
+
+SMALL = {"width": 64, "height": 64, "num_frames": 9, "num_inference_steps": 3, "seed": 1}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("sampler", ["euler", "res_2s"])
+def test_estimates_after_each_step(tiny, sampler):
+    """As the loop has them; the last one is the clip."""
+    seen = []
+    context = tiny.encode("a red ball")
+    options = {**SMALL, "preset": "distilled", "sampler": sampler}
+    latents = tiny.sample(context, **options, on_step=lambda *event: seen.append(event))
+    steps = 4 if sampler == "res_2s" else 3
+    assert [(done, of) for done, of, _ in seen] == [(i + 1, steps) for i in range(steps)]
+    for _, _, estimate in seen:
+        assert isinstance(estimate, sdltx.Latents)
+        assert estimate.video.shape == latents.video.shape
+        assert estimate.frame_rate == latents.frame_rate
+    assert np.allclose(seen[-1][2].video, latents.video, atol=1e-5)
+    assert not np.allclose(seen[0][2].video, latents.video, atol=1e-2)
+    plain = tiny.sample(context, **options)
+    assert np.array_equal(plain.video, latents.video)
+
+
+def test_an_exception_ends_the_run_unchanged(tiny):
+    def stop(done, steps, estimate):
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        tiny.sample(tiny.encode("x"), **SMALL, preset="distilled", on_step=stop)
+    tiny.sample(tiny.encode("x"), **SMALL, preset="distilled")
+
+
+def test_it_looks_like_the_clip(demo, cache):
+    """Colours of cells as the projection sees them, against those of the decoded clip."""
+    projection = preview.Projection(demo)
+    latents = demo.sample(demo.encode("a red triangle moves right over a navy background"), seed=6)
+    small = projection.frames(latents)
+    frames = demo.decode(latents).frames.astype(np.float64)
+    count, height, width, _ = frames.shape
+    cells = frames[1:].reshape((count - 1) // 8, 8, height // 32, 32, width // 32, 32, 3).mean(axis=(1, 3, 5))
+    cells = np.concatenate([frames[:1].reshape(1, height // 32, 32, width // 32, 32, 3).mean(axis=(2, 4)), cells])
+    seen = small[:, ::8, ::8].astype(np.float64)
+    assert seen.shape == cells.shape
+    correlation = np.corrcoef(seen.ravel(), cells.ravel())[0, 1]
+    print(f"correlation {correlation:.3f}, difference {np.abs(seen - cells).mean():.1f} of 255")
+    assert correlation > 0.8
+
+
+def test_it_is_fitted_once_for_each_decoder(demo, tiny, cache, monkeypatch):
+    first = preview.Projection(demo)
+    kept = names(cache / "sdltx")
+    assert len(kept) == 1
+    calls = []
+    monkeypatch.setattr(preview, "fit", lambda pipe: calls.append(pipe) or np.zeros((9, 3), np.float32))
+    assert np.array_equal(preview.Projection(demo).matrix, first.matrix)
+    assert not calls
+    preview.Projection(tiny)
+    assert len(calls) == 1
+    assert len(names(cache / "sdltx")) == 2
+    (cache / "sdltx" / kept[0]).write_bytes(b"damaged")
+    preview.Projection(demo)
+    assert len(calls) == 2
+
+
+def test_a_cache_that_cannot_be_written(demo, cache, monkeypatch):
+    (cache / "sdltx").write_text("a file in its place")
+    assert preview.Projection(demo).matrix.shape == (demo.latent_channels + 1, 3)
+
+
+def test_on_the_command_line(tmp_path):
+    path = tmp_path / "p.webp"
+    done = generate("-o", tmp_path / "a.mp4", "--preview", path)
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path) == ["a.mp4", "p.webp"]
+    with Image.open(path) as picture:
+        assert picture.size == (16, 16)
+        assert picture.n_frames in (1, 2)  # equal pictures become one
+    for flags, message in (
+        (["--preview", tmp_path / "a.mp4", "-o", tmp_path / "a.mp4"], "name the same file"),
+        (["--preview", tmp_path / "x.wav", "-o", tmp_path / "b.mp4"], "a preview has pictures"),
+        (["--preview", path, "--preview-every", "0", "-o", tmp_path / "b.mp4"], "use 1 or more"),
+    ):
+        done = generate(*flags)
+        assert done.returncode == 2
+        assert message in errors(done)[0]
