@@ -29,6 +29,7 @@ def test_warnings(tmp_path):
     assert "warning: the sigmas end at 0.5" in done.stderr
     done = run("generate", "-p", "x", "-W", "16384", "-H", "8192", "--num-frames", "9", "--dry-run")
     assert done.returncode == 0
+    assert "tokens; the time grows with their square" in done.stderr
 
 
 def test_sizes_beyond_reason_are_warned_of_and_stop(tmp_path):

@@ -172,6 +172,7 @@ def _generate(job: Job) -> None:
     if args.dry_run:
         for line in _plan(pipe, prompt, resolved, drawn=args.seed is None):
             print(line)
+        _warn_of_model(job, pipe, request, resolved)
         return
     request["seed"] = resolved["seed"]
     job.note(f"seed {resolved['seed']}")
@@ -183,7 +184,6 @@ def _generate(job: Job) -> None:
     else:
         for line in _plan(pipe, prompt, resolved, drawn=args.seed is None):
             job.detail(line)
-    job.warn_of_silence(pipe)
     _warn_of_model(job, pipe, request, resolved)
     context = pipe.encode(prompt, progress=job.bars.show)
     negative = None
@@ -231,6 +231,7 @@ def _is_guided(resolved: dict[str, Any]) -> bool:
 
 
 def _warn_of_model(job: Job, pipe: sdltx.Pipeline, request: dict[str, Any], resolved: dict[str, Any]) -> None:
+    job.warn_of_silence(pipe)
     for doubt in pipe.doubts(**request):
         job.warn(doubt)
     cells = ((resolved["num_frames"] - 1) // 8 + 1) * (resolved["width"] // 32) * (resolved["height"] // 32)
