@@ -440,6 +440,15 @@ void bind_parts(py::module_& m) {
             serve(host, port, device, threads);
         },
         "host"_a, "port"_a, py::kw_only(), "device"_a, "threads"_a);
+    m.def("backends", [] {
+        py::dict out;
+        for (auto& b : Backend::built_in()) {
+            py::dict features;
+            for (auto& [name, value] : b.features) features[py::str(name)] = value;
+            out[py::str(b.name)] = features;
+        }
+        return out;
+    });
     m.def("devices", [] {
         py::list out;
         for (auto& d : Backend::devices())

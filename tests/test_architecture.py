@@ -83,6 +83,7 @@ PYTHON_LAYERS = {
     "sound": 3,
     "media": 4,
     "conversion": 4,
+    "doctor": 4,
     "inspection": 4,
     "pipeline": 4,
     "preview": 5,

@@ -287,7 +287,23 @@ std::vector<DeviceInfo> Backend::devices() {
         info.description = ggml_backend_dev_description(dev);
         info.kind = kind_of(dev);
         ggml_backend_dev_memory(dev, &info.memory_free, &info.memory_total);
+        if (is_cpu(dev)) info.memory_free = std::min(info.memory_free, sdltx::available_memory());
         out.push_back(info);
+    }
+    return out;
+}
+
+std::vector<BackendInfo> Backend::built_in() {
+    std::vector<BackendInfo> out;
+    for (size_t i = 0; i < ggml_backend_reg_count(); ++i) {
+        ggml_backend_reg_t reg = ggml_backend_reg_get(i);
+        BackendInfo info{ggml_backend_reg_name(reg), {}};
+        const auto features = reinterpret_cast<ggml_backend_get_features_t>(
+            ggml_backend_reg_get_proc_address(reg, "ggml_backend_get_features"));
+        if (features)
+            for (const ggml_backend_feature* f = features(reg); f->name; ++f)
+                info.features.emplace_back(f->name, f->value);
+        out.push_back(std::move(info));
     }
     return out;
 }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "error.h"
@@ -23,6 +24,12 @@ struct DeviceInfo {
     std::string kind;         // "cpu", "gpu", "remote" or "accelerator"
     size_t memory_free = 0;   // bytes
     size_t memory_total = 0;  // bytes
+};
+
+// A library of kernels that is built in.
+struct BackendInfo {
+    std::string name;                                           // "CPU", "CUDA", "RPC", ...
+    std::vector<std::pair<std::string, std::string>> features;  // what its kernels use, and a value: ("AVX2", "1")
 };
 
 // Memory on a device; it is counted as long as it is held.
@@ -54,6 +61,7 @@ class SDLTX_EXPORT Backend {
     Backend(const std::string& device, bool exact, int threads, Offload offload = Offload::none);
 
     static std::vector<DeviceInfo> devices();
+    static std::vector<BackendInfo> built_in();
     static std::string ggml_version();
 
     bool exact() const { return exact_; }

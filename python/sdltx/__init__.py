@@ -22,6 +22,7 @@ if _was_unset:
 
 from ._core import __version__, default_negative_prompt
 from .conversion import convert
+from .doctor import Device, devices
 from .errors import (
     BackendError,
     BusyError,
@@ -41,6 +42,7 @@ __all__ = [
     "BusyError",
     "Cancelled",
     "Context",
+    "Device",
     "InvalidRequestError",
     "Latents",
     "ModelFileError",
@@ -54,6 +56,7 @@ __all__ = [
     "__version__",
     "convert",
     "default_negative_prompt",
+    "devices",
     "inspect",
     "load",
 ]

@@ -59,6 +59,10 @@ class Format(Protocol):
     def has_sound(self) -> bool:
         """Whether it keeps sound."""
 
+    @property
+    def encoders(self) -> str:
+        """What it is written with, for people."""
+
     def longest_name(self, path: Path) -> Path:
         """The longest file name that a clip called ``path`` can need."""
 
@@ -94,6 +98,10 @@ class ContainerFormat(SingleFile):
     video_options: Mapping[str, str]
     audio: str
     muxer_options: Mapping[str, str]
+
+    @property
+    def encoders(self) -> str:
+        return f"{self.video} and {self.audio}"
 
     def check(self) -> None:
         import av
@@ -200,6 +208,7 @@ class AnimationFormat(SingleFile):
     """Animated pictures through Pillow."""
 
     has_sound: ClassVar[bool] = False
+    encoders: ClassVar[str] = "Pillow"
     name: str
     tick: Fraction  # s; the times of frames are multiples of it
     shortest: Fraction  # s, of a frame; what is shorter is shown as something long by players
@@ -301,6 +310,7 @@ class SequenceFormat:
     """One PNG file per frame through Pillow."""
 
     has_sound: ClassVar[bool] = False
+    encoders: ClassVar[str] = "Pillow"
 
     def longest_name(self, path: Path) -> Path:
         return sequence_name(path, _MOST_FRAMES)

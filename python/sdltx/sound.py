@@ -6,14 +6,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from . import _arguments
 from ._files import check_writable, failures_named, replacing
 from .errors import BackendError, InvalidRequestError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SUFFIX = ".wav"
 FORMATS = {"s16": "pcm_s16le", "f32": "pcm_f32le"}
@@ -49,6 +50,7 @@ def write(
     arrays of another shape, BackendError if the disk fails.
     """
     import av
+    import numpy as np
 
     check_output(path)
     if sample_format not in FORMATS:

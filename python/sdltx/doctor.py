@@ -1,0 +1,214 @@
+"""What this installation can do on this machine, and what it lacks."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+from . import _core
+from .errors import BackendError
+
+_LIBRARIES = {"numpy": "numpy", "av": "av", "pillow": "PIL.Image", "tqdm": "tqdm", "safetensors": "safetensors.numpy"}
+_CPUINFO = Path("/proc/cpuinfo")
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+# What ggml calls instruction sets, and Linux; for the others it is the same word in small letters.
+_FLAGS = {
+    "SSE3": "pni",
+    "AVX512": "avx512f",
+    "AVX512_VBMI": "avx512vbmi",
+    "NEON": "asimd",
+    "DOTPROD": "asimddp",
+    "FP16_VA": "asimdhp",
+    "MATMUL_INT8": "i8mm",
+}
+_INSTRUCTION_SETS = (
+    *("SSE3", "SSSE3", "AVX", "AVX2", "F16C", "FMA", "BMI2", "AVX_VNNI", "AVX512", "AVX512_VBMI", "AVX512_VNNI"),
+    *("AVX512_BF16", "AMX_INT8", "NEON", "DOTPROD", "FP16_VA", "MATMUL_INT8", "SVE"),
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something that computes."""
+
+    name: str
+    """As ``device`` of :func:`sdltx.load` takes it."""
+    description: str
+    """What its maker calls it."""
+    kind: str
+    """"cpu", "gpu", "remote" or "accelerator"."""
+    memory_free: int
+    """Bytes; of the CPU, what can be allocated without swapping and within the limits of a container."""
+    memory_total: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """An installation."""
+
+    version: str
+    ggml: str
+    python: str
+    system: str
+    folder: str
+    """Where the package is."""
+    processor: str
+    threads: int
+    """Physical cores that this process may use."""
+    kernels: tuple[str, ...]
+    """Instruction sets that the CPU kernels were built for."""
+    unused: tuple[str, ...]
+    """Further ones that the CPU has and the kernels would have a use for."""
+    backends: tuple[str, ...]
+    """Kinds of devices that are built in."""
+    devices: tuple[Device, ...]
+    libraries: dict[str, str | None]
+    """Python libraries and their versions; None for what is missing or broken."""
+    formats: dict[str, str | None]
+    """Suffixes that outputs can have: the encoders that are used, or None if one is missing."""
+    problems: tuple[str, ...]
+    """What does not work, and how to mend it, a line each."""
+    hints: tuple[str, ...]
+    """What would make it better, a line each."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of it in types that JSON has."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Returns it in lines for people."""
+        return "\n".join(f"{name:10} {text}" for name, text in _lines(self))
+
+
+def devices() -> list[Device]:
+    """Tells what can compute here, the first GPU before the CPU as ``device="auto"`` chooses; without workers."""
+    found = [Device(**entry) for entry in _core.devices()]
+    return sorted(found, key=lambda device: device.kind == "cpu")
+
+
+def diagnose() -> Diagnosis:
+    """Looks at this installation and this machine. Computes nothing, changes nothing and raises nothing."""
+    problems: list[str] = []
+    hints: list[str] = []
+    processor, flags = _processor()
+    built_in = _core.backends()
+    kernels = [name for name in _INSTRUCTION_SETS if built_in.get("CPU", {}).get(name, "0") != "0"]
+    known = bool(flags)
+    lacking = [name for name in kernels if known and _flag(name) not in flags]
+    unused = [name for name in _INSTRUCTION_SETS if name not in kernels and _flag(name) in flags]
+    if lacking:
+        problems.append(
+            f"the CPU kernels were built for another processor: this one lacks {', '.join(lacking)}, and a run ends "
+            "with an illegal instruction; build here, in the source folder: pip install --force-reinstall --no-deps ."
+        )
+    found = devices()
+    _look_at_gpus(built_in, found, problems, hints)
+    libraries = dict(_libraries(problems))
+    return Diagnosis(
+        version=_core.__version__,
+        ggml=_core.ggml_version,
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        folder=str(Path(__file__).parent),
+        processor=processor,
+        threads=_core.usable_processors(),
+        kernels=tuple(kernels),
+        unused=tuple(unused),
+        backends=tuple(sorted(built_in)),
+        devices=tuple(found),
+        libraries=libraries,
+        formats=dict(_formats(problems)),
+        problems=tuple(problems),
+        hints=tuple(hints),
+    )
+
+
+def _flag(name: str) -> str:
+    return _FLAGS.get(name, name.lower())
+
+
+def _processor() -> tuple[str, frozenset[str]]:
+    """Its name and the flags that Linux gives it; none if nothing tells."""
+    fields: dict[str, str] = {}
+    try:
+        for line in _CPUINFO.read_text(errors="replace").splitlines():
+            name, colon, value = line.partition(":")
+            if colon:
+                fields.setdefault(name.strip(), value.strip())
+    except OSError:
+        pass
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    return name, frozenset((fields.get("flags") or fields.get("Features") or "").split())
+
+
+def _look_at_gpus(built_in: dict[str, Any], found: list[Device], problems: list[str], hints: list[str]) -> None:
+    gpus = [device for device in found if device.kind == "gpu"]
+    if "CUDA" in built_in and not any(device.name.startswith("cuda") for device in gpus):
+        problems.append(
+            "CUDA is built in and finds no device; check with nvidia-smi that the driver works and is new enough"
+            if _NVIDIA_DRIVER.exists()
+            else "CUDA is built in, and there is no NVIDIA driver; install one, or use --device cpu"
+        )
+    if "CUDA" not in built_in and _NVIDIA_DRIVER.exists():
+        hints.append(
+            "there is an NVIDIA GPU, which this build does not use; with the CUDA toolkit, in the source folder: "
+            "pip install --force-reinstall --no-deps . -C cmake.define.SDLTX_CUDA=ON"
+        )
+
+
+def _libraries(problems: list[str]) -> Iterator[tuple[str, str | None]]:
+    for name, module in _LIBRARIES.items():
+        try:
+            import_module(module)
+            yield name, metadata.version(name)
+        except Exception as error:  # a broken library may raise anything
+            problems.append(f"{name} cannot be imported ({error}); mend it with: pip install --force-reinstall {name}")
+            yield name, None
+
+
+def _formats(problems: list[str]) -> Iterator[tuple[str, str | None]]:
+    try:
+        from ._encoders import FORMATS
+    except ImportError:  # _libraries() has said which library
+        return
+    for suffix, format in FORMATS.items():
+        try:
+            format.check()
+            yield suffix, format.encoders
+        except (BackendError, ImportError) as error:
+            text = str(error).removeprefix("[output] ")
+            problems.append(
+                f"{suffix} cannot be written: {text}; mend it with: pip install --force-reinstall av pillow"
+            )
+            yield suffix, None
+    yield ".wav", "own"
+
+
+def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
+    yield "sdltx", f"{found.version}, ggml {found.ggml}, Python {found.python}, {found.system}"
+    yield "folder", found.folder
+    plural = "" if found.threads == 1 else "s"
+    yield "processor", f"{found.processor}, {found.threads} core{plural} to use"
+    unused = f"; not used: {' '.join(found.unused)}" if found.unused else ""
+    yield "kernels", f"{' '.join(found.kernels) or 'portable'}{unused}"
+    yield "backends", ", ".join(found.backends)
+    for device in found.devices:
+        yield "device", device_line(device)
+    yield "libraries", ", ".join(f"{name} {version or 'MISSING'}" for name, version in found.libraries.items())
+    yield "writes", ", ".join(f"{suffix} ({using or 'NO'})" for suffix, using in found.formats.items())
+    for name, lines in (("hint", found.hints), ("problem", found.problems)):
+        for line in lines:
+            yield name, line
+    if not found.problems:
+        yield "result", "no problem found"
+
+
+def device_line(device: Device) -> str:
+    """The device in a line for people."""
+    free, total = device.memory_free / 2**30, device.memory_total / 2**30
+    return f"{device.name:8} {device.description}, {free:.1f} of {total:.1f} GiB free"
