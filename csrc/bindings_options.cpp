@@ -10,24 +10,6 @@ namespace sdltx {
 
 namespace {
 
-void add_guidance(py::dict& to, const Guidance& g) {
-    const auto add = [&](const char* name, const auto& value) { to[name] = value; };
-    const auto add_stream = [&](const std::string& prefix, const GuidanceScales& s) {
-        add((prefix + "guidance_scale").c_str(), s.cfg);
-        add((prefix + "stg_scale").c_str(), s.stg);
-        add((prefix + "modality_scale").c_str(), s.modality);
-        add((prefix + "guidance_rescale").c_str(), s.rescale);
-        add((prefix + "guidance_skip_steps").c_str(), s.skip_steps);
-    };
-    add_stream("", g.video);
-    add_stream("audio_", g.audio);
-    add("stg_blocks", g.stg_blocks);
-    add("guidance_interval", std::vector<double>{g.lowest, g.highest});
-    add("guidance_method", name_of(g.method));
-    add("apg_eta", g.apg_eta);
-    add("apg_threshold", g.apg_threshold);
-}
-
 py::list preset_dicts() {
     py::list presets;
     for (const Preset& p : all_presets()) {
@@ -51,11 +33,8 @@ py::list preset_dicts() {
 }  // namespace
 
 py::dict settings_dict(const SampleSettings& s) {
-    py::dict d("preset"_a = s.preset, "width"_a = s.width, "height"_a = s.height, "num_frames"_a = s.num_frames,
-               "frame_rate"_a = s.frame_rate, "schedule"_a = name_of(s.schedule),
-               "num_inference_steps"_a = s.num_inference_steps(), "sigmas"_a = s.sigmas, "seed"_a = s.seed,
-               "sampler"_a = name_of(s.sampler), "audio"_a = s.audio, "passes"_a = s.guidance.passes());
-    add_guidance(d, s.guidance);
+    py::dict d;
+    for_each_setting(s, [&](const char* name, const auto& value) { d[name] = value; });
     return d;
 }
 

@@ -92,6 +92,37 @@ SampleSettings resolve(const SampleOptions& options, const Preset& preset, const
 SDLTX_EXPORT std::vector<std::string> doubts(const SampleSettings& settings, const Preset& fitting, bool own_defaults,
                                              bool told);
 
+// Calls add(name, value) for every option of a clip, by the name that front ends give it, and for `passes`.
+template <typename Add>
+void for_each_setting(const SampleSettings& s, Add&& add) {
+    add("preset", s.preset);
+    add("width", s.width);
+    add("height", s.height);
+    add("num_frames", s.num_frames);
+    add("frame_rate", s.frame_rate);
+    add("schedule", name_of(s.schedule));
+    add("num_inference_steps", s.num_inference_steps());
+    add("sigmas", s.sigmas);
+    add("seed", s.seed);
+    add("sampler", name_of(s.sampler));
+    add("audio", s.audio);
+    add("passes", s.guidance.passes());
+    const auto add_stream = [&](const std::string& prefix, const GuidanceScales& scales) {
+        add((prefix + "guidance_scale").c_str(), scales.cfg);
+        add((prefix + "stg_scale").c_str(), scales.stg);
+        add((prefix + "modality_scale").c_str(), scales.modality);
+        add((prefix + "guidance_rescale").c_str(), scales.rescale);
+        add((prefix + "guidance_skip_steps").c_str(), scales.skip_steps);
+    };
+    add_stream("", s.guidance.video);
+    add_stream("audio_", s.guidance.audio);
+    add("stg_blocks", s.guidance.stg_blocks);
+    add("guidance_interval", std::vector<double>{s.guidance.lowest, s.guidance.highest});
+    add("guidance_method", name_of(s.guidance.method));
+    add("apg_eta", s.guidance.apg_eta);
+    add("apg_threshold", s.guidance.apg_threshold);
+}
+
 // The reference's default negative prompt.
 SDLTX_EXPORT const std::string& default_negative_prompt();
 

@@ -11,6 +11,7 @@ import pytest
 CSRC = Path(__file__).parent.parent / "csrc"
 LAYERS = {
     "export": 0,
+    "sdltx": 0,
     "error": 1,
     "parallel": 2,
     "problems": 2,
@@ -27,7 +28,8 @@ LAYERS = {
     "convert": 8,
     "inspect": 8,
     "pipeline": 8,
-    "capi": 9,
+    "capi_values": 9,
+    "capi": 10,
     "bindings": 10,
     "bindings_guard": 9,
     "bindings_files": 11,

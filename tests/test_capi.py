@@ -1,0 +1,405 @@
+"""The C ABI: the same clips as Python's, and contracts that hold whatever is passed."""
+
+from __future__ import annotations
+
+import ctypes as c
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import capi
+import numpy as np
+import pytest
+from capi import LIBRARY, array, call, frames_of, free, functions, load, made, options, pair, sound_of, structs, text
+
+import sdltx
+
+CLIP = {"width": 64, "height": 64, "num_frames": 17, "seed": 3}
+DEMO = Path(sdltx.__file__).parent / "demo"
+NONE = c.c_void_p()
+
+
+@pytest.fixture(scope="module")
+def pipeline(demo_paths):
+    handle = load(*demo_paths)
+    yield handle
+    free("pipeline", handle)
+
+
+@pytest.fixture(scope="module")
+def demo_paths():
+    return [*sorted(DEMO.glob("*.safetensors")), DEMO / "gemma"]
+
+
+@pytest.fixture(scope="module")
+def python():
+    with sdltx.load() as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def context(pipeline):
+    handle = made("encode", pipeline, b"a red circle moves left", None, None)
+    yield handle
+    free("context", handle)
+
+
+@pytest.fixture(scope="module")
+def latents(pipeline, context):
+    handle = made("sample", pipeline, context, None, c.byref(options("sample", **CLIP)))
+    yield handle
+    free("latents", handle)
+
+
+def compile_and(run, source, tmp_path, suffix, *flags):
+    compiler = shutil.which("c++" if suffix == "cpp" else "cc")
+    if not compiler:
+        pytest.skip("no compiler is here")
+    file = tmp_path / f"x.{suffix}"
+    file.write_text(source)
+    command = [compiler, "-Wall", "-Wextra", "-Werror", "-pedantic", *flags, f"-I{capi.HEADER.parent}", str(file)]
+    done = subprocess.run([*command, "-o", str(tmp_path / "x")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return subprocess.run([str(tmp_path / "x")], capture_output=True, text=True, check=True).stdout if run else ""
+
+
+@pytest.mark.parametrize(("suffix", "standard"), [("c", "c99"), ("cpp", "c++17")])
+def test_header_alone(tmp_path, suffix, standard):
+    compile_and(False, '#include "sdltx.h"\n', tmp_path, suffix, "-c", f"-std={standard}")
+
+
+def test_layout_is_that_of_the_compiler(tmp_path):
+    """What ctypes makes of the structs is what C makes of them, without holes."""
+    lines = []
+    for name, fields in structs().items():
+        lines.append(f'printf("{name} %d\\n", (int)sizeof({name}));')
+        lines += [f'printf("{name}.{f} %d\\n", (int)offsetof({name}, {f}));' for _, f, _ in fields]
+    source = '#include <stdio.h>\n#include "sdltx.h"\nint main(void) {\n' + "\n".join(lines) + "\nreturn 0;\n}\n"
+    told = dict(line.split() for line in compile_and(True, source, tmp_path, "c", "-std=c99").splitlines())
+    mine = {}
+    for name in structs():
+        struct = capi._structure(name)
+        mine[name] = str(c.sizeof(struct))
+        mine |= {f"{name}.{field}": str(getattr(struct, field).offset) for field, _ in struct._fields_}
+    assert told == mine
+
+
+def test_every_function_is_exported_and_nothing_else():
+    if not shutil.which("nm"):
+        pytest.skip("nm is not here")
+    done = subprocess.run(["nm", "-D", "--defined-only", LIBRARY._name], capture_output=True, text=True, check=True)
+    names = {line.split()[-1] for line in done.stdout.splitlines()}
+    assert {name for name in names if name.startswith("sdltx_")} == set(functions())
+
+
+def test_nulls_and_zeros():
+    """In a process of its own, as a crash would end it."""
+    code = (
+        "import ctypes as c, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import capi\n"
+        "results = {}\n"
+        "for name, count in capi.functions().items():\n"
+        "    f = getattr(capi.LIBRARY, name)\n"
+        "    results[name] = [f(*[c.c_void_p()] * count)]\n"
+        "    zeros = c.create_string_buffer(4096)\n"
+        "    if not name.endswith('_free'):\n"
+        "        results[name].append(f(*[c.c_void_p()] * (count - 1), *[zeros] * min(count, 1)))\n"
+        "        if name != 'sdltx_set_log': results[name].append(f(*[zeros] * count))\n"
+        "import json; print(json.dumps(results, default=str))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name, statuses in json.loads(done.stdout).items():
+        if name.endswith("_free") or name in ("sdltx_set_log", "sdltx_last_error", "sdltx_version", "sdltx_devices"):
+            continue
+        assert set(statuses) == {capi.INVALID}, (name, statuses)
+
+
+def test_versions():
+    assert LIBRARY.sdltx_version().decode() == sdltx.__version__
+    for kind in ("load", "sample", "decode"):
+        for version in (0, 2, 2**32 - 1):
+            with pytest.raises(capi.Failed, match=r"has version \d+; fill it with its _init function") as failed:
+                call(f"{kind}_options_init", c.byref(c.create_string_buffer(1024)), c.c_uint32(version))
+            assert failed.value.status == capi.INVALID
+
+
+def test_a_clip_is_pythons(pipeline, python, context, latents):
+    want = python.encode("a red circle moves left")
+    video, audio = pair("context", context)
+    np.testing.assert_array_equal(video, want.video)
+    np.testing.assert_array_equal(audio, want.audio)
+    expected = python.sample(want, **CLIP)
+    rate = c.c_double()
+    video, audio = pair("latents", latents, c.byref(rate))
+    np.testing.assert_array_equal(video, expected.video)
+    np.testing.assert_array_equal(audio, expected.audio)
+    assert rate.value == expected.frame_rate
+    clip = python.decode(expected)
+    handles = [
+        made("decode", pipeline, latents, None),
+        made("generate", pipeline, b"a red circle moves left", None, c.byref(options("sample", **CLIP)), None),
+    ]
+    for handle in handles:
+        frames, rate = frames_of(handle)
+        np.testing.assert_array_equal(frames, clip.frames)
+        assert rate == clip.frame_rate
+        sound, hertz = sound_of(handle)
+        np.testing.assert_array_equal(sound, clip.audio)
+        assert hertz == clip.sample_rate
+        free("video", handle)
+
+
+def test_guidance_noise_and_values_of_the_callers(pipeline, python):
+    prompts = "a blue square", "sound of rain"
+    guided = {"guidance_scale": 3.0, "audio_guidance_scale": 2.0, "stg_scale": 1.0, "guidance_method": "cfg_star"}
+    shapes = python.sample(python.encode(""), **CLIP, num_inference_steps=1)
+    rng = np.random.default_rng(1)
+    noise = [rng.standard_normal(x.shape, np.float32) for x in (shapes.video, shapes.audio)]
+    wanted, unwanted = (python.encode(prompt) for prompt in prompts)
+    expected = python.sample(
+        wanted,
+        negative=unwanted,
+        noise=sdltx.Latents(*noise),
+        sigmas=[1.0, 0.5, 0.0],
+        stg_blocks=[1],
+        guidance_interval=(0.2, 1.0),
+        **guided,
+        **CLIP,
+    )
+    contexts = [made("context_new", c.byref(array(x.video)), c.byref(array(x.audio))) for x in (wanted, unwanted)]
+    lent = [array(x) for x in noise]
+    sigmas, blocks = (c.c_float * 3)(1, 0.5, 0), (c.c_int64 * 1)(1)
+    request = options("sample", **CLIP, **guided, num_sigmas=3, num_stg_blocks=1)
+    request.sigmas, request.stg_blocks = c.addressof(sigmas), c.addressof(blocks)
+    request.video_noise, request.audio_noise = (c.addressof(x) for x in lent)
+    request.guidance_interval[0], request.guidance_interval[1] = 0.2, 1.0
+    handle = made("sample", pipeline, *contexts, c.byref(request))
+    video, audio = pair("latents", handle, None)
+    np.testing.assert_array_equal(video, expected.video)
+    np.testing.assert_array_equal(audio, expected.audio)
+    mine = made("latents_new", c.byref(array(video)), c.byref(array(audio)), c.c_double(24))
+    again = pair("latents", mine, None)
+    np.testing.assert_array_equal(again[0], video)
+    np.testing.assert_array_equal(again[1], audio)
+    for kind, objects in (("context", contexts), ("latents", [handle, mine])):
+        for one in objects:
+            free(kind, one)
+
+
+def test_json(pipeline, python, demo_paths):
+    told = json.loads(text("describe", pipeline))
+    info = python.info
+    for name in ("model", "version", "distilled", "preset", "note", "parts"):
+        assert told[name] == info[name]
+    assert told["device"] == "cpu"
+    assert [d["name"] for d in json.loads(text("devices"))] == [d["name"] for d in sdltx._core.devices()]
+    paths = (c.c_char_p * len(demo_paths))(*(str(path).encode() for path in demo_paths))
+    report = json.loads(text("inspect", paths, c.c_size_t(len(paths))))
+    assert report["model"] == info["model"]
+    request = options("sample", **CLIP, guidance_scale=3.0, sampler="res_2s")
+    assert json.loads(text("resolve", pipeline, c.byref(request))) == python.resolve(
+        **CLIP, guidance_scale=3.0, sampler="res_2s"
+    )
+
+
+def test_callbacks(pipeline, context, latents, python):
+    heard, shown, pieces = [], [], []
+
+    @capi.Progress
+    def progress(phase, done, total, payload):
+        heard.append((phase, done, total, payload))
+        return 0
+
+    @capi.OnStep
+    def on_step(done, steps, estimate, payload):
+        free("latents", c.c_void_p(estimate))  # it is lent: nothing happens
+        shown.append((done, steps, pair("latents", c.c_void_p(estimate), None)))
+        return 0
+
+    @capi.OnFrames
+    def on_frames(rgb, first, count, height, width, payload):
+        values = np.ctypeslib.as_array(rgb, (count, height, width, 3)).copy()
+        pieces.append((first, values))
+        return 0
+
+    steps = {"num_inference_steps": 2, **CLIP}
+    request = options("sample", **steps, progress=progress, on_step=on_step, progress_payload=5)
+    handle = made("sample", pipeline, context, None, c.byref(request))
+    assert {x[0] for x in heard} == {b"denoise"}
+    assert {x[3] for x in heard} == {5}
+    assert heard[-1][1] == heard[-1][2] > 0
+    estimates = []
+    python.sample(
+        python.encode("a red circle moves left"), **steps, on_step=lambda i, n, x: estimates.append((i, n, x))
+    )
+    assert [x[:2] for x in shown] == [x[:2] for x in estimates] == [(1, 2), (2, 2)]
+    for (_, _, (video, audio)), (_, _, want) in zip(shown, estimates, strict=True):
+        np.testing.assert_array_equal(video, want.video)
+        np.testing.assert_array_equal(audio, want.audio)
+    video = made("decode", pipeline, latents, c.byref(options("decode", on_frames=on_frames, sound=0)))
+    whole = made("decode", pipeline, latents, None)
+    assert [first for first, _ in pieces] == list(np.cumsum([0, *(len(x) for _, x in pieces)])[:-1])
+    np.testing.assert_array_equal(np.concatenate([x for _, x in pieces]), frames_of(whole)[0])
+    got = capi.Frames()
+    call("video_frames", video, c.byref(got))
+    assert (got.rgb, got.num_frames) == (None, 17)
+    assert sound_of(video) is None
+    alone = made("decode", pipeline, latents, c.byref(options("decode", pictures=0)))
+    np.testing.assert_array_equal(sound_of(alone)[0], sound_of(whole)[0])
+    free("latents", handle)
+    for one in (video, whole, alone):
+        free("video", one)
+
+
+def test_stopping(pipeline, context, latents):
+    stop = capi.Progress(lambda *_: 1)
+    kept = capi.OnStep(lambda *_: 1)
+    frames = capi.OnFrames(lambda *_: 7)
+    out = c.c_void_p(1)
+    for name, arguments in (
+        ("encode", (pipeline, b"x", stop, None)),
+        ("sample", (pipeline, context, None, c.byref(options("sample", **CLIP, progress=stop)))),
+        ("sample", (pipeline, context, None, c.byref(options("sample", **CLIP, on_step=kept)))),
+        ("decode", (pipeline, latents, c.byref(options("decode", progress=stop)))),
+        ("decode", (pipeline, latents, c.byref(options("decode", on_frames=frames)))),
+        ("generate", (pipeline, b"x", None, c.byref(options("sample", **CLIP, progress=stop)), None)),
+    ):
+        with pytest.raises(capi.Failed, match=r"stopped|cancelled") as failed:
+            call(name, *arguments, c.byref(out))
+        assert failed.value.status == capi.CANCELLED
+        assert not out.value
+    free("context", made("encode", pipeline, b"x", None, None))
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"width": 65}, "width"),
+        ({"num_frames": 12}, "number of frames 12"),
+        ({"num_inference_steps": 0}, "0 steps"),
+        ({"guidance_scale": -1.0}, "guidance_scale"),
+        ({"guidance_scale": float("nan")}, "guidance_scale"),
+        ({"preset": "fast"}, "fast"),
+        ({"sampler": "heun"}, "heun"),
+        ({"audio": 3}, "audio must be"),
+        ({"version": 2}, "version 2"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_requests(pipeline, fields, line):
+    request = options("sample", **fields)
+    for name, arguments in (("resolve", (c.byref(request),)), ("generate", (b"x", None, c.byref(request), None))):
+        with pytest.raises(capi.Failed, match=line) as failed:
+            made(name, pipeline, *arguments)
+        assert failed.value.status == capi.INVALID
+        assert "\n" not in str(failed.value)
+
+
+def test_bad_calls(pipeline, context, latents, tmp_path, tiny_paths):
+    values = np.zeros((2, 3, 2, 2), np.float32)
+    bad_shape, too_many = array(values), array(values)
+    bad_shape.shape[1] = -1
+    too_many.dims = 9
+    interval = options("sample")
+    interval.guidance_interval[0] = 0.5
+    nothing = options("decode", pictures=0, sound=0)
+    for name, arguments, line in (
+        ("sample", (pipeline, latents, None, None), "context.*does not exist"),
+        ("decode", (pipeline, context, None), "latents.*does not exist"),
+        ("latents_new", (c.byref(bad_shape), None, c.c_double(24)), "impossible shape"),
+        ("latents_new", (c.byref(too_many), None, c.c_double(24)), "9 dimensions"),
+        ("latents_new", (c.byref(array(values[0])), None, c.c_double(24)), "shape .channels"),
+        ("latents_new", (c.byref(array(values)), None, c.c_double(float("nan"))), "frame rate"),
+        ("resolve", (pipeline, c.byref(interval)), "both ends"),
+        ("decode", (pipeline, latents, c.byref(nothing)), "neither pictures nor sound"),
+        ("decode", (pipeline, latents, c.byref(options("decode", tile_size=64, tile_overlap=64))), "tile"),
+        ("encode", (pipeline, b"\xff\xfe", None, None), "UTF-8"),
+    ):
+        with pytest.raises(capi.Failed, match=line) as failed:
+            made(name, *arguments)
+        assert failed.value.status == capi.INVALID
+    other = made("latents_new", c.byref(array(values)), None, c.c_double(24))
+    with pytest.raises(capi.Failed) as failed:
+        made("decode", pipeline, other, None)
+    assert failed.value.status == capi.INVALID
+    free("latents", other)
+    free("latents", other)  # found out
+    with pytest.raises(capi.Failed, match="does not exist"):
+        made("decode", pipeline, other, None)
+    for paths, fields, status in (
+        ([tmp_path / "missing.gguf"], {}, 1),
+        (tiny_paths, {"device": "cuda7"}, capi.BACKEND),
+        (tiny_paths, {"precision": 5}, capi.INVALID),
+        (tiny_paths, {"offload": -1}, capi.INVALID),
+        (tiny_paths, {"threads": -1}, capi.INVALID),
+        (tiny_paths, {"version": 0}, capi.INVALID),
+    ):
+        with pytest.raises(capi.Failed) as failed:
+            load(*paths, **fields)
+        assert failed.value.status == status, str(failed.value)
+
+
+def test_errors_belong_to_threads(pipeline):
+    with pytest.raises(capi.Failed):
+        made("resolve", pipeline, c.byref(options("sample", width=65)))
+    mine = LIBRARY.sdltx_last_error()
+    theirs = []
+    thread = threading.Thread(target=lambda: theirs.append(LIBRARY.sdltx_last_error()))
+    thread.start()
+    thread.join()
+    assert theirs == [b""]
+    assert b"width" in mine
+
+
+def test_threads(pipeline, demo_paths, latents):
+    """Two pipelines run in two threads; one in two is busy, also from within a callback."""
+    other = load(*demo_paths)
+    started, going_on = threading.Event(), threading.Event()
+    results = []
+
+    @capi.Progress
+    def progress(*_):
+        started.set()
+        going_on.wait(60)
+        return 0
+
+    def run():
+        video = made("decode", pipeline, latents, c.byref(options("decode", progress=progress)))
+        results.append(frames_of(video)[0])
+        free("video", video)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert started.wait(60)
+    with pytest.raises(capi.Failed, match="another thread") as failed:
+        made("encode", pipeline, b"x", None, None)
+    assert failed.value.status == capi.BUSY
+    video = made("decode", other, latents, None)
+    going_on.set()
+    thread.join()
+    np.testing.assert_array_equal(results[0], frames_of(video)[0])
+    free("video", video)
+    free("pipeline", other)
+
+
+def test_log(demo_paths):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import capi\n"
+        "lines = []\n"
+        "log = capi.Log(lambda level, line, payload: lines.append((level, payload)))\n"
+        "capi.LIBRARY.sdltx_set_log(log, 9)\n"
+        "p = capi.load(*sys.argv[2:])\n"
+        "capi.free('context', capi.made('encode', p, b'word ' * 3000, None, None))\n"
+        "capi.LIBRARY.sdltx_set_log(None, None)\n"
+        "n = len(lines)\n"
+        "capi.free('context', capi.made('encode', p, b'word ' * 3000, None, None))\n"
+        "assert len(lines) == n and (30, 9) in lines, lines\n"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), *map(str, demo_paths)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
