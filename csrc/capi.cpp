@@ -133,10 +133,8 @@ Pipeline::OnStep on_step_of(const sdltx_sample_options& o) {
     if (!o.on_step) return {};
     return [&o](int64_t done, int64_t steps, const Latents& estimate) {
         const sdltx_latents shown{estimate};
-        Objects<sdltx_latents>::add(&shown, false);
-        const int32_t answer = o.on_step(done, steps, &shown, o.on_step_payload);
-        Objects<sdltx_latents>::remove(&shown, false);
-        return answer == 0;
+        const Lent lent(shown);
+        return o.on_step(done, steps, &shown, o.on_step_payload) == 0;
     };
 }
 

@@ -101,6 +101,19 @@ class Objects {
     }
 };
 
+// An object that a callback sees and that is not the caller's to free.
+template <typename T>
+class Lent {
+ public:
+    explicit Lent(const T& object) : object_(&object) { Objects<T>::add(object_, false); }
+    ~Lent() { Objects<T>::remove(object_, false); }
+    Lent(const Lent&) = delete;
+    Lent& operator=(const Lent&) = delete;
+
+ private:
+    const T* object_;
+};
+
 template <typename T>
 T& existing(T* object, const char* name) {
     if (!object) refuse(name, "is NULL");

@@ -5,7 +5,7 @@
  *
  * - What can fail returns SDLTX_OK (0) or another status, and then sdltx_last_error() has one line that says what is
  *   wrong and what to do. Results come through pointers, which are set to NULL first and stay so on failure. No
- *   exception, signal or end of the process comes out of a call.
+ *   exception comes out of a call, and nothing that is passed ends the process.
  * - Arguments are read until the call returns and are never kept. A result belongs to the caller, who gives it to the
  *   _free function of its type; NULL is a no-op there. What a getter gives is borrowed: it is valid until the object
  *   that it came from is freed.
@@ -19,6 +19,9 @@
  *   thread's runs is SDLTX_ERROR_BUSY, and so is a call for the same pipeline from a callback, unless it comes between
  *   two units of work. Callbacks run on the calling thread, within the call, and must not throw, jump out or free the
  *   pipeline. Contexts, latents and videos do not change once they are made and may be read by any thread.
+ * - The first sdltx_load sets the process's handlers of SIGBUS (a model file that was cut short while it is in use;
+ *   others go to the handler before it) and of uncaught C++ exceptions, which then end the process with a line on
+ *   stderr that says why. A program that wants handlers of its own sets them after that.
  */
 #ifndef SDLTX_H
 #define SDLTX_H

@@ -9,7 +9,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from . import _core
+from . import _core, sound
 from .errors import BackendError
 
 _LIBRARIES = {"numpy": "numpy", "av": "av", "pillow": "PIL.Image", "tqdm": "tqdm", "safetensors": "safetensors.numpy"}
@@ -173,8 +173,10 @@ def _libraries(problems: list[str]) -> Iterator[tuple[str, str | None]]:
 
 def _formats(problems: list[str]) -> Iterator[tuple[str, str | None]]:
     try:
+        import av  # noqa: F401 (also writes the sound)
+
         from ._encoders import FORMATS
-    except ImportError:  # _libraries() has said which library
+    except Exception:  # _libraries() has said which library
         return
     for suffix, format in FORMATS.items():
         try:
@@ -186,7 +188,7 @@ def _formats(problems: list[str]) -> Iterator[tuple[str, str | None]]:
                 f"{suffix} cannot be written: {text}; mend it with: pip install --force-reinstall av pillow"
             )
             yield suffix, None
-    yield ".wav", "own"
+    yield sound.SUFFIX, sound.FORMATS["s16"]
 
 
 def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:

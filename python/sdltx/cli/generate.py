@@ -23,8 +23,8 @@ from .options import (
     guidance_options,
     message_options,
     model_options,
+    numbers,
     output_options,
-    sigmas,
 )
 
 # What a clip remembers and --from repeats: setting -> accepted types.
@@ -127,7 +127,7 @@ def _clip_options(command: argparse.ArgumentParser) -> None:
     schedule.add_argument(
         "--sigmas",
         metavar="S,S,...",
-        type=sigmas,
+        type=numbers,
         help="noise levels in place of a number of steps, falling from 1 to 0",
     )
     group.add_argument(

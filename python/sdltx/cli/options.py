@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import sdltx
 from sdltx import _core
 
 from .job import Job
 from .messages import say
+
+_Number = TypeVar("_Number", int, float)
 
 _EPILOG = """\
 exit status:
@@ -143,28 +145,21 @@ def frame_rate(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate such as 24, 23.976 or 24000/1001") from None
 
 
-def sigmas(text: str) -> list[float]:
-    """Reads noise levels separated by commas."""
-    try:
-        return [float(sigma) for sigma in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,0.9,0.5,0") from None
-
-
 def numbers(text: str) -> list[float]:
     """Reads numbers with commas between them."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, such as 0.2,0.9") from None
+    return _listed(text, float, "numbers such as 1,0.9,0.5,0")
 
 
 def blocks(text: str) -> list[int]:
     """Reads block numbers with commas between them."""
+    return _listed(text, int, "whole numbers such as 28,29")
+
+
+def _listed(text: str, kind: Callable[[str], _Number], what: str) -> list[_Number]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 28,29") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what}") from None
 
 
 def guidance_options(command: argparse.ArgumentParser) -> None:
