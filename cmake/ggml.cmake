@@ -39,6 +39,11 @@ function(sdltx_add_ggml)
   set(GGML_RPC_RDMA OFF)
   add_subdirectory("${source}" _ggml EXCLUDE_FROM_ALL)
 
+  # All that this file does is to replace the process's handler of uncaught exceptions when the library is loaded.
+  get_target_property(sources ggml-base SOURCES)
+  list(REMOVE_ITEM sources ggml.cpp)
+  set_target_properties(ggml-base PROPERTIES SOURCES "${sources}")
+
   # Tensor names of checkpoints are longer than ggml's 63 characters. Every unit that sees ggml.h must agree on this.
   target_compile_definitions(ggml-base PUBLIC GGML_MAX_NAME=128)
   # Warnings in ggml's headers are not ours.

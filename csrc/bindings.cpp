@@ -178,14 +178,7 @@ void bind_pipeline(py::module_& m) {
              }),
              "paths"_a, py::kw_only(), "device"_a, "precision"_a, "threads"_a, "offload"_a, "progress"_a = py::none())
         .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p); })
-        .def(
-            "doubts",
-            [](const Pipeline& p, const SampleOptions& o) {
-                const ModelInfo& info = p.info();
-                return doubts(p.resolve(o), *info.preset, info.defaults.num_inference_steps.has_value(),
-                              info.distilled_told);
-            },
-            "options"_a)
+        .def("doubts", &Pipeline::doubts, "options"_a)
         .def("unused_tensors",
              [](Pipeline& p) {
                  py::list names;
@@ -209,7 +202,7 @@ void bind_pipeline(py::module_& m) {
         .def(
             "check_latents",
             [](Pipeline& p, const std::vector<int64_t>& video, const std::optional<std::vector<int64_t>>& audio) {
-                p.check_latents(video, audio ? &*audio : nullptr);
+                p.check_latents(&video, audio ? &*audio : nullptr);
             },
             "video"_a, "audio"_a)
         .def(

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "pipeline.h"
+#include "platform.h"
 
 namespace sdltx {
 
@@ -23,7 +24,7 @@ inline std::unique_ptr<py::error_already_set> deferred;
 // A Python exception raised while the core runs (by a callback or a signal) ends the run and comes out unchanged.
 class Guard {
  public:
-    explicit Guard(std::optional<py::function> progress) : progress_(std::move(progress)) {}
+    explicit Guard(std::optional<py::function> progress) : progress_(std::move(progress)) { install_last_words(); }
 
     Progress progress() {
         return [this](const ProgressEvent& e) {

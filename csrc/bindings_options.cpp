@@ -13,18 +13,8 @@ namespace {
 py::list preset_dicts() {
     py::list presets;
     for (const Preset& p : all_presets()) {
-        py::dict d("name"_a = p.name, "distilled"_a = p.distilled, "width"_a = p.width, "height"_a = p.height,
-                   "num_frames"_a = p.num_frames, "frame_rate"_a = p.frame_rate,
-                   "num_inference_steps"_a = p.num_inference_steps, "schedule"_a = name_of(p.schedule),
-                   "sampler"_a = name_of(p.sampler));
-        const auto add = [&](const std::string& prefix, const GuidanceScales& s) {
-            d[(prefix + "guidance_scale").c_str()] = s.cfg;
-            d[(prefix + "stg_scale").c_str()] = s.stg;
-            d[(prefix + "modality_scale").c_str()] = s.modality;
-            d[(prefix + "guidance_rescale").c_str()] = s.rescale;
-        };
-        add("", p.video);
-        add("audio_", p.audio);
+        py::dict d;
+        for_each_value(p, [&](const char* name, const auto& value) { d[name] = value; });
         presets.append(d);
     }
     return presets;

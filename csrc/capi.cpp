@@ -2,8 +2,7 @@
 #include <cmath>
 #include <optional>
 
-#include "capi_values.h"
-#include "inspect.h"
+#include "capi_run.h"
 #include "ltxv/tiling.h"
 
 namespace sdltx {
@@ -13,6 +12,7 @@ namespace {
 static_assert(std::is_same_v<sdltx_log_fn, LogCallback>);
 
 constexpr double sound_piece_seconds = 4;
+constexpr double default_frame_rate = 24;  // of latents of sound alone, where it means nothing
 
 void give_optional(std::optional<int64_t>& to, int64_t value) {
     if (value != SDLTX_DEFAULT_INT) to = value;
@@ -84,46 +84,6 @@ Tiling tiling_of(const sdltx_decode_options& o) {
 
 // --- runs ---
 
-// What a caller hears of a run, and says to it.
-class Watch {
- public:
-    Watch(sdltx_progress_fn fn, void* payload) : fn_(fn), payload_(payload) {}
-
-    Progress progress() {
-        if (!fn_) return {};
-        return [this](const ProgressEvent& e) {
-            last_ = e;
-            return again();
-        };
-    }
-    Backend::Poll poll() {
-        if (!fn_) return {};
-        return [this] { return !last_.phase || again(); };
-    }
-
- private:
-    bool again() { return fn_(last_.phase, last_.done, last_.total, payload_) == 0; }
-
-    sdltx_progress_fn fn_;
-    void* payload_;
-    ProgressEvent last_{};
-};
-
-// The pipeline in this thread's hands, asking `watch` while devices compute.
-class Run {
- public:
-    Run(Pipeline& pipeline, Watch& watch)
-        : turn_(pipeline), backend_(pipeline.backend()), before_(backend_.exchange_poll(watch.poll())) {}
-    ~Run() { backend_.exchange_poll(std::move(before_)); }
-    Run(const Run&) = delete;
-    Run& operator=(const Run&) = delete;
-
- private:
-    Pipeline::Turn turn_;
-    Backend& backend_;
-    Backend::Poll before_;
-};
-
 Context encode(Pipeline& pipeline, const char* prompt, Watch& watch) {
     const Run run(pipeline, watch);
     return pipeline.encode(prompt, watch.progress());
@@ -132,18 +92,27 @@ Context encode(Pipeline& pipeline, const char* prompt, Watch& watch) {
 Pipeline::OnStep on_step_of(const sdltx_sample_options& o) {
     if (!o.on_step) return {};
     return [&o](int64_t done, int64_t steps, const Latents& estimate) {
-        const sdltx_latents shown{estimate};
+        const sdltx_latents shown{estimate, "{}"};
         const Lent lent(shown);
         return o.on_step(done, steps, &shown, o.on_step_payload) == 0;
     };
 }
 
-Latents sample(Pipeline& pipeline, const Context& context, const Context* negative, const sdltx_sample_options& o,
-               const SampleSettings& settings) {
+Json json_of(const SampleSettings& settings) {
+    Json out = Json::object();
+    for_each_setting(settings, [&](const char* name, const auto& value) { out[name] = value; });
+    return out;
+}
+
+std::unique_ptr<sdltx_latents> sample(Pipeline& pipeline, const Context& context, const Context* negative,
+                                      const sdltx_sample_options& o, const SampleSettings& settings) {
     const Noise noise{array_of(o.video_noise, "video noise"), array_of(o.audio_noise, "audio noise")};
+    Json told = json_of(settings);
+    if (!noise.audio.empty() && o.seed == SDLTX_DEFAULT_INT) told["seed"] = nullptr;  // nothing was drawn
     Watch watch(o.progress, o.progress_payload);
     const Run run(pipeline, watch);
-    return pipeline.sample(context, negative, settings, noise, watch.progress(), on_step_of(o));
+    Latents latents = pipeline.sample(context, negative, settings, noise, watch.progress(), on_step_of(o));
+    return std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(latents), told.dump()});
 }
 
 void require_decoders(const Pipeline& pipeline, const sdltx_decode_options& o) {
@@ -151,13 +120,16 @@ void require_decoders(const Pipeline& pipeline, const sdltx_decode_options& o) {
     if (!o.pictures) pipeline.require({Part::audio_decoder, Part::vocoder});
 }
 
-Video decode(Pipeline& pipeline, const Latents& latents, const sdltx_decode_options& o) {
+std::unique_ptr<sdltx_video> decode(Pipeline& pipeline, const sdltx_latents& given, const sdltx_decode_options& o) {
+    const Latents& latents = given.values;
     const Tiling tiling = tiling_of(o);
     require_decoders(pipeline, o);
     if (!o.pictures && latents.audio.empty()) refuse("decode", "the latents have no sound");
+    if (o.pictures && latents.video.empty()) refuse("decode", "the latents have no pictures; set `pictures` to 0");
     Watch watch(o.progress, o.progress_payload);
     const Run run(pipeline, watch);
-    pipeline.check_latents(latents.video.shape, latents.audio.empty() ? nullptr : &latents.audio.shape);
+    pipeline.check_latents(latents.video.empty() ? nullptr : &latents.video.shape,
+                           latents.audio.empty() ? nullptr : &latents.audio.shape);
     Video out;
     out.frame_rate = latents.frame_rate;
     const auto keep = [&](const Array& values) {
@@ -175,20 +147,30 @@ Video decode(Pipeline& pipeline, const Latents& latents, const sdltx_decode_opti
     const bool sounds = pipeline.info().has(Part::audio_decoder) && pipeline.info().has(Part::vocoder);
     if (o.sound && sounds && !latents.audio.empty())
         out.audio = pipeline.decode_audio(latents.audio, sound_piece_seconds, watch.progress());
-    return out;
+    return std::unique_ptr<sdltx_video>(new sdltx_video{std::move(out), given.settings});
 }
 
 Json describe(Pipeline& pipeline) {
     const ModelInfo& info = pipeline.info();
     Json parts = Json::array();
     for (Part part : info.parts) parts.push_back(name_of(part));
+    const SampleSettings s = pipeline.resolve({});
     return {{"model", info.name},
             {"version", info.version},
             {"distilled", info.distilled},
-            {"preset", info.preset ? Json(info.preset->name) : Json()},
+            {"preset", s.preset},
+            {"defaults",
+             {{"width", s.width},
+              {"height", s.height},
+              {"num_frames", s.num_frames},
+              {"frame_rate", s.frame_rate},
+              {"steps", s.num_inference_steps()}}},
             {"note", info.note.empty() ? Json() : Json(info.note)},
             {"device", pipeline.device()},
-            {"parts", parts}};
+            {"parts", parts},
+            {"has_audio", info.has(Part::audio_decoder) && info.has(Part::vocoder)},
+            {"latent_channels", pipeline.latent_channels()},
+            {"unused_tensors", pipeline.unused_tensors()}};
 }
 
 }  // namespace
@@ -199,6 +181,11 @@ using namespace sdltx;
 
 const char* sdltx_last_error(void) { return last_error.c_str(); }
 const char* sdltx_version(void) { return SDLTX_VERSION; }
+uint32_t sdltx_abi_version(void) { return SDLTX_ABI_VERSION; }
+
+void sdltx_explain_crashes(void) {
+    guarded([] { install_last_words(); });
+}
 
 void sdltx_set_log(sdltx_log_fn fn, void* payload) {
     guarded([&] { set_log(fn, payload); });
@@ -228,7 +215,7 @@ sdltx_status sdltx_load(const char* const* paths, size_t num_paths, const sdltx_
             refuse("load options", "precision " + std::to_string(o.precision) + " is unknown");
         if (o.offload < SDLTX_OFFLOAD_NONE || o.offload > SDLTX_OFFLOAD_BLOCKS)
             refuse("load options", "offload " + std::to_string(o.offload) + " is unknown");
-        const std::vector<std::string> files = strings(paths, num_paths);
+        const std::vector<std::string> files = model_paths(paths, num_paths);
         Watch watch(o.progress, o.progress_payload);
         const LoadOptions options{o.device ? o.device : "cpu", o.precision == SDLTX_PRECISION_F32, o.threads,
                                   static_cast<Offload>(o.offload), watch.progress()};
@@ -245,23 +232,16 @@ sdltx_status sdltx_describe(sdltx_pipeline* pipeline, char** json) {
     });
 }
 
-sdltx_status sdltx_inspect(const char* const* paths, size_t num_paths, char** json) {
-    return guarded([&] {
-        emptied(json, "json");
-        *json = copied(inspect(strings(paths, num_paths)));
-    });
-}
-
-sdltx_status sdltx_devices(char** json) {
+sdltx_status sdltx_memory(sdltx_pipeline* pipeline, char** json) {
     return guarded([&] {
         emptied(json, "json");
         Json devices = Json::array();
-        for (const DeviceInfo& d : Backend::devices())
-            devices.push_back({{"name", d.name},
-                               {"description", d.description},
-                               {"kind", d.kind},
-                               {"memory_free", d.memory_free},
-                               {"memory_total", d.memory_total}});
+        for (const Pipeline::DeviceMemory& d : existing(pipeline, "pipeline").core.memory())
+            devices.push_back({{"device", d.device},
+                               {"weights", d.weights},
+                               {"mapped", d.mapped},
+                               {"inputs", d.inputs},
+                               {"working", d.working}});
         *json = copied(devices);
     });
 }
@@ -273,6 +253,16 @@ sdltx_status sdltx_encode(sdltx_pipeline* pipeline, const char* prompt, sdltx_pr
         Watch watch(progress, payload);
         Context c = encode(existing(pipeline, "pipeline").core, text(prompt, "prompt"), watch);
         give(context, std::unique_ptr<sdltx_context>(new sdltx_context{std::move(c)}));
+    });
+}
+
+sdltx_status sdltx_tokenize(sdltx_pipeline* pipeline, const char* string, int32_t* ids, size_t capacity,
+                            size_t* count) {
+    return guarded([&] {
+        result(count, "count") = 0;
+        const std::vector<int32_t> all = existing(pipeline, "pipeline").core.tokenize(text(string, "text"));
+        if (ids) std::copy_n(all.begin(), std::min(capacity, all.size()), ids);
+        *count = all.size();
     });
 }
 
@@ -314,13 +304,21 @@ sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t v
     });
 }
 
+sdltx_status sdltx_check(const sdltx_sample_options* options) {
+    return guarded([&] { check(request_of(sample_options(options))); });
+}
+
 sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json) {
     return guarded([&] {
         emptied(json, "json");
-        const SampleSettings s = existing(pipeline, "pipeline").core.resolve(request_of(sample_options(options)));
-        Json out = Json::object();
-        for_each_setting(s, [&](const char* name, const auto& value) { out[name] = value; });
-        *json = copied(out);
+        *json = copied(json_of(existing(pipeline, "pipeline").core.resolve(request_of(sample_options(options)))));
+    });
+}
+
+sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json) {
+    return guarded([&] {
+        emptied(json, "json");
+        *json = copied(Json(existing(pipeline, "pipeline").core.doubts(request_of(sample_options(options)))));
     });
 }
 
@@ -332,8 +330,7 @@ sdltx_status sdltx_sample(sdltx_pipeline* pipeline, const sdltx_context* context
         const Context& wanted = existing(context, "context").values;
         const Context* unwanted = negative ? &existing(negative, "negative").values : nullptr;
         const sdltx_sample_options o = sample_options(options);
-        Latents l = sample(core, wanted, unwanted, o, core.resolve(request_of(o)));
-        give(latents, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(l)}));
+        give(latents, sample(core, wanted, unwanted, o, core.resolve(request_of(o))));
     });
 }
 
@@ -344,10 +341,11 @@ sdltx_status sdltx_latents_new(const sdltx_array* video, const sdltx_array* audi
     return guarded([&] {
         emptied(latents, "latents");
         Latents l{array_of(video, "video"), array_of(audio, "audio"), frame_rate};
-        require_dims(l.video, 4, "video", "(channels, F', H', W')");
+        if (l.video.empty() && l.audio.empty()) refuse("latents", "there is neither video nor audio");
+        if (!l.video.empty()) require_dims(l.video, 4, "video", "(channels, F', H', W')");
         if (!l.audio.empty()) require_dims(l.audio, 3, "audio", "(channels, T, mel bins)");
         if (!(std::isfinite(frame_rate) && frame_rate > 0)) refuse("frame rate", "must be above 0");
-        give(latents, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(l)}));
+        give(latents, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(l), "{}"}));
     });
 }
 
@@ -358,6 +356,27 @@ sdltx_status sdltx_latents_get(const sdltx_latents* latents, sdltx_array* video,
         if (video) *video = borrowed(l.video);
         if (audio) *audio = borrowed(l.audio);
         if (frame_rate) *frame_rate = l.frame_rate;
+    });
+}
+
+sdltx_status sdltx_latents_settings(const sdltx_latents* latents, const char** json) {
+    return guarded([&] {
+        emptied(json, "json");
+        *json = existing(latents, "latents").settings.c_str();
+    });
+}
+
+sdltx_status sdltx_encode_audio(sdltx_pipeline* pipeline, const sdltx_array* samples, int64_t sample_rate,
+                                sdltx_latents** latents) {
+    return guarded([&] {
+        emptied(latents, "latents");
+        Pipeline& core = existing(pipeline, "pipeline").core;
+        if (sample_rate < 1 || sample_rate > INT32_MAX)
+            refuse("sound", "a sample rate of " + std::to_string(sample_rate) + " Hz is impossible");
+        Latents l;
+        l.audio = core.encode_audio({array_of(samples, "samples"), static_cast<int>(sample_rate), 0});
+        l.frame_rate = default_frame_rate;
+        give(latents, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(l), "{}"}));
     });
 }
 
@@ -376,13 +395,23 @@ sdltx_status sdltx_decode_options_init(sdltx_decode_options* options, uint32_t v
     });
 }
 
+sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_sample_options* options,
+                            const sdltx_decode_options* decode_options_given, char** json) {
+    return guarded([&] {
+        emptied(json, "json");
+        Pipeline& core = existing(pipeline, "pipeline").core;
+        const Tiling tiling = tiling_of(decode_options(decode_options_given));
+        const Pipeline::Estimate e = core.estimate(core.resolve(request_of(sample_options(options))), tiling);
+        *json = copied(Json{{"encode", e.encode}, {"denoise", e.denoise}, {"decode", e.decode}});
+    });
+}
+
 sdltx_status sdltx_decode(sdltx_pipeline* pipeline, const sdltx_latents* latents, const sdltx_decode_options* options,
                           sdltx_video** video) {
     return guarded([&] {
         emptied(video, "video");
         Pipeline& core = existing(pipeline, "pipeline").core;
-        Video v = decode(core, existing(latents, "latents").values, decode_options(options));
-        give(video, std::unique_ptr<sdltx_video>(new sdltx_video{std::move(v)}));
+        give(video, decode(core, existing(latents, "latents"), decode_options(options)));
     });
 }
 
@@ -394,6 +423,13 @@ sdltx_status sdltx_video_frames(const sdltx_video* video, sdltx_frames* frames) 
         const Video& v = existing(video, "video").values;
         out = {v.frames.data.empty() ? nullptr : v.frames.data.data(), v.frames.num_frames, v.frames.height,
                v.frames.width, v.frame_rate};
+    });
+}
+
+sdltx_status sdltx_video_settings(const sdltx_video* video, const char** json) {
+    return guarded([&] {
+        emptied(json, "json");
+        *json = existing(video, "video").settings.c_str();
     });
 }
 
@@ -409,8 +445,9 @@ sdltx_status sdltx_video_sound(const sdltx_video* video, sdltx_sound* sound) {
 
 sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const char* negative_prompt,
                             const sdltx_sample_options* options, const sdltx_decode_options* given,
-                            sdltx_video** video) {
+                            sdltx_latents** latents, sdltx_video** video) {
     return guarded([&] {
+        if (latents) *latents = nullptr;
         emptied(video, "video");
         Pipeline& core = existing(pipeline, "pipeline").core;
         text(prompt, "prompt");
@@ -430,7 +467,9 @@ sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const 
         const Context wanted = encode(core, prompt, watch);
         std::optional<Context> unwanted;
         if (negative_prompt && settings.guidance.needs_negative()) unwanted = encode(core, negative_prompt, watch);
-        const Latents latents = sample(core, wanted, unwanted ? &*unwanted : nullptr, o, settings);
-        give(video, std::unique_ptr<sdltx_video>(new sdltx_video{decode(core, latents, d)}));
+        std::unique_ptr<sdltx_latents> made = sample(core, wanted, unwanted ? &*unwanted : nullptr, o, settings);
+        const sdltx_latents& denoised = *made;
+        if (latents) give(latents, std::move(made));  // before anything else can fail
+        give(video, decode(core, denoised, d));
     });
 }

@@ -25,9 +25,11 @@ struct sdltx_context {
 };
 struct sdltx_latents {
     sdltx::Latents values;
+    std::string settings;  // JSON
 };
 struct sdltx_video {
     sdltx::Video values;
+    std::string settings;  // of its latents
 };
 
 namespace sdltx {
@@ -163,11 +165,15 @@ inline void check_version(uint32_t version, uint32_t known, const char* name) {
                          ", or update the library");
 }
 
-inline std::vector<std::string> strings(const char* const* paths, size_t count) {
-    if (!paths || count == 0) refuse("paths", "there are none; give the files of a model");
+inline std::vector<std::string> strings(const char* const* values, size_t count, const char* name) {
     std::vector<std::string> out;
-    for (size_t i = 0; i < count; ++i) out.emplace_back(text(paths[i], "paths"));
+    for (size_t i = 0; i < count; ++i) out.emplace_back(text(values[i], name));
     return out;
+}
+
+inline std::vector<std::string> model_paths(const char* const* paths, size_t count) {
+    if (!paths || count == 0) refuse("paths", "there are none; give the files of a model");
+    return strings(paths, count, "paths");
 }
 
 // A copy; absent arrays are empty.

@@ -38,7 +38,7 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
     networks_.emplace(*files_, config_, *workspace_);
     info_.parts = networks_->parts;
     for (auto& path : files_->unused_files()) log(30, "[load] not used: " + path + " holds nothing that is needed");
-    for (auto& doubt : doubts(*files_, config_)) log(30, doubt);
+    for (auto& doubt : sdltx::doubts(*files_, config_)) log(30, doubt);
     report_unused(*networks_);
     report(options.progress, "load", 1, 1);
 }
@@ -211,6 +211,11 @@ SampleSettings Pipeline::resolve(const SampleOptions& options) const {
                           config_.transformer ? config_.transformer->num_layers : blocks_of_release);
 }
 
+std::vector<std::string> Pipeline::doubts(const SampleOptions& options) const {
+    return sdltx::doubts(resolve(options), *info_.preset, info_.defaults.num_inference_steps.has_value(),
+                         info_.distilled_told);
+}
+
 std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context* negative,
                                            const SampleSettings& settings, const Noise& noise,
                                            const Progress& progress) {
@@ -310,9 +315,9 @@ std::vector<Pipeline::DeviceMemory> Pipeline::memory() {
     return devices;
 }
 
-void Pipeline::check_latents(const std::vector<int64_t>& video, const std::vector<int64_t>* audio) {
+void Pipeline::check_latents(const std::vector<int64_t>* video, const std::vector<int64_t>* audio) {
     const Turn turn(*this);
-    if (networks_->video_decoder) networks_->video_decoder->check_latents(video);
+    if (networks_->video_decoder && video) networks_->video_decoder->check_latents(*video);
     if (networks_->audio_decoder && audio) networks_->audio_decoder->check_latents(*audio);
 }
 

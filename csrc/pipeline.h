@@ -81,6 +81,8 @@ class SDLTX_EXPORT Pipeline {
 
     // What sample() would run. Throws Error(invalid_request), also for what check() in presets.h refuses.
     SampleSettings resolve(const SampleOptions& options) const;
+    // What of it is probably not meant; see doubts() in presets.h.
+    std::vector<std::string> doubts(const SampleOptions& options) const;
     // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
     // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for
     // contexts and noise of other shapes, Error(model_mismatch) without a transformer, or without a text encoder that
@@ -102,9 +104,9 @@ class SDLTX_EXPORT Pipeline {
     };
     Velocity velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation);
 
-    // Throws Error(invalid_request) for latents of these shapes that the decoders which are there do not take; `audio`
-    // may be null.
-    void check_latents(const std::vector<int64_t>& video, const std::vector<int64_t>* audio);
+    // Throws Error(invalid_request) for latents of these shapes that the decoders which are there do not take; null for
+    // what is not there.
+    void check_latents(const std::vector<int64_t>* video, const std::vector<int64_t>* audio);
     // Decodes video latents (C, F', H', W') tile by tile; frames are handed out in order as they are ready, RGB in [-1,
     // 1]. Throws Error(invalid_request) for latents that belong to no clip and tilings that do not advance,
     // Error(model_mismatch) without a decoder.

@@ -178,7 +178,7 @@ void copy_path(char* to, const std::string& path) {
     to[n] = '\0';
 }
 
-std::atomic<bool> threads_used{false}, forked{false};
+std::atomic<bool> forked{false};
 
 constexpr int ending_signals[] = {SIGINT, SIGTERM, SIGHUP};
 struct sigaction previous_ending_actions[std::size(ending_signals)];
@@ -251,7 +251,6 @@ void install_last_words() {
         action.sa_sigaction = on_bus_error;
         action.sa_flags = SA_SIGINFO | SA_ONSTACK;
         ::sigaction(SIGBUS, &action, &previous_bus_action);
-        ::pthread_atfork(nullptr, nullptr, [] { forked = threads_used.load(); });
     });
 }
 
@@ -342,6 +341,9 @@ void release_mapping(const void* begin) {
 }
 
 bool forked_without_threads() { return forked; }
-void note_threads_used() { threads_used = true; }
+void note_threads_used() {
+    static std::once_flag once;
+    std::call_once(once, [] { ::pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
+}
 
 }  // namespace sdltx

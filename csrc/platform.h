@@ -18,8 +18,10 @@ size_t available_memory();
 // Says in one line on stderr that `message`, a bug, ends the process, and removes guarded files. For ggml's abort
 // callback.
 void last_words(const char* message);
-// Once per process: the same for uncaught exceptions, for which ggml would start a debugger, and for vanished mappings.
-void install_last_words();
+// The same for uncaught exceptions and, with the name of the file, for model files that are cut off while they are in
+// use (SIGBUS; who handled it before comes after). It is the choice of programs, as it sets handlers of the process,
+// once.
+SDLTX_EXPORT void install_last_words();
 
 // From now on a second INT, TERM or HUP signal ends the process at once, with status 128 + its number; the first goes
 // where it went before. For programs, not for libraries: whatever the first one waits for, such as a disk that does not

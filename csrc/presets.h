@@ -39,6 +39,7 @@ struct SampleOptions {
 // How the noise levels came about.
 enum class Schedule { distilled, ltx2, given };
 SDLTX_EXPORT const char* name_of(Schedule schedule);
+SDLTX_EXPORT const char* name_of(SamplerKind sampler);
 
 // A request with nothing left open.
 struct SampleSettings {
@@ -71,12 +72,32 @@ struct Preset {
     int64_t stg_block;  // of the 48 of the releases
 };
 SDLTX_EXPORT const std::vector<Preset>& all_presets();
+// Calls add(name, value) for every value of a preset, by the name that front ends give it.
+template <typename Add>
+void for_each_value(const Preset& p, Add&& add) {
+    add("name", p.name);
+    add("distilled", p.distilled);
+    add("width", p.width);
+    add("height", p.height);
+    add("num_frames", p.num_frames);
+    add("frame_rate", p.frame_rate);
+    add("num_inference_steps", p.num_inference_steps);
+    add("schedule", name_of(p.schedule));
+    add("sampler", name_of(p.sampler));
+    const auto add_stream = [&](const std::string& prefix, const GuidanceScales& scales) {
+        add((prefix + "guidance_scale").c_str(), scales.cfg);
+        add((prefix + "stg_scale").c_str(), scales.stg);
+        add((prefix + "modality_scale").c_str(), scales.modality);
+        add((prefix + "guidance_rescale").c_str(), scales.rescale);
+    };
+    add_stream("", p.video);
+    add_stream("audio_", p.audio);
+}
 // The first of the table that fits; later versions get what the latest known one has.
 const Preset& preset_of(const std::string& version, bool distilled);
 SDLTX_EXPORT std::vector<std::string> preset_names();
 SDLTX_EXPORT std::vector<std::string> sampler_names();
 SDLTX_EXPORT std::vector<std::string> guidance_method_names();
-SDLTX_EXPORT const char* name_of(SamplerKind sampler);
 SDLTX_EXPORT SamplerKind sampler_named(const std::string& name);  // throws Error(invalid_request)
 SDLTX_EXPORT const char* name_of(CfgMethod method);
 

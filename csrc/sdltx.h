@@ -19,9 +19,8 @@
  *   thread's runs is SDLTX_ERROR_BUSY, and so is a call for the same pipeline from a callback, unless it comes between
  *   two units of work. Callbacks run on the calling thread, within the call, and must not throw, jump out or free the
  *   pipeline. Contexts, latents and videos do not change once they are made and may be read by any thread.
- * - The first sdltx_load sets the process's handlers of SIGBUS (a model file that was cut short while it is in use;
- *   others go to the handler before it) and of uncaught C++ exceptions, which then end the process with a line on
- *   stderr that says why. A program that wants handlers of its own sets them after that.
+ * - Nothing of the process is changed: no signal handler, no locale, no environment; sdltx_explain_crashes is the one
+ *   exception, for those who ask for it. A model file that is cut short while it is in use ends the process (SIGBUS).
  */
 #ifndef SDLTX_H
 #define SDLTX_H
@@ -61,11 +60,23 @@ SDLTX_API const char* sdltx_last_error(void);
 /* "0.1.0". Valid for ever. */
 SDLTX_API const char* sdltx_version(void);
 
+/* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
+ * of the library a program needs the number that it was built with, from then on that or a higher one.
+ */
+#define SDLTX_ABI_VERSION 1
+SDLTX_API uint32_t sdltx_abi_version(void);
+
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
  * thread that uses the library. fn NULL: no log, as it is at first. The payload must live until the next sdltx_set_log.
  */
 typedef void (*sdltx_log_fn)(int32_t level, const char* line, void* payload);
 SDLTX_API void sdltx_set_log(sdltx_log_fn fn, void* payload);
+
+/* For programs, not for libraries: sets handlers of SIGBUS (a model file that was cut short; the handler before it
+ * comes after) and of uncaught C++ exceptions, which say in a line on stderr why the process ends. Once; later calls do
+ * nothing.
+ */
+SDLTX_API void sdltx_explain_crashes(void);
 
 /* Texts that a call has made, such as JSON. */
 SDLTX_API void sdltx_string_free(char* text);
@@ -117,8 +128,17 @@ SDLTX_API sdltx_status sdltx_load(const char* const* paths, size_t num_paths, co
 /* Gives all memory and files back. No other call may use the pipeline at the time. */
 SDLTX_API void sdltx_pipeline_free(sdltx_pipeline* pipeline);
 
-/* A JSON object: model, version, distilled, preset, note, device, parts (names of those that are there). */
+/* A JSON object: model, version, distilled, preset, note, defaults (width, height, num_frames, frame_rate, steps),
+ * parts (names of those that are there), has_audio, device, latent_channels, unused_tensors (names of what the files
+ * hold and no part has a use for).
+ */
 SDLTX_API sdltx_status sdltx_describe(sdltx_pipeline* pipeline, char** json);
+
+/* What is held on each device, the one that computes first: a JSON list of objects with device and the bytes of
+ * weights, mapped (weights that are used where they lie in the files, which the system can take back), inputs (values
+ * that live through a run) and working (what is computed, which goes back when a run ends).
+ */
+SDLTX_API sdltx_status sdltx_memory(sdltx_pipeline* pipeline, char** json);
 
 /* What files are, without loading them: a JSON object, the same as of `sdltx-cli inspect --json` but for checksums.
  * What is wrong with the files is in its lists "problems" and "doubts" and is no error here.
@@ -128,7 +148,39 @@ SDLTX_API sdltx_status sdltx_inspect(const char* const* paths, size_t num_paths,
 /* What can compute here: a JSON list of objects with name, description, kind, memory_free, memory_total (bytes). */
 SDLTX_API sdltx_status sdltx_devices(char** json);
 
+/* The kinds of checkpoints and recipes that there are: a JSON list of objects with name and options of a clip. */
+SDLTX_API sdltx_status sdltx_presets(char** json);
+
+#define SDLTX_CONVERT_OPTIONS_VERSION 1
+typedef struct sdltx_convert_options {
+    uint32_t version;
+    int32_t threads;          /* 0 (default): one per physical core that the process may use */
+    const char* type;         /* of the transformer, by llama.cpp's names; NULL: "q8_0"; "keep": as it is stored */
+    const char* const* parts; /* of "transformer", "text_projection", "video_vae", "audio_vae"; NULL: the transformer in
+                                 a .gguf, all in a .safetensors */
+    size_t num_parts;
+    const char* const* tensor_types; /* pairs: a pattern of tensor names, as of a shell, and the type of those tensors;
+                                        the first that fits counts */
+    size_t num_tensor_types;         /* pairs */
+    const char* imatrix;             /* how much each input matters, a file of llama.cpp's imatrix tool; NULL: none */
+    sdltx_progress_fn progress;      /* phase "convert" */
+    void* progress_payload;
+} sdltx_convert_options;
+SDLTX_API sdltx_status sdltx_convert_options_init(sdltx_convert_options* options, uint32_t version);
+
+/* Writes the files of one model as one file of another type: NAME.gguf or NAME.safetensors. `output` is replaced when
+ * everything is written, and is as it was if that fails. options: NULL for the defaults.
+ */
+SDLTX_API sdltx_status sdltx_convert(const char* const* paths, size_t num_paths, const char* output,
+                                     const sdltx_convert_options* options);
+
 /* --- prompts --- */
+
+/* Token ids of a text as it is encoded: <bos> first, at most 1,024. The first `capacity` of them are written to ids,
+ * which may be NULL for 0 of them; count gets how many there are.
+ */
+SDLTX_API sdltx_status sdltx_tokenize(sdltx_pipeline* pipeline, const char* text, int32_t* ids, size_t capacity,
+                                      size_t* count);
 
 typedef struct sdltx_context sdltx_context;
 
@@ -186,10 +238,18 @@ typedef struct sdltx_sample_options {
 } sdltx_sample_options;
 SDLTX_API sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t version);
 
+/* Whether there is a model that could do this: what is wrong with options is told before one is loaded. NULL for the
+ * defaults.
+ */
+SDLTX_API sdltx_status sdltx_check(const sdltx_sample_options* options);
+
 /* What would run, as a JSON object with every option, also `passes` of the transformer per step. Computes nothing.
  * options: NULL for the defaults. A seed that is not given is drawn here; pass it on to repeat it.
  */
 SDLTX_API sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json);
+
+/* What is possible with these options but probably not meant, as a JSON list of lines for people. */
+SDLTX_API sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json);
 
 /* Denoises. negative: what the clip is guided away from; NULL: the reference's negative prompt, if there is guidance.
  * options: NULL for the defaults.
@@ -199,12 +259,25 @@ SDLTX_API sdltx_status sdltx_sample(sdltx_pipeline* pipeline, const sdltx_contex
                                     sdltx_latents** latents);
 SDLTX_API void sdltx_latents_free(sdltx_latents* latents);
 
-/* Latents out of values: video (channels, F', H', W'), audio (channels, T, mel bins) or NULL, frames per second. */
+/* Latents out of values: video (channels, F', H', W'), audio (channels, T, mel bins), frames per second. One of the two
+ * may be NULL or absent; sound alone can be decoded without pictures.
+ */
 SDLTX_API sdltx_status sdltx_latents_new(const sdltx_array* video, const sdltx_array* audio, double frame_rate,
                                          sdltx_latents** latents);
-/* Borrowed values, in these shapes; any of the three may be NULL. audio has data NULL where there is no sound. */
+/* Borrowed values, in these shapes; any of the three may be NULL. data is NULL where there are no pictures or no sound.
+ */
 SDLTX_API sdltx_status sdltx_latents_get(const sdltx_latents* latents, sdltx_array* video, sdltx_array* audio,
                                          double* frame_rate);
+/* What they were sampled with, as sdltx_resolve gives it, so with the seed (null if all noise was given); "{}" of
+ * latents that were not sampled. Borrowed.
+ */
+SDLTX_API sdltx_status sdltx_latents_settings(const sdltx_latents* latents, const char** json);
+
+/* Sound (2, num_samples) in [-1, 1] at any rate -> latents of sound alone, 25 a second. Decoding is the opposite;
+ * neither is exact.
+ */
+SDLTX_API sdltx_status sdltx_encode_audio(sdltx_pipeline* pipeline, const sdltx_array* samples, int64_t sample_rate,
+                                          sdltx_latents** latents);
 
 /* --- decoding --- */
 
@@ -233,6 +306,12 @@ typedef struct sdltx_decode_options {
 } sdltx_decode_options;
 SDLTX_API sdltx_status sdltx_decode_options_init(sdltx_decode_options* options, uint32_t version);
 
+/* The bytes of memory that the stages of a clip take, weights not counted: a JSON object with encode, denoise and
+ * decode; 0 for parts that are not there. Nothing is allocated and no weight is read. NULL for default options.
+ */
+SDLTX_API sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_sample_options* options,
+                                      const sdltx_decode_options* decode_options, char** json);
+
 /* options: NULL for the defaults. */
 SDLTX_API sdltx_status sdltx_decode(sdltx_pipeline* pipeline, const sdltx_latents* latents,
                                     const sdltx_decode_options* options, sdltx_video** video);
@@ -254,14 +333,17 @@ typedef struct sdltx_sound {
     int64_t clipped;     /* samples that were beyond [-1, 1] and are at its end now */
 } sdltx_sound;
 SDLTX_API sdltx_status sdltx_video_sound(const sdltx_video* video, sdltx_sound* sound);
+/* As sdltx_latents_settings, of the latents that it was decoded from. Borrowed. */
+SDLTX_API sdltx_status sdltx_video_settings(const sdltx_video* video, const char** json);
 
 /* encode, sample and decode in turn; what cannot be decoded is refused before anything is computed. negative_prompt:
  * NULL for the reference's. options and decode_options: NULL for the defaults. The progress of `options` hears of
- * encoding and denoising, and of decoding unless `decode_options` has its own.
+ * encoding and denoising, and of decoding unless `decode_options` has its own. latents: NULL, or where the denoised
+ * clip goes; they are the caller's also when decoding fails or is stopped, so that nothing is lost.
  */
 SDLTX_API sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const char* negative_prompt,
                                       const sdltx_sample_options* options, const sdltx_decode_options* decode_options,
-                                      sdltx_video** video);
+                                      sdltx_latents** latents, sdltx_video** video);
 
 #ifdef __cplusplus
 }

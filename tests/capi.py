@@ -50,15 +50,16 @@ def structs() -> dict[str, list[tuple[str, str, int]]]:
     for name, body in re.findall(r"typedef struct (sdltx_\w+) \{(.*?)\}", declarations(), flags=re.S):
         fields = found[name] = []
         for line in filter(None, map(str.strip, body.split(";"))):
-            kind, star, names = re.fullmatch(r"(?:const )?(\w+)(\*?) (.*)", line, flags=re.S).groups()
+            kind, star, names = re.fullmatch(r"(?:const )?(\w+)((?:\*| const)*) (.*)", line, flags=re.S).groups()
             for field in names.split(","):
                 field, count = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", field.strip()).groups()
-                pointer = "char *" if kind == "char" else "void *"
+                pointer = "char *" if (kind, star) == ("char", "*") else "void *"
                 fields.append((pointer if star else kind, field, int(count or 0)))
     return found
 
 
-def _structure(name: str) -> type[c.Structure]:
+def structure(name: str) -> type[c.Structure]:
+    """A struct of the header for ctypes."""
     fields = []
     for kind, field, count in structs()[name]:
         of = _TYPES.get(kind, c.c_void_p)
@@ -66,15 +67,14 @@ def _structure(name: str) -> type[c.Structure]:
     return type(name, (c.Structure,), {"_fields_": fields})
 
 
-Array = _structure("sdltx_array")
-LoadOptions = _structure("sdltx_load_options")
-SampleOptions = _structure("sdltx_sample_options")
-DecodeOptions = _structure("sdltx_decode_options")
-Frames = _structure("sdltx_frames")
-Sound = _structure("sdltx_sound")
+Array = structure("sdltx_array")
+Frames = structure("sdltx_frames")
+Sound = structure("sdltx_sound")
 
 for _name in functions():
     getattr(LIBRARY, _name).restype = c.c_int32
+for _name in ("sdltx_set_log", "sdltx_explain_crashes"):
+    getattr(LIBRARY, _name).restype = None
 for _name in ("sdltx_last_error", "sdltx_version"):
     getattr(LIBRARY, _name).restype = c.c_char_p
 
@@ -109,6 +109,16 @@ def text(name, *arguments):
     return value
 
 
+def borrowed_text(name, *arguments):
+    """The same for strings that stay the object's."""
+    return c.string_at(made(name, *arguments).value).decode()
+
+
+def strings(*values):
+    """An array of strings."""
+    return (c.c_char_p * len(values))(*(str(value).encode() for value in values))
+
+
 def free(kind, handle):
     """Gives an object back."""
     getattr(LIBRARY, f"sdltx_{kind}_free")(handle)
@@ -116,7 +126,7 @@ def free(kind, handle):
 
 def options(kind, **fields):
     """A struct of options with these fields."""
-    struct = {"load": LoadOptions, "sample": SampleOptions, "decode": DecodeOptions}[kind]()
+    struct = structure(f"sdltx_{kind}_options")()
     call(f"{kind}_options_init", c.byref(struct), 1)
     for name, value in fields.items():
         setattr(struct, name, value.encode() if isinstance(value, str) else value)
@@ -125,8 +135,7 @@ def options(kind, **fields):
 
 def load(*paths, **fields):
     """A pipeline."""
-    files = (c.c_char_p * len(paths))(*(str(path).encode() for path in paths))
-    return made("load", files, c.c_size_t(len(paths)), c.byref(options("load", **fields)))
+    return made("load", strings(*paths), c.c_size_t(len(paths)), c.byref(options("load", **fields)))
 
 
 def array(values):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes as c
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,13 +12,29 @@ from pathlib import Path
 import capi
 import numpy as np
 import pytest
-from capi import LIBRARY, array, call, frames_of, free, functions, load, made, options, pair, sound_of, structs, text
+from capi import (
+    LIBRARY,
+    array,
+    borrowed_text,
+    call,
+    frames_of,
+    free,
+    load,
+    made,
+    options,
+    pair,
+    sound_of,
+    text,
+)
 
 import sdltx
 
 CLIP = {"width": 64, "height": 64, "num_frames": 17, "seed": 3}
 DEMO = Path(sdltx.__file__).parent / "demo"
-NONE = c.c_void_p()
+WITHOUT_FAULTS = {
+    f"sdltx_{name}"
+    for name in ("set_log", "explain_crashes", "last_error", "version", "abi_version", "devices", "presets", "check")
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,47 +69,6 @@ def latents(pipeline, context):
     free("latents", handle)
 
 
-def compile_and(run, source, tmp_path, suffix, *flags):
-    compiler = shutil.which("c++" if suffix == "cpp" else "cc")
-    if not compiler:
-        pytest.skip("no compiler is here")
-    file = tmp_path / f"x.{suffix}"
-    file.write_text(source)
-    command = [compiler, "-Wall", "-Wextra", "-Werror", "-pedantic", *flags, f"-I{capi.HEADER.parent}", str(file)]
-    done = subprocess.run([*command, "-o", str(tmp_path / "x")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return subprocess.run([str(tmp_path / "x")], capture_output=True, text=True, check=True).stdout if run else ""
-
-
-@pytest.mark.parametrize(("suffix", "standard"), [("c", "c99"), ("cpp", "c++17")])
-def test_header_alone(tmp_path, suffix, standard):
-    compile_and(False, '#include "sdltx.h"\n', tmp_path, suffix, "-c", f"-std={standard}")
-
-
-def test_layout_is_that_of_the_compiler(tmp_path):
-    """What ctypes makes of the structs is what C makes of them, without holes."""
-    lines = []
-    for name, fields in structs().items():
-        lines.append(f'printf("{name} %d\\n", (int)sizeof({name}));')
-        lines += [f'printf("{name}.{f} %d\\n", (int)offsetof({name}, {f}));' for _, f, _ in fields]
-    source = '#include <stdio.h>\n#include "sdltx.h"\nint main(void) {\n' + "\n".join(lines) + "\nreturn 0;\n}\n"
-    told = dict(line.split() for line in compile_and(True, source, tmp_path, "c", "-std=c99").splitlines())
-    mine = {}
-    for name in structs():
-        struct = capi._structure(name)
-        mine[name] = str(c.sizeof(struct))
-        mine |= {f"{name}.{field}": str(getattr(struct, field).offset) for field, _ in struct._fields_}
-    assert told == mine
-
-
-def test_every_function_is_exported_and_nothing_else():
-    if not shutil.which("nm"):
-        pytest.skip("nm is not here")
-    done = subprocess.run(["nm", "-D", "--defined-only", LIBRARY._name], capture_output=True, text=True, check=True)
-    names = {line.split()[-1] for line in done.stdout.splitlines()}
-    assert {name for name in names if name.startswith("sdltx_")} == set(functions())
-
-
 def test_nulls_and_zeros():
     """In a process of its own, as a crash would end it."""
     code = (
@@ -113,14 +87,14 @@ def test_nulls_and_zeros():
     done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for name, statuses in json.loads(done.stdout).items():
-        if name.endswith("_free") or name in ("sdltx_set_log", "sdltx_last_error", "sdltx_version", "sdltx_devices"):
+        if name.endswith("_free") or name in WITHOUT_FAULTS:
             continue
         assert set(statuses) == {capi.INVALID}, (name, statuses)
 
 
 def test_versions():
     assert LIBRARY.sdltx_version().decode() == sdltx.__version__
-    for kind in ("load", "sample", "decode"):
+    for kind in ("load", "sample", "decode", "convert"):
         for version in (0, 2, 2**32 - 1):
             with pytest.raises(capi.Failed, match=r"has version \d+; fill it with its _init function") as failed:
                 call(f"{kind}_options_init", c.byref(c.create_string_buffer(1024)), c.c_uint32(version))
@@ -141,7 +115,7 @@ def test_a_clip_is_pythons(pipeline, python, context, latents):
     clip = python.decode(expected)
     handles = [
         made("decode", pipeline, latents, None),
-        made("generate", pipeline, b"a red circle moves left", None, c.byref(options("sample", **CLIP)), None),
+        made("generate", pipeline, b"a red circle moves left", None, c.byref(options("sample", **CLIP)), None, None),
     ]
     for handle in handles:
         frames, rate = frames_of(handle)
@@ -193,17 +167,32 @@ def test_guidance_noise_and_values_of_the_callers(pipeline, python):
 def test_json(pipeline, python, demo_paths):
     told = json.loads(text("describe", pipeline))
     info = python.info
-    for name in ("model", "version", "distilled", "preset", "note", "parts"):
+    for name in ("model", "version", "distilled", "preset", "note", "parts", "defaults", "has_audio"):
         assert told[name] == info[name]
-    assert told["device"] == "cpu"
+    assert (told["device"], told["latent_channels"], told["unused_tensors"]) == (
+        "cpu",
+        python.latent_channels,
+        python._core.unused_tensors(),
+    )
+    assert json.loads(text("presets")) == python.presets
     assert [d["name"] for d in json.loads(text("devices"))] == [d["name"] for d in sdltx._core.devices()]
-    paths = (c.c_char_p * len(demo_paths))(*(str(path).encode() for path in demo_paths))
-    report = json.loads(text("inspect", paths, c.c_size_t(len(paths))))
+    report = json.loads(text("inspect", capi.strings(*demo_paths), c.c_size_t(len(demo_paths))))
     assert report["model"] == info["model"]
     request = options("sample", **CLIP, guidance_scale=3.0, sampler="res_2s")
-    assert json.loads(text("resolve", pipeline, c.byref(request))) == python.resolve(
-        **CLIP, guidance_scale=3.0, sampler="res_2s"
+    same = {**CLIP, "guidance_scale": 3.0, "sampler": "res_2s"}
+    assert json.loads(text("resolve", pipeline, c.byref(request))) == python.resolve(**same)
+    request = options("sample", **CLIP, num_inference_steps=99)
+    same = {**CLIP, "num_inference_steps": 99}
+    assert json.loads(text("doubts", pipeline, c.byref(request))) == python.doubts(**same)
+    size = {key: value for key, value in CLIP.items() if key != "seed"}
+    tiles = options("decode", tile_size=64, tile_overlap=32, tile_frames=0)
+    assert json.loads(text("estimate", pipeline, c.byref(request), c.byref(tiles))) == python.estimate(
+        **size, tiling=sdltx.Tiling(64, 32, 0, tiles.tile_frame_overlap)
     )
+    assert json.loads(text("estimate", pipeline, None, None)) == python.estimate()
+    for entry, want in zip(json.loads(text("memory", pipeline)), python.memory(), strict=True):
+        assert entry.keys() == want.keys()
+        assert entry["mapped"] + entry["weights"] > 0
 
 
 def test_callbacks(pipeline, context, latents, python):
@@ -266,7 +255,7 @@ def test_stopping(pipeline, context, latents):
         ("sample", (pipeline, context, None, c.byref(options("sample", **CLIP, on_step=kept)))),
         ("decode", (pipeline, latents, c.byref(options("decode", progress=stop)))),
         ("decode", (pipeline, latents, c.byref(options("decode", on_frames=frames)))),
-        ("generate", (pipeline, b"x", None, c.byref(options("sample", **CLIP, progress=stop)), None)),
+        ("generate", (pipeline, b"x", None, c.byref(options("sample", **CLIP, progress=stop)), None, None)),
     ):
         with pytest.raises(capi.Failed, match=r"stopped|cancelled") as failed:
             call(name, *arguments, c.byref(out))
@@ -292,11 +281,85 @@ def test_stopping(pipeline, context, latents):
 )
 def test_bad_requests(pipeline, fields, line):
     request = options("sample", **fields)
-    for name, arguments in (("resolve", (c.byref(request),)), ("generate", (b"x", None, c.byref(request), None))):
+    if "version" not in fields:
+        with pytest.raises(capi.Failed, match=line):
+            call("check", c.byref(request))
+    for name, arguments in (("resolve", (c.byref(request),)), ("generate", (b"x", None, c.byref(request), None, None))):
         with pytest.raises(capi.Failed, match=line) as failed:
             made(name, pipeline, *arguments)
         assert failed.value.status == capi.INVALID
         assert "\n" not in str(failed.value)
+
+
+def test_tokens(pipeline, python):
+    want = python.tokenize("a red circle")
+    ids, count = (c.c_int32 * 1024)(), c.c_size_t()
+    call("tokenize", pipeline, b"a red circle", ids, c.c_size_t(1024), c.byref(count))
+    assert ids[: count.value] == want.tolist()
+    ids = (c.c_int32 * 3)(7, 7, 7)
+    call("tokenize", pipeline, b"a red circle", ids, c.c_size_t(2), c.byref(count))
+    assert (ids[:], count.value) == ([*want[:2], 7], len(want))
+    call("tokenize", pipeline, b"word " * 3000, None, c.c_size_t(0), c.byref(count))
+    assert count.value == 1024
+
+
+def test_a_denoised_clip_survives_its_decoding(pipeline):
+    """And tells the seed that was drawn for it."""
+    fields = {key: value for key, value in CLIP.items() if key != "seed"}
+    full = capi.OnFrames(lambda *_: 1)
+    arguments = (b"x", None, c.byref(options("sample", **fields)), c.byref(options("decode", on_frames=full)))
+    kept, video = c.c_void_p(1), c.c_void_p(1)
+    with pytest.raises(capi.Failed) as failed:
+        call("generate", pipeline, *arguments, c.byref(kept), c.byref(video))
+    assert (failed.value.status, video.value) == (capi.CANCELLED, None)
+    video = made("decode", pipeline, kept, None)
+    settings = json.loads(borrowed_text("latents_settings", kept))
+    assert borrowed_text("video_settings", video) == borrowed_text("latents_settings", kept)
+    assert settings["num_frames"] == CLIP["num_frames"]
+    again = c.c_void_p()
+    request = options("sample", **fields, seed=settings["seed"])
+    repeated = made("generate", pipeline, b"x", None, c.byref(request), None, c.byref(again))
+    np.testing.assert_array_equal(frames_of(repeated)[0], frames_of(video)[0])
+    for one, other in zip(pair("latents", kept, None), pair("latents", again, None), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for kind, objects in (("latents", (kept, again)), ("video", (video, repeated))):
+        for one in objects:
+            free(kind, one)
+
+
+def test_latents_of_values_have_no_settings(pipeline, context, latents):
+    video, audio = pair("latents", latents, None)
+    mine = made("latents_new", c.byref(array(video)), c.byref(array(audio)), c.c_double(24))
+    assert borrowed_text("latents_settings", mine) == "{}"
+    noise = [array(x) for x in (video, audio)]
+    request = options("sample", **{key: value for key, value in CLIP.items() if key != "seed"})
+    request.video_noise, request.audio_noise = (c.addressof(x) for x in noise)
+    sampled = made("sample", pipeline, context, None, c.byref(request))
+    assert json.loads(borrowed_text("latents_settings", sampled))["seed"] is None
+    for one in (mine, sampled):
+        free("latents", one)
+
+
+def test_sound_to_latents_and_back(tiny_paths, tiny):
+    handle = load(*tiny_paths, precision=1)
+    wave = np.random.default_rng(2).uniform(-0.5, 0.5, (2, 20000)).astype(np.float32)
+    latents = made("encode_audio", handle, c.byref(array(wave)), c.c_int64(44100))
+    video, audio = pair("latents", latents, None)
+    assert video is None
+    np.testing.assert_array_equal(audio, tiny.encode_audio(wave, 44100))
+    sound = made("decode", handle, latents, c.byref(options("decode", pictures=0)))
+    samples, rate = tiny.decode_audio(sdltx.Latents(np.zeros((1, 1, 1, 1), np.float32), audio))
+    got, hertz = sound_of(sound)
+    np.testing.assert_array_equal(got, samples)
+    assert hertz == rate
+    for samples, rate, line in ((wave, 0, "0 Hz"), (wave, 2**40, "Hz"), (wave[:1], 44100, "expected sound of")):
+        with pytest.raises(capi.Failed, match=line) as failed:
+            made("encode_audio", handle, c.byref(array(samples)), c.c_int64(rate))
+        assert failed.value.status == capi.INVALID
+    with pytest.raises(capi.Failed, match="no pictures"):
+        made("decode", handle, latents, None)
+    for kind, one in (("latents", latents), ("video", sound), ("pipeline", handle)):
+        free(kind, one)
 
 
 def test_bad_calls(pipeline, context, latents, tmp_path, tiny_paths):

@@ -78,6 +78,11 @@ std::vector<std::string> file_part_names() {
 
 Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptions& options)
     : files_(paths), threads_(options.threads > 0 ? options.threads : usable_processors()) {
+    constexpr int max_threads = 512;
+    if (options.threads < 0 || options.threads > max_threads)
+        throw Error(ErrorCode::invalid_request, "[threads] " + std::to_string(options.threads) +
+                                                    " is not between 0 (one per core) and " +
+                                                    std::to_string(max_threads));
     const Mix& mix = mix_of(options.type);
     std::set<const TensorInfo*> belongs_to_another;  // scales and marks of quantisations
     for (auto& file : files_.files())

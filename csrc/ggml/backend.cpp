@@ -140,7 +140,6 @@ void log(int level, const std::string& text) {
 
 Backend::Backend(const std::string& device, bool exact, int threads, Offload offload)
     : exact_(exact), threads_(threads), offload_(offload) {
-    install_last_words();
     ggml_set_abort_callback(last_words);
     if (threads < 0 || threads > GGML_MAX_N_THREADS)
         throw Error(ErrorCode::invalid_request, "[threads] " + std::to_string(threads) +

@@ -56,7 +56,6 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     void* p = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
     if (p == MAP_FAILED) fail(path, std::string("cannot map the file: ") + std::strerror(errno));
     data_ = static_cast<const uint8_t*>(p);
-    install_last_words();
     guard_mapping(data_, size_, path_);
 }
 

@@ -96,7 +96,7 @@ int main(int argc, char **argv) {
         sampling.progress = show_progress;
         decoding.on_frames = write_frames;
         decoding.on_frames_payload = argv[1];
-        status = sdltx_generate(pipeline, prompt, NULL, &sampling, &decoding, &video);
+        status = sdltx_generate(pipeline, prompt, NULL, &sampling, &decoding, NULL, &video);
     }
     if (status == SDLTX_OK) status = sdltx_video_sound(video, &sound);
     fprintf(stderr, "\n");

@@ -38,7 +38,7 @@ Video generate(sdltx_pipeline* pipeline, const std::string& prompt) {
     check(sdltx_sample_options_init(&options, SDLTX_SAMPLE_OPTIONS_VERSION));
     options.seed = 1;
     sdltx_video* out = nullptr;
-    check(sdltx_generate(pipeline, prompt.c_str(), nullptr, &options, nullptr, &out));
+    check(sdltx_generate(pipeline, prompt.c_str(), nullptr, &options, nullptr, nullptr, &out));
     return Video(out);
 }
 

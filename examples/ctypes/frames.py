@@ -57,7 +57,7 @@ def main() -> None:
     paths = (ctypes.c_char_p * len(files))(*(file.encode() for file in files))
     pipeline, video = ctypes.c_void_p(), ctypes.c_void_p()
     check(sdltx.sdltx_load(paths, ctypes.c_size_t(len(files)), None, ctypes.byref(pipeline)))
-    check(sdltx.sdltx_generate(pipeline, prompt.encode(), None, None, ctypes.byref(options), ctypes.byref(video)))
+    check(sdltx.sdltx_generate(pipeline, prompt.encode(), None, None, ctypes.byref(options), None, ctypes.byref(video)))
     sdltx.sdltx_video_free(video)
     sdltx.sdltx_pipeline_free(pipeline)
 
