@@ -10,7 +10,13 @@ execute_process(
   ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
 
 if(status EQUAL 0 AND EXISTS "${package}/include/nlohmann/json.hpp")
-  target_include_directories(sdltx_json SYSTEM INTERFACE "${package}/include")
+  # Copied to a place that stays: pip installs it into another folder for each build, and everything would be built anew.
+  set(copies "${CMAKE_BINARY_DIR}/_deps/nlohmann_json")
+  file(GLOB_RECURSE headers RELATIVE "${package}/include" "${package}/include/nlohmann/*.hpp")
+  foreach(header IN LISTS headers)
+    configure_file("${package}/include/${header}" "${copies}/${header}" COPYONLY)
+  endforeach()
+  target_include_directories(sdltx_json SYSTEM INTERFACE "${copies}")
 else()
   find_package(nlohmann_json 3.11 QUIET CONFIG)
   if(NOT nlohmann_json_FOUND)

@@ -5,7 +5,9 @@
 #include <utility>
 
 #include "bindings_guard.h"
+#include "ggml/cpu_kernels.h"
 #include "ggml/worker.h"
+#include "ltxv/image.h"
 #include "ltxv/noise.h"
 #include "ltxv/schedule.h"
 #include "pipeline.h"
@@ -158,6 +160,22 @@ std::optional<Context> context_of(const std::optional<FloatPair>& arrays) {
     return Context{to_array(arrays->first), to_array(arrays->second)};
 }
 
+// (image (H, W, 3) or None, latent (C, 1, H', W') or None, frame, strength) each.
+using ConditionTuple = std::tuple<std::optional<py::array_t<uint8_t, py::array::c_style | py::array::forcecast>>,
+                                  std::optional<FloatArray>, int64_t, float>;
+std::vector<Condition> conditions_of(const std::vector<ConditionTuple>& given) {
+    std::vector<Condition> out;
+    for (const auto& [image, latent, frame, strength] : given) {
+        Condition& c = out.emplace_back();
+        if (image && image->ndim() == 3)
+            c.image = {1, image->shape(0), image->shape(1), {image->data(), image->data() + image->size()}};
+        if (latent) c.latent = to_array(*latent);
+        c.frame = frame;
+        c.strength = strength;
+    }
+    return out;
+}
+
 Offload offload_of(const std::string& name) {
     if (name == "none") return Offload::none;
     if (name == "stage") return Offload::stage;
@@ -230,12 +248,19 @@ void bind_pipeline(py::module_& m) {
             "resolve", [](const Pipeline& p, const SampleOptions& o) { return settings_dict(p.resolve(o)); },
             "options"_a)
         .def(
+            "check_conditions",
+            [](const Pipeline& p, const std::vector<ConditionTuple>& conditions, const SampleOptions& o) {
+                p.check(conditions_of(conditions), p.resolve(o));
+            },
+            "conditions"_a, "options"_a)
+        .def(
             "sample",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
-               const std::optional<FloatPair>& negative, std::optional<py::function> progress,
-               std::optional<py::function> on_step) {
+               const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
+               std::optional<py::function> progress, std::optional<py::function> on_step) {
                 const SampleSettings settings = p.resolve(o);
+                const std::vector<Condition> pictures = conditions_of(conditions);
                 const Context context{to_array(video_context), to_array(audio_context)};
                 const std::optional<Context> away = context_of(negative);
                 const Noise noise{to_array(video_noise), to_array(audio_noise)};
@@ -251,29 +276,31 @@ void bind_pipeline(py::module_& m) {
                         return guard.call([&] { (*on_step)(done, steps, *arrays(estimate)); });
                     };
                 const Latents l = guard.run(&p, [&] {
-                    return p.sample(context, away ? &*away : nullptr, settings, noise, guard.progress(), each);
+                    return p.sample(context, away ? &*away : nullptr, settings, noise, pictures, guard.progress(),
+                                    each);
                 });
                 const py::tuple result = arrays(l);
                 return py::make_tuple(result[0], result[1], settings_dict(settings));
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
-            "audio_noise"_a = py::none(), "negative"_a = py::none(), "progress"_a = py::none(),
-            "on_step"_a = py::none())
+            "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
+            "progress"_a = py::none(), "on_step"_a = py::none())
         .def(
             "sampler",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
-               const std::optional<FloatPair>& negative) {
+               const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions) {
                 auto s = std::make_unique<PySampler>();
                 s->context = {to_array(video_context), to_array(audio_context)};
                 s->negative = context_of(negative);
                 s->pipeline = &p;
                 s->loop = p.sampler(s->context, s->negative ? &*s->negative : nullptr, p.resolve(o),
-                                    {to_array(video_noise), to_array(audio_noise)});
+                                    {to_array(video_noise), to_array(audio_noise)}, conditions_of(conditions));
                 return s;
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
-            "audio_noise"_a = py::none(), "negative"_a = py::none(), py::keep_alive<0, 1>())
+            "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
+            py::keep_alive<0, 1>())
         .def(
             "velocity",
             [](Pipeline& p, const py::dict& video, std::optional<py::dict> audio, float sigma,
@@ -316,6 +343,16 @@ void bind_pipeline(py::module_& m) {
             },
             "video"_a, py::kw_only(), "tiling"_a = py::none(), "on_frames"_a, "raw"_a = false,
             "progress"_a = py::none())
+        .def(
+            "encode_video",
+            [](Pipeline& p, const FloatArray& pixels, std::optional<std::array<int64_t, 4>> tiling,
+               std::optional<py::function> progress) {
+                const Array frames = to_array(pixels);
+                const Tiling t = tiling_of(tiling);
+                Guard guard(std::move(progress));
+                return to_numpy(guard.run(&p, [&] { return p.encode_video(frames, t, guard.progress()); }));
+            },
+            "pixels"_a, py::kw_only(), "tiling"_a = py::none(), "progress"_a = py::none())
         .def(
             "decode_memory",
             [](Pipeline& p, int64_t frames, int64_t height, int64_t width,
@@ -395,6 +432,14 @@ void bind_parts(py::module_& m) {
         },
         "frames"_a, "height"_a, "width"_a, "frame_rate"_a);
     m.def(
+        "fit_image",
+        [](const py::array_t<uint8_t, py::array::c_style>& image, int64_t height, int64_t width) {
+            const Array fitted = fit_image(
+                {1, image.shape(0), image.shape(1), {image.data(), image.data() + image.size()}}, height, width);
+            return to_numpy({height, width, 3}, fitted.data);
+        },
+        "image"_a, "height"_a, "width"_a);
+    m.def(
         "audio_positions",
         [](int64_t frames) {
             const Positions p = audio_positions(frames);
@@ -442,6 +487,8 @@ void bind_parts(py::module_& m) {
         }
         return out;
     });
+    m.def("cpu_kernels", [] { return cpu_kernels().name; });
+    m.def("cpu_kernel_names", &cpu_kernel_names);
     m.def("devices", [] {
         py::list out;
         for (auto& d : Backend::devices())

@@ -24,12 +24,31 @@ void give_optional(std::optional<std::string>& to, const char* value) {
     if (value) to = value;
 }
 
+constexpr size_t sample_options_sizes[SDLTX_SAMPLE_OPTIONS_VERSION] = {offsetof(sdltx_sample_options, images),
+                                                                       sizeof(sdltx_sample_options)};
+
 sdltx_sample_options sample_options(const sdltx_sample_options* given) {
     sdltx_sample_options o;
     sdltx_sample_options_init(&o, SDLTX_SAMPLE_OPTIONS_VERSION);
-    if (!given) return o;
-    check_version(given->version, SDLTX_SAMPLE_OPTIONS_VERSION, "sample options");
-    return *given;
+    take_options(o, given, "sample options", sample_options_sizes);
+    return o;
+}
+
+std::vector<Condition> conditions_of(const sdltx_sample_options& o) {
+    std::vector<Condition> out;
+    if (o.num_images && !o.images) refuse("images", "is NULL");
+    for (size_t i = 0; i < o.num_images; ++i) {
+        const sdltx_image& image = o.images[i];
+        int64_t bytes = 3;
+        if (!image.rgb || image.height < 1 || image.width < 1 || __builtin_mul_overflow(bytes, image.height, &bytes) ||
+            __builtin_mul_overflow(bytes, image.width, &bytes))
+            refuse("image", "number " + std::to_string(i) + " has no pixels");
+        Condition& c = out.emplace_back();
+        c.image = {1, image.height, image.width, {image.rgb, image.rgb + bytes}};
+        c.frame = image.frame;
+        c.strength = static_cast<float>(image.strength);
+    }
+    return out;
 }
 
 SampleOptions request_of(const sdltx_sample_options& c) {
@@ -69,11 +88,10 @@ SampleOptions request_of(const sdltx_sample_options& c) {
 sdltx_decode_options decode_options(const sdltx_decode_options* given) {
     sdltx_decode_options o;
     sdltx_decode_options_init(&o, SDLTX_DECODE_OPTIONS_VERSION);
-    if (!given) return o;
-    check_version(given->version, SDLTX_DECODE_OPTIONS_VERSION, "decode options");
-    if (given->reserved != 0) refuse("decode options", "reserved must be 0");
-    if (!given->pictures && !given->sound) refuse("decode options", "neither pictures nor sound are wanted");
-    return *given;
+    take_options(o, given, "decode options", {sizeof(sdltx_decode_options)});
+    if (o.reserved != 0) refuse("decode options", "reserved must be 0");
+    if (!o.pictures && !o.sound) refuse("decode options", "neither pictures nor sound are wanted");
+    return o;
 }
 
 Tiling tiling_of(const sdltx_decode_options& o) {
@@ -111,7 +129,8 @@ std::unique_ptr<sdltx_latents> sample(Pipeline& pipeline, const Context& context
     if (!noise.audio.empty() && o.seed == SDLTX_DEFAULT_INT) told["seed"] = nullptr;  // nothing was drawn
     Watch watch(o.progress, o.progress_payload);
     const Run run(pipeline, watch);
-    Latents latents = pipeline.sample(context, negative, settings, noise, watch.progress(), on_step_of(o));
+    Latents latents =
+        pipeline.sample(context, negative, settings, noise, conditions_of(o), watch.progress(), on_step_of(o));
     return std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(latents), told.dump()});
 }
 
@@ -207,10 +226,7 @@ sdltx_status sdltx_load(const char* const* paths, size_t num_paths, const sdltx_
         emptied(pipeline, "pipeline");
         sdltx_load_options o;
         sdltx_load_options_init(&o, SDLTX_LOAD_OPTIONS_VERSION);
-        if (given) {
-            check_version(given->version, SDLTX_LOAD_OPTIONS_VERSION, "load options");
-            o = *given;
-        }
+        take_options(o, given, "load options", {sizeof(sdltx_load_options)});
         if (o.precision != SDLTX_PRECISION_AUTO && o.precision != SDLTX_PRECISION_F32)
             refuse("load options", "precision " + std::to_string(o.precision) + " is unknown");
         if (o.offload < SDLTX_OFFLOAD_NONE || o.offload > SDLTX_OFFLOAD_BLOCKS)
@@ -288,9 +304,9 @@ sdltx_status sdltx_context_get(const sdltx_context* context, sdltx_array* video,
 
 sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t version) {
     return guarded([&] {
-        sdltx_sample_options& o = result(options, "sample options");
-        o = {};
+        result(options, "sample options").version = 0;  // of no version, should it be unknown
         check_version(version, SDLTX_SAMPLE_OPTIONS_VERSION, "sample options");
+        sdltx_sample_options o{};
         o.version = version;
         o.audio = -1;
         for (int64_t* number : {&o.width, &o.height, &o.num_frames, &o.num_inference_steps, &o.seed,
@@ -301,6 +317,7 @@ sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t v
               &o.modality_scale, &o.audio_modality_scale, &o.guidance_rescale, &o.audio_guidance_rescale,
               &o.guidance_interval[0], &o.guidance_interval[1], &o.apg_eta, &o.apg_threshold})
             *number = SDLTX_DEFAULT_FLOAT;
+        std::memcpy(options, &o, sample_options_sizes[version - 1]);  // the caller's struct may be that of the version
     });
 }
 
@@ -395,6 +412,22 @@ sdltx_status sdltx_decode_options_init(sdltx_decode_options* options, uint32_t v
     });
 }
 
+sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_array* pixels,
+                                const sdltx_decode_options* options, sdltx_latents** latents) {
+    return guarded([&] {
+        emptied(latents, "latents");
+        Pipeline& core = existing(pipeline, "pipeline").core;
+        const sdltx_decode_options o = decode_options(options);
+        const Array frames = array_of(pixels, "pixels");
+        Watch watch(o.progress, o.progress_payload);
+        const Run run(core, watch);
+        Latents l;
+        l.video = core.encode_video(frames, tiling_of(o), watch.progress());
+        l.frame_rate = default_frame_rate;
+        give(latents, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(l), "{}"}));
+    });
+}
+
 sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_sample_options* options,
                             const sdltx_decode_options* decode_options_given, char** json) {
     return guarded([&] {
@@ -461,6 +494,7 @@ sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const 
         tiling_of(d);
         core.require({Part::transformer, Part::text_encoder, Part::text_projection});
         require_decoders(core, d);
+        core.check(conditions_of(o), settings);
         if (!d.pictures && !settings.audio) refuse("decode options", "sound alone of a clip without sound");
         const Pipeline::Turn turn(core);  // nobody gets in between
         Watch watch(o.progress, o.progress_payload);

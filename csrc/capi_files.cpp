@@ -11,9 +11,8 @@ namespace {
 sdltx_convert_options convert_options(const sdltx_convert_options* given) {
     sdltx_convert_options o;
     sdltx_convert_options_init(&o, SDLTX_CONVERT_OPTIONS_VERSION);
-    if (!given) return o;
-    check_version(given->version, SDLTX_CONVERT_OPTIONS_VERSION, "convert options");
-    return *given;
+    take_options(o, given, "convert options", {sizeof(sdltx_convert_options)});
+    return o;
 }
 
 FileFormat format_of(const std::string& path) {

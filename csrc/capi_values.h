@@ -165,6 +165,15 @@ inline void check_version(uint32_t version, uint32_t known, const char* name) {
                          ", or update the library");
 }
 
+// The caller's options: all fields of the version that they were made for, defaults for those that came later. sizes:
+// of the struct in versions 1, 2, ...
+template <typename T, size_t N>
+void take_options(T& to, const T* given, const char* name, const size_t (&sizes)[N]) {
+    if (!given) return;
+    check_version(given->version, N, name);
+    std::memcpy(&to, given, sizes[given->version - 1]);
+}
+
 inline std::vector<std::string> strings(const char* const* values, size_t count, const char* name) {
     std::vector<std::string> out;
     for (size_t i = 0; i < count; ++i) out.emplace_back(text(values[i], name));

@@ -111,7 +111,8 @@ std::string inspect(const std::vector<std::string>& paths) {
                                 {"used", used}});
     }
     for (Part part : all_parts)
-        if (part != Part::audio_encoder && !parts.count(name_of(part))) out["missing"].push_back(name_of(part));
+        if (part != Part::audio_encoder && part != Part::video_encoder && !parts.count(name_of(part)))
+            out["missing"].push_back(name_of(part));
     for (const TensorInfo* t : networks.unexpected) out["unexpected"].push_back(t->name);
     out["problems"] = problems;
     return out.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -13,8 +13,8 @@ namespace sdltx {
 namespace {
 
 // In the order of the enum.
-constexpr const char* part_names[] = {"transformer",   "text encoder", "text projection", "video decoder",
-                                      "audio decoder", "vocoder",      "audio encoder"};
+constexpr const char* part_names[] = {"transformer",   "text encoder",  "text projection", "video decoder",
+                                      "video encoder", "audio decoder", "vocoder",         "audio encoder"};
 
 struct Prefix {
     const char* prefix;
@@ -32,7 +32,7 @@ constexpr Prefix places[] = {
     {"language_model.model.", {"text encoder", Part::text_encoder}},
     {"vae.decoder.", {"video decoder", Part::video_decoder}},
     {"vae.per_channel_statistics.", {"video decoder", std::nullopt}},
-    {"vae.encoder.", {"video encoder", std::nullopt}},
+    {"vae.encoder.", {"video encoder", Part::video_encoder}},
     {"audio_vae.decoder.", {"audio decoder", Part::audio_decoder}},
     {"audio_vae.per_channel_statistics.", {"audio decoder", std::nullopt}},
     {"audio_vae.encoder.", {"audio encoder", Part::audio_encoder}},

@@ -12,11 +12,21 @@
 
 namespace sdltx {
 
-// The networks of a model; a set of files may hold some of them. The first six are what a clip with sound needs.
-enum class Part { transformer, text_encoder, text_projection, video_decoder, audio_decoder, vocoder, audio_encoder };
-constexpr std::array<Part, 7> all_parts = {Part::transformer,   Part::text_encoder,  Part::text_projection,
-                                           Part::video_decoder, Part::audio_decoder, Part::vocoder,
-                                           Part::audio_encoder};
+// The networks of a model; a set of files may hold some of them. A clip from text needs all but the two encoders of
+// pixels and sound.
+enum class Part {
+    transformer,
+    text_encoder,
+    text_projection,
+    video_decoder,
+    video_encoder,
+    audio_decoder,
+    vocoder,
+    audio_encoder
+};
+constexpr std::array<Part, 8> all_parts = {Part::transformer,   Part::text_encoder,  Part::text_projection,
+                                           Part::video_decoder, Part::video_encoder, Part::audio_decoder,
+                                           Part::vocoder,       Part::audio_encoder};
 // "text encoder"
 SDLTX_EXPORT const char* name_of(Part part);
 // Throws Error(invalid_request).

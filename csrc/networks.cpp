@@ -39,6 +39,11 @@ Networks::Networks(const ModelFiles& files, const ModelConfig& config, Workspace
             video_decoder = std::make_unique<VideoDecoder>(files, workspace, *config.vae);
             parts.push_back(Part::video_decoder);
         });
+    if (config.vae && !config.vae->encoder_blocks.empty())
+        attempt(problems, [&] {
+            video_encoder = std::make_unique<VideoEncoder>(files, workspace, *config.vae);
+            parts.push_back(Part::video_encoder);
+        });
     if (config.audio_vae)
         attempt(problems, [&] {
             audio_decoder = std::make_unique<AudioDecoder>(files, workspace, *config.audio_vae);
@@ -77,6 +82,7 @@ std::vector<Weights*> Networks::weights() const {
     if (text_projection)
         for (Weights* w : text_projection->weights()) all.push_back(w);
     if (video_decoder) all.push_back(&video_decoder->weights());
+    if (video_encoder) all.push_back(&video_encoder->weights());
     if (audio_decoder) all.push_back(&audio_decoder->weights());
     if (vocoder) all.push_back(&vocoder->weights());
     if (audio_encoder) all.push_back(&audio_encoder->weights());

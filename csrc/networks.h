@@ -9,6 +9,7 @@
 #include "ltxv/audio_vae.h"
 #include "ltxv/text_projection.h"
 #include "ltxv/transformer.h"
+#include "ltxv/video_encoder.h"
 #include "ltxv/video_vae.h"
 #include "ltxv/vocoder.h"
 #include "model_info.h"
@@ -28,6 +29,7 @@ struct Networks {
     std::unique_ptr<TextProjection> text_projection;  // of no use without a text encoder
     std::unique_ptr<Transformer> transformer;
     std::unique_ptr<VideoDecoder> video_decoder;
+    std::unique_ptr<VideoEncoder> video_encoder;
     std::unique_ptr<AudioDecoder> audio_decoder;
     std::unique_ptr<Vocoder> vocoder;
     std::unique_ptr<AudioEncoder> audio_encoder;

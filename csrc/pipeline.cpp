@@ -4,9 +4,11 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <set>
 #include <sstream>
 
 #include "gemma3/prompt.h"
+#include "ltxv/image.h"
 #include "ltxv/mel.h"
 
 namespace sdltx {
@@ -218,7 +220,7 @@ std::vector<std::string> Pipeline::doubts(const SampleOptions& options) const {
 
 std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context* negative,
                                            const SampleSettings& settings, const Noise& noise,
-                                           const Progress& progress) {
+                                           const std::vector<Condition>& conditions, const Progress& progress) {
     const Turn turn(*this);
     require({Part::transformer});
     if (settings.guidance.needs_negative() && !negative) {
@@ -230,7 +232,44 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
         negative = &*default_negative_;
     }
     return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings, noise,
-                     tracing());
+                     encode(conditions, settings, progress), tracing());
+}
+
+namespace {
+
+int64_t frame_of(const Condition& c, const SampleSettings& settings) {
+    return c.frame < 0 ? settings.num_frames + c.frame : c.frame;
+}
+
+}  // namespace
+
+void Pipeline::check(const std::vector<Condition>& conditions, const SampleSettings& settings) const {
+    std::set<int64_t> frames;
+    for (const Condition& c : conditions) {
+        const int64_t frame = frame_of(c, settings), count = settings.num_frames;
+        if (frame < 0 || frame >= count)
+            throw Error(ErrorCode::invalid_request, "[image] there is no frame " + std::to_string(c.frame) +
+                                                        " in a clip of " + std::to_string(count) + "; use 0 to " +
+                                                        std::to_string(count - 1) + ", or -1 for the last one");
+        if (!(c.strength >= 0 && c.strength <= 1))
+            throw Error(ErrorCode::invalid_request, "[image] a strength must be between 0 and 1");
+        if (!frames.insert(frame).second)
+            throw Error(ErrorCode::invalid_request, "[image] two pictures are for frame " + std::to_string(frame) +
+                                                        "; give each a frame of its own");
+        if (c.latent.empty()) require({Part::video_encoder});
+    }
+}
+
+std::vector<Keyframe> Pipeline::encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
+                                       const Progress& progress) {
+    check(conditions, settings);
+    const int64_t height = settings.latent.height * 32, width = settings.latent.width * 32;
+    std::vector<Keyframe> keyframes;
+    for (const Condition& c : conditions)
+        keyframes.push_back(
+            {c.latent.empty() ? encode_video(fit_image(c.image, height, width), {}, progress) : c.latent,
+             frame_of(c, settings), c.strength});
+    return keyframes;
 }
 
 // Reports blocks, as a step of a large model takes minutes.
@@ -247,9 +286,10 @@ void Pipeline::step(Sampler& sampler, const Progress& progress) {
 }
 
 Latents Pipeline::sample(const Context& context, const Context* negative, const SampleSettings& settings,
-                         const Noise& noise, const Progress& progress, const OnStep& on_step) {
+                         const Noise& noise, const std::vector<Condition>& conditions, const Progress& progress,
+                         const OnStep& on_step) {
     const Turn turn(*this);
-    const std::unique_ptr<Sampler> loop = sampler(context, negative, settings, noise, progress);
+    const std::unique_ptr<Sampler> loop = sampler(context, negative, settings, noise, conditions, progress);
     const Stage stage(*this, {&networks_->transformer->weights()}, progress);
     report(progress, "denoise", 0, loop->num_calls() * config_.transformer->num_layers);
     while (!loop->done()) {
@@ -327,6 +367,13 @@ void Pipeline::decode(const Array& video, const Tiling& tiling, const VideoDecod
     require({Part::video_decoder});
     const Stage stage(*this, {&networks_->video_decoder->weights()}, progress);
     networks_->video_decoder->decode(video, tiling, sink, progress, tracing());
+}
+
+Array Pipeline::encode_video(const Array& pixels, const Tiling& tiling, const Progress& progress) {
+    const Turn turn(*this);
+    require({Part::video_encoder});
+    const Stage stage(*this, {&networks_->video_encoder->weights()}, progress);
+    return networks_->video_encoder->encode(pixels, tiling, progress, tracing());
 }
 
 size_t Pipeline::decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling) {

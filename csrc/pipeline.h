@@ -83,19 +83,23 @@ class SDLTX_EXPORT Pipeline {
     SampleSettings resolve(const SampleOptions& options) const;
     // What of it is probably not meant; see doubts() in presets.h.
     std::vector<std::string> doubts(const SampleOptions& options) const;
+    // What sampler() would throw for the frames and strengths of these, whose pictures are not looked at, and without a
+    // video encoder.
+    void check(const std::vector<Condition>& conditions, const SampleSettings& settings) const;
     // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
     // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for
-    // contexts and noise of other shapes, Error(model_mismatch) without a transformer, or without a text encoder that
-    // is needed.
+    // contexts and noise of other shapes and for conditions that cannot be, Error(model_mismatch) without a
+    // transformer, or without a text encoder or video encoder that is needed.
     std::unique_ptr<Sampler> sampler(const Context& context, const Context* negative, const SampleSettings& settings,
-                                     const Noise& noise, const Progress& progress = {});
+                                     const Noise& noise, const std::vector<Condition>& conditions = {},
+                                     const Progress& progress = {});
     // Progress counts the blocks of the transformer over all estimates.
     void step(Sampler& sampler, const Progress& progress = {});
     // What is known of the clip after each step: its clean estimate. Returns false to cancel.
     using OnStep = std::function<bool(int64_t done, int64_t steps, const Latents& estimate)>;
     // sampler() and all its steps. Throws what they throw.
     Latents sample(const Context& context, const Context* negative, const SampleSettings& settings, const Noise& noise,
-                   const Progress& progress, const OnStep& on_step = {});
+                   const std::vector<Condition>& conditions, const Progress& progress, const OnStep& on_step = {});
     // One call of the transformer.
     struct VelocityInput {
         StreamInput stream;
@@ -111,6 +115,9 @@ class SDLTX_EXPORT Pipeline {
     // 1]. Throws Error(invalid_request) for latents that belong to no clip and tilings that do not advance,
     // Error(model_mismatch) without a decoder.
     void decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink, const Progress& progress);
+    // Pixels (F, H, W, 3) in [-1, 1] -> normalised video latents; see VideoEncoder. Throws Error(model_mismatch)
+    // without an encoder.
+    Array encode_video(const Array& pixels, const Tiling& tiling, const Progress& progress);
     // Bytes of working memory and inputs that decode() takes at a time for latents (F', H', W').
     size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
     // The same of each stage of a run with these settings, all devices together, weights not counted; 0 for parts that
@@ -154,6 +161,8 @@ class SDLTX_EXPORT Pipeline {
         Pipeline& pipeline_;
         std::vector<Weights*> networks_;
     };
+    std::vector<Keyframe> encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
+                                 const Progress& progress);
     void release();  // everything, in the order in which it depends on each other
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
 

@@ -1,6 +1,7 @@
 #include "recipes.h"
 
-#include "ltxv/conditioning.h"
+#include <algorithm>
+
 #include "ltxv/noise.h"
 
 namespace sdltx {
@@ -19,7 +20,7 @@ bool is_context(const Array& a, int64_t width) { return a.shape.size() == 2 && a
 
 std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
                                    const Context& context, const Context* negative, const SampleSettings& settings,
-                                   const Noise& noise, Trace* trace) {
+                                   const Noise& noise, const std::vector<Keyframe>& keyframes, Trace* trace) {
     const TransformerConfig& c = transformer.config();
     const Geometry& g = settings.latent;
     for (const Context* given : {&context, negative})
@@ -35,12 +36,23 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
 
     SampleState start = {empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate)),
                          empty_stream(c.audio.in_channels, audio_positions(settings.audio ? g.audio_frames : 0))};
+    for (const Keyframe& keyframe : keyframes) {
+        expect_shape("a picture's latent", keyframe.latent, {c.video.in_channels, 1, g.height, g.width});
+        if (keyframe.frame == 0)
+            begin_with(start.video, g, keyframe);
+        else
+            append_keyframe(start.video, g, keyframe);
+    }
     const auto drawn = [&](NoiseStream stream, const StreamState& s) {
         return normal_noise(static_cast<uint64_t>(settings.seed), stream, s.num_tokens * s.channels);
     };
     const float first = settings.sigmas.front();
-    add_noise(start.video, noise.video.empty() ? drawn(NoiseStream::video, start.video) : video_to_tokens(noise.video),
-              first);
+    std::vector<float> video_noise = drawn(NoiseStream::video, start.video);  // of appended tokens too
+    if (!noise.video.empty()) {
+        const std::vector<float> given = video_to_tokens(noise.video);
+        std::copy(given.begin(), given.end(), video_noise.begin());
+    }
+    add_noise(start.video, video_noise, first);
     if (settings.audio)
         add_noise(start.audio,
                   noise.audio.empty() ? drawn(NoiseStream::audio, start.audio) : audio_to_tokens(noise.audio), first);

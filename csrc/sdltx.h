@@ -63,7 +63,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 1
+#define SDLTX_ABI_VERSION 2
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -206,7 +206,18 @@ typedef int32_t (*sdltx_step_fn)(int64_t done, int64_t steps, const sdltx_latent
 /* What is not given is what the checkpoint was made for. The fields mean what they mean in Python
  * (sdltx.options.Options).
  */
-#define SDLTX_SAMPLE_OPTIONS_VERSION 1
+/* A picture that the clip shows at one of its frames: RGB bytes (height, width, 3) of any size, scaled to cover the
+ * clip and cut on both sides. Models learned from frames of videos; Python compresses pictures as H.264 and back first
+ * (libx264, crf 33 for LTX-2.0 and 2.3), which this library has no codec for.
+ */
+typedef struct sdltx_image {
+    const uint8_t* rgb;
+    int64_t height, width;
+    int64_t frame;   /* 0: what the clip begins with; negative: from its end */
+    double strength; /* 1: as it is, less: a start that is denoised further, 0: no effect */
+} sdltx_image;
+
+#define SDLTX_SAMPLE_OPTIONS_VERSION 2
 typedef struct sdltx_sample_options {
     uint32_t version;
     int32_t audio;               /* 1: picture and sound, 0: the picture alone, -1 (default): as the model does */
@@ -235,6 +246,9 @@ typedef struct sdltx_sample_options {
     void* progress_payload;
     sdltx_step_fn on_step;
     void* on_step_payload;
+    /* version 2 */
+    const sdltx_image* images;
+    size_t num_images;
 } sdltx_sample_options;
 SDLTX_API sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t version);
 
@@ -305,6 +319,12 @@ typedef struct sdltx_decode_options {
     void* progress_payload;
 } sdltx_decode_options;
 SDLTX_API sdltx_status sdltx_decode_options_init(sdltx_decode_options* options, uint32_t version);
+
+/* Pictures (frames, height, width, 3) in [-1, 1], sides multiples of 32 -> latents of pictures alone, of the first 8 k
+ * + 1 frames. options: the tiles and the progress; NULL for the defaults.
+ */
+SDLTX_API sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_array* pixels,
+                                          const sdltx_decode_options* options, sdltx_latents** latents);
 
 /* The bytes of memory that the stages of a clip take, weights not counted: a JSON object with encode, denoise and
  * decode; 0 for parts that are not there. Nothing is allocated and no weight is read. NULL for default options.

@@ -42,6 +42,14 @@ struct Frames {
     std::vector<uint8_t> data;
 };
 
+// A picture that a clip begins with, or shows at one of its frames.
+struct Condition {
+    Frames image;        // one picture, RGB, of any size
+    Array latent;        // or what it encodes to at the size of the clip, (C, 1, H', W')
+    int64_t frame = 0;   // negative: from the clip's end
+    float strength = 1;  // 1: as it is, down to 0: not at all
+};
+
 // Samples (channels, N) in [-1, 1]; sample_rate in Hz.
 struct Waveform {
     Array samples;

@@ -95,10 +95,51 @@ def test_nulls_and_zeros():
 def test_versions():
     assert LIBRARY.sdltx_version().decode() == sdltx.__version__
     for kind in ("load", "sample", "decode", "convert"):
-        for version in (0, 2, 2**32 - 1):
+        for version in (0, 3, 2**32 - 1):
             with pytest.raises(capi.Failed, match=r"has version \d+; fill it with its _init function") as failed:
                 call(f"{kind}_options_init", c.byref(c.create_string_buffer(1024)), c.c_uint32(version))
             assert failed.value.status == capi.INVALID
+
+
+def test_structs_of_older_versions():
+    """Nothing is written or read behind what a program knew when it was built."""
+    size = capi.structure("sdltx_sample_options").images.offset
+    buffer = c.create_string_buffer(b"\xa5" * 1024, 1024)
+    call("sample_options_init", buffer, c.c_uint32(1))
+    assert buffer.raw[size:] == b"\xa5" * (1024 - size)
+    call("check", buffer)
+
+
+def test_images(pipeline, python, context):
+    picture = np.random.default_rng(4).integers(0, 256, (30, 50, 3), np.uint8)
+    expected = python.sample(
+        python.encode("a red circle moves left"),
+        **CLIP,
+        conditions=[sdltx.Condition(picture, 0, 0.5, crf=0), sdltx.Condition(picture, -1, crf=0)],
+    )
+    structure = capi.structure("sdltx_image")
+    lent = (structure * 2)(
+        structure(picture.ctypes.data, 30, 50, 0, 0.5), structure(picture.ctypes.data, 30, 50, -1, 1.0)
+    )
+    request = options("sample", **CLIP, num_images=2)
+    request.images = c.addressof(lent)
+    handle = made("sample", pipeline, context, None, c.byref(request))
+    video, audio = pair("latents", handle, None)
+    np.testing.assert_array_equal(video, expected.video)
+    np.testing.assert_array_equal(audio, expected.audio)
+    pixels = python._core.encode_video(picture[None, :, :32].repeat(2, 1)[:, :32].astype(np.float32) / 127.5 - 1)
+    frames = array(picture[None, :, :32].repeat(2, 1)[:, :32].astype(np.float32) / 127.5 - 1)
+    encoded = made("encode_video", pipeline, c.byref(frames), None)
+    np.testing.assert_array_equal(pair("latents", encoded, None)[0], pixels)
+    for field, value, line in (("rgb", None, "no pixels"), ("height", 0, "no pixels"), ("frame", 17, "no frame 17")):
+        changed = (structure * 2).from_buffer_copy(lent)
+        setattr(changed[1], field, value)
+        request.images = c.addressof(changed)
+        with pytest.raises(capi.Failed, match=line) as failed:
+            made("sample", pipeline, context, None, c.byref(request))
+        assert failed.value.status == capi.INVALID
+    for one in (handle, encoded):
+        free("latents", one)
 
 
 def test_a_clip_is_pythons(pipeline, python, context, latents):
@@ -275,7 +316,7 @@ def test_stopping(pipeline, context, latents):
         ({"preset": "fast"}, "fast"),
         ({"sampler": "heun"}, "heun"),
         ({"audio": 3}, "audio must be"),
-        ({"version": 2}, "version 2"),
+        ({"version": 3}, "version 3"),
         ({"seed": -1}, "seed"),
     ],
 )

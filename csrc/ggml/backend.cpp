@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <mutex>
 
+#include "cpu_kernels.h"
 #include "ggml-alloc.h"
-#include "ggml-cpu.h"
 #include "ggml-rpc.h"
 #include "platform.h"
 #include "worker.h"
@@ -116,6 +116,12 @@ std::vector<ggml_backend_dev_t> find_all_devices(const std::string& list, std::v
     return devices;
 }
 
+// A function that only the CPU has, of the kernels that were chosen.
+template <typename F>
+F cpu_procedure(const char* name) {
+    return reinterpret_cast<F>(ggml_backend_reg_get_proc_address(cpu_kernels().reg(), name));
+}
+
 }  // namespace
 
 void set_log(LogCallback callback, void* user) {
@@ -146,6 +152,7 @@ Backend::Backend(const std::string& device, bool exact, int threads, Offload off
                                                     " is not between 0 (one per core) and " +
                                                     std::to_string(GGML_MAX_N_THREADS));
     if (threads_ == 0) threads_ = std::min(usable_processors(), GGML_MAX_N_THREADS);
+    cpu_kernels();  // throws
     const WholeSystemCalls for_worker;
     for (ggml_backend_dev_t dev : find_all_devices(device, workers_)) {
         if (is_cpu(dev)) break;
@@ -169,9 +176,10 @@ Backend::Backend(const std::string& device, bool exact, int threads, Offload off
     // Half a second of a slow core, of a small machine that serves as a worker, and of a small GPU.
     patience_ = uses_host_memory() ? int64_t{threads_} << 32 : remote() ? int64_t{1} << 35 : int64_t{1} << 41;
     speed_ = static_cast<double>(patience_);
-    ggml_backend_cpu_set_n_threads(cpu, threads_);
-    ggml_backend_cpu_set_abort_callback(
-        cpu, [](void* self) { return static_cast<const Backend*>(self)->stopped(); }, this);
+    const auto set_threads = cpu_procedure<ggml_backend_set_n_threads_t>("ggml_backend_set_n_threads");
+    set_threads(cpu, threads_);
+    const auto set_abort = cpu_procedure<ggml_backend_set_abort_callback_t>("ggml_backend_set_abort_callback");
+    set_abort(cpu, [](void* self) { return static_cast<const Backend*>(self)->stopped(); }, this);
 }
 
 Backend::Poll Backend::exchange_poll(Poll ask) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <new>
 
-#include "ggml-cpu.h"
+#include "cpu_kernels.h"
 
 namespace sdltx {
 
@@ -68,7 +68,7 @@ void Workspace::lay_out(Plan& plan) {
     }
     plan.detach();
     if (backend_.uses_host_memory())
-        plan.working_.back() += ggml_graph_plan(plan.graph_, backend_.threads(), nullptr).work_size;
+        plan.working_.back() += cpu_kernels().plan(plan.graph_, backend_.threads(), nullptr).work_size;
 }
 
 void Workspace::check_memory(const Plan& plan) const {

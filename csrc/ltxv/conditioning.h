@@ -3,9 +3,22 @@
 
 #include <vector>
 
+#include "geometry.h"
 #include "sample_state.h"
 
 namespace sdltx {
+
+// An encoded picture and where it belongs.
+struct Keyframe {
+    Array latent;        // (C, 1, H', W'), normalised
+    int64_t frame = 0;   // of the clip
+    float strength = 1;  // 1: it stays as it is; 0: it is denoised as everything else
+};
+
+// The clip begins with it: the tokens of its first latent frame are held at it. s has the tokens of `g`.
+void begin_with(StreamState& s, const Geometry& g, const Keyframe& keyframe);
+// Tokens of its own at the end, which the clip sees at their time and which are dropped after the last step.
+void append_keyframe(StreamState& s, const Geometry& g, const Keyframe& keyframe);
 
 // latent = k noise + (1 - k) latent, conditioned tokens blended with what they are held at (ltx-core GaussianNoiser).
 // noise (T, C); k is the first sigma.

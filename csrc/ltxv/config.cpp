@@ -95,8 +95,38 @@ TransformerConfig read_transformer(const Json& j) {
     return c;
 }
 
-VideoVaeConfig read_video_vae(const Json& j) {
-    const std::string where = "video VAE configuration";
+const std::string where_video_vae = "video VAE configuration";
+
+// suffix: of the compress blocks of one side.
+std::vector<VaeBlock> read_vae_blocks(const Json& j, const char* key, const std::string& suffix) {
+    const std::string& where = where_video_vae;
+    std::vector<VaeBlock> blocks;
+    for (auto& entry : require<std::vector<Json>>(j, key, where)) {
+        if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_object())
+            throw Error(ErrorCode::model_mismatch,
+                        "[" + where + "] " + key + " holds " + spell(entry) + ", not [type, options]");
+        VaeBlock b{entry[0].get<std::string>(), 0, 1, false};
+        if (b.type == "res_x") {
+            b.num_layers = require_count(entry[1], "num_layers", 256, where);
+            if (value_or(entry[1], "inject_noise", false, where))
+                throw Error(ErrorCode::model_mismatch, "[" + where + "] inject_noise is not implemented");
+        } else if (b.type == "compress_time" + suffix || b.type == "compress_space" + suffix ||
+                   b.type == "compress_all" + suffix) {
+            b.multiplier = value_or<int64_t>(entry[1], "multiplier", 1, where);
+            if (b.multiplier < 1 || b.multiplier > 8)
+                throw Error(ErrorCode::model_mismatch, "[" + where + "] a multiplier is not between 1 and 8");
+            b.residual = value_or(entry[1], "residual", false, where);
+        } else {
+            throw Error(ErrorCode::model_mismatch,
+                        "[" + where + "] " + key + " holds '" + b.type + "', which is not implemented");
+        }
+        blocks.push_back(b);
+    }
+    return blocks;
+}
+
+VideoVaeConfig read_video_vae(const Json& j, bool with_encoder) {
+    const std::string& where = where_video_vae;
     if (value_or<std::string>(j, "_class_name", "", where) == "CausalDiffusionVAE")
         throw Error(
             ErrorCode::model_mismatch,
@@ -118,25 +148,11 @@ VideoVaeConfig read_video_vae(const Json& j) {
     c.out_channels = require_count(j, "out_channels", 16, where);
     c.patch_size = require_count(j, "patch_size", 16, where);
     c.decoder_base_channels = require_count(j, "decoder_base_channels", 1 << 12, where);
-    for (auto& entry : require<std::vector<Json>>(j, "decoder_blocks", where)) {
-        if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_object())
-            throw Error(ErrorCode::model_mismatch,
-                        "[" + where + "] decoder_blocks holds " + spell(entry) + ", not [type, options]");
-        VaeBlock b{entry[0].get<std::string>(), 0, 1, false};
-        if (b.type == "res_x") {
-            b.num_layers = require_count(entry[1], "num_layers", 256, where);
-            if (value_or(entry[1], "inject_noise", false, where))
-                throw Error(ErrorCode::model_mismatch, "[" + where + "] inject_noise is not implemented");
-        } else if (b.type == "compress_time" || b.type == "compress_space" || b.type == "compress_all") {
-            b.multiplier = value_or<int64_t>(entry[1], "multiplier", 1, where);
-            if (b.multiplier < 1 || b.multiplier > 8)
-                throw Error(ErrorCode::model_mismatch, "[" + where + "] a multiplier is not between 1 and 8");
-            b.residual = value_or(entry[1], "residual", false, where);
-        } else {
-            throw Error(ErrorCode::model_mismatch, "[" + where + "] decoder block '" + b.type + "' is not implemented");
-        }
-        c.decoder_blocks.push_back(b);
-    }
+    c.decoder_blocks = read_vae_blocks(j, "decoder_blocks", "");
+    if (!with_encoder) return c;
+    require_value<std::string>(j, "latent_log_var", "uniform", where);
+    c.encoder_base_channels = require_count(j, "encoder_base_channels", 1 << 12, where);
+    c.encoder_blocks = read_vae_blocks(j, "encoder_blocks", "_res");
     return c;
 }
 
@@ -327,7 +343,9 @@ ModelConfig ModelConfig::load(const ModelFiles& files, Problems* problems) {
                 c.version = transformer.caption_projection ? "2.0" : "2.3";
             c.transformer = std::move(transformer);
         });
-    if (has_decoder) attempt(problems, [&] { c.vae = read_video_vae(section_of(files, vae_section)); });
+    if (has_decoder)
+        attempt(problems,
+                [&] { c.vae = read_video_vae(section_of(files, vae_section), files.has_prefix("vae.encoder.")); });
     if (has_audio_decoder)
         attempt(problems, [&] { c.audio_vae = read_audio_vae(section_of(files, audio_vae_section)); });
     if (files.has_prefix("vocoder."))

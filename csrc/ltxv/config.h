@@ -44,6 +44,9 @@ struct VideoVaeConfig {
     int64_t latent_channels, out_channels, patch_size, decoder_base_channels;
     bool reflect;                          // how the decoder pads pictures: mirrored, or with zeros
     std::vector<VaeBlock> decoder_blocks;  // as listed; the decoder walks them from the end
+    // Of the encoder, if its weights are among the files.
+    int64_t encoder_base_channels = 0;
+    std::vector<VaeBlock> encoder_blocks;
 };
 
 struct AudioLatentConfig {

@@ -104,27 +104,31 @@ Json transformer(const ModelFiles& files) {
     return j;
 }
 
-// The kinds and factors of the upsamplers follow from how many channels they make of how many.
-Json video_vae(const ModelFiles& files) {
-    const Shapes s(files, "vae.decoder.");
-    std::vector<Json> blocks;  // in the decoder's order
-    int64_t width = s.dim("conv_in.conv.weight", 0);
+// Blocks of one side of the video VAE, in the order of its weights. The kinds and factors of what changes the size
+// follow from how many channels it makes of how many. `width`: of what the first block takes, afterwards of what the
+// last gives.
+std::vector<Json> vae_blocks(const Shapes& s, const std::string& list, bool up, int64_t& width) {
+    std::vector<Json> blocks;
     for (int64_t i = 0;; ++i) {
-        const std::string at = "up_blocks." + std::to_string(i) + ".";
+        const std::string at = list + std::to_string(i) + ".";
         if (const int64_t layers = s.count(at + "res_blocks.", ".conv1.conv.weight")) {
             blocks.push_back({"res_x", {{"num_layers", layers}}});
             continue;
         }
-        if (!s.has(at + "conv.conv.weight")) break;
-        const std::string after = "up_blocks." + std::to_string(i + 1) + ".res_blocks.0.conv1.conv.weight";
+        if (!s.has(at + "conv.conv.weight")) return blocks;
+        const std::string after = list + std::to_string(i + 1) + ".res_blocks.0.conv1.conv.weight";
         const int64_t next = s.has(after) ? s.dim(after, 1) : s.dim("conv_out.conv.weight", 1);
-        const int64_t cells = s.dim(at + "conv.conv.weight", 0) / next;
-        blocks.push_back({cells == 2   ? "compress_time"
-                          : cells == 4 ? "compress_space"
-                                       : "compress_all",
-                          {{"multiplier", width / next}}});
+        const int64_t made = s.dim(at + "conv.conv.weight", 0), cells = up ? made / next : next / made;
+        const std::string kind = cells == 2 ? "compress_time" : cells == 4 ? "compress_space" : "compress_all";
+        blocks.push_back({kind + (up ? "" : "_res"), {{"multiplier", up ? width / next : next / width}}});
         width = next;
     }
+}
+
+Json video_vae(const ModelFiles& files) {
+    const Shapes s(files, "vae.decoder."), encoder(files, "vae.encoder.");
+    int64_t width = s.dim("conv_in.conv.weight", 0);
+    std::vector<Json> blocks = vae_blocks(s, "up_blocks.", true, width);
     // LTX-2.0 doubles all axes three times and adds what goes in; no later version has only such blocks.
     const bool of_2_0 = std::none_of(blocks.begin(), blocks.end(), [](const Json& b) {
         return b[0] == "compress_time" || b[0] == "compress_space" || b[1].value("multiplier", 2) != 2;
@@ -133,18 +137,25 @@ Json video_vae(const ModelFiles& files) {
         if (of_2_0 && b[0] == "compress_all") b[1]["residual"] = true;
     int64_t patch = 1;
     while (3 * (patch + 1) * (patch + 1) <= s.dim("conv_out.conv.weight", 0)) ++patch;
-    return {{"_class_name", "CausalVideoAutoencoder"},
-            {"norm_layer", "pixel_norm"},
-            {"spatial_padding_mode", of_2_0 ? "reflect" : "zeros"},
-            {"dims", 3},
-            {"causal_decoder", false},
-            {"timestep_conditioning", false},
-            {"use_quant_conv", false},
-            {"latent_channels", s.dim("conv_in.conv.weight", 1)},
-            {"out_channels", 3},
-            {"patch_size", patch},
-            {"decoder_base_channels", width},
-            {"decoder_blocks", std::vector<Json>(blocks.rbegin(), blocks.rend())}};
+    Json j = {{"_class_name", "CausalVideoAutoencoder"},
+              {"norm_layer", "pixel_norm"},
+              {"spatial_padding_mode", of_2_0 ? "reflect" : "zeros"},
+              {"dims", 3},
+              {"causal_decoder", false},
+              {"timestep_conditioning", false},
+              {"use_quant_conv", false},
+              {"latent_channels", s.dim("conv_in.conv.weight", 1)},
+              {"out_channels", 3},
+              {"patch_size", patch},
+              {"decoder_base_channels", width},
+              {"decoder_blocks", std::vector<Json>(blocks.rbegin(), blocks.rend())}};
+    if (encoder.has("conv_in.conv.weight")) {
+        int64_t base = encoder.dim("conv_in.conv.weight", 0);
+        j["latent_log_var"] = "uniform";
+        j["encoder_base_channels"] = base;
+        j["encoder_blocks"] = vae_blocks(encoder, "down_blocks.", false, base);
+    }
+    return j;
 }
 
 Json audio_vae(const ModelFiles& files) {

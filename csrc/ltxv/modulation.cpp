@@ -44,9 +44,43 @@ ggml_tensor* modulation_rows(Plan& g, const AdaLayerNormSingle& a, ggml_tensor* 
     return g.stage(linear(g, a.linear, ggml_silu(g.ctx(), embedded)), a.name);
 }
 
+TokenRuns token_runs(const std::vector<int32_t>& index) {
+    TokenRuns runs;
+    for (size_t i = 0; i < index.size(); ++i) {
+        if (runs.empty() || runs.back().value != index[i]) runs.push_back({static_cast<int64_t>(i), 0, index[i]});
+        ++runs.back().count;
+    }
+    return runs;
+}
+
+namespace {
+
+ggml_tensor* tokens_of(Plan& g, ggml_tensor* x, const TokenRun& run) {
+    return ggml_view_2d(g.ctx(), x, x->ne[0], run.count, x->nb[1], static_cast<size_t>(run.first) * x->nb[1]);
+}
+
+// The row of one timestep, [D, 1].
+ggml_tensor* row_of(Plan& g, ggml_tensor* rows, const TokenRun& run) {
+    return ggml_view_2d(g.ctx(), rows, rows->ne[0], 1, rows->nb[1], static_cast<size_t>(run.value) * rows->nb[1]);
+}
+
+}  // namespace
+
+ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift, const TokenRuns& runs,
+                      bool shared) {
+    if (runs.size() == 1) return modulate(g, x, scale1, shift);
+    ggml_context* ctx = g.ctx();
+    if (shared) x = ggml_cont(ctx, x);
+    for (const TokenRun& run : runs) {
+        ggml_tensor* part = ggml_mul_inplace(ctx, tokens_of(g, x, run), row_of(g, scale1, run));
+        x = g.after(x, ggml_add_inplace(ctx, part, row_of(g, shift, run)));
+    }
+    return x;
+}
+
 Modulation::Modulation(Plan& g, ggml_tensor* table, int64_t first, int64_t count, ggml_tensor* adaln,
-                       ggml_tensor* index)
-    : index_(index) {
+                       const TokenRuns& runs)
+    : runs_(runs) {
     ggml_context* ctx = g.ctx();
     const int64_t dim = table->ne[0];
     ggml_tensor* part = ggml_view_2d(ctx, table, dim, count, table->nb[1], static_cast<size_t>(first) * table->nb[1]);
@@ -54,14 +88,20 @@ Modulation::Modulation(Plan& g, ggml_tensor* table, int64_t first, int64_t count
     one_plus_rows_ = ggml_scale_bias(ctx, rows_, 1.0f, 1.0f);
 }
 
-ggml_tensor* Modulation::pick(Plan& g, ggml_tensor* rows, int64_t i) const {
-    ggml_tensor* row =
-        ggml_view_2d(g.ctx(), rows, rows->ne[0], rows->ne[2], rows->nb[2], static_cast<size_t>(i) * rows->nb[1]);
-    return index_ ? ggml_get_rows(g.ctx(), row, index_) : row;
+ggml_tensor* Modulation::row(Plan& g, ggml_tensor* rows, int64_t i) const {
+    return ggml_view_2d(g.ctx(), rows, rows->ne[0], rows->ne[2], rows->nb[2], static_cast<size_t>(i) * rows->nb[1]);
 }
 
-ggml_tensor* modulate(Plan& g, ggml_tensor* x, const Modulation& m, int64_t scale, int64_t shift) {
-    return modulate(g, x, m.one_plus(g, scale), m.row(g, shift));
+ggml_tensor* Modulation::modulate(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift, bool shared) const {
+    return sdltx::modulate(g, x, row(g, one_plus_rows_, scale), row(g, rows_, shift), runs_, shared);
+}
+
+ggml_tensor* Modulation::add_gated(Plan& g, ggml_tensor* x, ggml_tensor* y, int64_t gate) const {
+    ggml_context* ctx = g.ctx();
+    ggml_tensor* rows = row(g, rows_, gate);
+    if (runs_.size() == 1) return ggml_add(ctx, x, ggml_mul(ctx, y, rows));
+    for (const TokenRun& run : runs_) y = g.after(y, ggml_mul_inplace(ctx, tokens_of(g, y, run), row_of(g, rows, run)));
+    return ggml_add(ctx, x, y);
 }
 
 }  // namespace sdltx

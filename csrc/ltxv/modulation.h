@@ -28,26 +28,37 @@ ggml_tensor* embed_timesteps(Plan& g, const AdaLayerNormSingle& a, ggml_tensor* 
 // embedded [D, K] -> [rows D, K]
 ggml_tensor* modulation_rows(Plan& g, const AdaLayerNormSingle& a, ggml_tensor* embedded);
 
+// Tokens [first, first + count), which share a timestep: the one with number `value` of the distinct ones.
+struct TokenRun {
+    int64_t first, count, value;
+    bool operator==(const TokenRun& o) const { return first == o.first && count == o.count && value == o.value; }
+};
+using TokenRuns = std::vector<TokenRun>;
+TokenRuns token_runs(const std::vector<int32_t>& index);
+
+// x (1 + scale) + shift; x [D, T], scale1 (1 + scale) and shift [D, K]. Each run of tokens gets the rows of its
+// timestep, which are never spread out over tokens: a conditioned clip takes no more memory than another one. With
+// several runs the result takes the place of x, unless x is `shared`.
+ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift, const TokenRuns& runs,
+                      bool shared = false);
+
 // A block's rows: its table plus what the adaln gives for the timesteps.
 class Modulation {
  public:
-    // Rows [first, first + count) of `table` [D, ...]; adaln [count D, K]; index [T] says which of the K each token
-    // has, null when all share one.
-    Modulation(Plan& g, ggml_tensor* table, int64_t first, int64_t count, ggml_tensor* adaln, ggml_tensor* index);
+    // Rows [first, first + count) of `table` [D, ...]; adaln [count D, K]. The runs must outlive it.
+    Modulation(Plan& g, ggml_tensor* table, int64_t first, int64_t count, ggml_tensor* adaln, const TokenRuns& runs);
 
-    // Row i, or 1 + row i: [D, 1], or [D, T] with an index.
-    ggml_tensor* row(Plan& g, int64_t i) const { return pick(g, rows_, i); }
-    ggml_tensor* one_plus(Plan& g, int64_t i) const { return pick(g, one_plus_rows_, i); }
+    // x (1 + scale) + shift with these rows; x [D, T], see above.
+    ggml_tensor* modulate(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift, bool shared = false) const;
+    // x + y gate; y [D, T] is used up.
+    ggml_tensor* add_gated(Plan& g, ggml_tensor* x, ggml_tensor* y, int64_t gate) const;
 
  private:
-    ggml_tensor* pick(Plan& g, ggml_tensor* rows, int64_t i) const;
+    ggml_tensor* row(Plan& g, ggml_tensor* rows, int64_t i) const;  // [D, K]
 
     ggml_tensor* rows_;  // [D, count, K]
     ggml_tensor* one_plus_rows_;
-    ggml_tensor* index_;
+    const TokenRuns& runs_;
 };
-
-// x (1 + scale) + shift with rows of `m`; x [D, T].
-ggml_tensor* modulate(Plan& g, ggml_tensor* x, const Modulation& m, int64_t scale, int64_t shift);
 
 }  // namespace sdltx

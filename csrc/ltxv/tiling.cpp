@@ -1,6 +1,7 @@
 #include "tiling.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "error.h"
@@ -42,8 +43,31 @@ std::vector<Span> split_time(int64_t length, int64_t tile, int64_t overlap) {
     return spans;
 }
 
-Placement place_space(const Span& s) {
-    constexpr int64_t scale = 32;
+TileGrid::TileGrid(std::array<int64_t, 3> shape, const Tiling& t) {
+    const auto [depth, height, width] = shape;
+    const int64_t tile = t.tile_pixels / 32, overlap = t.overlap_pixels / 32, longer = std::max(height, width);
+    // The longer side's tile is given, the shorter side's keeps the aspect.
+    const auto side = [&](int64_t n) {
+        if (n == longer || !tile) return tile;
+        const auto scaled = static_cast<int64_t>(
+            std::nearbyint(static_cast<double>(tile) * static_cast<double>(n) / static_cast<double>(longer)));
+        return std::max({int64_t{2}, overlap + 1, scaled});
+    };
+    times = split_time(depth, t.tile_frames / 8, t.overlap_frames / 8);
+    rows = split_space(height, side(height), overlap);
+    columns = split_space(width, side(width), overlap);
+}
+
+std::array<int64_t, 3> TileGrid::largest() const {
+    const auto longest = [](const std::vector<Span>& spans) {
+        int64_t n = 0;
+        for (auto& s : spans) n = std::max(n, s.end - s.start);
+        return n;
+    };
+    return {longest(times), longest(rows), longest(columns)};
+}
+
+Placement place_space(const Span& s, int64_t scale) {
     const int64_t n = (s.end - s.start) * scale, left = s.left_ramp * scale, right = s.right_ramp * scale;
     std::vector<float> mask(static_cast<size_t>(n), 1.0f);
     for (int64_t i = 0; i < left; ++i)
@@ -53,8 +77,7 @@ Placement place_space(const Span& s) {
     return {s.start * scale, s.end * scale, mask};
 }
 
-Placement place_time(const Span& s) {
-    constexpr int64_t scale = 8;
+Placement place_time(const Span& s, int64_t scale) {
     const int64_t start = s.start * scale, end = 1 + (s.end - 1) * scale, n = end - start;
     const int64_t left = s.left_ramp ? 1 + (s.left_ramp - 1) * scale : 0, right = s.right_ramp * scale;
     std::vector<float> mask(static_cast<size_t>(n), 1.0f);

@@ -2,6 +2,8 @@
 // tiling.py).
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -27,12 +29,23 @@ std::vector<Span> split_space(int64_t length, int64_t tile, int64_t overlap);
 // As in space, but every span but the first starts one latent frame earlier, which hides its causal first frame.
 std::vector<Span> split_time(int64_t length, int64_t tile, int64_t overlap);
 
-// Where the decoded tile goes, in pixels or frames, and its weight per row, column or frame.
+// The tiles of latents of (frames, height, width) cells.
+struct TileGrid {
+    TileGrid(std::array<int64_t, 3> shape, const Tiling& tiling);
+
+    std::vector<Span> times, rows, columns;
+
+    size_t size() const { return times.size() * rows.size() * columns.size(); }
+    // Of all tiles the most cells along each axis.
+    std::array<int64_t, 3> largest() const;
+};
+
+// Where a tile goes, and its weight per row, column or frame: of pixels and frames, or, with a scale of 1, of cells.
 struct Placement {
     int64_t start, end;
     std::vector<float> mask;
 };
-Placement place_space(const Span& s);
-Placement place_time(const Span& s);
+Placement place_space(const Span& s, int64_t scale = 32);
+Placement place_time(const Span& s, int64_t scale = 8);
 
 }  // namespace sdltx

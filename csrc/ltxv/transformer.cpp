@@ -37,7 +37,7 @@ ggml_tensor* Transformer::patchify(Plan& g, const Stream& s, ggml_tensor* tokens
 }
 
 ggml_tensor* Transformer::head(Plan& g, const Stream& s, ggml_tensor* x, ggml_tensor* embedded,
-                               ggml_tensor* index) const {
+                               const TokenRuns& runs) const {
     ggml_context* ctx = g.ctx();
     // Both rows add the same embedding, before the activation of the blocks' adaln.
     const auto row = [&](int64_t i) {  // [D, K]
@@ -45,11 +45,9 @@ ggml_tensor* Transformer::head(Plan& g, const Stream& s, ggml_tensor* x, ggml_te
                         ggml_view_1d(ctx, s.scale_shift_table, s.scale_shift_table->ne[0],
                                      static_cast<size_t>(i) * s.scale_shift_table->nb[1]));
     };
-    const auto pick = [&](ggml_tensor* t) { return index ? ggml_get_rows(ctx, t, index) : t; };
-    ggml_tensor* shift = pick(row(0));
-    ggml_tensor* scale1 = pick(ggml_scale_bias(ctx, row(1), 1.0f, 1.0f));
-    x = modulate(g, ggml_norm(ctx, x, static_cast<float>(config_.norm_eps)), scale1, shift);  // [D, T]
-    return g.stage(linear(g, s.proj_out, x), s.prefix + "proj_out");                          // [out_channels, T]
+    ggml_tensor* scale1 = ggml_scale_bias(ctx, row(1), 1.0f, 1.0f);
+    x = modulate(g, ggml_norm(ctx, x, static_cast<float>(config_.norm_eps)), scale1, row(0), runs);  // [D, T]
+    return g.stage(linear(g, s.proj_out, x), s.prefix + "proj_out");  // [out_channels, T]
 }
 
 }  // namespace sdltx

@@ -31,8 +31,8 @@ class Transformer {
 
     // tokens [in_channels, T] -> x [D, T]
     ggml_tensor* patchify(Plan& g, const Stream& s, ggml_tensor* tokens) const;
-    // x [D, T] after the last block, embedded timesteps [D, K], index [T] or null -> velocity [out_channels, T]
-    ggml_tensor* head(Plan& g, const Stream& s, ggml_tensor* x, ggml_tensor* embedded, ggml_tensor* index) const;
+    // x [D, T] after the last block, embedded timesteps [D, K] -> velocity [out_channels, T]
+    ggml_tensor* head(Plan& g, const Stream& s, ggml_tensor* x, ggml_tensor* embedded, const TokenRuns& runs) const;
 
  private:
     Stream declare_stream(bool video);

@@ -4,9 +4,10 @@ namespace sdltx {
 
 namespace {
 
-// x + y gate
-ggml_tensor* add_gated(Plan& g, ggml_tensor* x, ggml_tensor* y, ggml_tensor* gate) {
-    return ggml_add(g.ctx(), x, ggml_mul(g.ctx(), y, gate));
+// Where all tokens share what modulates them.
+const TokenRuns& everywhere() {
+    static const TokenRuns one = {{0, 0, 0}};
+    return one;
 }
 
 // The steps of one stream. D = its width, T = its tokens.
@@ -22,15 +23,15 @@ struct StreamSteps {
           b(block),
           s(stream),
           eps(epsilon),
-          rows(plan, block.scale_shift_table, 0, block.scale_shift_table->ne[1], stream.adaln, stream.index) {}
+          rows(plan, block.scale_shift_table, 0, block.scale_shift_table->ne[1], stream.adaln, *stream.runs) {}
 
     ggml_tensor* normed(BlockRow scale, BlockRow shift, const std::string& name) const {  // [D, T]
-        return g.stage(modulate(g, rms_norm(g, s.x, nullptr, eps), rows, scale, shift), name + ".in");
+        return g.stage(rows.modulate(g, rms_norm(g, s.x, nullptr, eps), scale, shift), name + ".in");
     }
     void self_attention(bool values_only) const {
         ggml_tensor* y = normed(scale_msa, shift_msa, b.attn1.name);          // [D, T]
         y = attend(g, b.attn1, y, y, s.self_rope, s.self_rope, values_only);  // [D, T]
-        s.x = add_gated(g, s.x, y, rows.row(g, gate_msa));
+        s.x = rows.add_gated(g, s.x, y, gate_msa);
     }
     void text_attention() const {
         if (!b.prompt_scale_shift_table) {
@@ -38,14 +39,14 @@ struct StreamSteps {
             s.x = ggml_add(g.ctx(), s.x, attend(g, b.attn2, query, s.context, {}, {}));
             return;
         }
-        const Modulation prompt(g, b.prompt_scale_shift_table, 0, prompt_rows, s.prompt_adaln, nullptr);
-        ggml_tensor* query = normed(scale_q, shift_q, b.attn2.name);                // [D, T]
-        ggml_tensor* context = modulate(g, s.context, prompt, scale_kv, shift_kv);  // [context_dim, rows]
-        s.x = add_gated(g, s.x, attend(g, b.attn2, query, context, {}, {}), rows.row(g, gate_q));
+        const Modulation prompt(g, b.prompt_scale_shift_table, 0, prompt_rows, s.prompt_adaln, everywhere());
+        ggml_tensor* query = normed(scale_q, shift_q, b.attn2.name);               // [D, T]
+        ggml_tensor* context = prompt.modulate(g, s.context, scale_kv, shift_kv);  // [context_dim, rows]
+        s.x = rows.add_gated(g, s.x, attend(g, b.attn2, query, context, {}, {}), gate_q);
     }
     void feed(const std::string& result) const {
         ggml_tensor* y = feed_forward(g, b.ff, normed(scale_mlp, shift_mlp, b.ff.name));  // [D, T]
-        s.x = g.stage(add_gated(g, s.x, y, rows.row(g, gate_mlp)), result);
+        s.x = g.stage(rows.add_gated(g, s.x, y, gate_mlp), result);
     }
 };
 
@@ -53,25 +54,29 @@ struct StreamSteps {
 void cross_modal_attention(Plan& g, const StreamSteps& video, const StreamSteps& audio,
                            const BlockPerturbation& without) {
     const auto rows = [&](const StreamSteps& of) {
-        return Modulation(g, of.b.cross_scale_shift_table, 0, cross_rows, of.s.cross_adaln, of.s.index);
+        return Modulation(g, of.b.cross_scale_shift_table, 0, cross_rows, of.s.cross_adaln, *of.s.runs);
     };
-    const auto gate = [&](const StreamSteps& of) {  // [D, 1]
-        return Modulation(g, of.b.cross_scale_shift_table, cross_rows, 1, of.s.cross_gate, nullptr).row(g, 0);
+    const auto add_gated = [&](const StreamSteps& to, ggml_tensor* y) {
+        const Modulation gate(g, to.b.cross_scale_shift_table, cross_rows, 1, to.s.cross_gate, everywhere());
+        to.s.x = gate.add_gated(g, to.s.x, y, 0);
     };
+    const bool shared = !without.freeze_video && !without.freeze_audio;
     const Modulation v = rows(video), a = rows(audio);
     ggml_tensor* nv = rms_norm(g, video.s.x, nullptr, video.eps);  // [Dv, Tv]
     ggml_tensor* na = rms_norm(g, audio.s.x, nullptr, audio.eps);  // [Da, Ta]
     if (!without.freeze_video) {
-        ggml_tensor* query = g.stage(modulate(g, nv, v, scale_a2v, shift_a2v), video.b.cross.name + ".in");
-        ggml_tensor* y = attend(g, video.b.cross, query, modulate(g, na, a, scale_a2v, shift_a2v), video.s.cross_rope,
-                                audio.s.cross_rope);  // [Dv, Tv]
-        video.s.x = add_gated(g, video.s.x, y, gate(video));
+        ggml_tensor* query = g.stage(v.modulate(g, nv, scale_a2v, shift_a2v, shared), video.b.cross.name + ".in");
+        ggml_tensor* y =
+            attend(g, video.b.cross, query, a.modulate(g, na, scale_a2v, shift_a2v, shared), video.s.cross_rope,
+                   audio.s.cross_rope);  // [Dv, Tv]
+        add_gated(video, y);
     }
     if (!without.freeze_audio) {
-        ggml_tensor* query = g.stage(modulate(g, na, a, scale_v2a, shift_v2a), audio.b.cross.name + ".in");
-        ggml_tensor* y = attend(g, audio.b.cross, query, modulate(g, nv, v, scale_v2a, shift_v2a), audio.s.cross_rope,
-                                video.s.cross_rope);  // [Da, Ta]
-        audio.s.x = add_gated(g, audio.s.x, y, gate(audio));
+        ggml_tensor* query = g.stage(a.modulate(g, na, scale_v2a, shift_v2a, shared), audio.b.cross.name + ".in");
+        ggml_tensor* y =
+            attend(g, audio.b.cross, query, v.modulate(g, nv, scale_v2a, shift_v2a, shared), audio.s.cross_rope,
+                   video.s.cross_rope);  // [Da, Ta]
+        add_gated(audio, y);
     }
 }
 

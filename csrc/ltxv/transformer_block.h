@@ -50,7 +50,7 @@ struct StreamTensors {
     ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null as the table is
     ggml_tensor* cross_adaln = nullptr;   // [cross_rows D, K]
     ggml_tensor* cross_gate = nullptr;    // [D, 1]
-    ggml_tensor* index = nullptr;         // [T], null when K = 1
+    const TokenRuns* runs = nullptr;      // which of the K timesteps the tokens have
     Rope self_rope, cross_rope;
 };
 

@@ -12,14 +12,13 @@ struct TransformerRun::Place {
     std::vector<ggml_tensor*> contexts{};  // by pass: [context_dim, rows]
     Rope self_rope{}, cross_rope{};
     std::vector<ggml_tensor*> x{};        // by pass: [D, T]; every block replaces it
-    ggml_tensor* index = nullptr;         // [T], null when K = 1
     ggml_tensor* adaln = nullptr;         // [block rows D, K]
     ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null without modulation of the text attention
     ggml_tensor* cross_adaln = nullptr;   // [cross_rows D, K]
     ggml_tensor* cross_gate = nullptr;    // [D, 1]
 
-    StreamTensors tensors(size_t pass) const {
-        return {x[pass], contexts[pass], adaln, prompt_adaln, cross_adaln, cross_gate, index, self_rope, cross_rope};
+    StreamTensors tensors(size_t pass, const TokenRuns& runs) const {
+        return {x[pass], contexts[pass], adaln, prompt_adaln, cross_adaln, cross_gate, &runs, self_rope, cross_rope};
     }
 };
 
@@ -37,9 +36,9 @@ struct TransformerRun::StreamRun {
     int64_t num_tokens() const { return positions.tokens; }
 };
 
-// What depends on the number of distinct timesteps and on what is traced.
+// What depends on which tokens share a timestep and on what is traced.
 struct TransformerRun::Plans {
-    int64_t video_distinct = 0, audio_distinct = 0;
+    TokenRuns video_runs, audio_runs;
     std::vector<std::string> traced;
     std::vector<std::unique_ptr<State>> states;  // by device
     std::unique_ptr<Plan> prologue;
@@ -128,25 +127,30 @@ std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Tr
     return s;
 }
 
+const TokenRuns& TransformerRun::runs_of(const StreamRun& s) const {
+    return &s == video_.get() ? plans_->video_runs : plans_->audio_runs;
+}
+
 std::vector<TransformerRun::StreamRun*> TransformerRun::streams() const {
     if (audio_) return {video_.get(), audio_.get()};
     return {video_.get()};
 }
 
-void TransformerRun::set_distinct(int64_t video, int64_t audio) {
+void TransformerRun::set_runs(const TokenRuns& video, const TokenRuns& audio) {
     const std::vector<std::string> traced = trace_ ? trace_->patterns : std::vector<std::string>{};
-    if (plans_ && plans_->video_distinct == video && plans_->audio_distinct == audio && plans_->traced == traced)
-        return;
+    if (plans_ && plans_->video_runs == video && plans_->audio_runs == audio && plans_->traced == traced) return;
     plans_ = std::make_unique<Plans>();
     plans_->states = make_states(workspace_.backend());
-    plans_->video_distinct = video;
-    plans_->audio_distinct = audio;
+    plans_->video_runs = video;
+    plans_->audio_runs = audio;
     plans_->traced = traced;
     plans_->blocks.resize(passes_.size());
     for (auto& of_pass : plans_->blocks) of_pass.resize(transformer_.blocks().size());
     plans_->epilogues.resize(passes_.size());
     for (StreamRun* s : streams()) {
-        const int64_t k = s == video_.get() ? video : audio, dim = s->stream.config.dim();
+        int64_t k = 0;  // distinct timesteps
+        for (const TokenRun& run : runs_of(*s)) k = std::max(k, run.value + 1);
+        const int64_t dim = s->stream.config.dim();
         const auto tensor = [&](State& state, const char* name, int64_t width) {
             return state.tensor(s->stream.prefix + name, GGML_TYPE_F32, {width, k});
         };
@@ -157,7 +161,6 @@ void TransformerRun::set_distinct(int64_t video, int64_t audio) {
             Place& place = s->places[i];
             place.adaln = tensor(state, "adaln", block_rows(transformer_.config()) * dim);
             place.cross_adaln = cross_ ? tensor(state, "cross_adaln", cross_rows * dim) : nullptr;
-            place.index = k > 1 ? state.tensor(s->stream.prefix + "index", GGML_TYPE_I32, {s->num_tokens()}) : nullptr;
         }
     }
 }
@@ -195,8 +198,8 @@ Plan& TransformerRun::block(size_t pass, size_t index) {
     };
     const size_t device = transformer_.weights().device_of(index);
     plan = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_, device);
-    StreamTensors video = video_->places[device].tensors(pass), audio;
-    if (audio_) audio = audio_->places[device].tensors(pass);
+    StreamTensors video = video_->places[device].tensors(pass, runs_of(*video_)), audio;
+    if (audio_) audio = audio_->places[device].tensors(pass, runs_of(*audio_));
     run_block(*plan, transformer_.blocks()[index], video, audio_ ? &audio : nullptr,
               {listed(p.skip_video_self_attn), listed(p.skip_audio_self_attn), p.skip_cross_modal, p.freeze_video,
                p.freeze_audio},
@@ -211,8 +214,7 @@ Plan& TransformerRun::epilogue(size_t pass) {
     if (e.plan) return *e.plan;
     e.plan = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_);
     const auto velocity = [&](const StreamRun& s) {
-        ggml_tensor* v =
-            transformer_.head(*e.plan, s.stream, s.places.front().x[pass], s.embedded, s.places.front().index);
+        ggml_tensor* v = transformer_.head(*e.plan, s.stream, s.places.front().x[pass], s.embedded, runs_of(s));
         return e.plan->output(v, s.stream.prefix + "proj_out");
     };
     e.video = velocity(*video_);
@@ -262,16 +264,12 @@ void TransformerRun::hand_over(size_t pass, size_t from, size_t to) {
 
 void TransformerRun::set_input(StreamRun& s, const StreamInput& in, const StreamInput* other) {
     const TransformerConfig& c = transformer_.config();
-    std::vector<int32_t> index;
-    const std::vector<float> distinct = distinct_values(*in.timesteps, &index);
+    const std::vector<float> distinct = distinct_values(*in.timesteps);
     states_[0]->set(s.tokens, *in.tokens);
     if (s.sigma_sinusoid) states_[0]->set(s.sigma_sinusoid, sinusoid({in.sigma}, c.timestep_scale));
     if (s.other_sinusoid) states_[0]->set(s.other_sinusoid, sinusoid({other->sigma}, c.av_gate_timestep_scale));
     plans_->states[0]->set(s.sinusoid, sinusoid(distinct, c.timestep_scale));
-    for (size_t d = 0; d < states_.size(); ++d) {
-        plans_->states[d]->allocate();
-        if (s.places[d].index) plans_->states[d]->set(s.places[d].index, index);
-    }
+    for (auto& state : plans_->states) state->allocate();
 }
 
 std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const StreamInput* audio,
@@ -279,10 +277,12 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
     if (!constants_set_)
         for (StreamRun* s : streams()) set_constants(*s);
     constants_set_ = true;
-    const auto distinct = [](const StreamInput* in) {
-        return in ? static_cast<int64_t>(distinct_values(*in->timesteps).size()) : 0;
+    const auto runs = [](const StreamInput* in) {
+        std::vector<int32_t> index;
+        if (in) distinct_values(*in->timesteps, &index);
+        return token_runs(index);
     };
-    set_distinct(distinct(&video), distinct(audio));
+    set_runs(runs(&video), runs(audio));
     set_input(*video_, video, audio);
     if (audio_) set_input(*audio_, *audio, &video);
 
@@ -316,8 +316,14 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
     return out;
 }
 
-TransformerRun::Memory TransformerRun::measure(int64_t distinct) {
-    set_distinct(distinct, audio_ ? distinct : 0);
+TransformerRun::Memory TransformerRun::measure(const std::vector<int64_t>& video) {
+    TokenRuns runs;
+    int64_t first = 0;
+    for (int64_t count : video.empty() ? std::vector<int64_t>{video_->num_tokens()} : video) {
+        runs.push_back({first, count, static_cast<int64_t>(runs.size())});
+        first += count;
+    }
+    set_runs(runs, audio_ ? TokenRuns{{0, audio_->num_tokens(), 0}} : TokenRuns{});
     Memory memory;
     memory.inputs = size_of(states_) + size_of(plans_->states);
     const auto add = [&](Plan& plan) {

@@ -59,13 +59,13 @@ class TransformerRun {
     std::vector<Velocity> velocities(const StreamInput& video, const StreamInput* audio, const std::vector<int>& which,
                                      const OnBlock& on_block = {});
 
-    // Bytes on each of the backends while a call runs with `distinct` timesteps per stream, without weights; nothing is
-    // allocated.
+    // Bytes on each of the backends while a call runs, without weights; nothing is allocated. video: how many tokens
+    // one after the other share a timestep; empty: all of them.
     struct Memory {
         std::vector<size_t> working;
         size_t inputs = 0;  // on all devices
     };
-    Memory measure(int64_t distinct = 1);
+    Memory measure(const std::vector<int64_t>& video = {});
 
  private:
     struct Place;
@@ -75,7 +75,8 @@ class TransformerRun {
     std::unique_ptr<StreamRun> begin_stream(const Transformer::Stream& stream, const Positions& positions);
     std::vector<StreamRun*> streams() const;
     // Forgets the plans unless they fit.
-    void set_distinct(int64_t video, int64_t audio);
+    void set_runs(const TokenRuns& video, const TokenRuns& audio);
+    const TokenRuns& runs_of(const StreamRun& s) const;
     void set_constants(StreamRun& s);
     // Values that the prologue has computed, or the blocks of the device before: to all devices, or to one of them.
     void share_prologue();

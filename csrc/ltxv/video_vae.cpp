@@ -11,15 +11,6 @@ namespace sdltx {
 
 namespace {
 
-constexpr float pixel_norm_eps = 1e-8f;
-constexpr std::array<int, 3> kernel = {3, 3, 3};
-
-std::array<int, 3> stride_of(const std::string& type) {
-    if (type == "compress_time") return {2, 1, 1};
-    if (type == "compress_space") return {1, 2, 2};
-    return {2, 2, 2};
-}
-
 // The stored channels are c slowest, then offsets in (time, height, width); depth_to_space takes c fastest.
 std::vector<Axis> packed_order(int64_t channels, std::array<int, 3> stride) {
     const int64_t offsets = stride[0] * stride[1] * stride[2];
@@ -29,10 +20,6 @@ std::vector<Axis> packed_order(int64_t channels, std::array<int, 3> stride) {
 // Pixels of a patch are packed the other way round: width offset slow, height offset fast.
 std::vector<Axis> patch_order(int64_t channels, int64_t patch) {
     return {{patch, 1}, {patch, patch}, {channels, patch * patch}};
-}
-
-ggml_tensor* norm_silu(Plan& g, ggml_tensor* x) {
-    return ggml_silu_inplace(g.ctx(), rms_norm(g, x, nullptr, pixel_norm_eps));
 }
 
 // Channels as they are stored, c slowest, in the order that depth_to_space takes; [C, W, H, F].
@@ -60,27 +47,10 @@ std::vector<float> coverage(const std::vector<Placement>& placements) {
     return sum;
 }
 
-std::vector<Placement> place(const std::vector<Span>& spans, Placement (*one)(const Span&)) {
+std::vector<Placement> place(const std::vector<Span>& spans, Placement (*one)(const Span&, int64_t), int64_t scale) {
     std::vector<Placement> out;
-    for (auto& s : spans) out.push_back(one(s));
+    for (auto& s : spans) out.push_back(one(s, scale));
     return out;
-}
-
-// Tile and overlap of both sides in latent cells: the longer side's are given, the shorter side's tile keeps the
-// aspect.
-struct SpatialTiles {
-    int64_t height, width, overlap;
-};
-
-SpatialTiles spatial_tiles(const Tiling& t, int64_t height, int64_t width) {
-    const int64_t tile = t.tile_pixels / 32, overlap = t.overlap_pixels / 32, longer = std::max(height, width);
-    auto side = [&](int64_t n) {
-        if (n == longer) return tile;
-        const auto scaled = static_cast<int64_t>(
-            std::nearbyint(static_cast<double>(tile) * static_cast<double>(n) / static_cast<double>(longer)));
-        return std::max({int64_t{2}, overlap + 1, scaled});
-    };
-    return {tile ? side(height) : 0, tile ? side(width) : 0, overlap};
 }
 
 }  // namespace
@@ -95,7 +65,7 @@ VideoDecoder::VideoDecoder(const ModelFiles& files, Workspace& workspace, const 
         ConvOptions options;
         options.out_axes = std::move(out_axes);
         options.space = config.reflect ? SpacePadding::reflect : SpacePadding::zeros;
-        return declare_conv3d(weights_, name, in, out, kernel, options);
+        return declare_conv3d(weights_, name, in, out, vae_kernel, options);
     };
     conv_in_ = conv("decoder.conv_in.conv", config.latent_channels, width);
     int64_t index = 0;
@@ -133,10 +103,7 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
     ggml_tensor* x = g.stage(conv3d(g, conv_in_, b.latents, TimePadding::replicate), "vae.decoder.conv_in");
     for (size_t i = 0; i < up_blocks_.size(); ++i) {
         const UpBlock& up = up_blocks_[i];
-        for (auto& r : up.res_blocks) {
-            ggml_tensor* h = conv3d(g, r.conv1, norm_silu(g, x), TimePadding::replicate);
-            x = conv3d(g, r.conv2, norm_silu(g, h), TimePadding::replicate, x);
-        }
+        for (auto& block : up.res_blocks) x = res_block(g, block, x, TimePadding::replicate);
         if (up.conv.w) {
             ggml_tensor* y =
                 unfold(g, conv3d(g, up.conv, x, TimePadding::replicate), up.stride);  // [C/n, W s3, H s2, F]
@@ -148,7 +115,7 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
         }
         g.stage(x, "vae.decoder.up_blocks." + std::to_string(i));
     }
-    x = conv3d(g, conv_out_, norm_silu(g, x), TimePadding::replicate);  // [3 patch^2, W, H, F]
+    x = conv3d(g, conv_out_, pixel_norm_silu(g, x), TimePadding::replicate);  // [3 patch^2, W, H, F]
     const int patch = static_cast<int>(config_.patch_size);
     b.frames = g.output(depth_to_space(g, x, {1, patch, patch}), "vae.decoder.frames");
     return b;
@@ -156,17 +123,7 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
 
 size_t VideoDecoder::measure(std::array<int64_t, 3> shape, const Tiling& tiling) const {
     check(tiling);
-    auto [depth, height, width] = shape;
-    const SpatialTiles tiles = spatial_tiles(tiling, height, width);
-    const auto longest = [](const std::vector<Span>& spans) {
-        int64_t n = 0;
-        for (auto& s : spans) n = std::max(n, s.end - s.start);
-        return n;
-    };
-    const Built b = build({longest(split_time(depth, tiling.tile_frames / 8, tiling.overlap_frames / 8)),
-                           longest(split_space(height, tiles.height, tiles.overlap)),
-                           longest(split_space(width, tiles.width, tiles.overlap))},
-                          nullptr);
+    const Built b = build(TileGrid(shape, tiling).largest(), nullptr);
     const std::vector<size_t> working = workspace_.measure(*b.plan);
     return std::accumulate(working.begin(), working.end(), b.plan->inputs().size());
 }
@@ -185,16 +142,14 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
     check(tiling);
     check_latents(latents.shape);
     const int64_t channels = latents.dim(0), depth = latents.dim(1), height = latents.dim(2), width = latents.dim(3);
-    const SpatialTiles tiles = spatial_tiles(tiling, height, width);
-    const auto times = split_time(depth, tiling.tile_frames / 8, tiling.overlap_frames / 8);
-    const auto rows = split_space(height, tiles.height, tiles.overlap),
-               cols = split_space(width, tiles.width, tiles.overlap);
-    const auto time_places = place(times, place_time), row_places = place(rows, place_space),
-               col_places = place(cols, place_space);
+    const TileGrid grid({depth, height, width}, tiling);
+    const auto &times = grid.times, &rows = grid.rows, &cols = grid.columns;
+    const auto time_places = place(times, place_time, 8), row_places = place(rows, place_space, 32),
+               col_places = place(cols, place_space, 32);
     // The tiles form a grid, so the sum of their weights is a product of one sum per axis.
     const auto time_sum = coverage(time_places), row_sum = coverage(row_places), col_sum = coverage(col_places);
     const int64_t pixel_rows = height * 32, pixel_cols = width * 32, rgb = config_.out_channels;
-    const int64_t total = static_cast<int64_t>(times.size() * rows.size() * cols.size());
+    const auto total = static_cast<int64_t>(grid.size());
     int64_t done = 0;
     // Frames that are being blended, and a copy of those that are ready.
     int64_t longest = 0;

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "config.h"
-#include "ggml/conv3d.h"
 #include "ggml/workspace.h"
 #include "tiling.h"
 #include "types.h"
+#include "video_vae_blocks.h"
 
 namespace sdltx {
 
@@ -35,13 +35,10 @@ class VideoDecoder {
     size_t measure(std::array<int64_t, 3> shape, const Tiling& tiling) const;
 
  private:
-    struct ResBlock {
-        Conv3d conv1, conv2;
-    };
     struct UpBlock {
-        std::vector<ResBlock> res_blocks;  // of a res_x
-        Conv3d conv;                       // of a compress block
-        std::array<int, 3> stride{};       // (time, height, width)
+        std::vector<VideoResBlock> res_blocks;  // of a res_x
+        Conv3d conv;                            // of a compress block
+        std::array<int, 3> stride{};            // (time, height, width)
         int64_t repeat = 0;  // LTX-2.0: how often the channels of what went in are added to what comes out
     };
     struct Built {

@@ -33,6 +33,7 @@ from .errors import (
     OutOfMemoryError,
     SdltxError,
 )
+from .images import Condition
 from .inspection import ModelReport, inspect
 from .pipeline import Pipeline, load
 from .values import Context, Latents, Tiling, Video
@@ -41,6 +42,7 @@ __all__ = [
     "BackendError",
     "BusyError",
     "Cancelled",
+    "Condition",
     "Context",
     "Device",
     "InvalidRequestError",

@@ -23,6 +23,7 @@ class BusyError(SdltxError): ...
 
 def set_log(callback: Callable[[int, str], None] | None) -> None: ...  # (level of `logging`, line)
 def inspect(paths: Sequence[str]) -> str: ...  # JSON, as csrc/inspect.h says
+def fit_image(image: NDArray[np.uint8], height: int, width: int) -> Float32: ...  # (height, width, 3) in [-1, 1]
 def usable_processors() -> int: ...  # physical cores within affinity and quota
 def end_on_second_signal() -> None: ...  # INT, TERM and HUP, as they are handled now
 def guard_file(path: str) -> None: ...  # removed if the process ends by an assertion
@@ -70,6 +71,9 @@ class Conversion:
     def types(self) -> list[tuple[str, str]]: ...
     def write(self, path: str, *, progress: Progress | None = None) -> None: ...
 
+# Picture (H, W, 3) or latent (C, 1, H', W'), frame, strength.
+_Condition = tuple[NDArray[np.uint8] | None, Float32 | None, int, float]
+
 class Pipeline:
     def __init__(
         self,
@@ -97,6 +101,7 @@ class Pipeline:
     def hidden_states(self, prompt: str) -> Float32: ...
     def encode(self, prompt: str, *, progress: Progress | None = None) -> tuple[Float32, Float32]: ...
     def resolve(self, options: SampleOptions) -> dict[str, Any]: ...
+    def check_conditions(self, conditions: Sequence[_Condition], options: SampleOptions) -> None: ...
     def sample(
         self,
         video_context: Float32,
@@ -106,6 +111,7 @@ class Pipeline:
         video_noise: Float32 | None = None,
         audio_noise: Float32 | None = None,
         negative: tuple[Float32, Float32] | None = None,
+        conditions: Sequence[_Condition] = ...,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Float32, Float32 | None], object] | None = None,
     ) -> tuple[Float32, Float32 | None, dict[str, Any]]: ...
@@ -118,6 +124,7 @@ class Pipeline:
         video_noise: Float32 | None = None,
         audio_noise: Float32 | None = None,
         negative: tuple[Float32, Float32] | None = None,
+        conditions: Sequence[_Condition] = ...,
     ) -> Sampler: ...
     def velocity(  # of one call of the transformer, for tests
         self,
@@ -141,6 +148,13 @@ class Pipeline:
     def decode_audio(
         self, audio: Float32, *, piece_seconds: float = 4.0, progress: Progress | None = None
     ) -> tuple[Float32, int]: ...
+    def encode_video(
+        self,
+        pixels: Float32,  # (F, H, W, 3) in [-1, 1]
+        *,
+        tiling: tuple[int, int, int, int] | None = None,
+        progress: Progress | None = None,
+    ) -> Float32: ...  # (C, F', H', W')
     def decode_memory(
         self, frames: int, height: int, width: int, *, tiling: tuple[int, int, int, int] | None = None
     ) -> int: ...  # bytes, of a latent of this shape
@@ -183,6 +197,8 @@ class Tokenizer:
     @property
     def size(self) -> int: ...
 
+def cpu_kernels() -> str: ...  # the name of those that are used; InvalidRequestError for a bad SDLTX_CPU_KERNELS
+def cpu_kernel_names() -> list[str]: ...  # that are built in and run here, the best first
 def backends() -> dict[str, dict[str, str]]: ...  # that are built in: what their kernels use, such as "AVX2": "1"
 def devices() -> list[dict[str, Any]]: ...  # name, description, kind, memory_free, memory_total
 def encode_tokens(paths: Sequence[str], ids: Sequence[int], *, precision: str = "f32") -> Float32: ...

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _core, sound
-from .errors import BackendError
+from .errors import BackendError, InvalidRequestError
 
 _LIBRARIES = {"numpy": "numpy", "av": "av", "pillow": "PIL.Image", "tqdm": "tqdm", "safetensors": "safetensors.numpy"}
 _CPUINFO = Path("/proc/cpuinfo")
@@ -19,14 +19,13 @@ _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _FLAGS = {
     "SSE3": "pni",
     "AVX512": "avx512f",
-    "AVX512_VBMI": "avx512vbmi",
     "NEON": "asimd",
     "DOTPROD": "asimddp",
     "FP16_VA": "asimdhp",
     "MATMUL_INT8": "i8mm",
 }
 _INSTRUCTION_SETS = (
-    *("SSE3", "SSSE3", "AVX", "AVX2", "F16C", "FMA", "BMI2", "AVX_VNNI", "AVX512", "AVX512_VBMI", "AVX512_VNNI"),
+    *("SSE3", "SSSE3", "AVX", "AVX2", "F16C", "FMA", "BMI2", "AVX_VNNI", "AVX512", "AVX512_VNNI"),
     *("AVX512_BF16", "AMX_INT8", "NEON", "DOTPROD", "FP16_VA", "MATMUL_INT8", "SVE"),
 )
 
@@ -60,8 +59,12 @@ class Diagnosis:
     processor: str
     threads: int
     """Physical cores that this process may use."""
+    level: str | None
+    """The CPU kernels in use, such as "x86-64-v3"; None if SDLTX_CPU_KERNELS names none that runs here."""
+    levels: tuple[str, ...]
+    """Those that are built in and run here, the best first."""
     kernels: tuple[str, ...]
-    """Instruction sets that the CPU kernels were built for."""
+    """Instruction sets that the CPU kernels in use were built for."""
     unused: tuple[str, ...]
     """Further ones that the CPU has and the kernels would have a use for."""
     backends: tuple[str, ...]
@@ -106,6 +109,11 @@ def diagnose() -> Diagnosis:
             f"the CPU kernels were built for another processor: this one lacks {', '.join(lacking)}, and a run ends "
             "with an illegal instruction; build here, in the source folder: pip install --force-reinstall --no-deps ."
         )
+    level = None
+    try:
+        level = _core.cpu_kernels()
+    except InvalidRequestError as error:
+        problems.append(str(error).removeprefix("[device] "))
     found = devices()
     _look_at_gpus(built_in, found, problems, hints)
     libraries = dict(_libraries(problems))
@@ -117,6 +125,8 @@ def diagnose() -> Diagnosis:
         folder=str(Path(__file__).parent),
         processor=processor,
         threads=_core.usable_processors(),
+        level=level,
+        levels=tuple(_core.cpu_kernel_names()),
         kernels=tuple(kernels),
         unused=tuple(unused),
         backends=tuple(sorted(built_in)),
@@ -197,7 +207,8 @@ def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     plural = "" if found.threads == 1 else "s"
     yield "processor", f"{found.processor}, {found.threads} core{plural} to use"
     unused = f"; not used: {' '.join(found.unused)}" if found.unused else ""
-    yield "kernels", f"{' '.join(found.kernels) or 'portable'}{unused}"
+    yield "kernels", f"{found.level or 'NONE'} of {', '.join(found.levels)}"
+    yield "", f"{' '.join(found.kernels) or 'portable'}{unused}"
     yield "backends", ", ".join(found.backends)
     for device in found.devices:
         yield "device", device_line(device)

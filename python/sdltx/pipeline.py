@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _arguments, _core
 from .errors import ModelFileError
+from .images import Condition, conditions_of, pixels
 from .options import Options, core_options
 from .values import Context, Latents, Tiling, Video
 
@@ -210,6 +211,9 @@ class Pipeline:
         *,
         negative: Context | None = None,
         noise: Latents | None = None,
+        image: Any | None = None,
+        last_image: Any | None = None,
+        conditions: Iterable[Condition] | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
         **options: Unpack[Options],
@@ -221,13 +225,17 @@ class Pipeline:
             (``sdltx.default_negative_prompt``), which is encoded when it is needed first.
         noise: start noise, in the shapes of the result; a part that it lacks is drawn from the seed. Its frame rate is
             the clip's unless one is given.
+        image: what the clip begins with: a file, a picture of Pillow or RGB bytes (H, W, 3).
+        last_image: what it ends with.
+        conditions: pictures at any of its frames, see :class:`sdltx.Condition`.
         on_step: called after each step as ``on_step(done, steps, estimate)``, where the estimate is what the finished
             clip is taken to be so far; :class:`sdltx.preview.Projection` makes pictures of it. An exception that it
             raises ends the run and comes out unchanged.
         options: see :class:`sdltx.options.Options`; what is not given is the checkpoint's own default.
 
-        Raises InvalidRequestError for a value outside its range, ModelMismatchError for guidance without a text encoder
-        or ``negative``, OutOfMemoryError, BackendError or Cancelled.
+        Raises InvalidRequestError for a value outside its range and for what is no picture, ModelMismatchError for
+        guidance without a text encoder or ``negative`` and pictures without a video encoder, OutOfMemoryError,
+        BackendError or Cancelled.
         """
         _arguments.instance("sample", "context", context, Context, "made by encode()")
         if negative is not None:
@@ -237,6 +245,9 @@ class Pipeline:
         if options.get("frame_rate") is None and noise is not None and noise.frame_rate:
             options["frame_rate"] = noise.frame_rate
 
+        pictures = conditions_of(image, last_image, conditions)
+        self.check_conditions(pictures, **options)
+        version = self.info["version"]
         rate = self.resolve(**options)["frame_rate"]
 
         def step(done: int, steps: int, video: NDArray[np.float32], audio: NDArray[np.float32] | None) -> None:
@@ -250,6 +261,7 @@ class Pipeline:
             video_noise=noise.video if noise else None,
             audio_noise=noise.audio if noise else None,
             negative=None if negative is None else (negative.video, negative.audio),
+            conditions=[(pixels(one, version), None, one.frame, one.strength) for one in pictures],
             progress=progress,
             on_step=step if on_step else None,
         )
@@ -270,7 +282,14 @@ class Pipeline:
             "num_inference_steps": resolved["num_inference_steps"] if sigmas is None else None,
             "sigmas": sigmas,
         }
+        if pictures:
+            settings["images"] = [one.to_dict() for one in pictures]
         return Latents(video, audio, resolved["frame_rate"], settings)
+
+    def check_conditions(self, conditions: Sequence[Condition], **options: Unpack[Options]) -> None:
+        """Raises what :meth:`sample` would raise for the frames of these pictures and without a video encoder."""
+        frames = [(None, None, one.frame, one.strength) for one in conditions]
+        self._core.check_conditions(frames, core_options(dict(options)))
 
     def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
         """Turns latents into pictures and, if they and the model have it, sound.
@@ -343,6 +362,9 @@ class Pipeline:
         *,
         negative_prompt: str | None = None,
         noise: Latents | None = None,
+        image: Any | None = None,
+        last_image: Any | None = None,
+        conditions: Iterable[Condition] | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -360,12 +382,24 @@ class Pipeline:
         check(prompt=prompt, tiling=tiling, **options)  # before the prompt is encoded
         if negative_prompt is not None:
             _arguments.text("encode", "negative prompt", negative_prompt)
+        pictures = conditions_of(image, last_image, conditions)
+        self.check_conditions(pictures, **options)
+        for picture in pictures:
+            pixels(picture, self.info["version"])  # raises
         resolved = self.resolve(**options)
         context = self.encode(prompt, progress=progress)
         negative = None
         if negative_prompt is not None and (resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1):
             negative = self.encode(negative_prompt, progress=progress)
-        latents = self.sample(context, negative=negative, noise=noise, progress=progress, on_step=on_step, **options)
+        latents = self.sample(
+            context,
+            negative=negative,
+            noise=noise,
+            conditions=pictures,
+            progress=progress,
+            on_step=on_step,
+            **options,
+        )
         try:
             return self.decode(latents, tiling=tiling, progress=progress)
         except BaseException as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 import sdltx
 from sdltx import _core, pipeline
+from sdltx.images import conditions_of, pixels
 from sdltx.options import NAMES
 
 from .job import Job
@@ -25,6 +26,7 @@ from .options import (
     model_options,
     numbers,
     output_options,
+    picture,
 )
 
 # What a clip remembers and --from repeats: setting -> accepted types.
@@ -74,6 +76,7 @@ def add(commands: Any) -> None:
     )
     model_options(command)
     _prompt_options(command)
+    _picture_options(command)
     _clip_options(command)
     guidance_options(command)
     group = output_options(command, silent="make no sound at all; the picture is then another one")
@@ -107,6 +110,22 @@ def _prompt_options(command: argparse.ArgumentParser) -> None:
         help="take prompt, seed and settings from a clip or latents made by sdltx; other options override them. The "
         "model and the device are not part of them: give the same -m",
     )
+
+
+def _picture_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("pictures (scaled to cover the clip and cut on both sides)")
+    group.add_argument(
+        "-i",
+        "--image",
+        metavar="PATH[:FRAME[:STRENGTH[:CRF]]]",
+        type=picture,
+        action="append",
+        dest="images",
+        help="a picture that the clip begins with, or shows at this frame (negative: from the end); strength 1 "
+        "(default) keeps it as it is, less lets it change; crf is how much H.264 spoils it first, as models are used "
+        "to (default: the checkpoint's; 0: not at all). Repeat it for several pictures",
+    )
+    group.add_argument("--last-image", metavar="PATH", help="a picture that the clip ends with")
 
 
 def _clip_options(command: argparse.ArgumentParser) -> None:
@@ -146,10 +165,14 @@ def _generate(job: Job) -> None:
     args = job.args
     if not (args.output or args.save_latents or args.audio_out or args.dry_run):
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents, --audio-out or several")
-    job.check_outputs(args.repeat, args.prompt_file)
+    pictures = _pictures(args)
+    job.check_outputs(args.repeat, args.prompt_file, *(one.to_dict()["path"] for one in pictures))
     if args.preview_every < 1:
         raise sdltx.InvalidRequestError(f"[preview] --preview-every {args.preview_every} is too small; use 1 or more")
     made_with = _repeat(args) if args.repeat is not None else {}
+    pictures = _pictures(args)
+    for one in pictures:
+        pixels(one, "")  # raises
     prompt = _prompt(args)
     request = {name: getattr(args, name) for name in NAMES if name != "audio"}
     request["audio"] = False if args.no_audio else None
@@ -169,8 +192,9 @@ def _generate(job: Job) -> None:
             job.note(f"note: {args.repeat} was made with {value}, this run uses {used}; the clips may differ")
     pipe.require("text encoder", "text projection", "transformer", *job.decoders())
     resolved = pipe.resolve(**request)
+    pipe.check_conditions(pictures, **request)
     if args.dry_run:
-        for line in _plan(pipe, prompt, resolved, drawn=args.seed is None):
+        for line in _plan(pipe, prompt, resolved, pictures, drawn=args.seed is None):
             print(line)
         _warn_of_model(job, pipe, request, resolved)
         return
@@ -182,7 +206,7 @@ def _generate(job: Job) -> None:
             + (f", {resolved['passes']} passes a step" if resolved["passes"] > 1 else "")
         )
     else:
-        for line in _plan(pipe, prompt, resolved, drawn=args.seed is None):
+        for line in _plan(pipe, prompt, resolved, pictures, drawn=args.seed is None):
             job.detail(line)
     _warn_of_model(job, pipe, request, resolved)
     context = pipe.encode(prompt, progress=job.bars.show)
@@ -191,7 +215,14 @@ def _generate(job: Job) -> None:
         negative = pipe.encode(args.negative_prompt, progress=job.bars.show)
     elif args.negative_prompt is not None and args.repeat is None:
         job.warn("the negative prompt has no effect: guidance_scale is 1 for picture and sound; see --guidance-scale")
-    latents = pipe.sample(context, negative=negative, **request, progress=job.bars.show, on_step=_previewer(job, pipe))
+    latents = pipe.sample(
+        context,
+        negative=negative,
+        conditions=pictures,
+        **request,
+        progress=job.bars.show,
+        on_step=_previewer(job, pipe),
+    )
     with job.keeping(latents):
         if args.save_latents is not None:
             job.save(latents, args.save_latents)
@@ -250,7 +281,13 @@ def _warn_of_model(job: Job, pipe: sdltx.Pipeline, request: dict[str, Any], reso
             )
 
 
-def _plan(pipe: sdltx.Pipeline, prompt: str, resolved: dict[str, Any], *, drawn: bool) -> list[str]:
+def _pictures(args: argparse.Namespace) -> list[sdltx.Condition]:
+    return conditions_of(None, args.last_image, args.images)
+
+
+def _plan(
+    pipe: sdltx.Pipeline, prompt: str, resolved: dict[str, Any], pictures: list[sdltx.Condition], *, drawn: bool
+) -> list[str]:
     """What would run, a line for each thing."""
     info = pipe.info
     seconds = resolved["num_frames"] / resolved["frame_rate"]
@@ -268,6 +305,9 @@ def _plan(pipe: sdltx.Pipeline, prompt: str, resolved: dict[str, Any], *, drawn:
         "seed": f"{resolved['seed']}{' (drawn)' if drawn else ''}",
         "memory": f"{needed}; weights are not counted",
     }
+    if pictures:
+        shown = (f"{one.image} at frame {one.frame}, strength {one.strength:g}" for one in pictures)
+        lines["images"] = "; ".join(shown)
     return [f"{name:<7} {text}" for name, text in lines.items()]
 
 
@@ -324,6 +364,8 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
                 f"[from] {args.repeat}: setting {name} is {value!r}; expected {types[0].__name__}"
             )
         setattr(args, name, value)
+    if args.images is None and args.last_image is None:
+        args.images = _repeated_pictures(args.repeat, settings.get("images", []))
     args.no_audio = args.no_audio or settings.get("audio") is False
     tiles = settings.get("tiling")
     if isinstance(tiles, list) and all(getattr(args, f"tile_{name}") is None for name in sdltx.Tiling._fields):
@@ -338,6 +380,19 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
             f"[from] {args.repeat}: this version has no preset {args.preset!r}; give --preset"
         )
     return {name: _spell(settings.get(name, f"an unknown {name.split('_')[0]}")) for name in _COMPARED}
+
+
+def _repeated_pictures(clip: str, entries: Any) -> list[sdltx.Condition]:
+    pictures = []
+    for entry in entries if isinstance(entries, list) else [entries]:
+        path = entry.get("path") if isinstance(entry, dict) else None
+        if not isinstance(path, str):
+            raise sdltx.InvalidRequestError(
+                f"[from] {clip} was made with a picture that it does not name; give all of them with -i"
+            )
+        names = ("frame", "strength", "crf")
+        pictures.append(sdltx.Condition(path, **{name: entry[name] for name in names if name in entry}))
+    return pictures
 
 
 def _spell(value: object) -> str:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import sdltx
@@ -134,6 +135,22 @@ def threads(text: str) -> int:
         if (number := int(text)) >= 1:
             return number
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads; use 1 or more")
+
+
+def picture(text: str) -> sdltx.Condition:
+    """Reads ``PATH[:FRAME[:STRENGTH[:CRF]]]``; a file whose name has such an end is meant as a whole."""
+    parts = text.split(":")
+    for count in range(0 if Path(text).exists() else min(3, len(parts) - 1), -1, -1):
+        split = len(parts) - count
+        try:
+            numbers = [kind(number) for kind, number in zip((int, float, int), parts[split:], strict=False)]
+        except ValueError:
+            continue
+        try:
+            return sdltx.Condition(":".join(parts[:split]), *numbers)
+        except sdltx.InvalidRequestError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    raise AssertionError  # without numbers it is a path
 
 
 def frame_rate(text: str) -> float:

@@ -1,0 +1,154 @@
+"""Pictures that a clip shows at some of its frames, and how they are read."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import _arguments
+from .errors import BackendError, InvalidRequestError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+_MAX_CRF = 51
+_MOST_PIXELS = 1 << 28
+# What the releases were trained with; later ones take finer pictures.
+_CRF, _CRF_SINCE_2_4 = 33, 18
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A picture that a clip shows at one of its frames.
+
+    It is turned as its EXIF says, brought to 8-bit RGB (transparency is left out, of more bits the upper ones stay),
+    compressed as a frame of H.264 and back, because models learned from such frames, scaled to cover the clip, and cut
+    on both sides.
+    """
+
+    image: str | os.PathLike[str] | Image | NDArray[np.uint8]
+    """A file, a picture of Pillow, or RGB bytes (H, W, 3), of any size."""
+    frame: int = 0
+    """Of the clip; negative ones count from its end. 0: what the clip begins with. Others are keyframes that the clip
+    finds its way to, exactly or nearly."""
+    strength: float = 1.0
+    """1: the picture as it is; less: a start that is denoised further; 0: no effect."""
+    crf: int | None = None
+    """Quality of H.264, from 1 (best) to 51; 0: no compression; None: what the checkpoint was made with."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frame", _arguments.whole("image", "frame", self.frame))
+        strength = _arguments.real("image", "strength", self.strength)
+        if not 0 <= strength <= 1:
+            raise InvalidRequestError(f"[image] strength {strength:g} is not between 0 and 1")
+        object.__setattr__(self, "strength", strength)
+        crf = _arguments.integer("image", "crf", self.crf)
+        if crf is not None and not 0 <= crf <= _MAX_CRF:
+            raise InvalidRequestError(f"[image] crf {crf} is not between 0 (no compression) and {_MAX_CRF}")
+        object.__setattr__(self, "crf", crf)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what a clip remembers of it; ``path`` is None for a picture that is no file."""
+        path = os.fspath(self.image) if isinstance(self.image, (str, os.PathLike)) else None
+        return {"path": path, "frame": self.frame, "strength": self.strength, "crf": self.crf}
+
+
+def conditions_of(image: Any | None, last_image: Any | None, more: Iterable[Condition] | None) -> list[Condition]:
+    """Returns all pictures of a call: for the first frame, others, for the last frame."""
+    if more is not None and (isinstance(more, Condition) or not isinstance(more, Iterable)):
+        _arguments.refuse("image", "conditions", "a list of sdltx.Condition", more)
+    found = [] if image is None else [Condition(image)]
+    for condition in more or ():
+        found.append(_arguments.instance("image", "conditions", condition, Condition, "a list of sdltx.Condition"))
+    return found if last_image is None else [*found, Condition(last_image, -1)]
+
+
+def pixels(condition: Condition, version: str) -> NDArray[np.uint8]:
+    """Returns the picture (H, W, 3) as a model of this version gets it, before it is scaled.
+
+    Raises InvalidRequestError for what is no single picture.
+    """
+    array = _array(condition.image)
+    crf = condition.crf
+    if crf is None:
+        crf = _CRF if _before_2_4(version) else _CRF_SINCE_2_4
+    # H.264 stores colours of two by two pixels.
+    return array if crf == 0 or min(array.shape[:2]) < 2 else _compressed(array, crf)
+
+
+def _before_2_4(version: str) -> bool:
+    parts = version.split(".")[:2]
+    return not all(part.isdigit() for part in parts) or tuple(map(int, parts)) < (2, 4)
+
+
+def _array(image: Any) -> NDArray[np.uint8]:
+    import numpy as np
+    from PIL import Image as Pillow
+
+    if isinstance(image, (str, os.PathLike)):
+        name = os.fspath(image)
+        try:
+            with Pillow.open(name) as opened:
+                return _of_pillow(opened, name)
+        except FileNotFoundError:
+            raise InvalidRequestError(f"[image] there is no file {name}") from None
+        except Pillow.DecompressionBombError:
+            raise InvalidRequestError(f"[image] {name} has too many pixels; scale it down") from None
+        except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for broken files
+            if isinstance(error, InvalidRequestError):
+                raise
+            reason = getattr(error, "strerror", None) or "it is none that Pillow reads, or broken"
+            raise InvalidRequestError(f"[image] cannot read {name} as a picture: {reason}") from None
+    if isinstance(image, Pillow.Image):
+        return _of_pillow(image, "the picture")
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise InvalidRequestError(
+            "[image] expected a file, a picture of Pillow or RGB bytes (H, W, 3) uint8, got "
+            f"{array.shape} {array.dtype}"
+        )
+    return np.ascontiguousarray(array)
+
+
+def _of_pillow(image: Image, name: str) -> NDArray[np.uint8]:
+    import numpy as np
+    from PIL import ImageOps
+
+    if (pictures := getattr(image, "n_frames", 1)) > 1:
+        raise InvalidRequestError(f"[image] {name} is an animation of {pictures} pictures; give one of them")
+    if image.width * image.height > _MOST_PIXELS:
+        raise InvalidRequestError(f"[image] {name} has too many pixels; scale it down")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, of which Pillow would keep the lower ones
+        values = np.asarray(image).astype(np.int64)
+        gray = np.clip(values >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise InvalidRequestError(f"[image] {name} holds floating-point values; save it with 8 or 16 bits")
+    return np.array(image.convert("RGB"))
+
+
+def _compressed(array: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
+    """The picture as a video of one frame has it; odd edges are cut off."""
+    import av
+
+    height, width = (side // 2 * 2 for side in array.shape[:2])
+    file = io.BytesIO()
+    try:
+        with av.open(file, "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=1, options={"crf": str(crf), "preset": "veryfast"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            frame = av.VideoFrame.from_ndarray(array[:height, :width].copy(), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+            container.mux(stream.encode())
+        file.seek(0)
+        with av.open(file) as container:
+            decoded: NDArray[np.uint8] = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    except (av.FFmpegError, StopIteration) as error:
+        raise BackendError(f"[image] cannot compress the picture with H.264 ({error}); use crf 0") from None
+    return decoded
