@@ -176,6 +176,13 @@ std::vector<Condition> conditions_of(const std::vector<ConditionTuple>& given) {
     return out;
 }
 
+// Video and audio latents, either may be None.
+using LatentTuple = std::pair<std::optional<FloatArray>, std::optional<FloatArray>>;
+Latents latents_of(const std::optional<LatentTuple>& given) {
+    if (!given) return {};
+    return {to_array(given->first), to_array(given->second), 0};
+}
+
 Offload offload_of(const std::string& name) {
     if (name == "none") return Offload::none;
     if (name == "stage") return Offload::stage;
@@ -202,6 +209,12 @@ void bind_pipeline(py::module_& m) {
                  py::list names;
                  for (auto& name : p.unused_tensors()) names.append(decoded(name));
                  return names;
+             })
+        .def("upscalers",
+             [](Pipeline& p) {
+                 py::list found;
+                 for (auto& [path, kind] : p.upscalers()) found.append(py::make_tuple(decoded(path), kind));
+                 return found;
              })
         .def("decoder_fingerprint", &Pipeline::decoder_fingerprint)
         .def_property_readonly("latent_channels", &Pipeline::latent_channels)
@@ -248,6 +261,13 @@ void bind_pipeline(py::module_& m) {
             "resolve", [](const Pipeline& p, const SampleOptions& o) { return settings_dict(p.resolve(o)); },
             "options"_a)
         .def(
+            "resolve_two_stages",
+            [](const Pipeline& p, const SampleOptions& o, const std::vector<std::string>& upscalers) {
+                const TwoStages s = p.resolve(o, upscalers);
+                return py::make_tuple(settings_dict(s.whole), settings_dict(s.first), settings_dict(s.second));
+            },
+            "options"_a, "upscalers"_a)
+        .def(
             "check_conditions",
             [](const Pipeline& p, const std::vector<ConditionTuple>& conditions, const SampleOptions& o) {
                 p.check(conditions_of(conditions), p.resolve(o));
@@ -258,9 +278,15 @@ void bind_pipeline(py::module_& m) {
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
                const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
-               std::optional<py::function> progress, std::optional<py::function> on_step) {
-                const SampleSettings settings = p.resolve(o);
+               const std::optional<LatentTuple>& initial, const std::vector<std::string>& upscalers,
+               const std::optional<LatentTuple>& second_noise, std::optional<py::function> progress,
+               std::optional<py::function> on_step) {
+                const std::optional<TwoStages> stages =
+                    upscalers.empty() ? std::nullopt : std::make_optional(p.resolve(o, upscalers));
+                const SampleSettings settings = stages ? stages->whole : p.resolve(o);
+                const Latents again = latents_of(second_noise);
                 const std::vector<Condition> pictures = conditions_of(conditions);
+                const Latents first = latents_of(initial);
                 const Context context{to_array(video_context), to_array(audio_context)};
                 const std::optional<Context> away = context_of(negative);
                 const Noise noise{to_array(video_noise), to_array(audio_noise)};
@@ -276,31 +302,37 @@ void bind_pipeline(py::module_& m) {
                         return guard.call([&] { (*on_step)(done, steps, *arrays(estimate)); });
                     };
                 const Latents l = guard.run(&p, [&] {
-                    return p.sample(context, away ? &*away : nullptr, settings, noise, pictures, guard.progress(),
-                                    each);
+                    const Context* from = away ? &*away : nullptr;
+                    if (stages)
+                        return p.sample(context, from, *stages, {noise, pictures, first}, {again.video, again.audio},
+                                        guard.progress(), each);
+                    return p.sample(context, from, settings, {noise, pictures, first}, guard.progress(), each);
                 });
                 const py::tuple result = arrays(l);
                 return py::make_tuple(result[0], result[1], settings_dict(settings));
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
+            "initial"_a = py::none(), "upscalers"_a = std::vector<std::string>{}, "second_noise"_a = py::none(),
             "progress"_a = py::none(), "on_step"_a = py::none())
         .def(
             "sampler",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
-               const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions) {
+               const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
+               const std::optional<LatentTuple>& initial) {
                 auto s = std::make_unique<PySampler>();
                 s->context = {to_array(video_context), to_array(audio_context)};
                 s->negative = context_of(negative);
                 s->pipeline = &p;
-                s->loop = p.sampler(s->context, s->negative ? &*s->negative : nullptr, p.resolve(o),
-                                    {to_array(video_noise), to_array(audio_noise)}, conditions_of(conditions));
+                s->loop = p.sampler(
+                    s->context, s->negative ? &*s->negative : nullptr, p.resolve(o),
+                    {{to_array(video_noise), to_array(audio_noise)}, conditions_of(conditions), latents_of(initial)});
                 return s;
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
-            py::keep_alive<0, 1>())
+            "initial"_a = py::none(), py::keep_alive<0, 1>())
         .def(
             "velocity",
             [](Pipeline& p, const py::dict& video, std::optional<py::dict> audio, float sigma,
@@ -353,6 +385,16 @@ void bind_pipeline(py::module_& m) {
                 return to_numpy(guard.run(&p, [&] { return p.encode_video(frames, t, guard.progress()); }));
             },
             "pixels"_a, py::kw_only(), "tiling"_a = py::none(), "progress"_a = py::none())
+        .def(
+            "upsample",
+            [](Pipeline& p, const FloatArray& video, double frame_rate, const std::string& upscaler,
+               std::optional<py::function> progress) {
+                const Latents latents{to_array(video), {}, frame_rate};
+                Guard guard(std::move(progress));
+                const Latents out = guard.run(&p, [&] { return p.upsample(latents, upscaler, guard.progress()); });
+                return py::make_tuple(to_numpy(out.video), out.frame_rate);
+            },
+            "video"_a, "frame_rate"_a, "upscaler"_a, py::kw_only(), "progress"_a = py::none())
         .def(
             "decode_memory",
             [](Pipeline& p, int64_t frames, int64_t height, int64_t width,

@@ -24,8 +24,8 @@ void give_optional(std::optional<std::string>& to, const char* value) {
     if (value) to = value;
 }
 
-constexpr size_t sample_options_sizes[SDLTX_SAMPLE_OPTIONS_VERSION] = {offsetof(sdltx_sample_options, images),
-                                                                       sizeof(sdltx_sample_options)};
+constexpr size_t sample_options_sizes[SDLTX_SAMPLE_OPTIONS_VERSION] = {
+    offsetof(sdltx_sample_options, images), offsetof(sdltx_sample_options, upscalers), sizeof(sdltx_sample_options)};
 
 sdltx_sample_options sample_options(const sdltx_sample_options* given) {
     sdltx_sample_options o;
@@ -122,15 +122,33 @@ Json json_of(const SampleSettings& settings) {
     return out;
 }
 
+// What a request would run.
+struct Planned {
+    SampleSettings settings;
+    std::optional<TwoStages> stages;
+};
+
+Planned plan_of(const Pipeline& pipeline, const sdltx_sample_options& o) {
+    const SampleOptions request = request_of(o);
+    if (o.num_upscalers && !o.upscalers) refuse("upscalers", "is NULL");
+    if (!o.num_upscalers) return {pipeline.resolve(request), std::nullopt};
+    if (o.initial) refuse("sample options", "a clip that is refined has one stage; leave out initial or upscalers");
+    TwoStages stages = pipeline.resolve(request, strings(o.upscalers, o.num_upscalers, "upscalers"));
+    return {stages.whole, std::move(stages)};
+}
+
 std::unique_ptr<sdltx_latents> sample(Pipeline& pipeline, const Context& context, const Context* negative,
-                                      const sdltx_sample_options& o, const SampleSettings& settings) {
-    const Noise noise{array_of(o.video_noise, "video noise"), array_of(o.audio_noise, "audio noise")};
-    Json told = json_of(settings);
-    if (!noise.audio.empty() && o.seed == SDLTX_DEFAULT_INT) told["seed"] = nullptr;  // nothing was drawn
+                                      const sdltx_sample_options& o, const Planned& plan) {
+    Pipeline::Inputs inputs{
+        {array_of(o.video_noise, "video noise"), array_of(o.audio_noise, "audio noise")}, conditions_of(o), {}};
+    if (o.initial) inputs.initial = existing(o.initial, "initial").values;
+    Json told = json_of(plan.settings);
+    if (!inputs.noise.audio.empty() && o.seed == SDLTX_DEFAULT_INT) told["seed"] = nullptr;  // nothing was drawn
     Watch watch(o.progress, o.progress_payload);
     const Run run(pipeline, watch);
     Latents latents =
-        pipeline.sample(context, negative, settings, noise, conditions_of(o), watch.progress(), on_step_of(o));
+        plan.stages ? pipeline.sample(context, negative, *plan.stages, inputs, {}, watch.progress(), on_step_of(o))
+                    : pipeline.sample(context, negative, plan.settings, inputs, watch.progress(), on_step_of(o));
     return std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(latents), told.dump()});
 }
 
@@ -347,7 +365,7 @@ sdltx_status sdltx_sample(sdltx_pipeline* pipeline, const sdltx_context* context
         const Context& wanted = existing(context, "context").values;
         const Context* unwanted = negative ? &existing(negative, "negative").values : nullptr;
         const sdltx_sample_options o = sample_options(options);
-        give(latents, sample(core, wanted, unwanted, o, core.resolve(request_of(o))));
+        give(latents, sample(core, wanted, unwanted, o, plan_of(core, o)));
     });
 }
 
@@ -428,6 +446,17 @@ sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_array* pix
     });
 }
 
+sdltx_status sdltx_upsample(sdltx_pipeline* pipeline, const sdltx_latents* latents, const char* upscaler,
+                            sdltx_latents** upsampled) {
+    return guarded([&] {
+        emptied(upsampled, "result");
+        Pipeline& core = existing(pipeline, "pipeline").core;
+        const sdltx_latents& given = existing(latents, "latents");
+        Latents l = core.upsample(given.values, text(upscaler, "upscaler"), {});
+        give(upsampled, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(l), given.settings}));
+    });
+}
+
 sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_sample_options* options,
                             const sdltx_decode_options* decode_options_given, char** json) {
     return guarded([&] {
@@ -490,7 +519,8 @@ sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const 
             d.progress = o.progress;
             d.progress_payload = o.progress_payload;
         }
-        const SampleSettings settings = core.resolve(request_of(o));
+        const Planned plan = plan_of(core, o);
+        const SampleSettings& settings = plan.settings;
         tiling_of(d);
         core.require({Part::transformer, Part::text_encoder, Part::text_projection});
         require_decoders(core, d);
@@ -501,7 +531,7 @@ sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const 
         const Context wanted = encode(core, prompt, watch);
         std::optional<Context> unwanted;
         if (negative_prompt && settings.guidance.needs_negative()) unwanted = encode(core, negative_prompt, watch);
-        std::unique_ptr<sdltx_latents> made = sample(core, wanted, unwanted ? &*unwanted : nullptr, o, settings);
+        std::unique_ptr<sdltx_latents> made = sample(core, wanted, unwanted ? &*unwanted : nullptr, o, plan);
         const sdltx_latents& denoised = *made;
         if (latents) give(latents, std::move(made));  // before anything else can fail
         give(video, decode(core, denoised, d));

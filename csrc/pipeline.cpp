@@ -8,7 +8,9 @@
 #include <sstream>
 
 #include "gemma3/prompt.h"
+#include "ggml/values.h"
 #include "ltxv/image.h"
+#include "ltxv/latent_upsampler.h"
 #include "ltxv/mel.h"
 
 namespace sdltx {
@@ -142,6 +144,21 @@ std::vector<std::string> Pipeline::unused_tensors() {
     return files_->unused_tensors();
 }
 
+std::vector<std::pair<std::string, std::string>> Pipeline::upscalers() {
+    const Turn turn(*this);
+    std::vector<std::pair<std::string, std::string>> found;
+    for (auto& addition : files_->additions()) {
+        if (addition.kind != "a latent upscaler") continue;
+        const ModelFiles files(addition.file->path(), addition.kind);
+        try {
+            found.emplace_back(addition.file->path(), LatentUpsampler::name_of(LatentUpsampler::kind_of(files)));
+        } catch (const Error& e) {
+            log(20, e.what());  // one of another kind
+        }
+    }
+    return found;
+}
+
 void Pipeline::trace(std::vector<std::string> patterns) {
     const Turn turn(*this);
     trace_ = {std::move(patterns), {}, {}};
@@ -219,8 +236,8 @@ std::vector<std::string> Pipeline::doubts(const SampleOptions& options) const {
 }
 
 std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context* negative,
-                                           const SampleSettings& settings, const Noise& noise,
-                                           const std::vector<Condition>& conditions, const Progress& progress) {
+                                           const SampleSettings& settings, const Inputs& inputs,
+                                           const Progress& progress) {
     const Turn turn(*this);
     require({Part::transformer});
     if (settings.guidance.needs_negative() && !negative) {
@@ -231,8 +248,8 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
         if (!default_negative_) default_negative_ = encode(default_negative_prompt(), progress);
         negative = &*default_negative_;
     }
-    return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings, noise,
-                     encode(conditions, settings, progress), tracing());
+    return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings,
+                     {inputs.noise, inputs.initial, encode(inputs.conditions, settings, progress)}, tracing());
 }
 
 namespace {
@@ -286,10 +303,9 @@ void Pipeline::step(Sampler& sampler, const Progress& progress) {
 }
 
 Latents Pipeline::sample(const Context& context, const Context* negative, const SampleSettings& settings,
-                         const Noise& noise, const std::vector<Condition>& conditions, const Progress& progress,
-                         const OnStep& on_step) {
+                         const Inputs& inputs, const Progress& progress, const OnStep& on_step) {
     const Turn turn(*this);
-    const std::unique_ptr<Sampler> loop = sampler(context, negative, settings, noise, conditions, progress);
+    const std::unique_ptr<Sampler> loop = sampler(context, negative, settings, inputs, progress);
     const Stage stage(*this, {&networks_->transformer->weights()}, progress);
     report(progress, "denoise", 0, loop->num_calls() * config_.transformer->num_layers);
     while (!loop->done()) {
@@ -302,6 +318,102 @@ Latents Pipeline::sample(const Context& context, const Context* negative, const 
             throw Error(ErrorCode::cancelled, "[denoise] stopped");
     }
     return latents_of(loop->state(), *config_.audio, settings);
+}
+
+TwoStages Pipeline::resolve(const SampleOptions& options, const std::vector<std::string>& upscalers) const {
+    if (upscalers.empty()) throw Error(ErrorCode::invalid_request, "[two-stage] an upscaler is needed; give its file");
+    UpscaleFactor factor;
+    for (const std::string& path : upscalers) {
+        const ModelFiles files(path, "a latent upscaler");
+        switch (LatentUpsampler::kind_of(files)) {
+            case LatentUpsampler::Kind::space_2:
+                factor.numerator *= 2;
+                break;
+            case LatentUpsampler::Kind::space_3_2:
+                factor.numerator *= 3;
+                factor.denominator *= 2;
+                break;
+            case LatentUpsampler::Kind::time_2:
+                factor.frames *= 2;
+        }
+    }
+    TwoStages stages{resolve(options), {}, {}, upscalers, true};
+    for (const Preset& p : all_presets())
+        if (p.name == stages.whole.preset) stages.keeps_first_sound = !p.distilled;
+    const auto [first, second] = two_stages(options, stages.whole, factor);
+    stages.first = resolve(first);
+    stages.second = resolve(second);
+    stages.whole.sigmas = stages.first.sigmas;
+    stages.whole.schedule = stages.first.schedule;
+    return stages;
+}
+
+namespace {
+
+// Sound cut to `frames`, or silence after it: sizes of stages are rounded each for itself.
+Array with_frames(const Array& audio, int64_t frames) {
+    if (audio.empty() || audio.dim(1) == frames) return audio;
+    Array out{{audio.dim(0), frames, audio.dim(2)}, {}};
+    out.data.resize(static_cast<size_t>(out.dim(0) * frames * out.dim(2)));
+    const int64_t kept = std::min(frames, audio.dim(1)) * audio.dim(2);
+    for (int64_t c = 0; c < audio.dim(0); ++c)
+        std::copy_n(audio.data.begin() + c * audio.dim(1) * audio.dim(2), kept,
+                    out.data.begin() + c * frames * audio.dim(2));
+    return out;
+}
+
+}  // namespace
+
+Latents Pipeline::sample(const Context& context, const Context* negative, const TwoStages& stages, const Inputs& inputs,
+                         const Noise& second_noise, const Progress& progress, const OnStep& on_step) {
+    const Turn turn(*this);
+    check(inputs.conditions, stages.whole);
+    Inputs first = inputs, second{second_noise, inputs.conditions, {}};
+    // Frames of the clip are others of the first stage where it has fewer.
+    const int64_t factor = (stages.whole.num_frames - 1) / std::max<int64_t>(1, stages.first.num_frames - 1);
+    for (Condition& c : first.conditions) c.frame = frame_of(c, stages.whole) / std::max<int64_t>(1, factor);
+    Latents latents = sample(context, negative, stages.first, first, progress, on_step);
+    for (const std::string& upscaler : stages.upscalers) latents = upsample(latents, upscaler, progress);
+    const Array sound = with_frames(latents.audio, stages.second.latent.audio_frames);
+    second.initial = {std::move(latents.video), sound, stages.second.frame_rate};
+    latents = sample(context, nullptr, stages.second, second, progress, on_step);
+    if (stages.keeps_first_sound) latents.audio = sound;
+    return latents;
+}
+
+Latents Pipeline::upsample(const Latents& latents, const std::string& upscaler, const Progress& progress) {
+    const Turn turn(*this);
+    const auto statistics = [&](const char* name) {
+        const TensorInfo* t = files_->find(std::string("vae.per_channel_statistics.") + name);
+        if (!t)
+            throw Error(ErrorCode::model_mismatch,
+                        "[upscaler] the statistics of the video VAE are not among the files; add the file that has it");
+        return to_float(*t).data;
+    };
+    const std::vector<float> mean = statistics("mean-of-means"), deviation = statistics("std-of-means");
+    const ModelFiles files(upscaler, "a latent upscaler");
+    LatentUpsampler network(files, *workspace_, static_cast<int64_t>(mean.size()));
+    Latents out = latents;
+    const int64_t cells = out.video.empty() ? 0 : out.video.dim(1) * out.video.dim(2) * out.video.dim(3);
+    if (out.video.shape.size() != 4 || out.video.dim(0) != static_cast<int64_t>(mean.size()))
+        throw Error(ErrorCode::invalid_request, "[upscaler] expected video latents of (" + std::to_string(mean.size()) +
+                                                    ", frames, height, width), got " + spell_shape(out.video.shape));
+    check_video_latents(out.video.dim(1), out.video.dim(2), out.video.dim(3));
+    const auto [frames, height, width] = network.result({out.video.dim(1), out.video.dim(2), out.video.dim(3)});
+    check_video_latents(frames, height, width);
+    for (size_t i = 0; i < out.video.data.size(); ++i) {
+        const size_t c = i / static_cast<size_t>(cells);
+        out.video.data[i] = out.video.data[i] * deviation[c] + mean[c];
+    }
+    const Stage stage(*this, {&network.weights()}, progress);
+    report(progress, "upscale", 0, 1);
+    out.video = network.upsample(out.video, tracing());
+    report(progress, "upscale", 1, 1);
+    const auto more = static_cast<size_t>(frames * height * width);
+    for (size_t i = 0; i < out.video.data.size(); ++i)
+        out.video.data[i] = (out.video.data[i] - mean[i / more]) / deviation[i / more];
+    if (network.kind() == LatentUpsampler::Kind::time_2) out.frame_rate *= 2;
+    return out;
 }
 
 Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation) {

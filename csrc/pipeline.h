@@ -67,6 +67,8 @@ class SDLTX_EXPORT Pipeline {
     int64_t latent_channels() const;
     // Names of the tensors of the files that no part has a use for.
     std::vector<std::string> unused_tensors();
+    // Paths of the latent upscalers in the folders that were given, and what each does: "space x2".
+    std::vector<std::pair<std::string, std::string>> upscalers();
     // Gives all memory and files back.
     void close();
 
@@ -86,20 +88,36 @@ class SDLTX_EXPORT Pipeline {
     // What sampler() would throw for the frames and strengths of these, whose pictures are not looked at, and without a
     // video encoder.
     void check(const std::vector<Condition>& conditions, const SampleSettings& settings) const;
+    // What a clip is made of besides prompts.
+    struct Inputs {
+        Noise noise;
+        std::vector<Condition> conditions;
+        Latents initial;  // what is refined, with schedules that begin below 1; see Start
+    };
     // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
     // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for
     // contexts and noise of other shapes and for conditions that cannot be, Error(model_mismatch) without a
     // transformer, or without a text encoder or video encoder that is needed.
     std::unique_ptr<Sampler> sampler(const Context& context, const Context* negative, const SampleSettings& settings,
-                                     const Noise& noise, const std::vector<Condition>& conditions = {},
-                                     const Progress& progress = {});
+                                     const Inputs& inputs, const Progress& progress = {});
     // Progress counts the blocks of the transformer over all estimates.
     void step(Sampler& sampler, const Progress& progress = {});
     // What is known of the clip after each step: its clean estimate. Returns false to cancel.
     using OnStep = std::function<bool(int64_t done, int64_t steps, const Latents& estimate)>;
     // sampler() and all its steps. Throws what they throw.
-    Latents sample(const Context& context, const Context* negative, const SampleSettings& settings, const Noise& noise,
-                   const std::vector<Condition>& conditions, const Progress& progress, const OnStep& on_step = {});
+    Latents sample(const Context& context, const Context* negative, const SampleSettings& settings,
+                   const Inputs& inputs, const Progress& progress, const OnStep& on_step = {});
+    // What a clip of two stages would run; the sizes of `options` are those of the result. Throws what upsample() and
+    // resolve() throw.
+    TwoStages resolve(const SampleOptions& options, const std::vector<std::string>& upscalers) const;
+    // Both stages, with what comes between them. Noise is that of the first stage, and pictures are encoded for each.
+    // `second_noise`: of the second, empty: drawn.
+    Latents sample(const Context& context, const Context* negative, const TwoStages& stages, const Inputs& inputs,
+                   const Noise& second_noise, const Progress& progress, const OnStep& on_step = {});
+    // Latents with more pixels or more frames: what the file of an upscaler makes of them. More frames last as long as
+    // before, at a higher rate; the sound stays. Throws Error(model_file | model_mismatch) for another file,
+    // Error(invalid_request) for latents of another model or a size that it cannot bring forth.
+    Latents upsample(const Latents& latents, const std::string& upscaler, const Progress& progress);
     // One call of the transformer.
     struct VelocityInput {
         StreamInput stream;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ltxv/noise.h"
+#include "ltxv/schedule.h"
 
 namespace sdltx {
 
@@ -20,7 +21,8 @@ bool is_context(const Array& a, int64_t width) { return a.shape.size() == 2 && a
 
 std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
                                    const Context& context, const Context* negative, const SampleSettings& settings,
-                                   const Noise& noise, const std::vector<Keyframe>& keyframes, Trace* trace) {
+                                   const Start& from, Trace* trace) {
+    const Noise& noise = from.noise;
     const TransformerConfig& c = transformer.config();
     const Geometry& g = settings.latent;
     for (const Context* given : {&context, negative})
@@ -29,22 +31,27 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
                         "[sample] the context must be (rows, " + std::to_string(c.video.context_dim) +
                             ") for video and (rows, " + std::to_string(c.audio.context_dim) +
                             ") for sound; make it with encode() of the same model");
-    if (!noise.video.empty())
-        expect_shape("video noise", noise.video, {c.video.in_channels, g.frames, g.height, g.width});
-    if (!noise.audio.empty())
-        expect_shape("audio noise", noise.audio, {audio.channels, g.audio_frames, audio.mel_bins});
+    for (const auto& [name, a] : {std::pair{"video noise", &noise.video}, {"video latents", &from.initial.video}})
+        if (!a->empty()) expect_shape(name, *a, {c.video.in_channels, g.frames, g.height, g.width});
+    for (const auto& [name, a] : {std::pair{"audio noise", &noise.audio}, {"audio latents", &from.initial.audio}})
+        if (!a->empty()) expect_shape(name, *a, {audio.channels, g.audio_frames, audio.mel_bins});
 
     SampleState start = {empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate)),
                          empty_stream(c.audio.in_channels, audio_positions(settings.audio ? g.audio_frames : 0))};
-    for (const Keyframe& keyframe : keyframes) {
+    if (!from.initial.video.empty()) start.video.latent = video_to_tokens(from.initial.video);
+    if (settings.audio && !from.initial.audio.empty()) start.audio.latent = audio_to_tokens(from.initial.audio);
+    for (const Keyframe& keyframe : from.keyframes) {
         expect_shape("a picture's latent", keyframe.latent, {c.video.in_channels, 1, g.height, g.width});
         if (keyframe.frame == 0)
             begin_with(start.video, g, keyframe);
         else
             append_keyframe(start.video, g, keyframe);
     }
+    // Seeds do not use their upper bit: a clip that is refined gets other noise than it was made from.
+    const bool refines = !from.initial.video.empty();
+    const uint64_t seed = static_cast<uint64_t>(settings.seed) | static_cast<uint64_t>(refines) << 63;
     const auto drawn = [&](NoiseStream stream, const StreamState& s) {
-        return normal_noise(static_cast<uint64_t>(settings.seed), stream, s.num_tokens * s.channels);
+        return normal_noise(seed, stream, s.num_tokens * s.channels);
     };
     const float first = settings.sigmas.front();
     std::vector<float> video_noise = drawn(NoiseStream::video, start.video);  // of appended tokens too
@@ -57,12 +64,53 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
         add_noise(start.audio,
                   noise.audio.empty() ? drawn(NoiseStream::audio, start.audio) : audio_to_tokens(noise.audio), first);
     Denoiser denoiser(transformer, workspace, context, negative, settings.guidance, start, trace);
-    const auto draw = [seed = static_cast<uint64_t>(settings.seed)](const NoiseRequest& r) {
+    const auto draw = [seed](const NoiseRequest& r) {
         const NoiseStream streams[2][2] = {{NoiseStream::audio, NoiseStream::audio_substep},
                                            {NoiseStream::video, NoiseStream::video_substep}};
         return normal_noise(seed, streams[r.video][r.kind], r.count, static_cast<uint32_t>(r.step + 1));
     };
     return std::make_unique<Sampler>(std::move(denoiser), std::move(start), settings.sigmas, settings.sampler, draw);
+}
+
+std::pair<SampleOptions, SampleOptions> two_stages(const SampleOptions& options, const SampleSettings& whole,
+                                                   const UpscaleFactor& factor) {
+    SampleOptions first = options, second = options;
+    const auto smaller = [&](const char* name, int64_t side) {
+        const int64_t up = factor.numerator, down = factor.denominator;
+        // A first stage has whole cells, and an even number of them where halves are taken of what three make.
+        const int64_t unit = 32 * up;
+        if (side % unit)
+            throw Error(ErrorCode::invalid_request,
+                        std::string("[two-stage] ") + name + " " + std::to_string(side) +
+                            " cannot come of these upscalers; use a multiple of " + std::to_string(unit) +
+                            ", such as " + std::to_string(std::max<int64_t>(1, (side + unit / 2) / unit) * unit));
+        return side / up * down;
+    };
+    first.width = smaller("width", whole.width);
+    first.height = smaller("height", whole.height);
+    first.num_frames = whole.num_frames;
+    first.frame_rate = whole.frame_rate;
+    for (int64_t i = factor.frames; i > 1; i /= 2) {
+        if (*first.num_frames % 16 != 1)
+            throw Error(ErrorCode::invalid_request, "[two-stage] " + std::to_string(whole.num_frames) +
+                                                        " frames cannot come of these upscalers; use a multiple of " +
+                                                        std::to_string(8 * factor.frames) + ", plus 1");
+        first.num_frames = (*first.num_frames + 1) / 2;
+        first.frame_rate = *first.frame_rate / 2;
+    }
+    first.seed = second.seed = whole.seed;
+    second.width = whole.width;
+    second.height = whole.height;
+    second.num_frames = whole.num_frames;
+    second.frame_rate = whole.frame_rate;
+    second.num_inference_steps = std::nullopt;
+    second.sigmas = distilled_stage_2_sigmas();
+    second.guidance_scale = second.audio_guidance_scale = 1;
+    second.stg_scale = second.audio_stg_scale = 0;
+    second.modality_scale = second.audio_modality_scale = 1;
+    second.guidance_rescale = second.audio_guidance_rescale = 0;
+    second.guidance_skip_steps = second.audio_guidance_skip_steps = 0;
+    return {first, second};
 }
 
 Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings) {

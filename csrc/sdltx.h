@@ -63,7 +63,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 2
+#define SDLTX_ABI_VERSION 3
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -217,7 +217,7 @@ typedef struct sdltx_image {
     double strength; /* 1: as it is, less: a start that is denoised further, 0: no effect */
 } sdltx_image;
 
-#define SDLTX_SAMPLE_OPTIONS_VERSION 2
+#define SDLTX_SAMPLE_OPTIONS_VERSION 3
 typedef struct sdltx_sample_options {
     uint32_t version;
     int32_t audio;               /* 1: picture and sound, 0: the picture alone, -1 (default): as the model does */
@@ -249,6 +249,11 @@ typedef struct sdltx_sample_options {
     /* version 2 */
     const sdltx_image* images;
     size_t num_images;
+    /* version 3 */
+    const char* const* upscalers; /* files of latent upscalers: the clip is made in two stages, see sdltx_upsample; its
+                                     size is that of the result */
+    size_t num_upscalers;
+    const sdltx_latents* initial; /* what is refined, with sigmas that begin below 1; NULL: nothing */
 } sdltx_sample_options;
 SDLTX_API sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t version);
 
@@ -325,6 +330,12 @@ SDLTX_API sdltx_status sdltx_decode_options_init(sdltx_decode_options* options, 
  */
 SDLTX_API sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_array* pixels,
                                           const sdltx_decode_options* options, sdltx_latents** latents);
+
+/* Latents with more pixels or more frames, as the file of an upscaler makes them. More frames last as long as before,
+ * at a higher rate; the sound stays. They are a start for sdltx_sample with `initial`.
+ */
+SDLTX_API sdltx_status sdltx_upsample(sdltx_pipeline* pipeline, const sdltx_latents* latents, const char* upscaler,
+                                      sdltx_latents** result);
 
 /* The bytes of memory that the stages of a clip take, weights not counted: a JSON object with encode, denoise and
  * decode; 0 for parts that are not there. Nothing is allocated and no weight is read. NULL for default options.

@@ -95,17 +95,18 @@ def test_nulls_and_zeros():
 def test_versions():
     assert LIBRARY.sdltx_version().decode() == sdltx.__version__
     for kind in ("load", "sample", "decode", "convert"):
-        for version in (0, 3, 2**32 - 1):
+        for version in (0, 4, 2**32 - 1):
             with pytest.raises(capi.Failed, match=r"has version \d+; fill it with its _init function") as failed:
                 call(f"{kind}_options_init", c.byref(c.create_string_buffer(1024)), c.c_uint32(version))
             assert failed.value.status == capi.INVALID
 
 
-def test_structs_of_older_versions():
+@pytest.mark.parametrize(("version", "first"), [(1, "images"), (2, "upscalers")])
+def test_structs_of_older_versions(version, first):
     """Nothing is written or read behind what a program knew when it was built."""
-    size = capi.structure("sdltx_sample_options").images.offset
+    size = getattr(capi.structure("sdltx_sample_options"), first).offset
     buffer = c.create_string_buffer(b"\xa5" * 1024, 1024)
-    call("sample_options_init", buffer, c.c_uint32(1))
+    call("sample_options_init", buffer, c.c_uint32(version))
     assert buffer.raw[size:] == b"\xa5" * (1024 - size)
     call("check", buffer)
 
@@ -140,6 +141,35 @@ def test_images(pipeline, python, context):
         assert failed.value.status == capi.INVALID
     for one in (handle, encoded):
         free("latents", one)
+
+
+def test_two_stages(tiny_paths, tiny):
+    handle = load(*tiny_paths, precision=1)
+    upscaler = Path(tiny_paths[0]).parent / "tiny-spatial-upscaler-x2.safetensors"
+    size = {"width": 128, "height": 64, "num_frames": 9, "seed": 5, "preset": "distilled"}
+    context = made("encode", handle, b"x", None, None)
+    files = capi.strings(upscaler)
+    request = options("sample", **size, num_upscalers=1)
+    request.upscalers = c.addressof(files)
+    both = made("sample", handle, context, None, c.byref(request))
+    expected = tiny.sample(tiny.encode("x"), **size, upscaler=upscaler)
+    small = made("sample", handle, context, None, c.byref(options("sample", **{**size, "width": 64, "height": 32})))
+    large = made("upsample", handle, small, str(upscaler).encode())
+    sigmas = (c.c_float * 4)(0.909375, 0.725, 0.421875, 0)
+    request = options("sample", **size, num_sigmas=4, initial=large.value)
+    request.sigmas = c.addressof(sigmas)
+    fine = made("sample", handle, context, None, c.byref(request))
+    for latents in (both, fine):
+        video, audio = pair("latents", latents, None)
+        np.testing.assert_array_equal(video, expected.video)
+        np.testing.assert_array_equal(audio, expected.audio)
+    for one in (both, small, large, fine):
+        free("latents", one)
+    request = options("sample", **size, initial=large.value)  # freed
+    with pytest.raises(capi.Failed, match="does not exist"):
+        made("sample", handle, context, None, c.byref(request))
+    free("context", context)
+    free("pipeline", handle)
 
 
 def test_a_clip_is_pythons(pipeline, python, context, latents):
@@ -316,7 +346,7 @@ def test_stopping(pipeline, context, latents):
         ({"preset": "fast"}, "fast"),
         ({"sampler": "heun"}, "heun"),
         ({"audio": 3}, "audio must be"),
-        ({"version": 3}, "version 3"),
+        ({"version": 4}, "version 4"),
         ({"seed": -1}, "seed"),
     ],
 )

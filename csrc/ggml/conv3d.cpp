@@ -17,6 +17,13 @@ ggml_tensor* frames(Plan& g, ggml_tensor* x, int64_t first, int64_t n) {
     return ggml_view_4d(g.ctx(), x, x->ne[0], x->ne[1], x->ne[2], n, x->nb[1], x->nb[2], x->nb[3], offset(x, 3, first));
 }
 
+// Padding before the first frame.
+int64_t frames_before(TimePadding time, int64_t kt) {
+    return time == TimePadding::replicate || time == TimePadding::zeros ? (kt - 1) / 2 : kt - 1;
+}
+// Whether it is made of the frames at the ends.
+bool repeats(TimePadding time) { return time == TimePadding::causal || time == TimePadding::replicate; }
+
 // Output frames [to, to + n) of a convolution and the input frame that kernel frame t meets at the first of them.
 struct FrameRun {
     int64_t to, n, from;
@@ -24,12 +31,12 @@ struct FrameRun {
 
 // Runs for kernel frame t that together cover output frames [first, first + count), repeated frames one by one.
 std::vector<FrameRun> frame_runs(int64_t first, int64_t count, int64_t depth, int64_t t, int64_t kt, TimePadding time) {
-    const int64_t shift = t - (time == TimePadding::replicate ? (kt - 1) / 2 : kt - 1);
+    const int64_t shift = t - frames_before(time, kt);
     std::vector<FrameRun> runs;
     const int64_t begin = std::clamp(-shift, first, first + count),
                   end = std::clamp(depth - shift, begin, first + count);
     if (end > begin) runs.push_back({begin, end - begin, begin + shift});
-    if (time == TimePadding::causal_zeros) return runs;
+    if (!repeats(time)) return runs;
     for (int64_t f = first; f < begin; ++f) runs.push_back({f, 1, 0});
     for (int64_t f = end; f < first + count; ++f) runs.push_back({f, 1, depth - 1});
     return runs;
@@ -122,7 +129,7 @@ ggml_tensor* padded_planes(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding
     ggml_context* ctx = g.ctx();
     const int64_t kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2];
     const int64_t width = x->ne[1], height = x->ne[2], depth = x->ne[3];
-    const int64_t before = time == TimePadding::replicate ? (kt - 1) / 2 : kt - 1, after = kt - 1 - before;
+    const int64_t before = frames_before(time, kt), after = kt - 1 - before;
     const auto planes = [&](ggml_tensor* volume) { return ggml_permute(ctx, volume, 3, 0, 1, 2); };  // [W, H, F, C]
     if (kt * kh * kw == 1) return ggml_cont(ctx, planes(x));
     const bool reflect = c.space == SpacePadding::reflect;
@@ -136,7 +143,7 @@ ggml_tensor* padded_planes(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding
         y = g.after(y, ggml_cpy(ctx, planes(frames(g, x, from, n)), target));
     };
     put(0, before, depth);
-    if (time == TimePadding::causal_zeros) return y;
+    if (!repeats(time)) return y;
     for (int64_t i = 0; i < before; ++i) put(0, i, 1);
     for (int64_t i = 0; i < after; ++i) put(depth - 1, before + depth + i, 1);
     return y;

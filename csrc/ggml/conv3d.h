@@ -31,6 +31,7 @@ enum class TimePadding {
     causal,        // kt-1 copies of the first frame before
     replicate,     // (kt-1)/2 copies of each end frame
     causal_zeros,  // kt-1 frames of zeros before
+    zeros,         // (kt-1)/2 frames of zeros at each end
 };
 struct ConvOptions {
     std::vector<Axis> out_axes = {};  // the axes of the stored output channels in the order, slowest first, in which

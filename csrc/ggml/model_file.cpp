@@ -365,6 +365,15 @@ ModelFiles::ModelFiles(const std::vector<std::string>& paths, Problems* problems
             });
 }
 
+ModelFiles::ModelFiles(const std::string& path, const std::string& kind) {
+    files_.push_back(ModelFile::open(path));
+    const std::string found = kind_of_addition(*files_.front());
+    if (found != kind)
+        throw Error(ErrorCode::model_mismatch, "[" + path + "] is " + (found.empty() ? "a part of a model" : found) +
+                                                   " and not " + kind + "; give the right file");
+    for (auto& t : files_.front()->tensors()) by_name_.emplace(t.name, &t);
+}
+
 void ModelFiles::add(const Given& given, bool needed, std::unordered_set<std::string>& held) {
     auto file = open_or_skip(given.path, needed);
     if (!file) return;
@@ -372,7 +381,8 @@ void ModelFiles::add(const Given& given, bool needed, std::unordered_set<std::st
         additions_.push_back({std::move(file), kind});
         if (given.source == Source::named)
             throw Error(ErrorCode::model_mismatch,
-                        "[" + given.path + "] is " + kind + ", which this version does not use; leave it out");
+                        "[" + given.path + "] is " + kind + ", not a part of a model; " +
+                            (kind == "a latent upscaler" ? "give it as the upscaler" : "leave it out"));
         log(20, "[load] not used: " + given.path + ", which is " + kind);
         return;
     }

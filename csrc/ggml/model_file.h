@@ -113,6 +113,9 @@ class SDLTX_EXPORT ModelFiles {
     // something else than a part of a model, and for parts that several files hold. With `problems` it goes on instead,
     // without the file that cannot be read.
     explicit ModelFiles(const std::vector<std::string>& paths, Problems* problems = nullptr);
+    // A file that changes a model or comes after it, of this kind: "a LoRA", "a latent upscaler". Throws
+    // Error(model_file), and Error(model_mismatch) for another one.
+    ModelFiles(const std::string& path, const std::string& kind);
     ~ModelFiles();
 
     const TensorInfo* find(const std::string& name) const;

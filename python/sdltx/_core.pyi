@@ -71,6 +71,8 @@ class Conversion:
     def types(self) -> list[tuple[str, str]]: ...
     def write(self, path: str, *, progress: Progress | None = None) -> None: ...
 
+# Video and audio.
+_Latents = tuple[Float32 | None, Float32 | None]
 # Picture (H, W, 3) or latent (C, 1, H', W'), frame, strength.
 _Condition = tuple[NDArray[np.uint8] | None, Float32 | None, int, float]
 
@@ -101,6 +103,10 @@ class Pipeline:
     def hidden_states(self, prompt: str) -> Float32: ...
     def encode(self, prompt: str, *, progress: Progress | None = None) -> tuple[Float32, Float32]: ...
     def resolve(self, options: SampleOptions) -> dict[str, Any]: ...
+    def resolve_two_stages(
+        self, options: SampleOptions, upscalers: Sequence[str]
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]: ...  # of the clip, of both stages
+    def upscalers(self) -> list[tuple[str, str]]: ...  # paths in the folders given, and "space x2", ...
     def check_conditions(self, conditions: Sequence[_Condition], options: SampleOptions) -> None: ...
     def sample(
         self,
@@ -112,6 +118,9 @@ class Pipeline:
         audio_noise: Float32 | None = None,
         negative: tuple[Float32, Float32] | None = None,
         conditions: Sequence[_Condition] = ...,
+        initial: _Latents | None = None,  # what is refined
+        upscalers: Sequence[str] = ...,  # files: in two stages
+        second_noise: _Latents | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Float32, Float32 | None], object] | None = None,
     ) -> tuple[Float32, Float32 | None, dict[str, Any]]: ...
@@ -125,6 +134,7 @@ class Pipeline:
         audio_noise: Float32 | None = None,
         negative: tuple[Float32, Float32] | None = None,
         conditions: Sequence[_Condition] = ...,
+        initial: _Latents | None = None,
     ) -> Sampler: ...
     def velocity(  # of one call of the transformer, for tests
         self,
@@ -155,6 +165,9 @@ class Pipeline:
         tiling: tuple[int, int, int, int] | None = None,
         progress: Progress | None = None,
     ) -> Float32: ...  # (C, F', H', W')
+    def upsample(
+        self, video: Float32, frame_rate: float, upscaler: str, *, progress: Progress | None = None
+    ) -> tuple[Float32, float]: ...
     def decode_memory(
         self, frames: int, height: int, width: int, *, tiling: tuple[int, int, int, int] | None = None
     ) -> int: ...  # bytes, of a latent of this shape

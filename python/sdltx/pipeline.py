@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _arguments, _core
-from .errors import ModelFileError
+from .errors import InvalidRequestError, ModelFileError
 from .images import Condition, conditions_of, pixels
 from .options import Options, core_options
 from .values import Context, Latents, Tiling, Video
@@ -214,6 +214,8 @@ class Pipeline:
         image: Any | None = None,
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
+        initial: Latents | None = None,
+        upscaler: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
         **options: Unpack[Options],
@@ -228,6 +230,10 @@ class Pipeline:
         image: what the clip begins with: a file, a picture of Pillow or RGB bytes (H, W, 3).
         last_image: what it ends with.
         conditions: pictures at any of its frames, see :class:`sdltx.Condition`.
+        initial: latents that are refined, for schedules that begin below 1; in the shapes of the result.
+        upscaler: the file of a latent upscaler, or several: the clip is made in two stages, smaller or with fewer
+            frames first; then it is upscaled and refined in three steps. The size is that of the result, a multiple of
+            64 for a factor of two, and of 96 for one of 1.5.
         on_step: called after each step as ``on_step(done, steps, estimate)``, where the estimate is what the finished
             clip is taken to be so far; :class:`sdltx.preview.Projection` makes pictures of it. An exception that it
             raises ends the run and comes out unchanged.
@@ -247,6 +253,11 @@ class Pipeline:
 
         pictures = conditions_of(image, last_image, conditions)
         self.check_conditions(pictures, **options)
+        if initial is not None:
+            _arguments.instance("sample", "initial", initial, Latents, "what is refined")
+        upscalers = _upscalers(upscaler)
+        if upscalers and initial is not None:
+            raise InvalidRequestError("[sample] a clip that is refined has one stage; leave out initial or upscaler")
         version = self.info["version"]
         rate = self.resolve(**options)["frame_rate"]
 
@@ -262,6 +273,8 @@ class Pipeline:
             audio_noise=noise.audio if noise else None,
             negative=None if negative is None else (negative.video, negative.audio),
             conditions=[(pixels(one, version), None, one.frame, one.strength) for one in pictures],
+            initial=None if initial is None else (initial.video, initial.audio),
+            upscalers=upscalers,
             progress=progress,
             on_step=step if on_step else None,
         )
@@ -284,7 +297,33 @@ class Pipeline:
         }
         if pictures:
             settings["images"] = [one.to_dict() for one in pictures]
+        if upscalers:
+            settings["upscalers"] = upscalers
         return Latents(video, audio, resolved["frame_rate"], settings)
+
+    def upscalers(self) -> dict[str, str]:
+        """Tells which upscalers lie in its folders: "space x2", "space x1.5" or "time x2" by path."""
+        return dict(self._core.upscalers())
+
+    def resolve_two_stages(
+        self, upscaler: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **options: Unpack[Options]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns what both stages of :meth:`sample` with these upscalers would run, as :meth:`resolve` does."""
+        _, first, second = self._core.resolve_two_stages(core_options(dict(options)), _upscalers(upscaler))
+        return first, second
+
+    def upsample(
+        self, latents: Latents, upscaler: str | os.PathLike[str], *, progress: Progress | None = None
+    ) -> Latents:
+        """Returns latents with more pixels, or with more frames at a higher rate, as an upscaler makes them.
+
+        They are a start for :meth:`sample` with ``initial``, which adds the detail. The sound stays.
+        """
+        _arguments.instance("upscaler", "latents", latents, Latents, "made by sample() or Latents.load()")
+        rate = latents.frame_rate or Video.frame_rate
+        path = _arguments.path("upscaler", upscaler)
+        video, rate = self._core.upsample(latents.video, rate, path, progress=progress)
+        return Latents(video, latents.audio, rate)
 
     def check_conditions(self, conditions: Sequence[Condition], **options: Unpack[Options]) -> None:
         """Raises what :meth:`sample` would raise for the frames of these pictures and without a video encoder."""
@@ -365,6 +404,7 @@ class Pipeline:
         image: Any | None = None,
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
+        upscaler: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -386,6 +426,8 @@ class Pipeline:
         self.check_conditions(pictures, **options)
         for picture in pictures:
             pixels(picture, self.info["version"])  # raises
+        if upscalers := _upscalers(upscaler):
+            self._core.resolve_two_stages(core_options(dict(options)), upscalers)  # raises
         resolved = self.resolve(**options)
         context = self.encode(prompt, progress=progress)
         negative = None
@@ -396,6 +438,7 @@ class Pipeline:
             negative=negative,
             noise=noise,
             conditions=pictures,
+            upscaler=upscaler,
             progress=progress,
             on_step=on_step,
             **options,
@@ -425,6 +468,13 @@ class Pipeline:
         info = self.info
         kind = "distilled" if info["distilled"] else "full"
         return f"Pipeline({info['model']} {info['version']}, {kind}, {', '.join(info['parts'])})"
+
+
+def _upscalers(given: Any) -> list[str]:
+    if given is None:
+        return []
+    files = [given] if isinstance(given, (str, os.PathLike)) or not isinstance(given, Sequence) else given
+    return [_arguments.path("upscaler", one) for one in files]
 
 
 class _Chunks:

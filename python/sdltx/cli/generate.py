@@ -139,6 +139,18 @@ def _clip_options(command: argparse.ArgumentParser) -> None:
         "--frame-rate", "--fps", metavar="FPS", type=frame_rate, help="frames per second, such as 24 or 24000/1001"
     )
     group.add_argument("-s", "--seed", metavar="N", type=int, help="of the start noise, 0 or more (default: random)")
+    stages = group.add_mutually_exclusive_group()
+    stages.add_argument(
+        "--upscaler",
+        metavar="FILE",
+        action="append",
+        dest="upscalers",
+        help="make the clip in two stages: smaller first (or with fewer frames, for an upscaler of frames), then "
+        "upscaled and refined; width, height and number of frames are those of the result. Repeat it for several",
+    )
+    stages.add_argument(
+        "--two-stage", action="store_true", help="the same with the upscaler x2 that lies in a folder of -m"
+    )
     schedule = group.add_mutually_exclusive_group()
     schedule.add_argument(
         "--steps", "--num-inference-steps", dest="num_inference_steps", metavar="N", type=int, help="denoising steps"
@@ -166,7 +178,9 @@ def _generate(job: Job) -> None:
     if not (args.output or args.save_latents or args.audio_out or args.dry_run):
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents, --audio-out or several")
     pictures = _pictures(args)
-    job.check_outputs(args.repeat, args.prompt_file, *(one.to_dict()["path"] for one in pictures))
+    job.check_outputs(
+        args.repeat, args.prompt_file, *(one.to_dict()["path"] for one in pictures), *(args.upscalers or ())
+    )
     if args.preview_every < 1:
         raise sdltx.InvalidRequestError(f"[preview] --preview-every {args.preview_every} is too small; use 1 or more")
     made_with = _repeat(args) if args.repeat is not None else {}
@@ -193,8 +207,10 @@ def _generate(job: Job) -> None:
     pipe.require("text encoder", "text projection", "transformer", *job.decoders())
     resolved = pipe.resolve(**request)
     pipe.check_conditions(pictures, **request)
+    upscalers = _upscalers(args, pipe)
+    stages = pipe.resolve_two_stages(upscalers, **request) if upscalers else None
     if args.dry_run:
-        for line in _plan(pipe, prompt, resolved, pictures, drawn=args.seed is None):
+        for line in _plan(pipe, prompt, resolved, pictures, upscalers, stages, drawn=args.seed is None):
             print(line)
         _warn_of_model(job, pipe, request, resolved)
         return
@@ -206,7 +222,7 @@ def _generate(job: Job) -> None:
             + (f", {resolved['passes']} passes a step" if resolved["passes"] > 1 else "")
         )
     else:
-        for line in _plan(pipe, prompt, resolved, pictures, drawn=args.seed is None):
+        for line in _plan(pipe, prompt, resolved, pictures, upscalers, stages, drawn=args.seed is None):
             job.detail(line)
     _warn_of_model(job, pipe, request, resolved)
     context = pipe.encode(prompt, progress=job.bars.show)
@@ -219,6 +235,7 @@ def _generate(job: Job) -> None:
         context,
         negative=negative,
         conditions=pictures,
+        upscaler=upscalers or None,
         **request,
         progress=job.bars.show,
         on_step=_previewer(job, pipe),
@@ -286,7 +303,14 @@ def _pictures(args: argparse.Namespace) -> list[sdltx.Condition]:
 
 
 def _plan(
-    pipe: sdltx.Pipeline, prompt: str, resolved: dict[str, Any], pictures: list[sdltx.Condition], *, drawn: bool
+    pipe: sdltx.Pipeline,
+    prompt: str,
+    resolved: dict[str, Any],
+    pictures: list[sdltx.Condition],
+    upscalers: list[str],
+    stages: tuple[dict[str, Any], dict[str, Any]] | None,
+    *,
+    drawn: bool,
 ) -> list[str]:
     """What would run, a line for each thing."""
     info = pipe.info
@@ -308,6 +332,12 @@ def _plan(
     if pictures:
         shown = (f"{one.image} at frame {one.frame}, strength {one.strength:g}" for one in pictures)
         lines["images"] = "; ".join(shown)
+    if stages:
+        first, second = stages
+        lines["stages"] = (
+            f"{first['width']}x{first['height']}, {first['num_frames']} frames at {first['frame_rate']:g}, then "
+            f"{', '.join(upscalers)}, then {second['num_inference_steps']} steps at full size"
+        )
     return [f"{name:<7} {text}" for name, text in lines.items()]
 
 
@@ -366,6 +396,11 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
         setattr(args, name, value)
     if args.images is None and args.last_image is None:
         args.images = _repeated_pictures(args.repeat, settings.get("images", []))
+    upscalers = settings.get("upscalers")
+    if upscalers is not None and args.upscalers is None and not args.two_stage:
+        if not isinstance(upscalers, list) or not all(isinstance(path, str) for path in upscalers):
+            raise sdltx.InvalidRequestError(f"[from] {args.repeat}: setting upscalers is {upscalers!r}; expected paths")
+        args.upscalers = upscalers
     args.no_audio = args.no_audio or settings.get("audio") is False
     tiles = settings.get("tiling")
     if isinstance(tiles, list) and all(getattr(args, f"tile_{name}") is None for name in sdltx.Tiling._fields):
@@ -380,6 +415,17 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
             f"[from] {args.repeat}: this version has no preset {args.preset!r}; give --preset"
         )
     return {name: _spell(settings.get(name, f"an unknown {name.split('_')[0]}")) for name in _COMPARED}
+
+
+def _upscalers(args: argparse.Namespace, pipe: sdltx.Pipeline) -> list[str]:
+    if not args.two_stage:
+        return list(args.upscalers or ())
+    for path, kind in pipe.upscalers().items():
+        if kind == "space x2":
+            return [path]
+    raise sdltx.InvalidRequestError(
+        "[two-stage] no spatial upscaler x2 lies in the folders of the model; give its file with --upscaler"
+    )
 
 
 def _repeated_pictures(clip: str, entries: Any) -> list[sdltx.Condition]:
