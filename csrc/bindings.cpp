@@ -183,6 +183,14 @@ Latents latents_of(const std::optional<LatentTuple>& given) {
     return {to_array(given->first), to_array(given->second), 0};
 }
 
+// Path and strength.
+using LoraPair = std::pair<std::string, float>;
+std::vector<LoraFile> files_of(const std::vector<LoraPair>& given) {
+    std::vector<LoraFile> files;
+    for (const auto& [path, strength] : given) files.push_back({path, strength});
+    return files;
+}
+
 Offload offload_of(const std::string& name) {
     if (name == "none") return Offload::none;
     if (name == "stage") return Offload::stage;
@@ -268,6 +276,12 @@ void bind_pipeline(py::module_& m) {
             },
             "options"_a, "upscalers"_a)
         .def(
+            "check_loras",
+            [](Pipeline& p, const std::vector<LoraPair>& loras) {
+                Guard(std::nullopt).run(&p, [&] { p.check(files_of(loras)); });
+            },
+            "loras"_a)
+        .def(
             "check_conditions",
             [](const Pipeline& p, const std::vector<ConditionTuple>& conditions, const SampleOptions& o) {
                 p.check(conditions_of(conditions), p.resolve(o));
@@ -279,7 +293,8 @@ void bind_pipeline(py::module_& m) {
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
                const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
                const std::optional<LatentTuple>& initial, const std::vector<std::string>& upscalers,
-               const std::optional<LatentTuple>& second_noise, std::optional<py::function> progress,
+               const std::optional<LatentTuple>& second_noise, const std::vector<LoraPair>& loras,
+               const std::vector<LoraPair>& second_loras, std::optional<py::function> progress,
                std::optional<py::function> on_step) {
                 const std::optional<TwoStages> stages =
                     upscalers.empty() ? std::nullopt : std::make_optional(p.resolve(o, upscalers));
@@ -304,9 +319,10 @@ void bind_pipeline(py::module_& m) {
                 const Latents l = guard.run(&p, [&] {
                     const Context* from = away ? &*away : nullptr;
                     if (stages)
-                        return p.sample(context, from, *stages, {noise, pictures, first}, {again.video, again.audio},
-                                        guard.progress(), each);
-                    return p.sample(context, from, settings, {noise, pictures, first}, guard.progress(), each);
+                        return p.sample(context, from, *stages, {noise, pictures, first, files_of(loras)},
+                                        {{again.video, again.audio}, files_of(second_loras)}, guard.progress(), each);
+                    return p.sample(context, from, settings, {noise, pictures, first, files_of(loras)},
+                                    guard.progress(), each);
                 });
                 const py::tuple result = arrays(l);
                 return py::make_tuple(result[0], result[1], settings_dict(settings));
@@ -314,7 +330,8 @@ void bind_pipeline(py::module_& m) {
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
             "initial"_a = py::none(), "upscalers"_a = std::vector<std::string>{}, "second_noise"_a = py::none(),
-            "progress"_a = py::none(), "on_step"_a = py::none())
+            "loras"_a = std::vector<LoraPair>{}, "second_loras"_a = std::vector<LoraPair>{}, "progress"_a = py::none(),
+            "on_step"_a = py::none())
         .def(
             "sampler",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
@@ -325,9 +342,11 @@ void bind_pipeline(py::module_& m) {
                 s->context = {to_array(video_context), to_array(audio_context)};
                 s->negative = context_of(negative);
                 s->pipeline = &p;
-                s->loop = p.sampler(
-                    s->context, s->negative ? &*s->negative : nullptr, p.resolve(o),
-                    {{to_array(video_noise), to_array(audio_noise)}, conditions_of(conditions), latents_of(initial)});
+                s->loop = p.sampler(s->context, s->negative ? &*s->negative : nullptr, p.resolve(o),
+                                    {{to_array(video_noise), to_array(audio_noise)},
+                                     conditions_of(conditions),
+                                     latents_of(initial),
+                                     {}});
                 return s;
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
@@ -336,12 +355,14 @@ void bind_pipeline(py::module_& m) {
         .def(
             "velocity",
             [](Pipeline& p, const py::dict& video, std::optional<py::dict> audio, float sigma,
-               std::vector<int> skip_video, std::vector<int> skip_audio, bool isolated) {
+               std::vector<int> skip_video, std::vector<int> skip_audio, bool isolated,
+               const std::vector<LoraPair>& loras) {
                 const StreamArguments v(video, sigma);
                 std::optional<StreamArguments> a;
                 if (audio) a.emplace(*audio, sigma);
                 const Velocity out = Guard(std::nullopt).run(&p, [&] {
-                    return p.velocity(v.input, a ? &a->input : nullptr, {skip_video, skip_audio, isolated});
+                    return p.velocity(v.input, a ? &a->input : nullptr, {skip_video, skip_audio, isolated},
+                                      files_of(loras));
                 });
                 const int64_t channels = static_cast<int64_t>(v.tokens.size()) / v.positions.tokens;
                 py::object sound = py::none();
@@ -351,7 +372,8 @@ void bind_pipeline(py::module_& m) {
                 return py::make_tuple(to_numpy({v.positions.tokens, channels}, out.video), sound);
             },
             "video"_a, "audio"_a, py::kw_only(), "sigma"_a, "skip_video_self_attn"_a = std::vector<int>{},
-            "skip_audio_self_attn"_a = std::vector<int>{}, "skip_cross_modal"_a = false)
+            "skip_audio_self_attn"_a = std::vector<int>{}, "skip_cross_modal"_a = false,
+            "loras"_a = std::vector<LoraPair>{})
         .def(
             "decode",
             [](Pipeline& p, const FloatArray& video, std::optional<std::array<int64_t, 4>> tiling,

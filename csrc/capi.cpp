@@ -25,7 +25,8 @@ void give_optional(std::optional<std::string>& to, const char* value) {
 }
 
 constexpr size_t sample_options_sizes[SDLTX_SAMPLE_OPTIONS_VERSION] = {
-    offsetof(sdltx_sample_options, images), offsetof(sdltx_sample_options, upscalers), sizeof(sdltx_sample_options)};
+    offsetof(sdltx_sample_options, images), offsetof(sdltx_sample_options, upscalers),
+    offsetof(sdltx_sample_options, loras), sizeof(sdltx_sample_options)};
 
 sdltx_sample_options sample_options(const sdltx_sample_options* given) {
     sdltx_sample_options o;
@@ -122,6 +123,17 @@ Json json_of(const SampleSettings& settings) {
     return out;
 }
 
+std::vector<LoraFile> loras_of(const sdltx_lora* loras, size_t count) {
+    if (count && !loras) refuse("loras", "is NULL");
+    std::vector<LoraFile> files;
+    for (size_t i = 0; i < count; ++i)
+        files.push_back({text(loras[i].path, "path of a LoRA"), static_cast<float>(loras[i].strength)});
+    return files;
+}
+std::vector<LoraFile> second_loras_of(const sdltx_sample_options& o) {
+    return o.second_loras ? loras_of(o.second_loras, o.num_second_loras) : loras_of(o.loras, o.num_loras);
+}
+
 // What a request would run.
 struct Planned {
     SampleSettings settings;
@@ -139,16 +151,19 @@ Planned plan_of(const Pipeline& pipeline, const sdltx_sample_options& o) {
 
 std::unique_ptr<sdltx_latents> sample(Pipeline& pipeline, const Context& context, const Context* negative,
                                       const sdltx_sample_options& o, const Planned& plan) {
-    Pipeline::Inputs inputs{
-        {array_of(o.video_noise, "video noise"), array_of(o.audio_noise, "audio noise")}, conditions_of(o), {}};
+    Pipeline::Inputs inputs;
+    inputs.noise = {array_of(o.video_noise, "video noise"), array_of(o.audio_noise, "audio noise")};
+    inputs.conditions = conditions_of(o);
+    inputs.loras = loras_of(o.loras, o.num_loras);
     if (o.initial) inputs.initial = existing(o.initial, "initial").values;
     Json told = json_of(plan.settings);
     if (!inputs.noise.audio.empty() && o.seed == SDLTX_DEFAULT_INT) told["seed"] = nullptr;  // nothing was drawn
     Watch watch(o.progress, o.progress_payload);
     const Run run(pipeline, watch);
-    Latents latents =
-        plan.stages ? pipeline.sample(context, negative, *plan.stages, inputs, {}, watch.progress(), on_step_of(o))
-                    : pipeline.sample(context, negative, plan.settings, inputs, watch.progress(), on_step_of(o));
+    Latents latents = plan.stages
+                          ? pipeline.sample(context, negative, *plan.stages, inputs, {{}, second_loras_of(o)},
+                                            watch.progress(), on_step_of(o))
+                          : pipeline.sample(context, negative, plan.settings, inputs, watch.progress(), on_step_of(o));
     return std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(latents), told.dump()});
 }
 
@@ -525,6 +540,8 @@ sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const 
         core.require({Part::transformer, Part::text_encoder, Part::text_projection});
         require_decoders(core, d);
         core.check(conditions_of(o), settings);
+        core.check(second_loras_of(o));
+        core.check(loras_of(o.loras, o.num_loras));
         if (!d.pictures && !settings.audio) refuse("decode options", "sound alone of a clip without sound");
         const Pipeline::Turn turn(core);  // nobody gets in between
         Watch watch(o.progress, o.progress_payload);

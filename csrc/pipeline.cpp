@@ -102,6 +102,7 @@ void Pipeline::close() {
 }
 
 void Pipeline::release() {
+    loras_.reset();
     const WholeSystemCalls for_worker;
     default_negative_.reset();
     networks_.reset();
@@ -249,7 +250,8 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
         negative = &*default_negative_;
     }
     return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings,
-                     {inputs.noise, inputs.initial, encode(inputs.conditions, settings, progress)}, tracing());
+                     {inputs.noise, inputs.initial, encode(inputs.conditions, settings, progress), loras(inputs.loras)},
+                     tracing());
 }
 
 namespace {
@@ -292,7 +294,7 @@ std::vector<Keyframe> Pipeline::encode(const std::vector<Condition>& conditions,
 // Reports blocks, as a step of a large model takes minutes.
 void Pipeline::step(Sampler& sampler, const Progress& progress) {
     const Turn turn(*this);
-    const Stage stage(*this, {&networks_->transformer->weights()}, progress);
+    const Stage stage(*this, denoising(sampler.loras()), progress);
     const int64_t blocks = config_.transformer->num_layers, total = sampler.num_calls() * blocks;
     int64_t reported = sampler.calls() * blocks;
     sampler.step([&](int64_t done) {
@@ -306,7 +308,7 @@ Latents Pipeline::sample(const Context& context, const Context* negative, const 
                          const Inputs& inputs, const Progress& progress, const OnStep& on_step) {
     const Turn turn(*this);
     const std::unique_ptr<Sampler> loop = sampler(context, negative, settings, inputs, progress);
-    const Stage stage(*this, {&networks_->transformer->weights()}, progress);
+    const Stage stage(*this, denoising(loop->loras()), progress);
     report(progress, "denoise", 0, loop->num_calls() * config_.transformer->num_layers);
     while (!loop->done()) {
         step(*loop, progress);
@@ -365,10 +367,13 @@ Array with_frames(const Array& audio, int64_t frames) {
 }  // namespace
 
 Latents Pipeline::sample(const Context& context, const Context* negative, const TwoStages& stages, const Inputs& inputs,
-                         const Noise& second_noise, const Progress& progress, const OnStep& on_step) {
+                         const SecondInputs& second_inputs, const Progress& progress, const OnStep& on_step) {
     const Turn turn(*this);
     check(inputs.conditions, stages.whole);
-    Inputs first = inputs, second{second_noise, inputs.conditions, {}};
+    Inputs first = inputs, second;
+    second.noise = second_inputs.noise;
+    second.conditions = inputs.conditions;
+    second.loras = second_inputs.loras;
     // Frames of the clip are others of the first stage where it has fewer.
     const int64_t factor = (stages.whole.num_frames - 1) / std::max<int64_t>(1, stages.first.num_frames - 1);
     for (Condition& c : first.conditions) c.frame = frame_of(c, stages.whole) / std::max<int64_t>(1, factor);
@@ -416,12 +421,35 @@ Latents Pipeline::upsample(const Latents& latents, const std::string& upscaler, 
     return out;
 }
 
-Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation) {
+std::shared_ptr<Loras> Pipeline::loras(const std::vector<LoraFile>& files) {
+    if (files.empty()) return nullptr;
+    if (!loras_ || loras_->files() != files) {
+        loras_.reset();  // gives its memory back first
+        loras_ = std::make_shared<Loras>(files, networks_->transformer->weights());
+    }
+    return loras_;
+}
+
+void Pipeline::check(const std::vector<LoraFile>& files) {
+    const Turn turn(*this);
+    if (!files.empty()) require({Part::transformer});
+    loras(files);
+}
+
+std::vector<Weights*> Pipeline::denoising(Loras* loras) {
+    std::vector<Weights*> weights{&networks_->transformer->weights()};
+    if (loras) weights.push_back(&loras->weights());
+    return weights;
+}
+
+Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation,
+                            const std::vector<LoraFile>& lora_files) {
     const Turn turn(*this);
     require({Part::transformer});
-    const Stage stage(*this, {&networks_->transformer->weights()}, {});
+    const std::shared_ptr<Loras> with = loras(lora_files);
+    const Stage stage(*this, denoising(with.get()), {});
     TransformerRun run(*networks_->transformer, *workspace_, *video.positions, audio ? audio->positions : nullptr,
-                       {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing());
+                       {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing(), with);
     return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr, {0}).front());
 }
 

@@ -88,11 +88,14 @@ class SDLTX_EXPORT Pipeline {
     // What sampler() would throw for the frames and strengths of these, whose pictures are not looked at, and without a
     // video encoder.
     void check(const std::vector<Condition>& conditions, const SampleSettings& settings) const;
+    // What sampler() would throw for these LoRAs. They stay open for it.
+    void check(const std::vector<LoraFile>& files);
     // What a clip is made of besides prompts.
     struct Inputs {
         Noise noise;
         std::vector<Condition> conditions;
         Latents initial;  // what is refined, with schedules that begin below 1; see Start
+        std::vector<LoraFile> loras;
     };
     // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
     // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for
@@ -111,9 +114,13 @@ class SDLTX_EXPORT Pipeline {
     // resolve() throw.
     TwoStages resolve(const SampleOptions& options, const std::vector<std::string>& upscalers) const;
     // Both stages, with what comes between them. Noise is that of the first stage, and pictures are encoded for each.
-    // `second_noise`: of the second, empty: drawn.
+    // second: noise (empty: drawn) and LoRAs of the second stage.
+    struct SecondInputs {
+        Noise noise;
+        std::vector<LoraFile> loras;
+    };
     Latents sample(const Context& context, const Context* negative, const TwoStages& stages, const Inputs& inputs,
-                   const Noise& second_noise, const Progress& progress, const OnStep& on_step = {});
+                   const SecondInputs& second, const Progress& progress, const OnStep& on_step = {});
     // Latents with more pixels or more frames: what the file of an upscaler makes of them. More frames last as long as
     // before, at a higher rate; the sound stays. Throws Error(model_file | model_mismatch) for another file,
     // Error(invalid_request) for latents of another model or a size that it cannot bring forth.
@@ -124,7 +131,8 @@ class SDLTX_EXPORT Pipeline {
         const Positions* positions = nullptr;
         const Array* context = nullptr;
     };
-    Velocity velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation);
+    Velocity velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation,
+                      const std::vector<LoraFile>& loras = {});
 
     // Throws Error(invalid_request) for latents of these shapes that the decoders which are there do not take; null for
     // what is not there.
@@ -181,6 +189,10 @@ class SDLTX_EXPORT Pipeline {
     };
     std::vector<Keyframe> encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
                                  const Progress& progress);
+    // The LoRAs of these files, opened once as long as the same are asked for; null for none.
+    std::shared_ptr<Loras> loras(const std::vector<LoraFile>& files);
+    // The weights that denoising needs.
+    std::vector<Weights*> denoising(Loras* loras);
     void release();  // everything, in the order in which it depends on each other
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
 
@@ -196,6 +208,7 @@ class SDLTX_EXPORT Pipeline {
     ModelInfo info_;
     std::optional<Networks> networks_;
     std::optional<Context> default_negative_;
+    std::shared_ptr<Loras> loras_;  // of the last run that had any
     Trace trace_;
 };
 

@@ -63,7 +63,7 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
     if (settings.audio)
         add_noise(start.audio,
                   noise.audio.empty() ? drawn(NoiseStream::audio, start.audio) : audio_to_tokens(noise.audio), first);
-    Denoiser denoiser(transformer, workspace, context, negative, settings.guidance, start, trace);
+    Denoiser denoiser(transformer, workspace, context, negative, settings.guidance, start, trace, from.loras);
     const auto draw = [seed](const NoiseRequest& r) {
         const NoiseStream streams[2][2] = {{NoiseStream::audio, NoiseStream::audio_substep},
                                            {NoiseStream::video, NoiseStream::video_substep}};

@@ -23,6 +23,7 @@ struct Start {
     Noise noise;
     Latents initial;  // what is refined, in the shapes of the result; parts that are empty begin as nothing
     std::vector<Keyframe> keyframes;
+    std::shared_ptr<Loras> loras;  // null for none
 };
 
 // One stage: noise at the first level, then the steps of the schedule. A keyframe at frame 0 is what the clip begins

@@ -63,7 +63,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 3
+#define SDLTX_ABI_VERSION 4
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -206,6 +206,12 @@ typedef int32_t (*sdltx_step_fn)(int64_t done, int64_t steps, const sdltx_latent
 /* What is not given is what the checkpoint was made for. The fields mean what they mean in Python
  * (sdltx.options.Options).
  */
+/* A file of a LoRA, and how strongly it counts, usually 1. The model's weights stay as they are. */
+typedef struct sdltx_lora {
+    const char* path;
+    double strength;
+} sdltx_lora;
+
 /* A picture that the clip shows at one of its frames: RGB bytes (height, width, 3) of any size, scaled to cover the
  * clip and cut on both sides. Models learned from frames of videos; Python compresses pictures as H.264 and back first
  * (libx264, crf 33 for LTX-2.0 and 2.3), which this library has no codec for.
@@ -217,7 +223,7 @@ typedef struct sdltx_image {
     double strength; /* 1: as it is, less: a start that is denoised further, 0: no effect */
 } sdltx_image;
 
-#define SDLTX_SAMPLE_OPTIONS_VERSION 3
+#define SDLTX_SAMPLE_OPTIONS_VERSION 4
 typedef struct sdltx_sample_options {
     uint32_t version;
     int32_t audio;               /* 1: picture and sound, 0: the picture alone, -1 (default): as the model does */
@@ -254,6 +260,12 @@ typedef struct sdltx_sample_options {
                                      size is that of the result */
     size_t num_upscalers;
     const sdltx_latents* initial; /* what is refined, with sigmas that begin below 1; NULL: nothing */
+    /* version 4 */
+    const sdltx_lora* loras;
+    size_t num_loras;
+    const sdltx_lora* second_loras; /* of the second stage of two; NULL: those of the first. A pointer with
+                                       num_second_loras 0: none */
+    size_t num_second_loras;
 } sdltx_sample_options;
 SDLTX_API sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t version);
 

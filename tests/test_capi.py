@@ -95,13 +95,13 @@ def test_nulls_and_zeros():
 def test_versions():
     assert LIBRARY.sdltx_version().decode() == sdltx.__version__
     for kind in ("load", "sample", "decode", "convert"):
-        for version in (0, 4, 2**32 - 1):
+        for version in (0, 5, 2**32 - 1):
             with pytest.raises(capi.Failed, match=r"has version \d+; fill it with its _init function") as failed:
                 call(f"{kind}_options_init", c.byref(c.create_string_buffer(1024)), c.c_uint32(version))
             assert failed.value.status == capi.INVALID
 
 
-@pytest.mark.parametrize(("version", "first"), [(1, "images"), (2, "upscalers")])
+@pytest.mark.parametrize(("version", "first"), [(1, "images"), (2, "upscalers"), (3, "loras")])
 def test_structs_of_older_versions(version, first):
     """Nothing is written or read behind what a program knew when it was built."""
     size = getattr(capi.structure("sdltx_sample_options"), first).offset
@@ -168,6 +168,29 @@ def test_two_stages(tiny_paths, tiny):
     request = options("sample", **size, initial=large.value)  # freed
     with pytest.raises(capi.Failed, match="does not exist"):
         made("sample", handle, context, None, c.byref(request))
+    free("context", context)
+    free("pipeline", handle)
+
+
+def test_loras(tiny_paths, tiny):
+    handle = load(*tiny_paths, precision=1)
+    path = str(Path(tiny_paths[0]).parent / "tiny-lora.safetensors").encode()
+    size = {"width": 64, "height": 64, "num_frames": 9, "seed": 5, "num_inference_steps": 1, "preset": "distilled"}
+    context = made("encode", handle, b"x", None, None)
+    structure = capi.structure("sdltx_lora")
+    loras = (structure * 2)(structure(path, 0.5), structure(path, 0.25))
+    request = options("sample", **size, num_loras=2)
+    request.loras = c.addressof(loras)
+    latents = made("sample", handle, context, None, c.byref(request))
+    expected = tiny.sample(tiny.encode("x"), **size, loras=[(path.decode(), 0.5), (path.decode(), 0.25)])
+    np.testing.assert_array_equal(pair("latents", latents, None)[0], expected.video)
+    for changed, line in ((structure(None, 1.0), "path of a LoRA. is NULL"), (structure(b"missing", 1.0), "missing")):
+        loras[1] = changed
+        calls = {"sample": (context, None, c.byref(request)), "generate": (b"x", None, c.byref(request), None, None)}
+        for name, arguments in calls.items():
+            with pytest.raises(capi.Failed, match=line):
+                made(name, handle, *arguments)
+    free("latents", latents)
     free("context", context)
     free("pipeline", handle)
 
@@ -346,7 +369,7 @@ def test_stopping(pipeline, context, latents):
         ({"preset": "fast"}, "fast"),
         ({"sampler": "heun"}, "heun"),
         ({"audio": 3}, "audio must be"),
-        ({"version": 4}, "version 4"),
+        ({"version": 5}, "version 5"),
         ({"seed": -1}, "seed"),
     ],
 )

@@ -30,18 +30,22 @@ def test_the_extension_has_no_core_of_its_own():
 
 
 def test_package_can_move(tmp_path):
-    """Both binaries find each other wherever they lie."""
+    """Both binaries find each other wherever they lie, and what a wheel has beside the package."""
+    package = tmp_path / "sdltx"
+    package.mkdir()
     for path in (LIBRARY, Path(_core.__file__)):
-        shutil.copy(path, tmp_path)
+        shutil.copy(path, package)
+    if (beside := LIBRARY.parent.with_name("sdltx.libs")).exists():
+        shutil.copytree(beside, tmp_path / beside.name)
     code = (
         "import importlib.util as u, sys; spec = u.spec_from_file_location('_core', sys.argv[1]);"
         "m = u.module_from_spec(spec); spec.loader.exec_module(m);"
         "print(next(line.split()[-1] for line in open('/proc/self/maps') if 'libsdltx' in line))"
     )
-    command = [sys.executable, "-I", "-c", code, str(tmp_path / Path(_core.__file__).name)]
+    command = [sys.executable, "-I", "-c", code, str(package / Path(_core.__file__).name)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / "libsdltx.so")
+    assert done.stdout.strip() == str(package / "libsdltx.so")
 
 
 def test_library_loads_without_python():

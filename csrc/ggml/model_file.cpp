@@ -208,8 +208,8 @@ std::string kind_of_addition(const ModelFile& file) {
     bool initial_conv = false, upsampler = false;
     for (auto& t : file.tensors()) {
         if (starts_with(t.stored_name, "velocity_model.")) return "a model that makes sound alone";
-        for (const char* tail : {".lora_A.weight", ".lora_B.weight", ".lora_down.weight", ".lora_up.weight"})
-            if (ends_with(t.stored_name, tail)) return "a LoRA";
+        for (const char* mark : {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up."})
+            if (t.stored_name.find(mark) != std::string::npos) return "a LoRA";
         initial_conv = initial_conv || t.stored_name == "initial_conv.weight";
         upsampler = upsampler || starts_with(t.stored_name, "upsampler.");
     }
@@ -380,9 +380,10 @@ void ModelFiles::add(const Given& given, bool needed, std::unordered_set<std::st
     if (const std::string kind = kind_of_addition(*file); !kind.empty()) {
         additions_.push_back({std::move(file), kind});
         if (given.source == Source::named)
-            throw Error(ErrorCode::model_mismatch,
-                        "[" + given.path + "] is " + kind + ", not a part of a model; " +
-                            (kind == "a latent upscaler" ? "give it as the upscaler" : "leave it out"));
+            throw Error(ErrorCode::model_mismatch, "[" + given.path + "] is " + kind + ", not a part of a model; " +
+                                                       (kind == "a LoRA"              ? "give it as a LoRA"
+                                                        : kind == "a latent upscaler" ? "give it as the upscaler"
+                                                                                      : "leave it out"));
         log(20, "[load] not used: " + given.path + ", which is " + kind);
         return;
     }

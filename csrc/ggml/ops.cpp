@@ -50,7 +50,12 @@ Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int
 
 ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {
     ggml_tensor* y = product(g, l.w, x);
-    return l.scale ? ggml_mul(g.ctx(), y, l.scale) : y;
+    if (l.scale) y = ggml_mul(g.ctx(), y, l.scale);
+    const LowRank* branch = g.low_rank(l.w);
+    if (!branch) return y;
+    ggml_tensor* inner = product(g, branch->a, x);  // [rank, N]
+    if (branch->scale != 1) inner = ggml_scale(g.ctx(), inner, branch->scale);
+    return ggml_add(g.ctx(), y, product(g, branch->b, inner));
 }
 
 ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x) {

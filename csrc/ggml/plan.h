@@ -4,6 +4,7 @@
 #include <array>
 #include <initializer_list>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,13 @@
 #include "types.h"
 
 namespace sdltx {
+
+// A branch beside a matrix: scale b (a x). a [in, rank], b [rank, out].
+struct LowRank {
+    ggml_tensor *a = nullptr, *b = nullptr;
+    float scale = 1;
+};
+using LowRanks = std::unordered_map<const ggml_tensor*, LowRank>;  // by matrix
 
 class Plan {
  public:
@@ -27,6 +35,13 @@ class Plan {
     // A tensor whose value is set from the host and stays until it is set again; zeros at first.
     ggml_tensor* input(const std::string& name, ggml_type type, std::initializer_list<int64_t> ne) {
         return inputs_.tensor(name, type, ne);
+    }
+    // Matrices that have a branch from now on; it must outlive the building. Null: none.
+    void set_low_ranks(const LowRanks* branches) { low_ranks_ = branches; }
+    const LowRank* low_rank(const ggml_tensor* matrix) const {
+        if (!low_ranks_) return nullptr;
+        const auto found = low_ranks_->find(matrix);
+        return found == low_ranks_->end() ? nullptr : &found->second;
     }
     // A row of n zeros.
     ggml_tensor* zeros(int64_t n);
@@ -67,6 +82,7 @@ class Plan {
     const Backend& backend_;
     std::string what_;
     Trace* trace_;
+    const LowRanks* low_ranks_ = nullptr;
     size_t device_;
     TensorArena arena_;
     State inputs_;

@@ -36,6 +36,12 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     return shape;
 }
 
+void upload(ggml_tensor* to, const std::vector<uint8_t>& bytes) {
+    static std::mutex uploads;  // devices are not asked to take several at once
+    std::lock_guard<std::mutex> lock(uploads);
+    ggml_backend_tensor_set(to, bytes.data(), 0, bytes.size());
+}
+
 // Writes the elements of `from` in the order of `axes`. The innermost axis is written in one go; the others are walked
 // so that reading stays local.
 template <typename T>
@@ -161,7 +167,23 @@ ggml_tensor* Weights::laid_out(const std::string& name, std::vector<int64_t> sha
     return declare(name, std::move(shape), GGML_TYPE_F32, std::move(ne), std::move(how));
 }
 
+ggml_tensor* Weights::made(const std::string& name, ggml_type type, std::vector<int64_t> ne, Make make) {
+    Declared how;
+    how.make = std::move(make);
+    return declare(name, {}, type, std::move(ne), std::move(how));
+}
+
+std::vector<Weights::Matrix> Weights::matrices() const {
+    std::vector<Matrix> all;
+    for (size_t group = 0; group < groups_.size(); ++group)
+        for (size_t i : groups_[group].declared)
+            if (const Declared& d = declared_[i]; d.tensor && d.shape.size() == 2)
+                all.push_back({d.name.substr(prefix_.size()), d.tensor, d.shape, group});
+    return all;
+}
+
 std::string Weights::problem(const Declared& d) const {
+    if (d.make) return "";
     if (!d.info) return "missing " + d.name + " " + spell_shape(d.shape);
     if (squeezed(d.info->shape) != squeezed(d.shape))
         return "misshapen " + d.name + ": expected " + spell_shape(d.shape) + ", the file has " +
@@ -313,7 +335,10 @@ void Weights::convert_all(const std::vector<size_t>& which, const Progress& prog
     const int64_t total = static_cast<int64_t>(which.size());
     size_t bytes = 0;
     for (size_t i : which)
-        if (!declared_[i].in_place) bytes += declared_[i].info->nbytes;
+        if (const Declared& d = declared_[i]; d.make)
+            bytes += ggml_nbytes(d.tensor);
+        else if (!d.in_place)
+            bytes += d.info->nbytes;
     parallel_for(
         bytes >= worth_threads ? backend_.threads() : 1, total,
         [&](int64_t i) {
@@ -334,6 +359,12 @@ ggml_backend_buffer_t Weights::buffer_over(const ModelFile& file) {
 }
 
 void Weights::convert(const Declared& d) const {
+    if (d.make) {
+        std::vector<uint8_t> made(ggml_nbytes(d.tensor));
+        d.make(made.data());
+        upload(d.tensor, made);
+        return;
+    }
     const TensorInfo& info = *d.info;
     const MappedFile& file = info.file->map();
     file.will_need(info.data, info.nbytes);
@@ -389,11 +420,7 @@ void Weights::convert(const Declared& d) const {
             if (d.plus != 0)
                 for (int64_t i = 0; i < n; ++i) static_cast<float*>(to)[i] += d.plus;
         }
-        if (!host) {
-            static std::mutex uploads;  // devices are not asked to take several at once
-            std::lock_guard<std::mutex> lock(uploads);
-            ggml_backend_tensor_set(t, staged.data(), 0, staged.size());
-        }
+        if (!host) upload(t, staged);
     }
     file.forget(info.data, info.nbytes);
 }

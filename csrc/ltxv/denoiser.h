@@ -14,7 +14,10 @@ class Denoiser {
     // For states with the positions of `start`, whose audio may have no tokens; the contexts must outlive it.
     // `negative` may be null without CFG.
     Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const Context* negative,
-             const Guidance& guidance, const SampleState& start, Trace* trace);
+             const Guidance& guidance, const SampleState& start, Trace* trace, std::shared_ptr<Loras> loras = nullptr);
+
+    // Null for none.
+    Loras* loras() const { return run_.loras(); }
 
     // x0 = x - tau velocity of both streams at noise level sigma, where tau = mask sigma, guided; conditioned tokens
     // are held. Only passes that count are run, all of them block by block. `step` counts from 0. `on_block` is called

@@ -25,6 +25,8 @@ class SDLTX_EXPORT Sampler {
     // Error(invalid_request) when done(), and whatever `on_block` throws. `on_block` counts blocks of one estimate.
     void step(const TransformerRun::OnBlock& on_block = {});
 
+    // Null for none.
+    Loras* loras() const { return denoiser_.loras(); }
     const SampleState& state() const { return state_; }
     // Clean estimates of the last step.
     const Denoised& denoised() const { return denoised_; }

@@ -68,11 +68,13 @@ size_t size_of(const std::vector<std::unique_ptr<State>>& states) {
 }  // namespace
 
 TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video,
-                               const Positions* audio, const std::vector<Pass>& passes, Trace* trace)
+                               const Positions* audio, const std::vector<Pass>& passes, Trace* trace,
+                               std::shared_ptr<Loras> loras)
     : transformer_(transformer),
       workspace_(workspace),
       passes_(passes),
       trace_(trace),
+      loras_(std::move(loras)),
       cross_(audio &&
              std::any_of(passes.begin(), passes.end(), [](const Pass& p) { return !p.perturbation.skip_cross_modal; })),
       states_(make_states(workspace.backend())) {
@@ -165,9 +167,15 @@ void TransformerRun::set_runs(const TokenRuns& video, const TokenRuns& audio) {
     }
 }
 
+std::unique_ptr<Plan> TransformerRun::make_plan(size_t device) const {
+    auto plan = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_, device);
+    if (loras_) plan->set_low_ranks(&loras_->branches());
+    return plan;
+}
+
 Plan& TransformerRun::prologue() {
     if (plans_->prologue) return *plans_->prologue;
-    plans_->prologue = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_);
+    plans_->prologue = make_plan();
     Plan& g = *plans_->prologue;
     for (StreamRun* s : streams()) {
         const Transformer::Stream& w = s->stream;
@@ -197,7 +205,7 @@ Plan& TransformerRun::block(size_t pass, size_t index) {
         return std::find(blocks.begin(), blocks.end(), static_cast<int>(index)) != blocks.end();
     };
     const size_t device = transformer_.weights().device_of(index);
-    plan = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_, device);
+    plan = make_plan(device);
     StreamTensors video = video_->places[device].tensors(pass, runs_of(*video_)), audio;
     if (audio_) audio = audio_->places[device].tensors(pass, runs_of(*audio_));
     run_block(*plan, transformer_.blocks()[index], video, audio_ ? &audio : nullptr,
@@ -212,7 +220,7 @@ Plan& TransformerRun::block(size_t pass, size_t index) {
 Plan& TransformerRun::epilogue(size_t pass) {
     Plans::Epilogue& e = plans_->epilogues[pass];
     if (e.plan) return *e.plan;
-    e.plan = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_);
+    e.plan = make_plan();
     const auto velocity = [&](const StreamRun& s) {
         ggml_tensor* v = transformer_.head(*e.plan, s.stream, s.places.front().x[pass], s.embedded, runs_of(s));
         return e.plan->output(v, s.stream.prefix + "proj_out");
@@ -293,15 +301,19 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
     size_t device = 0;
     for (size_t i = 0; i < blocks; ++i) {
         weights.enter(i);
+        if (loras_) loras_->weights().enter(i);
         for (int number : which) {
             const auto pass = static_cast<size_t>(number);
             hand_over(pass, device, weights.device_of(i));
             workspace_.run(block(pass, i), [&] {
-                if (number == which.front() && i + 1 < blocks) weights.prefetch(i + 1);
+                if (number != which.front() || i + 1 == blocks) return;
+                weights.prefetch(i + 1);
+                if (loras_) loras_->weights().prefetch(i + 1);
             });
         }
         device = weights.device_of(i);
         weights.leave(i);
+        if (loras_) loras_->weights().leave(i);
         if (on_block) on_block(static_cast<int64_t>(i + 1));
     }
     std::vector<Velocity> out(passes_.size());

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ggml/workspace.h"
+#include "lora.h"
 #include "rope.h"
 #include "transformer.h"
 #include "types.h"
@@ -47,9 +48,12 @@ class TransformerRun {
     // Positions and contexts are those of every call; the contexts must outlive the run. Without audio positions the
     // video runs alone. Throws Error(invalid_request) for blocks that do not exist.
     TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video, const Positions* audio,
-                   const std::vector<Pass>& passes, Trace* trace);
+                   const std::vector<Pass>& passes, Trace* trace, std::shared_ptr<Loras> loras = nullptr);
     ~TransformerRun();
     TransformerRun(TransformerRun&&) noexcept;
+
+    // Null for none; their weights must be there as the transformer's are.
+    Loras* loras() const { return loras_.get(); }
 
     // Called after every block with how many are done.
     using OnBlock = std::function<void(int64_t done)>;
@@ -82,6 +86,7 @@ class TransformerRun {
     void share_prologue();
     void hand_over(size_t pass, size_t from, size_t to);
     void set_input(StreamRun& s, const StreamInput& in, const StreamInput* other);
+    std::unique_ptr<Plan> make_plan(size_t device = 0) const;
     Plan& prologue();
     Plan& block(size_t pass, size_t index);
     Plan& epilogue(size_t pass);
@@ -90,6 +95,7 @@ class TransformerRun {
     Workspace& workspace_;
     std::vector<Pass> passes_;
     Trace* trace_;
+    std::shared_ptr<Loras> loras_;
     bool cross_;  // some pass lets the streams see each other
     bool constants_set_ = false;
     std::vector<std::unique_ptr<State>> states_;  // by device

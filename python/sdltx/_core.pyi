@@ -106,6 +106,7 @@ class Pipeline:
     def resolve_two_stages(
         self, options: SampleOptions, upscalers: Sequence[str]
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]: ...  # of the clip, of both stages
+    def check_loras(self, loras: Sequence[tuple[str, float]]) -> None: ...
     def upscalers(self) -> list[tuple[str, str]]: ...  # paths in the folders given, and "space x2", ...
     def check_conditions(self, conditions: Sequence[_Condition], options: SampleOptions) -> None: ...
     def sample(
@@ -121,6 +122,8 @@ class Pipeline:
         initial: _Latents | None = None,  # what is refined
         upscalers: Sequence[str] = ...,  # files: in two stages
         second_noise: _Latents | None = None,
+        loras: Sequence[tuple[str, float]] = ...,  # paths and strengths
+        second_loras: Sequence[tuple[str, float]] = ...,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Float32, Float32 | None], object] | None = None,
     ) -> tuple[Float32, Float32 | None, dict[str, Any]]: ...
@@ -145,6 +148,7 @@ class Pipeline:
         skip_video_self_attn: Sequence[int] = ...,
         skip_audio_self_attn: Sequence[int] = ...,
         skip_cross_modal: bool = False,
+        loras: Sequence[tuple[str, float]] = ...,
     ) -> tuple[Float32, Float32 | None]: ...
     def decode(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +16,15 @@ from .options import Options, core_options
 from .values import Context, Latents, Tiling, Video
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
     from ._core import Progress
+
+    Lora: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str], float]
 
 _DEMO = Path(__file__).parent / "demo"
 
@@ -216,6 +221,8 @@ class Pipeline:
         conditions: Iterable[Condition] | None = None,
         initial: Latents | None = None,
         upscaler: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        loras: Iterable[Lora] | None = None,
+        loras_stage2: Iterable[Lora] | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
         **options: Unpack[Options],
@@ -234,6 +241,8 @@ class Pipeline:
         upscaler: the file of a latent upscaler, or several: the clip is made in two stages, smaller or with fewer
             frames first; then it is upscaled and refined in three steps. The size is that of the result, a multiple of
             64 for a factor of two, and of 96 for one of 1.5.
+        loras: files of LoRAs, or pairs of a file and a strength (1 otherwise). The weights of the model stay as they
+            are. With an upscaler they serve both stages, unless ``loras_stage2`` gives those of the second.
         on_step: called after each step as ``on_step(done, steps, estimate)``, where the estimate is what the finished
             clip is taken to be so far; :class:`sdltx.preview.Projection` makes pictures of it. An exception that it
             raises ends the run and comes out unchanged.
@@ -258,6 +267,9 @@ class Pipeline:
         upscalers = _upscalers(upscaler)
         if upscalers and initial is not None:
             raise InvalidRequestError("[sample] a clip that is refined has one stage; leave out initial or upscaler")
+        adapters, second = _loras("loras", loras), _loras("loras_stage2", loras_stage2)
+        if second is not None and not upscalers:
+            raise InvalidRequestError("[lora] loras_stage2 is for clips in two stages; give an upscaler, or use loras")
         version = self.info["version"]
         rate = self.resolve(**options)["frame_rate"]
 
@@ -275,6 +287,8 @@ class Pipeline:
             conditions=[(pixels(one, version), None, one.frame, one.strength) for one in pictures],
             initial=None if initial is None else (initial.video, initial.audio),
             upscalers=upscalers,
+            loras=adapters or [],
+            second_loras=(adapters or []) if second is None else second,
             progress=progress,
             on_step=step if on_step else None,
         )
@@ -299,7 +313,15 @@ class Pipeline:
             settings["images"] = [one.to_dict() for one in pictures]
         if upscalers:
             settings["upscalers"] = upscalers
+        if adapters:
+            settings["loras"] = [list(one) for one in adapters]
+        if second is not None:
+            settings["loras_stage2"] = [list(one) for one in second]
         return Latents(video, audio, resolved["frame_rate"], settings)
+
+    def check_loras(self, loras: Iterable[Lora] | None) -> None:
+        """Raises what :meth:`sample` would raise for these LoRAs."""
+        self._core.check_loras(_loras("loras", loras) or [])
 
     def upscalers(self) -> dict[str, str]:
         """Tells which upscalers lie in its folders: "space x2", "space x1.5" or "time x2" by path."""
@@ -405,6 +427,8 @@ class Pipeline:
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
         upscaler: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        loras: Iterable[Lora] | None = None,
+        loras_stage2: Iterable[Lora] | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -428,6 +452,8 @@ class Pipeline:
             pixels(picture, self.info["version"])  # raises
         if upscalers := _upscalers(upscaler):
             self._core.resolve_two_stages(core_options(dict(options)), upscalers)  # raises
+        self.check_loras(loras_stage2)
+        self.check_loras(loras)
         resolved = self.resolve(**options)
         context = self.encode(prompt, progress=progress)
         negative = None
@@ -439,6 +465,8 @@ class Pipeline:
             noise=noise,
             conditions=pictures,
             upscaler=upscaler,
+            loras=loras,
+            loras_stage2=loras_stage2,
             progress=progress,
             on_step=on_step,
             **options,
@@ -475,6 +503,21 @@ def _upscalers(given: Any) -> list[str]:
         return []
     files = [given] if isinstance(given, (str, os.PathLike)) or not isinstance(given, Sequence) else given
     return [_arguments.path("upscaler", one) for one in files]
+
+
+def _loras(name: str, given: Any) -> list[tuple[str, float]] | None:
+    if given is None:
+        return None
+    if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
+        _arguments.refuse("lora", name, "a list of files, or of files and strengths", given)
+    found = []
+    for one in given:
+        path, strength = one if isinstance(one, (tuple, list)) and len(one) == 2 else (one, 1.0)
+        value = _arguments.real("lora", "strength", strength)
+        if not math.isfinite(value):
+            raise InvalidRequestError(f"[lora] strength {value} is not a finite number")
+        found.append((_arguments.path("lora", path), value))
+    return found
 
 
 class _Chunks:

@@ -22,6 +22,7 @@ from .options import (
     add_command,
     frame_rate,
     guidance_options,
+    lora,
     message_options,
     model_options,
     numbers,
@@ -139,6 +140,11 @@ def _clip_options(command: argparse.ArgumentParser) -> None:
         "--frame-rate", "--fps", metavar="FPS", type=frame_rate, help="frames per second, such as 24 or 24000/1001"
     )
     group.add_argument("-s", "--seed", metavar="N", type=int, help="of the start noise, 0 or more (default: random)")
+    for flag, name, text in (
+        ("--lora", "loras", "change the model with a LoRA, at this strength (default: 1); repeat it for several"),
+        ("--lora-stage2", "loras_stage2", "the LoRAs of the second stage of two (default: those of --lora)"),
+    ):
+        group.add_argument(flag, metavar="PATH[:STRENGTH]", type=lora, action="append", dest=name, help=text)
     stages = group.add_mutually_exclusive_group()
     stages.add_argument(
         "--upscaler",
@@ -208,9 +214,11 @@ def _generate(job: Job) -> None:
     resolved = pipe.resolve(**request)
     pipe.check_conditions(pictures, **request)
     upscalers = _upscalers(args, pipe)
+    for adapters in (args.loras_stage2, args.loras):
+        pipe.check_loras(adapters)
     stages = pipe.resolve_two_stages(upscalers, **request) if upscalers else None
     if args.dry_run:
-        for line in _plan(pipe, prompt, resolved, pictures, upscalers, stages, drawn=args.seed is None):
+        for line in _plan(pipe, args, prompt, resolved, upscalers, stages):
             print(line)
         _warn_of_model(job, pipe, request, resolved)
         return
@@ -222,7 +230,7 @@ def _generate(job: Job) -> None:
             + (f", {resolved['passes']} passes a step" if resolved["passes"] > 1 else "")
         )
     else:
-        for line in _plan(pipe, prompt, resolved, pictures, upscalers, stages, drawn=args.seed is None):
+        for line in _plan(pipe, args, prompt, resolved, upscalers, stages):
             job.detail(line)
     _warn_of_model(job, pipe, request, resolved)
     context = pipe.encode(prompt, progress=job.bars.show)
@@ -236,6 +244,8 @@ def _generate(job: Job) -> None:
         negative=negative,
         conditions=pictures,
         upscaler=upscalers or None,
+        loras=args.loras,
+        loras_stage2=args.loras_stage2,
         **request,
         progress=job.bars.show,
         on_step=_previewer(job, pipe),
@@ -304,13 +314,11 @@ def _pictures(args: argparse.Namespace) -> list[sdltx.Condition]:
 
 def _plan(
     pipe: sdltx.Pipeline,
+    args: argparse.Namespace,
     prompt: str,
     resolved: dict[str, Any],
-    pictures: list[sdltx.Condition],
     upscalers: list[str],
     stages: tuple[dict[str, Any], dict[str, Any]] | None,
-    *,
-    drawn: bool,
 ) -> list[str]:
     """What would run, a line for each thing."""
     info = pipe.info
@@ -326,12 +334,15 @@ def _plan(
         "steps": f"{resolved['num_inference_steps']}, schedule {resolved['schedule']}, sampler {resolved['sampler']}",
         "guide": _spell_guidance(resolved),
         "sigmas": ", ".join(f"{sigma:g}" for sigma in resolved["sigmas"]),
-        "seed": f"{resolved['seed']}{' (drawn)' if drawn else ''}",
+        "seed": f"{resolved['seed']}{' (drawn)' if args.seed is None else ''}",
         "memory": f"{needed}; weights are not counted",
     }
-    if pictures:
+    if pictures := _pictures(args):
         shown = (f"{one.image} at frame {one.frame}, strength {one.strength:g}" for one in pictures)
         lines["images"] = "; ".join(shown)
+    for name, adapters in (("loras", args.loras), ("stage 2", args.loras_stage2)):
+        if adapters:
+            lines[name] = ", ".join(f"{path} at {strength:g}" for path, strength in adapters)
     if stages:
         first, second = stages
         lines["stages"] = (
@@ -396,6 +407,16 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
         setattr(args, name, value)
     if args.images is None and args.last_image is None:
         args.images = _repeated_pictures(args.repeat, settings.get("images", []))
+    given = args.loras is not None or args.loras_stage2 is not None
+    for name in () if given else ("loras", "loras_stage2"):
+        entries = settings.get(name)
+        if entries is None:
+            continue
+        if not isinstance(entries, list) or any(not isinstance(one, list) or len(one) != 2 for one in entries):
+            raise sdltx.InvalidRequestError(
+                f"[from] {args.repeat}: setting {name} is {entries!r}; expected paths with strengths"
+            )
+        setattr(args, name, [tuple(one) for one in entries])
     upscalers = settings.get("upscalers")
     if upscalers is not None and args.upscalers is None and not args.two_stage:
         if not isinstance(upscalers, list) or not all(isinstance(path, str) for path in upscalers):

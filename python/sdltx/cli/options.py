@@ -153,6 +153,15 @@ def picture(text: str) -> sdltx.Condition:
     raise AssertionError  # without numbers it is a path
 
 
+def lora(text: str) -> tuple[str, float]:
+    """Reads ``PATH[:STRENGTH]``; a file whose name has such an end is meant as a whole."""
+    path, colon, strength = text.rpartition(":")
+    if colon and not Path(text).exists():
+        with suppress(ValueError):
+            return path, float(strength)
+    return text, 1.0
+
+
 def frame_rate(text: str) -> float:
     """Reads frames per second, also as a fraction."""
     try:

@@ -1,0 +1,233 @@
+"""LoRAs as branches beside the transformer's matrices: against the reference, in every spelling, alone and together."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import errors, read_safetensors, run, write_safetensors
+from compare import assert_close
+from safetensors.numpy import save_file
+from test_transformer import run as velocity
+
+import sdltx
+
+LORA = Path(__file__).parent / "data" / "tiny-a" / "tiny-lora.safetensors"
+SIZE = {"width": 64, "height": 64, "num_frames": 9, "seed": 3, "preset": "distilled", "num_inference_steps": 2}
+# First parts of names in the releases and in diffusers.
+DIFFUSERS = {
+    "patchify_proj": "proj_in",
+    "audio_patchify_proj": "audio_proj_in",
+    "adaln_single": "time_embed",
+    "audio_adaln_single": "audio_time_embed",
+    "prompt_adaln_single": "prompt_adaln",
+    "audio_prompt_adaln_single": "audio_prompt_adaln",
+    "av_ca_video_scale_shift_adaln_single": "av_cross_attn_video_scale_shift",
+    "av_ca_audio_scale_shift_adaln_single": "av_cross_attn_audio_scale_shift",
+    "av_ca_a2v_gate_adaln_single": "av_cross_attn_video_a2v_gate",
+    "av_ca_v2a_gate_adaln_single": "av_cross_attn_audio_v2a_gate",
+}
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """(A, B) by module, float32."""
+    header, blob = read_safetensors(LORA)
+
+    def values(name):
+        entry = header[name]
+        begin, end = entry["data_offsets"]
+        bits = np.frombuffer(blob[begin:end], np.uint16).astype(np.uint32) << 16
+        return bits.view(np.float32).reshape(entry["shape"])
+
+    tail = ".lora_A.weight"
+    modules = [name.removesuffix(tail) for name in header if name.endswith(tail)]
+    return {
+        name.removeprefix("diffusion_model."): (values(f"{name}.lora_A.weight"), values(f"{name}.lora_B.weight"))
+        for name in modules
+    }
+
+
+def write(path, pairs, spell=lambda name: f"diffusion_model.{name}", a=".lora_A.weight", b=".lora_B.weight", **more):
+    """A LoRA's file in another spelling."""
+    tensors = dict(more)
+    for name, (down, up) in pairs.items():
+        tensors[spell(name) + a] = down
+        tensors[spell(name) + b] = up
+    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
+    return path
+
+
+def test_velocity(tiny, golden):
+    g = golden("transformer")
+    video, audio = velocity(tiny, golden, "t2v", loras=[(str(LORA), float(g["lora.strength"]))])
+    assert_close("video", video, g["lora.video_velocity"])
+    assert_close("audio", audio, g["lora.audio_velocity"])
+    # Nothing of it stays.
+    video, audio = velocity(tiny, golden, "t2v")
+    assert_close("video", video, g["t2v.video_velocity"])
+
+
+def diffusers(name):
+    first, dot, rest = name.partition(".")
+    return f"transformer.{DIFFUSERS.get(first, first)}{dot}{rest}"
+
+
+@pytest.mark.parametrize(
+    ("spell", "a", "b"),
+    [
+        (diffusers, ".lora_A.weight", ".lora_B.weight"),
+        (lambda name: f"base_model.model.{name}", ".lora_A.default.weight", ".lora_B.default.weight"),
+        (lambda name: f"model.diffusion_model.{name}", ".lora.down.weight", ".lora.up.weight"),
+        (lambda name: f"lora_unet_{name.replace('.', '_')}", ".lora_down.weight", ".lora_up.weight"),
+    ],
+)
+def test_spellings(tiny, golden, pairs, tmp_path, spell, a, b):
+    g = golden("transformer")
+    path = write(tmp_path / "x.safetensors", pairs, spell, a, b)
+    video, audio = velocity(tiny, golden, "t2v", loras=[(str(path), float(g["lora.strength"]))])
+    assert_close("video", video, g["lora.video_velocity"])
+    assert_close("audio", audio, g["lora.audio_velocity"])
+
+
+def test_alpha_and_ranks_of_pairs(tiny, golden, pairs, tmp_path):
+    """Some have twice the rank, with zeros; all have an alpha of half of it, and twice the strength."""
+    g = golden("transformer")
+    alphas, padded = {}, {}
+    for i, (name, (down, up)) in enumerate(pairs.items()):
+        if i % 2:  # other pairs keep their rank
+            down = np.concatenate([down, np.zeros_like(down)])
+            up = np.concatenate([up, np.zeros_like(up)], 1)
+        padded[name] = down, up
+        alphas[f"diffusion_model.{name}.alpha"] = np.array(len(down) / 2, np.float32)
+    path = write(tmp_path / "x.safetensors", padded, **alphas)
+    video, _ = velocity(tiny, golden, "t2v", loras=[(str(path), 2 * float(g["lora.strength"]))])
+    assert_close("video", video, g["lora.video_velocity"])
+
+
+def test_several_are_one_branch(tiny, golden, pairs, tmp_path):
+    """Halves of the strength twice, and halves of the modules, add up."""
+    g = golden("transformer")
+    strength = float(g["lora.strength"])
+    for loras in (
+        [(LORA, 0.25 * strength), (LORA, 0.75 * strength)],
+        [(write(tmp_path / f"{i}.safetensors", dict(list(pairs.items())[i::2])), strength) for i in range(2)],
+    ):
+        video, audio = velocity(tiny, golden, "t2v", loras=[(str(path), value) for path, value in loras])
+        assert_close("video", video, g["lora.video_velocity"])
+        assert_close("audio", audio, g["lora.audio_velocity"])
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "bf16"])
+def test_on_any_type_of_weights(tiny_paths, tmp_path, kind):
+    """The stored weights are used as they are: strength 0 changes nothing, and no copy of them is made."""
+    folder = tmp_path / "x"
+    sdltx.convert(tiny_paths[0], output=f"{folder}/", type=kind)
+    with sdltx.load(folder, tiny_paths[1]) as pipe:
+        context = pipe.encode("x")
+        plain = pipe.sample(context, **SIZE)
+        before = pipe.memory()[0]["weights"]
+        none = pipe.sample(context, **SIZE, loras=[(LORA, 0.0)])
+        np.testing.assert_array_equal(none.video, plain.video)
+        assert pipe.memory()[0]["weights"] - before < 2 * LORA.stat().st_size
+        full = pipe.sample(context, **SIZE, loras=[LORA])
+        assert np.abs(full.video - plain.video).max() > 1e-2
+        assert full.settings["loras"] == [[str(LORA), 1.0]]
+
+
+@pytest.mark.parametrize("offload", ["stage", "blocks"])
+def test_offloaded(tiny_paths, tiny, offload):
+    with sdltx.load(*tiny_paths, precision="f32", offload=offload) as pipe:
+        got = pipe.sample(pipe.encode("x"), **SIZE, loras=[(LORA, 0.5), (LORA, 0.5)])
+        assert pipe.memory()[0]["weights"] == 0
+    want = tiny.sample(tiny.encode("x"), **SIZE, loras=[(LORA, 0.5), (LORA, 0.5)])
+    np.testing.assert_array_equal(got.video, want.video)
+
+
+def test_for_each_stage(tiny):
+    upscaler = LORA.with_name("tiny-spatial-upscaler-x2.safetensors")
+    context = tiny.encode("x")
+    size = {**SIZE, "width": 128}
+    both = tiny.sample(context, **size, upscaler=upscaler, loras=[LORA], loras_stage2=[])
+    small = tiny.sample(context, **{**size, "width": 64, "height": 32}, loras=[LORA])
+    sigmas = [0.909375, 0.725, 0.421875, 0.0]
+    options = {**size, "num_inference_steps": None, "sigmas": sigmas, "initial": tiny.upsample(small, upscaler)}
+    np.testing.assert_array_equal(both.video, tiny.sample(context, **options).video)
+    both = tiny.sample(context, **size, upscaler=upscaler, loras=[LORA])
+    np.testing.assert_array_equal(both.video, tiny.sample(context, **options, loras=[LORA]).video)
+
+
+def test_what_is_applied_is_told(tiny, pairs, tmp_path, caplog):
+    some = dict(list(pairs.items())[:4])
+    path = write(tmp_path / "x.safetensors", {**some, "strange.module": (np.zeros((2, 3)), np.zeros((4, 2)))})
+    with caplog.at_level(logging.INFO, "sdltx"):
+        tiny.sample(tiny.encode("x"), **SIZE, loras=[path])
+    assert "4 of 5 modules are applied" in caplog.text
+    assert "1 modules are none of the transformer's and have no effect, such as 'diffusion_model.strange" in caplog.text
+
+
+def test_ic_loras_are_named(tiny, tmp_path, caplog):
+    header, blob = read_safetensors(LORA)
+    header["__metadata__"] = {"reference_downscale_factor": "2"}
+    path = write_safetensors(tmp_path / "x.safetensors", header, blob)
+    with caplog.at_level(logging.WARNING, "sdltx"):
+        tiny.sample(tiny.encode("x"), **SIZE, loras=[path])
+    assert "is an IC-LoRA (reference_downscale_factor 2)" in caplog.text
+
+
+def test_wrong_files(tiny, pairs, tiny_paths, tmp_path):
+    name, (down, up) = next(iter(pairs.items()))
+    bad = down.copy()
+    bad[0, 0] = np.nan
+    cases = (
+        (
+            {"nothing.here": (down, up)},
+            "none of its 1 modules is one of this model's, such as 'diffusion_model.nothing",
+        ),
+        ({name: (down[:, 1:], up)}, "do not fit the model's"),
+        ({name: (down[1:], up)}, "do not fit the model's"),
+        ({name: (bad, up)}, "values that are not finite"),
+    )
+    for i, (content, line) in enumerate(cases):
+        path = write(tmp_path / f"{i}.safetensors", content)
+        with pytest.raises(sdltx.ModelMismatchError, match=line):
+            tiny.generate("x", **SIZE, loras=[path])
+    half = tmp_path / "half.safetensors"
+    save_file({f"diffusion_model.{name}.lora_A.weight": down}, half)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({f"diffusion_model.{name}.hada_w1_a": down, "x.lora_A.weight": down}, foreign)
+    for path, line in (
+        (half, "one of its two matrices"),
+        (foreign, "a kind of adapter that is not implemented"),
+        (tiny_paths[0], "is a part of a model and not a LoRA"),
+    ):
+        with pytest.raises(sdltx.ModelMismatchError, match=line):
+            tiny.generate("x", **SIZE, loras=[path])
+    with pytest.raises(sdltx.ModelFileError, match="missing"):
+        tiny.generate("x", **SIZE, loras=[tmp_path / "missing"])
+
+
+@pytest.mark.parametrize("loras", ["x", 5, [5], [("x", "y")], [("x", float("nan"))], [("x", 1, 2)]])
+def test_what_is_no_list_of_loras(tiny, loras):
+    with pytest.raises(sdltx.InvalidRequestError, match="lora"):
+        tiny.sample(tiny.encode("x"), **SIZE, loras=loras)
+
+
+def test_command_line(tiny_paths, tmp_path):
+    clip = ["-p", "x", "-W", "64", "-H", "64", "--num-frames", "9", "--steps", "1", "-s", "1", "--preset", "distilled"]
+    model = ["-m", tiny_paths[0], "-m", tiny_paths[1]]
+    outputs = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for output, options in zip(outputs, ([], ["--lora", LORA], ["--lora", f"{LORA}:0.5"]), strict=True):
+        done = run("generate", *clip, *model, *options, "--save-latents", output, "-v")
+        assert done.returncode == 0, done.stderr
+        assert ("modules are applied" in done.stderr) == bool(options)
+    latents = [sdltx.Latents.load(path).video for path in outputs]
+    assert np.abs(latents[0] - latents[1]).max() > 1e-3
+    assert np.abs(latents[1] - latents[2]).max() > 1e-3
+    told = run("generate", "--from", outputs[2], *model, "--dry-run")
+    assert f"{LORA} at 0.5" in told.stdout, told.stderr
+    done = run("generate", *clip, *model, "--lora", tiny_paths[0], "--dry-run")
+    assert done.returncode == 4
+    assert "is a part of a model and not a LoRA" in errors(done)[0]
