@@ -426,11 +426,12 @@ void bind_pipeline(py::module_& m) {
             "frames"_a, "height"_a, "width"_a, py::kw_only(), "tiling"_a = py::none())
         .def(
             "estimate",
-            [](Pipeline& p, const SampleOptions& o, std::optional<std::array<int64_t, 4>> tiling) {
-                const Pipeline::Estimate e = p.estimate(p.resolve(o), tiling_of(tiling));
+            [](Pipeline& p, const SampleOptions& o, std::optional<std::array<int64_t, 4>> tiling,
+               const std::vector<ConditionTuple>& conditions) {
+                const Pipeline::Estimate e = p.estimate(p.resolve(o), tiling_of(tiling), conditions_of(conditions));
                 return py::dict("encode"_a = e.encode, "denoise"_a = e.denoise, "decode"_a = e.decode);
             },
-            "options"_a, py::kw_only(), "tiling"_a = py::none())
+            "options"_a, py::kw_only(), "tiling"_a = py::none(), "conditions"_a = py::list())
         .def("memory",
              [](Pipeline& p) {
                  py::list devices;

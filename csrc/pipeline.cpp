@@ -453,7 +453,8 @@ Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* aud
     return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr, {0}).front());
 }
 
-Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tiling& tiling) {
+Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tiling& tiling,
+                                      const std::vector<Condition>& conditions) {
     const Turn turn(*this);
     const auto sum = [](const std::vector<size_t>& bytes) {
         return std::accumulate(bytes.begin(), bytes.end(), size_t{0});
@@ -463,8 +464,23 @@ Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tili
     if (networks_->text_encoder) e.encode = sum(networks_->text_encoder->measure(TextProjection::context_rows));
     if (networks_->transformer) {
         const TransformerConfig& c = *config_.transformer;
-        const Positions video = video_positions(g.frames, g.height, g.width, g.frame_rate),
-                        audio = audio_positions(g.audio_frames);
+        StreamState clip =
+            empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate));
+        const int64_t cells = g.height * g.width;
+        std::vector<int64_t> runs{clip.num_tokens};  // of tokens that share a timestep
+        for (const Condition& condition : conditions) {
+            const int64_t frame = frame_of(condition, settings);
+            if (frame == 0) {
+                runs.front() -= cells;
+                runs.insert(runs.begin(), cells);
+                continue;
+            }
+            const Array nothing{{c.video.in_channels, 1, g.height, g.width},
+                                std::vector<float>(static_cast<size_t>(c.video.in_channels * cells))};
+            append_keyframe(clip, g, {nothing, frame, condition.strength});
+            runs.push_back(cells);
+        }
+        const Positions &video = clip.positions, audio = audio_positions(g.audio_frames);
         const Array video_context{{TextProjection::context_rows, c.video.context_dim}, {}},
             audio_context{{TextProjection::context_rows, c.audio.context_dim}, {}};
         std::vector<Pass> passes(static_cast<size_t>(settings.guidance.passes()),
@@ -475,7 +491,7 @@ Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tili
             for (Pass& pass : passes) pass.audio_context = nullptr;
         TransformerRun run(*networks_->transformer, *workspace_, video, settings.audio ? &audio : nullptr, passes,
                            nullptr);
-        const TransformerRun::Memory memory = run.measure();
+        const TransformerRun::Memory memory = run.measure(runs);
         e.denoise = sum(memory.working) + memory.inputs;
     }
     if (networks_->video_decoder) e.decode = networks_->video_decoder->measure({g.frames, g.height, g.width}, tiling);

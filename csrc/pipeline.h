@@ -147,11 +147,13 @@ class SDLTX_EXPORT Pipeline {
     // Bytes of working memory and inputs that decode() takes at a time for latents (F', H', W').
     size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
     // The same of each stage of a run with these settings, all devices together, weights not counted; 0 for parts that
-    // are not there. Prompts have the most tokens that count. Nothing is allocated and no weight is read.
+    // are not there. Prompts have the most tokens that count. Pictures count by their frames. Nothing is allocated and
+    // no weight is read.
     struct Estimate {
         size_t encode = 0, denoise = 0, decode = 0;
     };
-    Estimate estimate(const SampleSettings& settings, const Tiling& tiling);
+    Estimate estimate(const SampleSettings& settings, const Tiling& tiling,
+                      const std::vector<Condition>& conditions = {});
     // What is held on each device, the one for computing first.
     struct DeviceMemory {
         std::string device;

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
+import real_layout
 from commands import generate, run
 from compare import assert_close
 from PIL import Image
+from real_layout import DIT
 from test_guidance import golden_options
 
 import sdltx
@@ -254,6 +260,32 @@ def test_an_image_step_takes_the_memory_of_another(tiny):
     tiny.decode(sdltx.Latents(np.zeros((8, 1, 1, 1), np.float32)))  # gives back what others took
     plain = working([])
     assert working([(None, latent, 0, 1.0)]) <= 1.05 * plain
+
+
+def test_memory_at_the_widths_of_the_release(tmp_path):
+    """A first frame costs nothing; a keyframe is a sixteenth more of everything that has tokens."""
+    path = real_layout.write_checkpoint(tmp_path / "ltx-2.3-22b.safetensors", lambda name: name.startswith(DIT))
+    code = f"""
+        import sdltx
+        from sdltx import _core, options
+        pipe = sdltx.load({str(path)!r})
+        for width, height in ((768, 512), (1280, 704)):
+            size = dict(width=width, height=height, num_frames=121, frame_rate=24, preset="distilled")
+            latent = [0.0]
+            def measured(*frames):
+                conditions = [(None, latent, frame, 1.0) for frame in frames]
+                return pipe._core.estimate(options.core_options(size), conditions=conditions)["denoise"]
+            print(measured(), measured(0), measured(0, -1), sep="|")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for size, line in zip(("768x512x121", "1280x704x121"), done.stdout.splitlines(), strict=True):
+        plain, first, both = map(int, line.split("|"))
+        print(
+            f"{size}: {plain / 2**30:.3f} GiB, from a picture {first / plain:.4f}, to another {both / plain:.4f} of it"
+        )
+        assert first <= 1.05 * plain
+        assert both <= 17 / 16 * first
 
 
 def test_command_line(picture, tmp_path):

@@ -176,7 +176,11 @@ class Pipeline:
         self, frames: int, height: int, width: int, *, tiling: tuple[int, int, int, int] | None = None
     ) -> int: ...  # bytes, of a latent of this shape
     def estimate(
-        self, options: SampleOptions, *, tiling: tuple[int, int, int, int] | None = None
+        self,
+        options: SampleOptions,
+        *,
+        tiling: tuple[int, int, int, int] | None = None,
+        conditions: Sequence[_Condition] = ...,
     ) -> dict[str, int]: ...  # encode, denoise, decode: bytes
     def memory(self) -> list[dict[str, Any]]: ...  # device, weights, mapped, inputs, working
     def close(self) -> None: ...

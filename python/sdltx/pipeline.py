@@ -148,14 +148,18 @@ class Pipeline:
         """
         return self._core.memory()
 
-    def estimate(self, *, tiling: Tiling | None = None, **size: Any) -> dict[str, int]:
+    def estimate(
+        self, *, conditions: Sequence[Condition] = (), tiling: Tiling | None = None, **size: Any
+    ) -> dict[str, int]:
         """Returns the bytes of memory that "encode", "denoise" and "decode" take, weights not counted.
 
+        conditions: as for :meth:`sample`; their pictures are not looked at.
         size: width, height, num_frames and frame_rate as for :meth:`sample`; ``tiling`` as for :meth:`decode`. A
         prompt is taken to be as long as it may be; 0 stands for a part that is not there. Nothing is allocated and no
         weight is read.
         """
-        return self._core.estimate(core_options(size), tiling=_tiling("estimate", tiling))
+        frames = [(None, None, one.frame, one.strength) for one in conditions]
+        return self._core.estimate(core_options(size), tiling=_tiling("estimate", tiling), conditions=frames)
 
     def close(self) -> None:
         """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""

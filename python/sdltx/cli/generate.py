@@ -300,7 +300,7 @@ def _warn_of_model(job: Job, pipe: sdltx.Pipeline, request: dict[str, Any], reso
         )
     if job.args.device in (None, "cpu"):
         size = {name: resolved[name] for name in _SIZE}
-        needed = max(pipe.estimate(**size, tiling=job.tiling()).values())
+        needed = max(pipe.estimate(**size, conditions=_pictures(job.args), tiling=job.tiling()).values())
         free = next(device["memory_free"] for device in _core.devices() if device["kind"] == "cpu")
         if needed > free:
             job.warn(
@@ -324,7 +324,8 @@ def _plan(
     info = pipe.info
     seconds = resolved["num_frames"] / resolved["frame_rate"]
     size = {name: resolved[name] for name in _SIZE}
-    needed = ", ".join(f"{bytes / 2**20:.0f} MiB to {stage}" for stage, bytes in pipe.estimate(**size).items())
+    estimate = pipe.estimate(**size, conditions=_pictures(args))
+    needed = ", ".join(f"{bytes / 2**20:.0f} MiB to {stage}" for stage, bytes in estimate.items())
     lines = {
         "model": f"{info['model']} {info['version']}, preset {resolved['preset']} ({', '.join(pipe.files)})",
         "device": f"{pipe.device}, precision {pipe.precision}, offload {pipe.offload}",
