@@ -361,7 +361,7 @@ sdltx_status sdltx_check(const sdltx_sample_options* options) {
 sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json) {
     return guarded([&] {
         emptied(json, "json");
-        *json = copied(json_of(existing(pipeline, "pipeline").core.resolve(request_of(sample_options(options)))));
+        *json = copied(json_of(plan_of(existing(pipeline, "pipeline").core, sample_options(options)).settings));
     });
 }
 

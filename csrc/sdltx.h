@@ -94,8 +94,8 @@ typedef struct sdltx_array {
 } sdltx_array;
 
 /* Called before the first and after every unit of work, and between them, with the same numbers, about 20 times a
- * second where the device can be asked. phase: "load", "encode", "denoise", "decode" or "sound". Other than 0 stops
- * the call, usually within a second; it returns SDLTX_ERROR_CANCELLED.
+ * second where the device can be asked. phase: "load", "encode" (prompts and pictures), "denoise", "upscale", "decode",
+ * "sound" or "convert". Other than 0 stops the call, usually within a second; it returns SDLTX_ERROR_CANCELLED.
  */
 typedef int32_t (*sdltx_progress_fn)(const char* phase, int64_t done, int64_t total, void* payload);
 

@@ -63,8 +63,8 @@ struct Video {
     double frame_rate = 0;
 };
 
-// Reported before the first and after every unit of work; `phase` is load, encode, denoise, decode or sound. Denoising
-// counts the blocks of the transformer, over all steps.
+// Reported before the first and after every unit of work; `phase` is load, encode, denoise, upscale, decode or sound.
+// Denoising counts the blocks of the transformer, over all steps.
 struct ProgressEvent {
     const char* phase;
     int64_t done;

@@ -465,7 +465,7 @@ def test_gemma_configurations_that_are_refused(tiny_paths, tmp_path, change, mes
 
 def test_a_part_alone_is_named(edited, tiny_paths):
     pipe = sdltx.load(edited({}, keep="vae."))
-    assert pipe.info["parts"] == ["video decoder"]
+    assert pipe.info["parts"] == ["video decoder", "video encoder"]
     with pytest.raises(sdltx.ModelMismatchError, match=r"not among the files: .*text encoder"):
         pipe.encode("a fox")
     with pytest.raises(sdltx.ModelMismatchError, match="text encoder but no part of LTX-2"):

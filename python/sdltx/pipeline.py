@@ -94,7 +94,7 @@ class Pipeline:
 
     Every method that takes ``progress`` calls it as ``progress(phase, done, total)`` before the first and after every
     unit of work, where phase is "load" (when weights are needed that are not there), "encode", "denoise" (which counts
-    the blocks of the transformer, over all steps), "decode" or "sound". An exception that it raises, such as
+    the blocks of the transformer, over all steps), "upscale", "decode" or "sound". An exception that it raises, such as
     :class:`sdltx.Cancelled`, stops the run and comes out unchanged.
     """
 

@@ -61,7 +61,7 @@ def say(text: str) -> None:
 
 
 class Bars:
-    """One progress bar at a time, one for each phase: load, encode, denoise, sound, decode, write.
+    """One progress bar at a time, one for each phase: load, encode, denoise, upscale, sound, decode, write.
 
     shown: draw them. timed: say how long each phase took when the next begins.
     """
