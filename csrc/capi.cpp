@@ -478,7 +478,8 @@ sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_sample_options
         emptied(json, "json");
         Pipeline& core = existing(pipeline, "pipeline").core;
         const Tiling tiling = tiling_of(decode_options(decode_options_given));
-        const Pipeline::Estimate e = core.estimate(core.resolve(request_of(sample_options(options))), tiling);
+        const sdltx_sample_options o = sample_options(options);
+        const Pipeline::Estimate e = core.estimate(core.resolve(request_of(o)), tiling, conditions_of(o));
         *json = copied(Json{{"encode", e.encode}, {"denoise", e.denoise}, {"decode", e.decode}});
     });
 }

@@ -260,9 +260,7 @@ int64_t frame_of(const Condition& c, const SampleSettings& settings) {
     return c.frame < 0 ? settings.num_frames + c.frame : c.frame;
 }
 
-}  // namespace
-
-void Pipeline::check(const std::vector<Condition>& conditions, const SampleSettings& settings) const {
+void check_frames(const std::vector<Condition>& conditions, const SampleSettings& settings) {
     std::set<int64_t> frames;
     for (const Condition& c : conditions) {
         const int64_t frame = frame_of(c, settings), count = settings.num_frames;
@@ -275,8 +273,15 @@ void Pipeline::check(const std::vector<Condition>& conditions, const SampleSetti
         if (!frames.insert(frame).second)
             throw Error(ErrorCode::invalid_request, "[image] two pictures are for frame " + std::to_string(frame) +
                                                         "; give each a frame of its own");
-        if (c.latent.empty()) require({Part::video_encoder});
     }
+}
+
+}  // namespace
+
+void Pipeline::check(const std::vector<Condition>& conditions, const SampleSettings& settings) const {
+    check_frames(conditions, settings);
+    for (const Condition& c : conditions)
+        if (c.latent.empty()) require({Part::video_encoder});
 }
 
 std::vector<Keyframe> Pipeline::encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
@@ -456,6 +461,7 @@ Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* aud
 Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tiling& tiling,
                                       const std::vector<Condition>& conditions) {
     const Turn turn(*this);
+    check_frames(conditions, settings);
     const auto sum = [](const std::vector<size_t>& bytes) {
         return std::accumulate(bytes.begin(), bytes.end(), size_t{0});
     };
@@ -471,6 +477,7 @@ Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tili
         for (const Condition& condition : conditions) {
             const int64_t frame = frame_of(condition, settings);
             if (frame == 0) {
+                if (g.frames == 1) continue;  // it is the whole clip
                 runs.front() -= cells;
                 runs.insert(runs.begin(), cells);
                 continue;

@@ -148,7 +148,7 @@ class SDLTX_EXPORT Pipeline {
     size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
     // The same of each stage of a run with these settings, all devices together, weights not counted; 0 for parts that
     // are not there. Prompts have the most tokens that count. Pictures count by their frames. Nothing is allocated and
-    // no weight is read.
+    // no weight is read. Throws Error(invalid_request) for frames that cannot be.
     struct Estimate {
         size_t encode = 0, denoise = 0, decode = 0;
     };

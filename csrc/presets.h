@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "export.h"
@@ -72,6 +73,15 @@ struct Preset {
     int64_t stg_block;  // of the 48 of the releases
 };
 SDLTX_EXPORT const std::vector<Preset>& all_presets();
+// Calls add(name, value) for the scales of one stream, by the names that front ends give them.
+template <typename Add>
+void for_each_scale(const std::string& prefix, const GuidanceScales& scales, Add& add) {
+    add((prefix + "guidance_scale").c_str(), scales.cfg);
+    add((prefix + "stg_scale").c_str(), scales.stg);
+    add((prefix + "modality_scale").c_str(), scales.modality);
+    add((prefix + "guidance_rescale").c_str(), scales.rescale);
+}
+
 // Calls add(name, value) for every value of a preset, by the name that front ends give it.
 template <typename Add>
 void for_each_value(const Preset& p, Add&& add) {
@@ -84,15 +94,10 @@ void for_each_value(const Preset& p, Add&& add) {
     add("num_inference_steps", p.num_inference_steps);
     add("schedule", name_of(p.schedule));
     add("sampler", name_of(p.sampler));
-    const auto add_stream = [&](const std::string& prefix, const GuidanceScales& scales) {
-        add((prefix + "guidance_scale").c_str(), scales.cfg);
-        add((prefix + "stg_scale").c_str(), scales.stg);
-        add((prefix + "modality_scale").c_str(), scales.modality);
-        add((prefix + "guidance_rescale").c_str(), scales.rescale);
-    };
-    add_stream("", p.video);
-    add_stream("audio_", p.audio);
+    for_each_scale("", p.video, add);
+    for_each_scale("audio_", p.audio, add);
 }
+
 // The first of the table that fits; later versions get what the latest known one has.
 const Preset& preset_of(const std::string& version, bool distilled);
 SDLTX_EXPORT std::vector<std::string> preset_names();
@@ -128,15 +133,10 @@ void for_each_setting(const SampleSettings& s, Add&& add) {
     add("sampler", name_of(s.sampler));
     add("audio", s.audio);
     add("passes", s.guidance.passes());
-    const auto add_stream = [&](const std::string& prefix, const GuidanceScales& scales) {
-        add((prefix + "guidance_scale").c_str(), scales.cfg);
-        add((prefix + "stg_scale").c_str(), scales.stg);
-        add((prefix + "modality_scale").c_str(), scales.modality);
-        add((prefix + "guidance_rescale").c_str(), scales.rescale);
-        add((prefix + "guidance_skip_steps").c_str(), scales.skip_steps);
-    };
-    add_stream("", s.guidance.video);
-    add_stream("audio_", s.guidance.audio);
+    for (const auto& [prefix, scales] : {std::pair{"", &s.guidance.video}, {"audio_", &s.guidance.audio}}) {
+        for_each_scale(prefix, *scales, add);
+        add((prefix + std::string("guidance_skip_steps")).c_str(), scales->skip_steps);
+    }
     add("stg_blocks", s.guidance.stg_blocks);
     add("guidance_interval", std::vector<double>{s.guidance.lowest, s.guidance.highest});
     add("guidance_method", name_of(s.guidance.method));

@@ -12,8 +12,6 @@ namespace {
 constexpr std::array<int, 3> volume = {3, 3, 3}, picture = {1, 3, 3};
 constexpr int64_t groups = 32;
 
-const char* spell(LatentUpsampler::Kind kind) { return kind == LatentUpsampler::Kind::time_2 ? "frames" : "pixels"; }
-
 const TensorInfo& required(const ModelFiles& files, const std::string& name) {
     const TensorInfo* t = files.find(name);
     if (!t)
@@ -208,10 +206,6 @@ size_t LatentUpsampler::measure(std::array<int64_t, 3> shape) const {
 }
 
 Array LatentUpsampler::upsample(const Array& latents, Trace* trace) const {
-    if (latents.shape.size() != 4 || latents.dim(0) != channels_)
-        throw Error(ErrorCode::invalid_request, std::string("[upscaler] more ") + spell(kind_) +
-                                                    " can be made of video latents of (" + std::to_string(channels_) +
-                                                    ", frames, height, width), got " + spell_shape(latents.shape));
     const std::array<int64_t, 3> shape = {latents.dim(1), latents.dim(2), latents.dim(3)};
     const auto [frames, height, width] = result(shape);
     const Built built = build(shape, trace);

@@ -30,8 +30,7 @@ class LatentUpsampler {
     std::array<int64_t, 3> result(std::array<int64_t, 3> shape) const;
 
     // Video latents (C, F', H', W') as the video VAE has them, not normalised, to such latents. Stages: reference
-    // module paths, "upsampler" for the one between the blocks. Throws Error(invalid_request) for another number of
-    // channels.
+    // module paths, "upsampler" for the one between the blocks.
     Array upsample(const Array& latents, Trace* trace) const;
     // Bytes of working memory and inputs for latents (F', H', W').
     size_t measure(std::array<int64_t, 3> shape) const;
