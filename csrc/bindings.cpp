@@ -90,7 +90,7 @@ void bind_log(py::module_& m) {
 
 py::dict info_dict(const Pipeline& p) {
     const ModelInfo& i = p.info();
-    const SampleSettings s = p.resolve({});
+    const SampleSettings s = p.resolve({}).whole;
     py::dict defaults("width"_a = s.width, "height"_a = s.height, "num_frames"_a = s.num_frames,
                       "frame_rate"_a = s.frame_rate, "steps"_a = s.num_inference_steps());
     py::object note = i.note.empty() ? py::object(py::none()) : py::object(decoded(i.note));
@@ -183,14 +183,6 @@ Latents latents_of(const std::optional<LatentTuple>& given) {
     return {to_array(given->first), to_array(given->second), 0};
 }
 
-// Path and strength.
-using LoraPair = std::pair<std::string, float>;
-std::vector<LoraFile> files_of(const std::vector<LoraPair>& given) {
-    std::vector<LoraFile> files;
-    for (const auto& [path, strength] : given) files.push_back({path, strength});
-    return files;
-}
-
 Offload offload_of(const std::string& name) {
     if (name == "none") return Offload::none;
     if (name == "stage") return Offload::stage;
@@ -211,7 +203,8 @@ void bind_pipeline(py::module_& m) {
              }),
              "paths"_a, py::kw_only(), "device"_a, "precision"_a, "threads"_a, "offload"_a, "progress"_a = py::none())
         .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p); })
-        .def("doubts", &Pipeline::doubts, "options"_a)
+        .def(
+            "doubts", [](const Pipeline& p, const SampleOptions& o) { return p.doubts(p.resolve(o)); }, "options"_a)
         .def("unused_tensors",
              [](Pipeline& p) {
                  py::list names;
@@ -219,7 +212,7 @@ void bind_pipeline(py::module_& m) {
                  return names;
              })
         .def("upscalers",
-             [](Pipeline& p) {
+             [](const Pipeline& p) {
                  py::list found;
                  for (auto& [path, kind] : p.upscalers()) found.append(py::make_tuple(decoded(path), kind));
                  return found;
@@ -266,39 +259,22 @@ void bind_pipeline(py::module_& m) {
             },
             "prompt"_a, py::kw_only(), "progress"_a = py::none())
         .def(
-            "resolve", [](const Pipeline& p, const SampleOptions& o) { return settings_dict(p.resolve(o)); },
-            "options"_a)
+            "resolve", [](const Pipeline& p, const SampleOptions& o) { return plan_dict(p.resolve(o)); }, "options"_a)
         .def(
-            "resolve_two_stages",
-            [](const Pipeline& p, const SampleOptions& o, const std::vector<std::string>& upscalers) {
-                const TwoStages s = p.resolve(o, upscalers);
-                return py::make_tuple(settings_dict(s.whole), settings_dict(s.first), settings_dict(s.second));
+            "check",
+            [](Pipeline& p, const SampleOptions& o, const std::vector<ConditionTuple>& conditions) {
+                const std::vector<Condition> frames = conditions_of(conditions);
+                Guard(std::nullopt).run(&p, [&] { p.check(p.resolve(o), frames); });
             },
-            "options"_a, "upscalers"_a)
-        .def(
-            "check_loras",
-            [](Pipeline& p, const std::vector<LoraPair>& loras) {
-                Guard(std::nullopt).run(&p, [&] { p.check(files_of(loras)); });
-            },
-            "loras"_a)
-        .def(
-            "check_conditions",
-            [](const Pipeline& p, const std::vector<ConditionTuple>& conditions, const SampleOptions& o) {
-                p.check(conditions_of(conditions), p.resolve(o));
-            },
-            "conditions"_a, "options"_a)
+            "options"_a, "conditions"_a = py::list())
         .def(
             "sample",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const SampleOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
                const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
-               const std::optional<LatentTuple>& initial, const std::vector<std::string>& upscalers,
-               const std::optional<LatentTuple>& second_noise, const std::vector<LoraPair>& loras,
-               const std::vector<LoraPair>& second_loras, std::optional<py::function> progress,
-               std::optional<py::function> on_step) {
-                const std::optional<TwoStages> stages =
-                    upscalers.empty() ? std::nullopt : std::make_optional(p.resolve(o, upscalers));
-                const SampleSettings settings = stages ? stages->whole : p.resolve(o);
+               const std::optional<LatentTuple>& initial, const std::optional<LatentTuple>& second_noise,
+               std::optional<py::function> progress, std::optional<py::function> on_step) {
+                const ClipPlan plan = p.resolve(o);
                 const Latents again = latents_of(second_noise);
                 const std::vector<Condition> pictures = conditions_of(conditions);
                 const Latents first = latents_of(initial);
@@ -317,20 +293,15 @@ void bind_pipeline(py::module_& m) {
                         return guard.call([&] { (*on_step)(done, steps, *arrays(estimate)); });
                     };
                 const Latents l = guard.run(&p, [&] {
-                    const Context* from = away ? &*away : nullptr;
-                    if (stages)
-                        return p.sample(context, from, *stages, {noise, pictures, first, files_of(loras)},
-                                        {{again.video, again.audio}, files_of(second_loras)}, guard.progress(), each);
-                    return p.sample(context, from, settings, {noise, pictures, first, files_of(loras)},
-                                    guard.progress(), each);
+                    return p.sample(context, away ? &*away : nullptr, plan, {noise, pictures, first, {}, false},
+                                    {again.video, again.audio}, guard.progress(), each);
                 });
                 const py::tuple result = arrays(l);
-                return py::make_tuple(result[0], result[1], settings_dict(settings));
+                return py::make_tuple(result[0], result[1], plan_dict(plan));
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
-            "initial"_a = py::none(), "upscalers"_a = std::vector<std::string>{}, "second_noise"_a = py::none(),
-            "loras"_a = std::vector<LoraPair>{}, "second_loras"_a = std::vector<LoraPair>{}, "progress"_a = py::none(),
+            "initial"_a = py::none(), "second_noise"_a = py::none(), "progress"_a = py::none(),
             "on_step"_a = py::none())
         .def(
             "sampler",
@@ -342,11 +313,12 @@ void bind_pipeline(py::module_& m) {
                 s->context = {to_array(video_context), to_array(audio_context)};
                 s->negative = context_of(negative);
                 s->pipeline = &p;
-                s->loop = p.sampler(s->context, s->negative ? &*s->negative : nullptr, p.resolve(o),
+                s->loop = p.sampler(s->context, s->negative ? &*s->negative : nullptr, p.resolve(o).whole,
                                     {{to_array(video_noise), to_array(audio_noise)},
                                      conditions_of(conditions),
                                      latents_of(initial),
-                                     {}});
+                                     {},
+                                     false});
                 return s;
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
@@ -362,7 +334,7 @@ void bind_pipeline(py::module_& m) {
                 if (audio) a.emplace(*audio, sigma);
                 const Velocity out = Guard(std::nullopt).run(&p, [&] {
                     return p.velocity(v.input, a ? &a->input : nullptr, {skip_video, skip_audio, isolated},
-                                      files_of(loras));
+                                      loras_of(loras));
                 });
                 const int64_t channels = static_cast<int64_t>(v.tokens.size()) / v.positions.tokens;
                 py::object sound = py::none();
@@ -429,7 +401,8 @@ void bind_pipeline(py::module_& m) {
             [](Pipeline& p, const SampleOptions& o, std::optional<std::array<int64_t, 4>> tiling,
                const std::vector<ConditionTuple>& conditions) {
                 const Pipeline::Estimate e = p.estimate(p.resolve(o), tiling_of(tiling), conditions_of(conditions));
-                return py::dict("encode"_a = e.encode, "denoise"_a = e.denoise, "decode"_a = e.decode);
+                return py::dict("encode"_a = e.encode, "denoise"_a = e.denoise, "upscale"_a = e.upscale,
+                                "decode"_a = e.decode);
             },
             "options"_a, py::kw_only(), "tiling"_a = py::none(), "conditions"_a = py::list())
         .def("memory",

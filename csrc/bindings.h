@@ -8,10 +8,11 @@
 #include <array>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ltxv/tiling.h"
-#include "presets.h"
+#include "recipes.h"
 #include "types.h"
 
 namespace sdltx {
@@ -36,7 +37,11 @@ inline pybind11::str decoded(const std::string& s) {
 
 // SampleOptions, presets and tiles.
 void bind_options(pybind11::module_& m);
-pybind11::dict settings_dict(const SampleSettings& settings);
+// Its settings, recipe, upscalers and stages.
+pybind11::dict plan_dict(const ClipPlan& plan);
+// Path and strength each.
+using LoraPair = std::pair<std::string, float>;
+std::vector<LoraFile> loras_of(const std::vector<LoraPair>& pairs);
 // Null: the defaults.
 Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& numbers);
 // Model files without a model.

@@ -26,7 +26,7 @@ void give_optional(std::optional<std::string>& to, const char* value) {
 
 constexpr size_t sample_options_sizes[SDLTX_SAMPLE_OPTIONS_VERSION] = {
     offsetof(sdltx_sample_options, images), offsetof(sdltx_sample_options, upscalers),
-    offsetof(sdltx_sample_options, loras), sizeof(sdltx_sample_options)};
+    offsetof(sdltx_sample_options, loras), offsetof(sdltx_sample_options, recipe), sizeof(sdltx_sample_options)};
 
 sdltx_sample_options sample_options(const sdltx_sample_options* given) {
     sdltx_sample_options o;
@@ -50,6 +50,14 @@ std::vector<Condition> conditions_of(const sdltx_sample_options& o) {
         c.strength = static_cast<float>(image.strength);
     }
     return out;
+}
+
+std::vector<LoraFile> loras_of(const sdltx_lora* loras, size_t count) {
+    if (count && !loras) refuse("loras", "is NULL");
+    std::vector<LoraFile> files;
+    for (size_t i = 0; i < count; ++i)
+        files.push_back({text(loras[i].path, "path of a LoRA"), static_cast<float>(loras[i].strength)});
+    return files;
 }
 
 SampleOptions request_of(const sdltx_sample_options& c) {
@@ -83,6 +91,12 @@ SampleOptions request_of(const sdltx_sample_options& c) {
     give_optional(o.guidance_method, c.guidance_method);
     give_optional(o.apg_eta, c.apg_eta);
     give_optional(o.apg_threshold, c.apg_threshold);
+    give_optional(o.recipe, c.recipe);
+    give_optional(o.distilled_lora, c.distilled_lora);
+    if (c.num_upscalers && !c.upscalers) refuse("upscalers", "is NULL");
+    o.upscalers = strings(c.upscalers, c.num_upscalers, "upscalers");
+    o.loras = loras_of(c.loras, c.num_loras);
+    if (c.second_loras) o.second_loras = loras_of(c.second_loras, c.num_second_loras);
     return o;
 }
 
@@ -123,47 +137,32 @@ Json json_of(const SampleSettings& settings) {
     return out;
 }
 
-std::vector<LoraFile> loras_of(const sdltx_lora* loras, size_t count) {
-    if (count && !loras) refuse("loras", "is NULL");
-    std::vector<LoraFile> files;
-    for (size_t i = 0; i < count; ++i)
-        files.push_back({text(loras[i].path, "path of a LoRA"), static_cast<float>(loras[i].strength)});
-    return files;
-}
-std::vector<LoraFile> second_loras_of(const sdltx_sample_options& o) {
-    return o.second_loras ? loras_of(o.second_loras, o.num_second_loras) : loras_of(o.loras, o.num_loras);
-}
-
-// What a request would run.
-struct Planned {
-    SampleSettings settings;
-    std::optional<TwoStages> stages;
-};
-
-Planned plan_of(const Pipeline& pipeline, const sdltx_sample_options& o) {
-    const SampleOptions request = request_of(o);
-    if (o.num_upscalers && !o.upscalers) refuse("upscalers", "is NULL");
-    if (!o.num_upscalers) return {pipeline.resolve(request), std::nullopt};
-    if (o.initial) refuse("sample options", "a clip that is refined has one stage; leave out initial or upscalers");
-    TwoStages stages = pipeline.resolve(request, strings(o.upscalers, o.num_upscalers, "upscalers"));
-    return {stages.whole, std::move(stages)};
+Json json_of(const ClipPlan& plan) {
+    Json out = json_of(plan.whole), stages = Json::array();
+    for (const ClipPlan::Stage& stage : plan.stages) {
+        Json loras = Json::array();
+        for (const LoraFile& f : stage.loras) loras.push_back({f.path, f.strength});
+        stages.push_back(json_of(stage.settings));
+        stages.back()["loras"] = std::move(loras);
+    }
+    out["recipe"] = plan.recipe->name;
+    out["upscalers"] = plan.upscalers;
+    out["distilled_lora"] = plan.distilled_lora.empty() ? Json() : Json(plan.distilled_lora);
+    out["stages"] = std::move(stages);
+    return out;
 }
 
 std::unique_ptr<sdltx_latents> sample(Pipeline& pipeline, const Context& context, const Context* negative,
-                                      const sdltx_sample_options& o, const Planned& plan) {
+                                      const sdltx_sample_options& o, const ClipPlan& plan) {
     Pipeline::Inputs inputs;
     inputs.noise = {array_of(o.video_noise, "video noise"), array_of(o.audio_noise, "audio noise")};
     inputs.conditions = conditions_of(o);
-    inputs.loras = loras_of(o.loras, o.num_loras);
     if (o.initial) inputs.initial = existing(o.initial, "initial").values;
-    Json told = json_of(plan.settings);
+    Json told = json_of(plan);
     if (!inputs.noise.audio.empty() && o.seed == SDLTX_DEFAULT_INT) told["seed"] = nullptr;  // nothing was drawn
     Watch watch(o.progress, o.progress_payload);
     const Run run(pipeline, watch);
-    Latents latents = plan.stages
-                          ? pipeline.sample(context, negative, *plan.stages, inputs, {{}, second_loras_of(o)},
-                                            watch.progress(), on_step_of(o))
-                          : pipeline.sample(context, negative, plan.settings, inputs, watch.progress(), on_step_of(o));
+    Latents latents = pipeline.sample(context, negative, plan, inputs, {}, watch.progress(), on_step_of(o));
     return std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(latents), told.dump()});
 }
 
@@ -206,7 +205,7 @@ Json describe(Pipeline& pipeline) {
     const ModelInfo& info = pipeline.info();
     Json parts = Json::array();
     for (Part part : info.parts) parts.push_back(name_of(part));
-    const SampleSettings s = pipeline.resolve({});
+    const SampleSettings s = pipeline.resolve({}).whole;
     return {{"model", info.name},
             {"version", info.version},
             {"distilled", info.distilled},
@@ -361,14 +360,15 @@ sdltx_status sdltx_check(const sdltx_sample_options* options) {
 sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json) {
     return guarded([&] {
         emptied(json, "json");
-        *json = copied(json_of(plan_of(existing(pipeline, "pipeline").core, sample_options(options)).settings));
+        *json = copied(json_of(existing(pipeline, "pipeline").core.resolve(request_of(sample_options(options)))));
     });
 }
 
 sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json) {
     return guarded([&] {
         emptied(json, "json");
-        *json = copied(Json(existing(pipeline, "pipeline").core.doubts(request_of(sample_options(options)))));
+        const Pipeline& core = existing(pipeline, "pipeline").core;
+        *json = copied(Json(core.doubts(core.resolve(request_of(sample_options(options))))));
     });
 }
 
@@ -380,7 +380,7 @@ sdltx_status sdltx_sample(sdltx_pipeline* pipeline, const sdltx_context* context
         const Context& wanted = existing(context, "context").values;
         const Context* unwanted = negative ? &existing(negative, "negative").values : nullptr;
         const sdltx_sample_options o = sample_options(options);
-        give(latents, sample(core, wanted, unwanted, o, plan_of(core, o)));
+        give(latents, sample(core, wanted, unwanted, o, core.resolve(request_of(o))));
     });
 }
 
@@ -480,7 +480,8 @@ sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_sample_options
         const Tiling tiling = tiling_of(decode_options(decode_options_given));
         const sdltx_sample_options o = sample_options(options);
         const Pipeline::Estimate e = core.estimate(core.resolve(request_of(o)), tiling, conditions_of(o));
-        *json = copied(Json{{"encode", e.encode}, {"denoise", e.denoise}, {"decode", e.decode}});
+        *json =
+            copied(Json{{"encode", e.encode}, {"denoise", e.denoise}, {"upscale", e.upscale}, {"decode", e.decode}});
     });
 }
 
@@ -535,14 +536,12 @@ sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const 
             d.progress = o.progress;
             d.progress_payload = o.progress_payload;
         }
-        const Planned plan = plan_of(core, o);
-        const SampleSettings& settings = plan.settings;
+        const ClipPlan plan = core.resolve(request_of(o));
+        const SampleSettings& settings = plan.whole;
         tiling_of(d);
         core.require({Part::transformer, Part::text_encoder, Part::text_projection});
         require_decoders(core, d);
-        core.check(conditions_of(o), settings);
-        core.check(second_loras_of(o));
-        core.check(loras_of(o.loras, o.num_loras));
+        core.check(plan, conditions_of(o));
         if (!d.pictures && !settings.audio) refuse("decode options", "sound alone of a clip without sound");
         const Pipeline::Turn turn(core);  // nobody gets in between
         Watch watch(o.progress, o.progress_payload);

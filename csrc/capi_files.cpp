@@ -74,6 +74,20 @@ sdltx_status sdltx_devices(char** json) {
     });
 }
 
+sdltx_status sdltx_recipes(char** json) {
+    return guarded([&] {
+        emptied(json, "json");
+        Json recipes = Json::array();
+        for (const Recipe& r : all_recipes())
+            recipes.push_back({{"name", r.name},
+                               {"purpose", r.purpose},
+                               {"distilled", r.distilled},
+                               {"stages", r.two_stages ? 2 : 1},
+                               {"needs", r.needs()}});
+        *json = copied(recipes);
+    });
+}
+
 sdltx_status sdltx_presets(char** json) {
     return guarded([&] {
         emptied(json, "json");

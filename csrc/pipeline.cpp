@@ -3,14 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
-#include <set>
 #include <sstream>
 
 #include "gemma3/prompt.h"
-#include "ggml/values.h"
 #include "ltxv/image.h"
-#include "ltxv/latent_upsampler.h"
 #include "ltxv/mel.h"
 
 namespace sdltx {
@@ -145,21 +141,6 @@ std::vector<std::string> Pipeline::unused_tensors() {
     return files_->unused_tensors();
 }
 
-std::vector<std::pair<std::string, std::string>> Pipeline::upscalers() {
-    const Turn turn(*this);
-    std::vector<std::pair<std::string, std::string>> found;
-    for (auto& addition : files_->additions()) {
-        if (addition.kind != "a latent upscaler") continue;
-        const ModelFiles files(addition.file->path(), addition.kind);
-        try {
-            found.emplace_back(addition.file->path(), LatentUpsampler::name_of(LatentUpsampler::kind_of(files)));
-        } catch (const Error& e) {
-            log(20, e.what());  // one of another kind
-        }
-    }
-    return found;
-}
-
 void Pipeline::trace(std::vector<std::string> patterns) {
     const Turn turn(*this);
     trace_ = {std::move(patterns), {}, {}};
@@ -225,17 +206,6 @@ Context Pipeline::encode(const std::string& prompt, const Progress& progress) {
     return context;
 }
 
-SampleSettings Pipeline::resolve(const SampleOptions& options) const {
-    constexpr int64_t blocks_of_release = 48;
-    return sdltx::resolve(options, *info_.preset, info_.defaults,
-                          config_.transformer ? config_.transformer->num_layers : blocks_of_release);
-}
-
-std::vector<std::string> Pipeline::doubts(const SampleOptions& options) const {
-    return sdltx::doubts(resolve(options), *info_.preset, info_.defaults.num_inference_steps.has_value(),
-                         info_.distilled_told);
-}
-
 std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context* negative,
                                            const SampleSettings& settings, const Inputs& inputs,
                                            const Progress& progress) {
@@ -250,49 +220,20 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
         negative = &*default_negative_;
     }
     return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings,
-                     {inputs.noise, inputs.initial, encode(inputs.conditions, settings, progress), loras(inputs.loras)},
+                     {inputs.noise, inputs.initial, encode(inputs.conditions, settings, progress),
+                      inputs.appends_first_frame, loras(inputs.loras)},
                      tracing());
-}
-
-namespace {
-
-int64_t frame_of(const Condition& c, const SampleSettings& settings) {
-    return c.frame < 0 ? settings.num_frames + c.frame : c.frame;
-}
-
-void check_frames(const std::vector<Condition>& conditions, const SampleSettings& settings) {
-    std::set<int64_t> frames;
-    for (const Condition& c : conditions) {
-        const int64_t frame = frame_of(c, settings), count = settings.num_frames;
-        if (frame < 0 || frame >= count)
-            throw Error(ErrorCode::invalid_request, "[image] there is no frame " + std::to_string(c.frame) +
-                                                        " in a clip of " + std::to_string(count) + "; use 0 to " +
-                                                        std::to_string(count - 1) + ", or -1 for the last one");
-        if (!(c.strength >= 0 && c.strength <= 1))
-            throw Error(ErrorCode::invalid_request, "[image] a strength must be between 0 and 1");
-        if (!frames.insert(frame).second)
-            throw Error(ErrorCode::invalid_request, "[image] two pictures are for frame " + std::to_string(frame) +
-                                                        "; give each a frame of its own");
-    }
-}
-
-}  // namespace
-
-void Pipeline::check(const std::vector<Condition>& conditions, const SampleSettings& settings) const {
-    check_frames(conditions, settings);
-    for (const Condition& c : conditions)
-        if (c.latent.empty()) require({Part::video_encoder});
 }
 
 std::vector<Keyframe> Pipeline::encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
                                        const Progress& progress) {
-    check(conditions, settings);
+    check_frames(conditions, settings.num_frames);
     const int64_t height = settings.latent.height * 32, width = settings.latent.width * 32;
     std::vector<Keyframe> keyframes;
     for (const Condition& c : conditions)
         keyframes.push_back(
             {c.latent.empty() ? encode_video(fit_image(c.image, height, width), {}, progress) : c.latent,
-             frame_of(c, settings), c.strength});
+             frame_of(c, settings.num_frames), c.strength});
     return keyframes;
 }
 
@@ -327,105 +268,6 @@ Latents Pipeline::sample(const Context& context, const Context* negative, const 
     return latents_of(loop->state(), *config_.audio, settings);
 }
 
-TwoStages Pipeline::resolve(const SampleOptions& options, const std::vector<std::string>& upscalers) const {
-    if (upscalers.empty()) throw Error(ErrorCode::invalid_request, "[two-stage] an upscaler is needed; give its file");
-    UpscaleFactor factor;
-    for (const std::string& path : upscalers) {
-        const ModelFiles files(path, "a latent upscaler");
-        switch (LatentUpsampler::kind_of(files)) {
-            case LatentUpsampler::Kind::space_2:
-                factor.numerator *= 2;
-                break;
-            case LatentUpsampler::Kind::space_3_2:
-                factor.numerator *= 3;
-                factor.denominator *= 2;
-                break;
-            case LatentUpsampler::Kind::time_2:
-                factor.frames *= 2;
-        }
-    }
-    TwoStages stages{resolve(options), {}, {}, upscalers, true};
-    for (const Preset& p : all_presets())
-        if (p.name == stages.whole.preset) stages.keeps_first_sound = !p.distilled;
-    const auto [first, second] = two_stages(options, stages.whole, factor);
-    stages.first = resolve(first);
-    stages.second = resolve(second);
-    stages.whole.sigmas = stages.first.sigmas;
-    stages.whole.schedule = stages.first.schedule;
-    return stages;
-}
-
-namespace {
-
-// Sound cut to `frames`, or silence after it: sizes of stages are rounded each for itself.
-Array with_frames(const Array& audio, int64_t frames) {
-    if (audio.empty() || audio.dim(1) == frames) return audio;
-    Array out{{audio.dim(0), frames, audio.dim(2)}, {}};
-    out.data.resize(static_cast<size_t>(out.dim(0) * frames * out.dim(2)));
-    const int64_t kept = std::min(frames, audio.dim(1)) * audio.dim(2);
-    for (int64_t c = 0; c < audio.dim(0); ++c)
-        std::copy_n(audio.data.begin() + c * audio.dim(1) * audio.dim(2), kept,
-                    out.data.begin() + c * frames * audio.dim(2));
-    return out;
-}
-
-}  // namespace
-
-Latents Pipeline::sample(const Context& context, const Context* negative, const TwoStages& stages, const Inputs& inputs,
-                         const SecondInputs& second_inputs, const Progress& progress, const OnStep& on_step) {
-    const Turn turn(*this);
-    check(inputs.conditions, stages.whole);
-    Inputs first = inputs, second;
-    second.noise = second_inputs.noise;
-    second.conditions = inputs.conditions;
-    second.loras = second_inputs.loras;
-    // Frames of the clip are others of the first stage where it has fewer.
-    const int64_t factor = (stages.whole.num_frames - 1) / std::max<int64_t>(1, stages.first.num_frames - 1);
-    for (Condition& c : first.conditions) c.frame = frame_of(c, stages.whole) / std::max<int64_t>(1, factor);
-    Latents latents = sample(context, negative, stages.first, first, progress, on_step);
-    for (const std::string& upscaler : stages.upscalers) latents = upsample(latents, upscaler, progress);
-    const Array sound = with_frames(latents.audio, stages.second.latent.audio_frames);
-    second.initial = {std::move(latents.video), sound, stages.second.frame_rate};
-    latents = sample(context, nullptr, stages.second, second, progress, on_step);
-    if (stages.keeps_first_sound) latents.audio = sound;
-    return latents;
-}
-
-Latents Pipeline::upsample(const Latents& latents, const std::string& upscaler, const Progress& progress) {
-    const Turn turn(*this);
-    const auto statistics = [&](const char* name) {
-        const TensorInfo* t = files_->find(std::string("vae.per_channel_statistics.") + name);
-        if (!t)
-            throw Error(ErrorCode::model_mismatch,
-                        "[upscaler] the statistics of the video VAE are not among the files; add the file that has it");
-        return to_float(*t).data;
-    };
-    const std::vector<float> mean = statistics("mean-of-means"), deviation = statistics("std-of-means");
-    const ModelFiles files(upscaler, "a latent upscaler");
-    LatentUpsampler network(files, *workspace_, static_cast<int64_t>(mean.size()));
-    Latents out = latents;
-    const int64_t cells = out.video.empty() ? 0 : out.video.dim(1) * out.video.dim(2) * out.video.dim(3);
-    if (out.video.shape.size() != 4 || out.video.dim(0) != static_cast<int64_t>(mean.size()))
-        throw Error(ErrorCode::invalid_request, "[upscaler] expected video latents of (" + std::to_string(mean.size()) +
-                                                    ", frames, height, width), got " + spell_shape(out.video.shape));
-    check_video_latents(out.video.dim(1), out.video.dim(2), out.video.dim(3));
-    const auto [frames, height, width] = network.result({out.video.dim(1), out.video.dim(2), out.video.dim(3)});
-    check_video_latents(frames, height, width);
-    for (size_t i = 0; i < out.video.data.size(); ++i) {
-        const size_t c = i / static_cast<size_t>(cells);
-        out.video.data[i] = out.video.data[i] * deviation[c] + mean[c];
-    }
-    const Stage stage(*this, {&network.weights()}, progress);
-    report(progress, "upscale", 0, 1);
-    out.video = network.upsample(out.video, tracing());
-    report(progress, "upscale", 1, 1);
-    const auto more = static_cast<size_t>(frames * height * width);
-    for (size_t i = 0; i < out.video.data.size(); ++i)
-        out.video.data[i] = (out.video.data[i] - mean[i / more]) / deviation[i / more];
-    if (network.kind() == LatentUpsampler::Kind::time_2) out.frame_rate *= 2;
-    return out;
-}
-
 std::shared_ptr<Loras> Pipeline::loras(const std::vector<LoraFile>& files) {
     if (files.empty()) return nullptr;
     if (!loras_ || loras_->files() != files) {
@@ -433,12 +275,6 @@ std::shared_ptr<Loras> Pipeline::loras(const std::vector<LoraFile>& files) {
         loras_ = std::make_shared<Loras>(files, networks_->transformer->weights());
     }
     return loras_;
-}
-
-void Pipeline::check(const std::vector<LoraFile>& files) {
-    const Turn turn(*this);
-    if (!files.empty()) require({Part::transformer});
-    loras(files);
 }
 
 std::vector<Weights*> Pipeline::denoising(Loras* loras) {
@@ -456,66 +292,6 @@ Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* aud
     TransformerRun run(*networks_->transformer, *workspace_, *video.positions, audio ? audio->positions : nullptr,
                        {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing(), with);
     return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr, {0}).front());
-}
-
-Pipeline::Estimate Pipeline::estimate(const SampleSettings& settings, const Tiling& tiling,
-                                      const std::vector<Condition>& conditions) {
-    const Turn turn(*this);
-    check_frames(conditions, settings);
-    const auto sum = [](const std::vector<size_t>& bytes) {
-        return std::accumulate(bytes.begin(), bytes.end(), size_t{0});
-    };
-    const Geometry& g = settings.latent;
-    Estimate e;
-    if (networks_->text_encoder) e.encode = sum(networks_->text_encoder->measure(TextProjection::context_rows));
-    if (networks_->transformer) {
-        const TransformerConfig& c = *config_.transformer;
-        StreamState clip =
-            empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate));
-        const int64_t cells = g.height * g.width;
-        std::vector<int64_t> runs{clip.num_tokens};  // of tokens that share a timestep
-        for (const Condition& condition : conditions) {
-            const int64_t frame = frame_of(condition, settings);
-            if (frame == 0) {
-                if (g.frames == 1) continue;  // it is the whole clip
-                runs.front() -= cells;
-                runs.insert(runs.begin(), cells);
-                continue;
-            }
-            const Array nothing{{c.video.in_channels, 1, g.height, g.width},
-                                std::vector<float>(static_cast<size_t>(c.video.in_channels * cells))};
-            append_keyframe(clip, g, {nothing, frame, condition.strength});
-            runs.push_back(cells);
-        }
-        const Positions &video = clip.positions, audio = audio_positions(g.audio_frames);
-        const Array video_context{{TextProjection::context_rows, c.video.context_dim}, {}},
-            audio_context{{TextProjection::context_rows, c.audio.context_dim}, {}};
-        std::vector<Pass> passes(static_cast<size_t>(settings.guidance.passes()),
-                                 Pass{&video_context, &audio_context, {}});
-        const Array negative_video = video_context, negative_audio = audio_context;
-        if (settings.guidance.needs_negative()) passes.back() = {&negative_video, &negative_audio, {}};
-        if (!settings.audio)
-            for (Pass& pass : passes) pass.audio_context = nullptr;
-        TransformerRun run(*networks_->transformer, *workspace_, video, settings.audio ? &audio : nullptr, passes,
-                           nullptr);
-        const TransformerRun::Memory memory = run.measure(runs);
-        e.denoise = sum(memory.working) + memory.inputs;
-    }
-    if (networks_->video_decoder) e.decode = networks_->video_decoder->measure({g.frames, g.height, g.width}, tiling);
-    workspace_->release();
-    return e;
-}
-
-std::vector<Pipeline::DeviceMemory> Pipeline::memory() {
-    const Turn turn(*this);
-    std::vector<DeviceMemory> devices;
-    const std::vector<size_t> held = workspace_->held();
-    for (size_t i = 0; i < held.size(); ++i) {
-        devices.push_back({backend_->device_name(i), backend_->allocated(Backend::Use::weights, i),
-                           backend_->allocated(Backend::Use::state, i), held[i]});
-    }
-    for (const Weights* w : networks_->weights()) devices.back().mapped += w->mapped();
-    return devices;
 }
 
 void Pipeline::check_latents(const std::vector<int64_t>* video, const std::vector<int64_t>* audio) {
@@ -537,14 +313,6 @@ Array Pipeline::encode_video(const Array& pixels, const Tiling& tiling, const Pr
     require({Part::video_encoder});
     const Stage stage(*this, {&networks_->video_encoder->weights()}, progress);
     return networks_->video_encoder->encode(pixels, tiling, progress, tracing());
-}
-
-size_t Pipeline::decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling) {
-    const Turn turn(*this);
-    require({Part::video_decoder});
-    const size_t bytes = networks_->video_decoder->measure(shape, tiling);
-    workspace_->release();
-    return bytes;
 }
 
 Waveform Pipeline::decode_audio(const Array& audio, double piece_seconds, const Progress& progress) {

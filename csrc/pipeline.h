@@ -68,7 +68,7 @@ class SDLTX_EXPORT Pipeline {
     // Names of the tensors of the files that no part has a use for.
     std::vector<std::string> unused_tensors();
     // Paths of the latent upscalers in the folders that were given, and what each does: "space x2".
-    std::vector<std::pair<std::string, std::string>> upscalers();
+    std::vector<std::pair<std::string, std::string>> upscalers() const;
     // Gives all memory and files back.
     void close();
 
@@ -81,21 +81,23 @@ class SDLTX_EXPORT Pipeline {
     // the projection. Throws Error(model_mismatch) without text encoder and projection.
     Context encode(const std::string& prompt, const Progress& progress);
 
-    // What sample() would run. Throws Error(invalid_request), also for what check() in presets.h refuses.
-    SampleSettings resolve(const SampleOptions& options) const;
+    // What sample() would run. Upscaler and distilled LoRA that a recipe wants and nobody names are looked for in the
+    // folders that were given. Throws Error(invalid_request), also for what check() in presets.h refuses,
+    // Error(model_mismatch) for what a recipe that was asked for cannot do without, Error(model_file | model_mismatch)
+    // for files that are no upscalers.
+    ClipPlan resolve(const SampleOptions& options) const;
     // What of it is probably not meant; see doubts() in presets.h.
-    std::vector<std::string> doubts(const SampleOptions& options) const;
-    // What sampler() would throw for the frames and strengths of these, whose pictures are not looked at, and without a
-    // video encoder.
-    void check(const std::vector<Condition>& conditions, const SampleSettings& settings) const;
-    // What sampler() would throw for these LoRAs. They stay open for it.
-    void check(const std::vector<LoraFile>& files);
-    // What a clip is made of besides prompts.
+    std::vector<std::string> doubts(const ClipPlan& plan) const;
+    // What sample() would throw for the LoRAs, and for the frames and strengths of these, whose pictures are not looked
+    // at. The LoRAs of the first stage stay open for it.
+    void check(const ClipPlan& plan, const std::vector<Condition>& conditions);
+    // What a stage is made of besides prompts.
     struct Inputs {
         Noise noise;
         std::vector<Condition> conditions;
         Latents initial;  // what is refined, with schedules that begin below 1; see Start
         std::vector<LoraFile> loras;
+        bool appends_first_frame = false;  // see Recipe
     };
     // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
     // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for
@@ -110,17 +112,11 @@ class SDLTX_EXPORT Pipeline {
     // sampler() and all its steps. Throws what they throw.
     Latents sample(const Context& context, const Context* negative, const SampleSettings& settings,
                    const Inputs& inputs, const Progress& progress, const OnStep& on_step = {});
-    // What a clip of two stages would run; the sizes of `options` are those of the result. Throws what upsample() and
-    // resolve() throw.
-    TwoStages resolve(const SampleOptions& options, const std::vector<std::string>& upscalers) const;
-    // Both stages, with what comes between them. Noise is that of the first stage, and pictures are encoded for each.
-    // second: noise (empty: drawn) and LoRAs of the second stage.
-    struct SecondInputs {
-        Noise noise;
-        std::vector<LoraFile> loras;
-    };
-    Latents sample(const Context& context, const Context* negative, const TwoStages& stages, const Inputs& inputs,
-                   const SecondInputs& second, const Progress& progress, const OnStep& on_step = {});
+    // The same for a clip: all its stages, with what comes between them. The noise of `inputs` is that of the first
+    // stage, its LoRAs and recipe are the plan's, and pictures are encoded for each stage. second_noise: of a second
+    // stage; empty: drawn.
+    Latents sample(const Context& context, const Context* negative, const ClipPlan& plan, const Inputs& inputs,
+                   const Noise& second_noise, const Progress& progress, const OnStep& on_step = {});
     // Latents with more pixels or more frames: what the file of an upscaler makes of them. More frames last as long as
     // before, at a higher rate; the sound stays. Throws Error(model_file | model_mismatch) for another file,
     // Error(invalid_request) for latents of another model or a size that it cannot bring forth.
@@ -146,14 +142,13 @@ class SDLTX_EXPORT Pipeline {
     Array encode_video(const Array& pixels, const Tiling& tiling, const Progress& progress);
     // Bytes of working memory and inputs that decode() takes at a time for latents (F', H', W').
     size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
-    // The same of each stage of a run with these settings, all devices together, weights not counted; 0 for parts that
+    // The same of what a plan does, the most of its stages, all devices together, weights not counted; 0 for parts that
     // are not there. Prompts have the most tokens that count. Pictures count by their frames. Nothing is allocated and
-    // no weight is read. Throws Error(invalid_request) for frames that cannot be.
+    // no weight is read. Throws what check() throws.
     struct Estimate {
-        size_t encode = 0, denoise = 0, decode = 0;
+        size_t encode = 0, denoise = 0, upscale = 0, decode = 0;
     };
-    Estimate estimate(const SampleSettings& settings, const Tiling& tiling,
-                      const std::vector<Condition>& conditions = {});
+    Estimate estimate(const ClipPlan& plan, const Tiling& tiling, const std::vector<Condition>& conditions = {});
     // What is held on each device, the one for computing first.
     struct DeviceMemory {
         std::string device;
@@ -189,6 +184,14 @@ class SDLTX_EXPORT Pipeline {
         Pipeline& pipeline_;
         std::vector<Weights*> networks_;
     };
+    SampleSettings resolve_stage(const SampleOptions& options) const;
+    // What recipes want and nobody named, among the files of the folders; empty if it is not there.
+    std::string find_upscaler() const;
+    std::string find_distilled_lora() const;
+    // What a stage of a plan runs with: all but noise and latents.
+    static Inputs inputs_of(const ClipPlan& plan, const ClipPlan::Stage& stage,
+                            const std::vector<Condition>& conditions);
+    size_t denoising_memory(const SampleSettings& settings, const Inputs& inputs);
     std::vector<Keyframe> encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
                                  const Progress& progress);
     // The LoRAs of these files, opened once as long as the same are asked for; null for none.

@@ -33,6 +33,24 @@ const std::vector<Preset>& table() {
     return presets;
 }
 
+const std::vector<Recipe>& recipe_table() {
+    static const std::vector<Recipe> recipes = {
+        // name, purpose, distilled, preset, two stages, strengths, appends, keeps sound
+        {"distilled", "8 steps of a pass each: the fastest", true, "distilled", false, 0, 0, false, false},
+        {"distilled-two-stage", "the same at half the size, then upscaled and refined in 3 steps: fast at large sizes",
+         true, "distilled", true, 0, 0, false, false},
+        {"guided", "away from a negative prompt and from what goes wrong, up to four passes a step", false, "", false,
+         0, 0, false, false},
+        {"guided-two-stage", "guided at half the size, then upscaled and refined with the distilled LoRA", false, "",
+         true, 0, 1, false, true},
+        {"hq", "guided with the second-order sampler and the distilled LoRA in both stages: the finest detail", false,
+         "hq", true, 0.25f, 0.5f, false, true},
+        {"keyframes", "from picture to picture: guided-two-stage where every picture, the first too, is a keyframe",
+         false, "", true, 0, 1, true, false},
+    };
+    return recipes;
+}
+
 template <typename T, size_t N>
 T of_name(const std::string& name, const char* const (&names)[N], const char* what) {
     std::string known;
@@ -81,16 +99,74 @@ std::vector<std::string> preset_names() {
 
 namespace {
 
-const Preset& preset_named(const std::string& name) {
+template <typename Row>
+const Row& row_named(const std::vector<Row>& rows, const std::string& name, const char* what) {
     std::string known;
-    for (const Preset& p : table()) {
-        if (name == p.name) return p;
-        known += (known.empty() ? "" : ", ") + std::string(p.name);
+    for (const Row& row : rows) {
+        if (name == row.name) return row;
+        known += (known.empty() ? "" : ", ") + std::string(row.name);
     }
-    throw Error(ErrorCode::invalid_request, "[sample] there is no preset '" + name + "'; use one of " + known);
+    throw Error(ErrorCode::invalid_request,
+                std::string("[sample] there is no ") + what + " '" + name + "'; use one of " + known);
+}
+
+const Preset& preset_named(const std::string& name) { return row_named(table(), name, "preset"); }
+const Recipe& recipe_named(const std::string& name) { return row_named(recipe_table(), name, "recipe"); }
+
+// What is wrong with a recipe whatever the model is.
+void check_recipe(const SampleOptions& o) {
+    if (!o.recipe) return;
+    const Recipe& r = recipe_named(*o.recipe);
+    const auto refuse = [&](const std::string& what) {
+        throw Error(ErrorCode::invalid_request, "[recipe] " + std::string(r.name) + " " + what);
+    };
+    if (o.preset && preset_named(*o.preset).distilled != r.distilled)
+        refuse("does not go with the preset " + *o.preset + "; leave one of them out");
+    if (!r.two_stages && !o.upscalers.empty())
+        refuse("has one stage; leave out the upscaler, or use " + std::string(r.name) + "-two-stage");
+    if (!r.two_stages && o.second_loras) refuse("has one stage; leave out the LoRAs of a second");
+    if (!r.wants_distilled_lora() && o.distilled_lora)
+        refuse("has no use for the distilled LoRA; give it as any other LoRA to use it all the same");
 }
 
 }  // namespace
+
+const std::vector<Recipe>& all_recipes() { return recipe_table(); }
+
+std::vector<std::string> recipe_names() {
+    std::vector<std::string> names;
+    for (const Recipe& r : recipe_table()) names.emplace_back(r.name);
+    return names;
+}
+
+std::vector<std::string> Recipe::needs() const {
+    std::vector<std::string> lines{distilled ? "a distilled checkpoint" : "a checkpoint that is not distilled"};
+    if (two_stages) lines.emplace_back("a spatial upscaler");
+    if (wants_distilled_lora()) lines.emplace_back("the distilled LoRA of the checkpoint");
+    if (appends_first_frame) lines.emplace_back("pictures");
+    return lines;
+}
+
+const Recipe& recipe_of(const SampleOptions& o, const Preset& preset) {
+    const auto fitting = [&]() -> const Recipe& {
+        const bool two = !o.upscalers.empty();
+        if (preset.distilled) return recipe_named(two ? "distilled-two-stage" : "distilled");
+        if (!two) return recipe_named("guided");
+        return recipe_named(preset.name == std::string("hq") ? "hq" : "guided-two-stage");
+    };
+    SampleOptions named = o;
+    named.recipe = o.recipe ? *o.recipe : fitting().name;
+    check_recipe(named);
+    return recipe_named(*named.recipe);
+}
+
+const Preset& preset_of(const SampleOptions& o, const Preset& fitting) {
+    if (o.preset) return preset_named(*o.preset);
+    if (!o.recipe) return fitting;
+    const Recipe& r = recipe_named(*o.recipe);
+    if (*r.preset) return r.distilled == fitting.distilled && r.distilled ? fitting : preset_named(r.preset);
+    return fitting.distilled ? preset_named("dev") : fitting;
+}
 
 namespace {
 
@@ -150,6 +226,7 @@ GuidanceScales scales_of(const SampleOptions& o, const GuidanceScales& preset, b
 
 void check(const SampleOptions& o) {
     if (o.preset) preset_named(*o.preset);
+    check_recipe(o);
     check_guidance(o);
     if (o.seed && *o.seed < 0)
         throw Error(ErrorCode::invalid_request, "[sample] seed " + std::to_string(*o.seed) +
@@ -172,7 +249,7 @@ void check(const SampleOptions& o) {
 
 SampleSettings resolve(const SampleOptions& o, const Preset& fitting, const SampleOptions& own, int64_t blocks) {
     check(o);
-    const Preset& preset = o.preset ? preset_named(*o.preset) : fitting;
+    const Preset& preset = preset_of(o, fitting);
     const auto choose = [](const auto& given, const auto& of_files, auto of_preset) {
         return given ? *given : of_files.value_or(of_preset);
     };

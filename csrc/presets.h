@@ -11,6 +11,7 @@
 #include "ltxv/geometry.h"
 #include "ltxv/guidance.h"
 #include "ltxv/steppers.h"
+#include "types.h"
 
 namespace sdltx {
 
@@ -35,6 +36,11 @@ struct SampleOptions {
     std::optional<std::vector<double>> guidance_interval;  // lowest and highest noise level with guidance
     std::optional<std::string> guidance_method;            // of guidance_method_names()
     std::optional<double> apg_eta, apg_threshold;
+    std::optional<std::string> recipe;                  // of all_recipes(), in place of the one that fits
+    std::vector<std::string> upscalers;                 // files, one after the other: the clip has two stages
+    std::vector<LoraFile> loras;                        // of both stages
+    std::optional<std::vector<LoraFile>> second_loras;  // of the second stage, in place of `loras`
+    std::optional<std::string> distilled_lora;          // the file, for recipes that want it
 };
 
 // How the noise levels came about.
@@ -98,9 +104,31 @@ void for_each_value(const Preset& p, Add&& add) {
     for_each_scale("audio_", p.audio, add);
 }
 
+// A way to make a clip (sampling.md section 6; the pipelines of ltx-pipelines), of which all but the values of a row is
+// the same.
+struct Recipe {
+    const char* name;
+    const char* purpose;
+    bool distilled;      // made for such a checkpoint; others are guided
+    const char* preset;  // "": the one that fits the checkpoint
+    bool two_stages;
+    float first_strength, second_strength;  // of the distilled LoRA in each stage
+    bool appends_first_frame;               // a picture at frame 0 is seen as those of other frames are, not held
+    bool keeps_first_sound;                 // that of the second stage is not used
+
+    bool wants_distilled_lora() const { return first_strength != 0 || second_strength != 0; }
+    // What it cannot do without, besides a model: lines for people.
+    SDLTX_EXPORT std::vector<std::string> needs() const;
+};
+SDLTX_EXPORT const std::vector<Recipe>& all_recipes();
+// The one that is asked for, or that fits a request whose values are those of `preset`. Throws Error(invalid_request)
+// for one that cannot do what else is asked for.
+const Recipe& recipe_of(const SampleOptions& options, const Preset& preset);
+
 // The first of the table that fits; later versions get what the latest known one has.
 const Preset& preset_of(const std::string& version, bool distilled);
 SDLTX_EXPORT std::vector<std::string> preset_names();
+SDLTX_EXPORT std::vector<std::string> recipe_names();
 SDLTX_EXPORT std::vector<std::string> sampler_names();
 SDLTX_EXPORT std::vector<std::string> guidance_method_names();
 SDLTX_EXPORT SamplerKind sampler_named(const std::string& name);  // throws Error(invalid_request)
@@ -108,9 +136,12 @@ SDLTX_EXPORT const char* name_of(CfgMethod method);
 
 // Throws Error(invalid_request) for what no checkpoint could do. Needs no model, so call it before one is loaded.
 SDLTX_EXPORT void check(const SampleOptions& options);
-// `own`: what the checkpoint's files ask for in place of the preset's values; files that say how many steps they want
-// have no guidance but what they ask for. `blocks`: of the transformer. A seed that is not given is drawn. Throws
+// Whose values a request has: of the preset or recipe that it names, or of the checkpoint. Throws
 // Error(invalid_request).
+const Preset& preset_of(const SampleOptions& options, const Preset& fitting);
+// One stage. `own`: what the checkpoint's files ask for in place of the preset's values; files that say how many steps
+// they want have no guidance but what they ask for. `blocks`: of the transformer. A seed that is not given is drawn.
+// Throws Error(invalid_request).
 SampleSettings resolve(const SampleOptions& options, const Preset& preset, const SampleOptions& own, int64_t blocks);
 // What is possible but probably not meant, a line each: CFG on a distilled checkpoint or steps that it was not made
 // for, none on another, a list of sigmas that is another stage's. `told`: whether the files or their names say what the

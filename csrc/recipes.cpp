@@ -1,6 +1,8 @@
 #include "recipes.h"
 
 #include <algorithm>
+#include <cctype>
+#include <set>
 
 #include "ltxv/noise.h"
 #include "ltxv/schedule.h"
@@ -42,7 +44,7 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
     if (settings.audio && !from.initial.audio.empty()) start.audio.latent = audio_to_tokens(from.initial.audio);
     for (const Keyframe& keyframe : from.keyframes) {
         expect_shape("a picture's latent", keyframe.latent, {c.video.in_channels, 1, g.height, g.width});
-        if (keyframe.frame == 0)
+        if (keyframe.frame == 0 && !from.appends_first_frame)
             begin_with(start.video, g, keyframe);
         else
             append_keyframe(start.video, g, keyframe);
@@ -72,37 +74,38 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
     return std::make_unique<Sampler>(std::move(denoiser), std::move(start), settings.sigmas, settings.sampler, draw);
 }
 
-std::pair<SampleOptions, SampleOptions> two_stages(const SampleOptions& options, const SampleSettings& whole,
-                                                   const UpscaleFactor& factor) {
-    SampleOptions first = options, second = options;
+TwoRequests two_stages(const SampleOptions& options, const SampleSettings& alone, const UpscaleFactor& factor) {
+    TwoRequests of{options, {}, {}};
+    // A first stage has whole cells, and an even number of them where halves are taken of what three make.
+    const int64_t up = factor.numerator, down = factor.denominator, unit = 32 * up;
+    const auto rounded = [&](int64_t side) { return std::max<int64_t>(1, (side + unit / 2) / unit) * unit; };
+    of.whole.width = options.width.value_or(rounded(alone.width * up / down));
+    of.whole.height = options.height.value_or(rounded(alone.height * up / down));
+    of.whole.num_frames = options.num_frames.value_or((alone.num_frames - 1) * factor.frames + 1);
+    of.whole.frame_rate = options.frame_rate.value_or(alone.frame_rate * static_cast<double>(factor.frames));
+    of.whole.seed = alone.seed;
+    of.first = of.second = of.whole;
+
     const auto smaller = [&](const char* name, int64_t side) {
-        const int64_t up = factor.numerator, down = factor.denominator;
-        // A first stage has whole cells, and an even number of them where halves are taken of what three make.
-        const int64_t unit = 32 * up;
         if (side % unit)
-            throw Error(ErrorCode::invalid_request,
-                        std::string("[two-stage] ") + name + " " + std::to_string(side) +
-                            " cannot come of these upscalers; use a multiple of " + std::to_string(unit) +
-                            ", such as " + std::to_string(std::max<int64_t>(1, (side + unit / 2) / unit) * unit));
+            throw Error(ErrorCode::invalid_request, std::string("[two-stage] ") + name + " " + std::to_string(side) +
+                                                        " cannot come of these upscalers; use a multiple of " +
+                                                        std::to_string(unit) + ", such as " +
+                                                        std::to_string(rounded(side)));
         return side / up * down;
     };
-    first.width = smaller("width", whole.width);
-    first.height = smaller("height", whole.height);
-    first.num_frames = whole.num_frames;
-    first.frame_rate = whole.frame_rate;
+    of.first.width = smaller("width", *of.whole.width);
+    of.first.height = smaller("height", *of.whole.height);
     for (int64_t i = factor.frames; i > 1; i /= 2) {
-        if (*first.num_frames % 16 != 1)
-            throw Error(ErrorCode::invalid_request, "[two-stage] " + std::to_string(whole.num_frames) +
+        if (*of.first.num_frames % 16 != 1)
+            throw Error(ErrorCode::invalid_request, "[two-stage] " + std::to_string(*of.whole.num_frames) +
                                                         " frames cannot come of these upscalers; use a multiple of " +
                                                         std::to_string(8 * factor.frames) + ", plus 1");
-        first.num_frames = (*first.num_frames + 1) / 2;
-        first.frame_rate = *first.frame_rate / 2;
+        of.first.num_frames = (*of.first.num_frames + 1) / 2;
+        of.first.frame_rate = *of.first.frame_rate / 2;
     }
-    first.seed = second.seed = whole.seed;
-    second.width = whole.width;
-    second.height = whole.height;
-    second.num_frames = whole.num_frames;
-    second.frame_rate = whole.frame_rate;
+
+    SampleOptions& second = of.second;
     second.num_inference_steps = std::nullopt;
     second.sigmas = distilled_stage_2_sigmas();
     second.guidance_scale = second.audio_guidance_scale = 1;
@@ -110,7 +113,38 @@ std::pair<SampleOptions, SampleOptions> two_stages(const SampleOptions& options,
     second.modality_scale = second.audio_modality_scale = 1;
     second.guidance_rescale = second.audio_guidance_rescale = 0;
     second.guidance_skip_steps = second.audio_guidance_skip_steps = 0;
-    return {first, second};
+    return of;
+}
+
+bool is_distilled_lora(const std::string& path) {
+    std::string name = path.substr(path.find_last_of('/') + 1);
+    for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return name.find("distill") != std::string::npos;
+}
+
+std::vector<LoraFile> loras_of_stage(std::vector<LoraFile> asked, const std::string& distilled_lora, float strength) {
+    const auto same = [&](const LoraFile& f) { return f.path == distilled_lora; };
+    if (!distilled_lora.empty() && strength != 0 && std::none_of(asked.begin(), asked.end(), same))
+        asked.push_back({distilled_lora, strength});
+    return asked;
+}
+
+int64_t frame_of(const Condition& c, int64_t num_frames) { return c.frame < 0 ? num_frames + c.frame : c.frame; }
+
+void check_frames(const std::vector<Condition>& conditions, int64_t num_frames) {
+    std::set<int64_t> frames;
+    for (const Condition& c : conditions) {
+        const int64_t frame = frame_of(c, num_frames);
+        if (frame < 0 || frame >= num_frames)
+            throw Error(ErrorCode::invalid_request, "[image] there is no frame " + std::to_string(c.frame) +
+                                                        " in a clip of " + std::to_string(num_frames) + "; use 0 to " +
+                                                        std::to_string(num_frames - 1) + ", or -1 for the last one");
+        if (!(c.strength >= 0 && c.strength <= 1))
+            throw Error(ErrorCode::invalid_request, "[image] a strength must be between 0 and 1");
+        if (!frames.insert(frame).second)
+            throw Error(ErrorCode::invalid_request, "[image] two pictures are for frame " + std::to_string(frame) +
+                                                        "; give each a frame of its own");
+    }
 }
 
 Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings) {

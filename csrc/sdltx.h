@@ -63,7 +63,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 4
+#define SDLTX_ABI_VERSION 5
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -151,6 +151,11 @@ SDLTX_API sdltx_status sdltx_devices(char** json);
 /* The kinds of checkpoints and recipes that there are: a JSON list of objects with name and options of a clip. */
 SDLTX_API sdltx_status sdltx_presets(char** json);
 
+/* The ways to make a clip: a JSON list of objects with name, purpose, distilled (whether they are for such
+ * checkpoints), stages (1 or 2) and needs (a list of lines for people).
+ */
+SDLTX_API sdltx_status sdltx_recipes(char** json);
+
 #define SDLTX_CONVERT_OPTIONS_VERSION 1
 typedef struct sdltx_convert_options {
     uint32_t version;
@@ -223,7 +228,7 @@ typedef struct sdltx_image {
     double strength; /* 1: as it is, less: a start that is denoised further, 0: no effect */
 } sdltx_image;
 
-#define SDLTX_SAMPLE_OPTIONS_VERSION 4
+#define SDLTX_SAMPLE_OPTIONS_VERSION 5
 typedef struct sdltx_sample_options {
     uint32_t version;
     int32_t audio;               /* 1: picture and sound, 0: the picture alone, -1 (default): as the model does */
@@ -266,6 +271,10 @@ typedef struct sdltx_sample_options {
     const sdltx_lora* second_loras; /* of the second stage of two; NULL: those of the first. A pointer with
                                        num_second_loras 0: none */
     size_t num_second_loras;
+    /* version 5 */
+    const char* recipe; /* one of sdltx_recipes; NULL: the one that fits the model and the rest of these. Of what
+                           it needs, upscaler and distilled LoRA are also found in the folders of the model */
+    const char* distilled_lora; /* the file, for recipes that want it, which know its strengths */
 } sdltx_sample_options;
 SDLTX_API sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t version);
 
@@ -274,7 +283,8 @@ SDLTX_API sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, 
  */
 SDLTX_API sdltx_status sdltx_check(const sdltx_sample_options* options);
 
-/* What would run, as a JSON object with every option, also `passes` of the transformer per step. Computes nothing.
+/* What would run, as a JSON object with every option, also `passes` of the transformer per step, recipe, upscalers,
+ * distilled_lora (null: none) and stages: a list of such objects, with their loras (path, strength). Computes nothing.
  * options: NULL for the defaults. A seed that is not given is drawn here; pass it on to repeat it.
  */
 SDLTX_API sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json);
@@ -349,8 +359,8 @@ SDLTX_API sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_
 SDLTX_API sdltx_status sdltx_upsample(sdltx_pipeline* pipeline, const sdltx_latents* latents, const char* upscaler,
                                       sdltx_latents** result);
 
-/* The bytes of memory that the stages of a clip take, weights not counted: a JSON object with encode, denoise and
- * decode; 0 for parts that are not there. Nothing is allocated and no weight is read. NULL for default options.
+/* The bytes of memory that the parts of a run take, weights not counted: a JSON object with encode, denoise, upscale
+ * and decode; 0 for parts that are not there. Nothing is allocated and no weight is read. NULL for default options.
  */
 SDLTX_API sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_sample_options* options,
                                       const sdltx_decode_options* decode_options, char** json);

@@ -50,6 +50,13 @@ struct Condition {
     float strength = 1;  // 1: as it is, down to 0: not at all
 };
 
+// A file that changes the transformer, and how much.
+struct LoraFile {
+    std::string path;
+    float strength = 1;
+    bool operator==(const LoraFile& o) const { return path == o.path && strength == o.strength; }
+};
+
 // Samples (channels, N) in [-1, 1]; sample_rate in Hz.
 struct Waveform {
     Array samples;

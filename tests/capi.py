@@ -14,7 +14,7 @@ HEADER = Path(__file__).parent.parent / "csrc" / "sdltx.h"
 LIBRARY = c.CDLL(str(Path(_core.__file__).parent / "libsdltx.so"))
 OK, MISMATCH, INVALID, CANCELLED, BACKEND, BUSY = 0, 2, 4, 5, 6, 7
 DEFAULT_INT, DEFAULT_FLOAT = -(2**63), -1e300
-VERSIONS = {"sample": 4}  # of the options, others are 1
+VERSIONS = {"sample": 5}  # of the options, others are 1
 
 Progress = c.CFUNCTYPE(c.c_int32, c.c_char_p, c.c_int64, c.c_int64, c.c_void_p)
 OnStep = c.CFUNCTYPE(c.c_int32, c.c_int64, c.c_int64, c.c_void_p, c.c_void_p)

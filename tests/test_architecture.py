@@ -28,6 +28,8 @@ LAYERS = {
     "convert": 8,
     "inspect": 8,
     "pipeline": 8,
+    "pipeline_clip": 9,
+    "pipeline_memory": 9,
     "capi_values": 9,
     "capi_run": 10,
     "capi": 11,

@@ -33,7 +33,17 @@ CLIP = {"width": 64, "height": 64, "num_frames": 17, "seed": 3}
 DEMO = Path(sdltx.__file__).parent / "demo"
 WITHOUT_FAULTS = {
     f"sdltx_{name}"
-    for name in ("set_log", "explain_crashes", "last_error", "version", "abi_version", "devices", "presets", "check")
+    for name in (
+        "set_log",
+        "explain_crashes",
+        "last_error",
+        "version",
+        "abi_version",
+        "devices",
+        "presets",
+        "recipes",
+        "check",
+    )
 }
 
 
@@ -95,13 +105,13 @@ def test_nulls_and_zeros():
 def test_versions():
     assert LIBRARY.sdltx_version().decode() == sdltx.__version__
     for kind in ("load", "sample", "decode", "convert"):
-        for version in (0, 5, 2**32 - 1):
+        for version in (0, 6, 2**32 - 1):
             with pytest.raises(capi.Failed, match=r"has version \d+; fill it with its _init function") as failed:
                 call(f"{kind}_options_init", c.byref(c.create_string_buffer(1024)), c.c_uint32(version))
             assert failed.value.status == capi.INVALID
 
 
-@pytest.mark.parametrize(("version", "first"), [(1, "images"), (2, "upscalers"), (3, "loras")])
+@pytest.mark.parametrize(("version", "first"), [(1, "images"), (2, "upscalers"), (3, "loras"), (4, "recipe")])
 def test_structs_of_older_versions(version, first):
     """Nothing is written or read behind what a program knew when it was built."""
     size = getattr(capi.structure("sdltx_sample_options"), first).offset
@@ -168,6 +178,43 @@ def test_two_stages(tiny_paths, tiny):
     request = options("sample", **size, initial=large.value)  # freed
     with pytest.raises(capi.Failed, match="does not exist"):
         made("sample", handle, context, None, c.byref(request))
+    free("context", context)
+    free("pipeline", handle)
+
+
+def test_recipes(tiny_paths, tiny):
+    assert json.loads(text("recipes")) == sdltx.recipes()
+    handle = load(*tiny_paths, precision=1)
+    folder = Path(tiny_paths[0]).parent
+    upscaler, lora = folder / "tiny-spatial-upscaler-x2.safetensors", folder / "tiny-lora.safetensors"
+    size = {"width": 128, "height": 64, "num_frames": 9, "seed": 5, "num_inference_steps": 1}
+    files = capi.strings(upscaler)
+    request = options("sample", **size, num_upscalers=1, recipe=b"hq", distilled_lora=str(lora).encode())
+    request.upscalers = c.addressof(files)
+    same = {**size, "recipe": "hq", "upscaler": upscaler, "distilled_lora": lora}
+    told, expected = json.loads(text("resolve", handle, c.byref(request))), tiny.resolve(**same)
+    assert {
+        **told,
+        "stages": [{**stage, "loras": [tuple(one) for one in stage["loras"]]} for stage in told["stages"]],
+    } == expected
+    context = made("encode", handle, b"x", None, None)
+    latents = made("sample", handle, context, None, c.byref(request))
+    expected = tiny.sample(tiny.encode("x"), **same)
+    video, audio = pair("latents", latents, None)
+    np.testing.assert_array_equal(video, expected.video)
+    np.testing.assert_array_equal(audio, expected.audio)
+    assert json.loads(text("estimate", handle, c.byref(request), None)) == tiny.estimate(**same)
+    for fields, line in (
+        ({"recipe": b"fast"}, "no recipe 'fast'"),
+        ({"recipe": b"keyframes", "distilled_lora": str(lora).encode()}, "keyframes needs a spatial upscaler"),
+    ):
+        for call_ in (
+            lambda r: made("resolve", handle, r),
+            lambda r: made("generate", handle, b"x", None, r, None, None),
+        ):
+            with pytest.raises(capi.Failed, match=line):
+                call_(c.byref(options("sample", **size, **fields)))
+    free("latents", latents)
     free("context", context)
     free("pipeline", handle)
 
@@ -369,7 +416,7 @@ def test_stopping(pipeline, context, latents):
         ({"preset": "fast"}, "fast"),
         ({"sampler": "heun"}, "heun"),
         ({"audio": 3}, "audio must be"),
-        ({"version": 5}, "version 5"),
+        ({"version": 6}, "version 6"),
         ({"seed": -1}, "seed"),
     ],
 )

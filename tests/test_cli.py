@@ -471,7 +471,7 @@ def test_dry_run_prints_what_would_run_and_runs_nothing(tmp_path):
     done = ok("generate", "-p", "a fox", "--dry-run", "-o", out, "-W", 96, "-H", 64, "--steps", 4, "-s", 7)
     assert done.returncode == 0, done.stderr
     lines = dict(re.split(r" +", line, maxsplit=1) for line in done.stdout.splitlines())
-    assert list(lines) == ["model", "device", "prompt", "clip", "steps", "guide", "sigmas", "seed", "memory"]
+    assert list(lines) == ["model", "device", "prompt", "recipe", "clip", "steps", "guide", "sigmas", "seed", "memory"]
     assert "preset" in lines["model"]
     assert lines["clip"].startswith("96x64, ")
     assert lines["steps"] == "4, schedule ltx2, sampler euler"

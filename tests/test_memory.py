@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 import real_layout
 
 import sdltx
+
+DATA = Path(__file__).parent / "data" / "tiny-a"
 
 SMALL = {"width": 96, "height": 64, "num_frames": 17, "frame_rate": 24, "seed": 3, "num_inference_steps": 3}
 SMALL["preset"] = "distilled"  # without guidance
@@ -108,8 +111,12 @@ def test_plans_share_a_workspace(tiny):
     assert peak(sizes[0], sizes[1]) == peak(sizes[1], sizes[0]) == alone[1]
 
 
-def test_what_is_measured_is_what_is_held(tiny):
-    size = {"width": 256, "height": 192, "num_frames": 33, "frame_rate": 24}
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"loras": [f"{DATA}/tiny-lora.safetensors"]}, {"upscaler": f"{DATA}/tiny-spatial-upscaler-x2.safetensors"}],
+)
+def test_what_is_measured_is_what_is_held(tiny, how):
+    size = {"width": 256, "height": 192, "num_frames": 33, "frame_rate": 24, **how}
     measured = tiny.estimate(**size)["denoise"]
     most = 0
 

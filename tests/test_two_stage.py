@@ -60,10 +60,9 @@ def test_prompt_to_a_clip_in_two_stages(tiny, golden):
     video, audio, settings = tiny._core.sample(
         context.video,
         context.audio,
-        core_options({**options, "preset": "distilled"}),
+        core_options({**options, "preset": "distilled", "upscaler": FILES["x2"]}),
         video_noise=first[0],
         audio_noise=first[1],
-        upscalers=[str(FILES["x2"])],
         second_noise=noise("second", 1),
         on_step=lambda *step: estimates.append(step),
     )
@@ -180,7 +179,7 @@ def test_command_line(tiny_paths, tmp_path):
     for output, options in zip(outputs, (["--two-stage"], ["--upscaler", FILES["x2"]]), strict=True):
         done = run("generate", *clip, *model, *options, "--save-latents", output, "-v")
         assert done.returncode == 0, done.stderr
-        assert "64x32, 9 frames at 24, then" in done.stderr
+        assert "64x32, 9 frames at 24, 1 steps" in done.stderr
         assert "tiny-spatial-upscaler-x2" in done.stderr
     one, other = map(sdltx.Latents.load, outputs)
     np.testing.assert_array_equal(one.video, other.video)

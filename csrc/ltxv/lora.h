@@ -8,14 +8,9 @@
 
 #include "ggml/plan.h"
 #include "ggml/weights.h"
+#include "types.h"
 
 namespace sdltx {
-
-struct LoraFile {
-    std::string path;
-    float strength = 1;
-    bool operator==(const LoraFile& o) const { return path == o.path && strength == o.strength; }
-};
 
 class Loras {
  public:

@@ -35,6 +35,7 @@ from .errors import (
 )
 from .images import Condition
 from .inspection import ModelReport, inspect
+from .options import recipes
 from .pipeline import Pipeline, load
 from .values import Context, Latents, Tiling, Video
 
@@ -61,6 +62,7 @@ __all__ = [
     "devices",
     "inspect",
     "load",
+    "recipes",
 ]
 
 

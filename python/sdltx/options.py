@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from . import _arguments, _core
+from .errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from fractions import Fraction
+    from typing import TypeAlias
+
+    File: TypeAlias = str | os.PathLike[str]
+    Lora: TypeAlias = File | tuple[File, float]
 
 
 class Options(TypedDict, total=False):
@@ -68,6 +75,45 @@ class Options(TypedDict, total=False):
     """Weight of the part of the difference that is parallel to the estimate; 1: as much as the rest."""
     apg_threshold: float | None
     """Longest difference, as an L2 norm; 0: any."""
+    recipe: str | None
+    """Name of one of ``sdltx.recipes()``: how the clip is made; None: as fits the checkpoint, in two stages if there is
+    an upscaler. Upscaler and distilled LoRA that it needs are also found in the folders of the model."""
+    upscaler: File | Sequence[File] | None
+    """The file of a latent upscaler, or several: the clip is made in two stages, smaller or with fewer frames first;
+    then it is upscaled and refined in three steps. The size is that of the result, a multiple of 64 for a factor of
+    two, and of 96 for one of 1.5; if it is not given, the first stage has the checkpoint's own."""
+    loras: Iterable[Lora] | None
+    """Files of LoRAs, or pairs of a file and a strength (1 otherwise). The weights of the model stay as they are."""
+    loras_stage2: Iterable[Lora] | None
+    """Those of the second stage, in place of ``loras``."""
+    distilled_lora: File | None
+    """The LoRA that makes a distilled checkpoint of this one, for recipes that refine with it; they know how strong."""
+
+
+def _file(where: str, _name: str, value: Any) -> str | None:
+    return None if value is None else _arguments.path(where, value)
+
+
+def _files(_where: str, _name: str, value: Any) -> list[str] | None:
+    if value is None:
+        return None
+    files = [value] if isinstance(value, (str, os.PathLike)) or not isinstance(value, Sequence) else value
+    return [_arguments.path("upscaler", one) for one in files]
+
+
+def _loras(_where: str, name: str, given: Any) -> list[tuple[str, float]] | None:
+    if given is None:
+        return None
+    if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
+        _arguments.refuse("lora", name, "a list of files, or of files and strengths", given)
+    found = []
+    for one in given:
+        path, strength = one if isinstance(one, (tuple, list)) and len(one) == 2 else (one, 1.0)
+        value = _arguments.real("lora", "strength", strength)
+        if not math.isfinite(value):
+            raise InvalidRequestError(f"[lora] strength {value} is not a finite number")
+        found.append((_arguments.path("lora", path), value))
+    return found
 
 
 def _wholes(where: str, name: str, values: Any) -> list[int] | None:
@@ -115,7 +161,13 @@ _READ: dict[str, Callable[[str, str, Any], Any]] = {
     "guidance_method": _one_of(_core.guidance_methods),
     "apg_eta": _arguments.number,
     "apg_threshold": _arguments.number,
+    "recipe": _one_of(_core.recipes),
+    "upscaler": _files,
+    "loras": _loras,
+    "loras_stage2": _loras,
+    "distilled_lora": _file,
 }
+_CORE_NAMES = {"upscaler": "upscalers", "loras_stage2": "second_loras"}
 NAMES = tuple(_READ)
 
 
@@ -127,5 +179,19 @@ def core_options(given: dict[str, Any]) -> _core.SampleOptions:
     if unknown := given.keys() - _READ.keys():
         raise TypeError(f"there is no option {', '.join(sorted(unknown))}; use {', '.join(_READ)}")
     return _core.SampleOptions(
-        **{name: read("sample", name, given.get(name)) for name, read in _READ.items() if given.get(name) is not None}
+        **{
+            _CORE_NAMES.get(name, name): read("sample", name, given[name])
+            for name, read in _READ.items()
+            if given.get(name) is not None
+        }
     )
+
+
+def listed_loras(given: Any) -> list[list[Any]]:
+    """Returns LoRAs as a clip remembers them: paths and strengths."""
+    return [list(one) for one in _loras("lora", "loras", given) or ()]
+
+
+def recipes() -> list[dict[str, Any]]:
+    """Returns the ways to make a clip: name, purpose, distilled (whether made for such a checkpoint), stages, needs."""
+    return _core.recipe_table()

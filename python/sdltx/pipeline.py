@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,19 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import _arguments, _core
 from .errors import InvalidRequestError, ModelFileError
 from .images import Condition, conditions_of, pixels
-from .options import Options, core_options
+from .options import Options, core_options, listed_loras
 from .values import Context, Latents, Tiling, Video
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
     from ._core import Progress
-
-    Lora: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str], float]
 
 _DEMO = Path(__file__).parent / "demo"
 
@@ -149,17 +144,17 @@ class Pipeline:
         return self._core.memory()
 
     def estimate(
-        self, *, conditions: Sequence[Condition] = (), tiling: Tiling | None = None, **size: Any
+        self, *, conditions: Sequence[Condition] = (), tiling: Tiling | None = None, **options: Unpack[Options]
     ) -> dict[str, int]:
-        """Returns the bytes of memory that "encode", "denoise" and "decode" take, weights not counted.
+        """Returns the bytes of memory that "encode", "denoise", "upscale" and "decode" take, weights not counted.
 
         conditions: as for :meth:`sample`; their pictures are not looked at.
-        size: width, height, num_frames and frame_rate as for :meth:`sample`; ``tiling`` as for :meth:`decode`. A
-        prompt is taken to be as long as it may be; 0 stands for a part that is not there. Nothing is allocated and no
-        weight is read.
+        options: as for :meth:`sample`; ``tiling`` as for :meth:`decode`. A prompt is taken to be as long as it may be;
+        0 stands for a part that is not there. Nothing is allocated and no weight is read.
         """
-        frames = [(None, None, one.frame, one.strength) for one in conditions]
-        return self._core.estimate(core_options(size), tiling=_tiling("estimate", tiling), conditions=frames)
+        return self._core.estimate(
+            core_options(dict(options)), tiling=_tiling("estimate", tiling), conditions=_frames_of(conditions)
+        )
 
     def close(self) -> None:
         """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""
@@ -197,16 +192,19 @@ class Pipeline:
         """The kinds of checkpoints and recipes that there are, as dictionaries of :class:`Options` and a name."""
         return _core.preset_table()
 
-    def check(self, **options: Unpack[Options]) -> None:
-        """As :meth:`resolve`, but only to see whether it raises."""
-        self.resolve(**options)
+    def check(self, *, conditions: Sequence[Condition] = (), **options: Unpack[Options]) -> None:
+        """Raises what :meth:`sample` would raise for these options and files, and for the frames of these pictures."""
+        self._core.check(core_options(dict(options)), _frames_of(conditions))
 
     def resolve(self, **options: Unpack[Options]) -> dict[str, Any]:
         """Returns what :meth:`sample` would run with these options: theirs, with nothing left open, and more.
 
         Also in the result, schedule: "distilled", "ltx2" or "given"; sigmas: the noise levels; passes: how often the
-        transformer is run for each guided estimate. Costs nothing, so call it before encoding. Raises the
-        InvalidRequestError that :meth:`sample` would raise.
+        transformer is run for each guided estimate; recipe; upscalers and distilled_lora: the files of them that are
+        used; stages: such dictionaries of each stage, with its loras as pairs of a path and a strength. Costs nothing,
+        so call it before encoding. Raises the InvalidRequestError that :meth:`sample` would raise, ModelMismatchError
+        if a recipe was asked for and what it needs is not there, ModelFileError or ModelMismatchError for another file
+        than an upscaler.
         """
         return self._core.resolve(core_options(dict(options)))
 
@@ -224,9 +222,6 @@ class Pipeline:
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
         initial: Latents | None = None,
-        upscaler: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
-        loras: Iterable[Lora] | None = None,
-        loras_stage2: Iterable[Lora] | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
         **options: Unpack[Options],
@@ -242,11 +237,6 @@ class Pipeline:
         last_image: what it ends with.
         conditions: pictures at any of its frames, see :class:`sdltx.Condition`.
         initial: latents that are refined, for schedules that begin below 1; in the shapes of the result.
-        upscaler: the file of a latent upscaler, or several: the clip is made in two stages, smaller or with fewer
-            frames first; then it is upscaled and refined in three steps. The size is that of the result, a multiple of
-            64 for a factor of two, and of 96 for one of 1.5.
-        loras: files of LoRAs, or pairs of a file and a strength (1 otherwise). The weights of the model stay as they
-            are. With an upscaler they serve both stages, unless ``loras_stage2`` gives those of the second.
         on_step: called after each step as ``on_step(done, steps, estimate)``, where the estimate is what the finished
             clip is taken to be so far; :class:`sdltx.preview.Projection` makes pictures of it. An exception that it
             raises ends the run and comes out unchanged.
@@ -264,17 +254,31 @@ class Pipeline:
         if options.get("frame_rate") is None and noise is not None and noise.frame_rate:
             options["frame_rate"] = noise.frame_rate
 
-        pictures = conditions_of(image, last_image, conditions)
-        self.check_conditions(pictures, **options)
+        pictures = self._pictures(image, last_image, conditions, options)
         if initial is not None:
             _arguments.instance("sample", "initial", initial, Latents, "what is refined")
-        upscalers = _upscalers(upscaler)
-        if upscalers and initial is not None:
-            raise InvalidRequestError("[sample] a clip that is refined has one stage; leave out initial or upscaler")
-        adapters, second = _loras("loras", loras), _loras("loras_stage2", loras_stage2)
-        if second is not None and not upscalers:
-            raise InvalidRequestError("[lora] loras_stage2 is for clips in two stages; give an upscaler, or use loras")
+        return self._sample(context, negative, noise, pictures, initial, progress, on_step, options)
+
+    def _pictures(
+        self, image: Any | None, last_image: Any | None, more: Iterable[Condition] | None, options: Options
+    ) -> list[tuple[Condition, NDArray[np.uint8]]]:
+        """Reads the pictures of a call, once its frames and files are known to be in order."""
+        conditions = conditions_of(image, last_image, more)
+        self.check(conditions=conditions, **options)
         version = self.info["version"]
+        return [(one, pixels(one, version)) for one in conditions]
+
+    def _sample(
+        self,
+        context: Context,
+        negative: Context | None,
+        noise: Latents | None,
+        pictures: Sequence[tuple[Condition, NDArray[np.uint8]]],
+        initial: Latents | None,
+        progress: Progress | None,
+        on_step: Callable[[int, int, Latents], object] | None,
+        options: Options,
+    ) -> Latents:
         rate = self.resolve(**options)["frame_rate"]
 
         def step(done: int, steps: int, video: NDArray[np.float32], audio: NDArray[np.float32] | None) -> None:
@@ -288,19 +292,34 @@ class Pipeline:
             video_noise=noise.video if noise else None,
             audio_noise=noise.audio if noise else None,
             negative=None if negative is None else (negative.video, negative.audio),
-            conditions=[(pixels(one, version), None, one.frame, one.strength) for one in pictures],
+            conditions=[(picture, None, one.frame, one.strength) for one, picture in pictures],
             initial=None if initial is None else (initial.video, initial.audio),
-            upscalers=upscalers,
-            loras=adapters or [],
-            second_loras=(adapters or []) if second is None else second,
             progress=progress,
             on_step=step if on_step else None,
         )
         if noise is not None and noise.audio is not None:
             resolved["seed"] = _arguments.integer("sample", "seed", options.get("seed"))  # nothing was drawn
+        settings = self._remembered(context, negative, resolved, options)
+        if pictures:
+            settings["images"] = [one.to_dict() for one, _ in pictures]
+        return Latents(video, audio, resolved["frame_rate"], settings)
+
+    def _remembered(
+        self, context: Context, negative: Context | None, resolved: dict[str, Any], options: Options
+    ) -> dict[str, Any]:
+        """Returns what a clip tells of how it was made, so that it can be made again."""
         guided = resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1
         sigmas = _arguments.numbers("sample", "sigmas", options.get("sigmas"))
-        settings = {
+        files = {
+            "upscalers": resolved["upscalers"],
+            "distilled_lora": resolved["distilled_lora"],
+            "loras": listed_loras(options.get("loras")),
+            "recipe": options.get("recipe"),
+        }
+        if options.get("loras_stage2") is not None:
+            files["loras_stage2"] = listed_loras(options["loras_stage2"])
+        derived = ("stages", *files)
+        return {
             "sdltx_version": _core.__version__,
             "model": self.info["model"],
             "model_version": self.info["version"],
@@ -309,34 +328,15 @@ class Pipeline:
             "precision": self.precision,
             "prompt": context.prompt,
             "negative_prompt": (negative.prompt if negative else _core.default_negative_prompt) if guided else None,
-            **resolved,
+            **{name: value for name, value in resolved.items() if name not in derived},
             "num_inference_steps": resolved["num_inference_steps"] if sigmas is None else None,
             "sigmas": sigmas,
+            **{name: value for name, value in files.items() if value or name == "loras_stage2"},
         }
-        if pictures:
-            settings["images"] = [one.to_dict() for one in pictures]
-        if upscalers:
-            settings["upscalers"] = upscalers
-        if adapters:
-            settings["loras"] = [list(one) for one in adapters]
-        if second is not None:
-            settings["loras_stage2"] = [list(one) for one in second]
-        return Latents(video, audio, resolved["frame_rate"], settings)
-
-    def check_loras(self, loras: Iterable[Lora] | None) -> None:
-        """Raises what :meth:`sample` would raise for these LoRAs."""
-        self._core.check_loras(_loras("loras", loras) or [])
 
     def upscalers(self) -> dict[str, str]:
         """Tells which upscalers lie in its folders: "space x2", "space x1.5" or "time x2" by path."""
         return dict(self._core.upscalers())
-
-    def resolve_two_stages(
-        self, upscaler: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **options: Unpack[Options]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns what both stages of :meth:`sample` with these upscalers would run, as :meth:`resolve` does."""
-        _, first, second = self._core.resolve_two_stages(core_options(dict(options)), _upscalers(upscaler))
-        return first, second
 
     def upsample(
         self, latents: Latents, upscaler: str | os.PathLike[str], *, progress: Progress | None = None
@@ -350,11 +350,6 @@ class Pipeline:
         path = _arguments.path("upscaler", upscaler)
         video, rate = self._core.upsample(latents.video, rate, path, progress=progress)
         return Latents(video, latents.audio, rate)
-
-    def check_conditions(self, conditions: Sequence[Condition], **options: Unpack[Options]) -> None:
-        """Raises what :meth:`sample` would raise for the frames of these pictures and without a video encoder."""
-        frames = [(None, None, one.frame, one.strength) for one in conditions]
-        self._core.check_conditions(frames, core_options(dict(options)))
 
     def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
         """Turns latents into pictures and, if they and the model have it, sound.
@@ -406,6 +401,27 @@ class Pipeline:
         rate = _arguments.whole("sound", "sample_rate", sample_rate)
         return self._core.encode_audio(np.asarray(samples, np.float32), rate)
 
+    def encode_video(
+        self, frames: NDArray[np.uint8], *, tiling: Tiling | None = None, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Turns pictures into normalised video latents (C, F', H/32, W/32), as the transformer makes them.
+
+        frames: (F, H, W, 3) RGB bytes, sides multiples of 32, of which the first 8 (F' - 1) + 1 count. The opposite is
+        :meth:`decode`; neither is exact.
+
+        Raises InvalidRequestError for other shapes and tiles that do not advance, ModelMismatchError without a video
+        encoder, OutOfMemoryError, BackendError or Cancelled.
+        """
+        import numpy as np
+
+        values = np.asarray(frames)
+        if values.dtype != np.uint8 or values.ndim != 4 or values.shape[3] != 3:
+            raise InvalidRequestError(
+                f"[encode] expected RGB bytes (F, H, W, 3) uint8, got {values.shape} {values.dtype}"
+            )
+        pixels = values / np.float32(127.5) - np.float32(1)
+        return self._core.encode_video(pixels, tiling=_tiling("encode", tiling), progress=progress)
+
     def decode_into(
         self, sink: Sink, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None
     ) -> None:
@@ -430,9 +446,6 @@ class Pipeline:
         image: Any | None = None,
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
-        upscaler: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
-        loras: Iterable[Lora] | None = None,
-        loras_stage2: Iterable[Lora] | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -445,36 +458,20 @@ class Pipeline:
         If the last of them fails or is stopped, the exception has the denoised clip as its attribute ``latents``.
         """
         self.require("text encoder", "text projection", "transformer", "video decoder")
-        if options.get("frame_rate") is None and getattr(noise, "frame_rate", None):
-            options["frame_rate"] = noise.frame_rate  # type: ignore[union-attr]
+        if noise is not None:
+            _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
+            if options.get("frame_rate") is None and noise.frame_rate:
+                options["frame_rate"] = noise.frame_rate
         check(prompt=prompt, tiling=tiling, **options)  # before the prompt is encoded
         if negative_prompt is not None:
             _arguments.text("encode", "negative prompt", negative_prompt)
-        pictures = conditions_of(image, last_image, conditions)
-        self.check_conditions(pictures, **options)
-        for picture in pictures:
-            pixels(picture, self.info["version"])  # raises
-        if upscalers := _upscalers(upscaler):
-            self._core.resolve_two_stages(core_options(dict(options)), upscalers)  # raises
-        self.check_loras(loras_stage2)
-        self.check_loras(loras)
+        pictures = self._pictures(image, last_image, conditions, options)
         resolved = self.resolve(**options)
         context = self.encode(prompt, progress=progress)
         negative = None
         if negative_prompt is not None and (resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1):
             negative = self.encode(negative_prompt, progress=progress)
-        latents = self.sample(
-            context,
-            negative=negative,
-            noise=noise,
-            conditions=pictures,
-            upscaler=upscaler,
-            loras=loras,
-            loras_stage2=loras_stage2,
-            progress=progress,
-            on_step=on_step,
-            **options,
-        )
+        latents = self._sample(context, negative, noise, pictures, None, progress, on_step, options)
         try:
             return self.decode(latents, tiling=tiling, progress=progress)
         except BaseException as error:
@@ -502,26 +499,8 @@ class Pipeline:
         return f"Pipeline({info['model']} {info['version']}, {kind}, {', '.join(info['parts'])})"
 
 
-def _upscalers(given: Any) -> list[str]:
-    if given is None:
-        return []
-    files = [given] if isinstance(given, (str, os.PathLike)) or not isinstance(given, Sequence) else given
-    return [_arguments.path("upscaler", one) for one in files]
-
-
-def _loras(name: str, given: Any) -> list[tuple[str, float]] | None:
-    if given is None:
-        return None
-    if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
-        _arguments.refuse("lora", name, "a list of files, or of files and strengths", given)
-    found = []
-    for one in given:
-        path, strength = one if isinstance(one, (tuple, list)) and len(one) == 2 else (one, 1.0)
-        value = _arguments.real("lora", "strength", strength)
-        if not math.isfinite(value):
-            raise InvalidRequestError(f"[lora] strength {value} is not a finite number")
-        found.append((_arguments.path("lora", path), value))
-    return found
+def _frames_of(conditions: Sequence[Condition]) -> list[tuple[None, None, int, float]]:
+    return [(None, None, one.frame, one.strength) for one in conditions]
 
 
 class _Chunks:

@@ -57,7 +57,11 @@ _REPEATED: dict[str, tuple[type, ...]] = {
     "stg_blocks": (list,),
     "guidance_interval": (list,),
     "guidance_method": (str,),
+    "recipe": (str,),
+    "distilled_lora": (str,),
 }
+# What stays of a clip that is made again by another recipe, which has its own values of the rest.
+_OF_ANY_RECIPE = ("prompt", "negative_prompt", "seed", "width", "height", "num_frames", "frame_rate", "precision")
 # What a clip remembers so that --from can tell what differs.
 _COMPARED = ("model_files", "device", "sdltx_version")
 
@@ -140,17 +144,29 @@ def _clip_options(command: argparse.ArgumentParser) -> None:
         "--frame-rate", "--fps", metavar="FPS", type=frame_rate, help="frames per second, such as 24 or 24000/1001"
     )
     group.add_argument("-s", "--seed", metavar="N", type=int, help="of the start noise, 0 or more (default: random)")
+    group.add_argument(
+        "--recipe",
+        metavar="NAME",
+        choices=_core.recipes,
+        help="how the clip is made; sdltx-cli recipes tells what each needs (default: as fits the checkpoint)",
+    )
     for flag, name, text in (
         ("--lora", "loras", "change the model with a LoRA, at this strength (default: 1); repeat it for several"),
         ("--lora-stage2", "loras_stage2", "the LoRAs of the second stage of two (default: those of --lora)"),
     ):
         group.add_argument(flag, metavar="PATH[:STRENGTH]", type=lora, action="append", dest=name, help=text)
+    group.add_argument(
+        "--distilled-lora",
+        metavar="FILE",
+        help="the LoRA that makes a distilled checkpoint of the model, for recipes that refine with it; they know how "
+        "strong (default: the one that lies in a folder of -m)",
+    )
     stages = group.add_mutually_exclusive_group()
     stages.add_argument(
         "--upscaler",
         metavar="FILE",
         action="append",
-        dest="upscalers",
+        dest="upscaler",
         help="make the clip in two stages: smaller first (or with fewer frames, for an upscaler of frames), then "
         "upscaled and refined; width, height and number of frames are those of the result. Repeat it for several",
     )
@@ -185,7 +201,12 @@ def _generate(job: Job) -> None:
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents, --audio-out or several")
     pictures = _pictures(args)
     job.check_outputs(
-        args.repeat, args.prompt_file, *(one.to_dict()["path"] for one in pictures), *(args.upscalers or ())
+        args.repeat,
+        args.prompt_file,
+        args.distilled_lora,
+        *(one.to_dict()["path"] for one in pictures),
+        *(args.upscaler or ()),
+        *(path for path, _ in [*(args.loras or ()), *(args.loras_stage2 or ())]),
     )
     if args.preview_every < 1:
         raise sdltx.InvalidRequestError(f"[preview] --preview-every {args.preview_every} is too small; use 1 or more")
@@ -211,28 +232,27 @@ def _generate(job: Job) -> None:
         if value != used:
             job.note(f"note: {args.repeat} was made with {value}, this run uses {used}; the clips may differ")
     pipe.require("text encoder", "text projection", "transformer", *job.decoders())
+    if args.two_stage:
+        request["upscaler"] = [_upscaler(pipe)]
     resolved = pipe.resolve(**request)
-    pipe.check_conditions(pictures, **request)
-    upscalers = _upscalers(args, pipe)
-    for adapters in (args.loras_stage2, args.loras):
-        pipe.check_loras(adapters)
-    stages = pipe.resolve_two_stages(upscalers, **request) if upscalers else None
-    if args.dry_run:
-        for line in _plan(pipe, args, prompt, resolved, upscalers, stages):
-            print(line)
-        _warn_of_model(job, pipe, request, resolved)
-        return
+    pipe.check(conditions=pictures, **request)
     request["seed"] = resolved["seed"]
+    memory = pipe.estimate(**request, conditions=pictures, tiling=job.tiling())
+    if args.dry_run:
+        for line in _plan(pipe, args, prompt, resolved, memory):
+            print(line)
+        _warn_of_model(job, pipe, request, resolved, memory)
+        return
     job.note(f"seed {resolved['seed']}")
     if not args.verbose:
         job.note(
-            f"{resolved['num_inference_steps']} steps, schedule {resolved['schedule']}, preset {resolved['preset']}"
-            + (f", {resolved['passes']} passes a step" if resolved["passes"] > 1 else "")
+            f"{resolved['num_inference_steps']} steps, schedule {resolved['schedule']}, preset {resolved['preset']}, "
+            f"recipe {resolved['recipe']}" + (f", {resolved['passes']} passes a step" if resolved["passes"] > 1 else "")
         )
     else:
-        for line in _plan(pipe, args, prompt, resolved, upscalers, stages):
+        for line in _plan(pipe, args, prompt, resolved, memory):
             job.detail(line)
-    _warn_of_model(job, pipe, request, resolved)
+    _warn_of_model(job, pipe, request, resolved, memory)
     context = pipe.encode(prompt, progress=job.bars.show)
     negative = None
     if args.negative_prompt is not None and _is_guided(resolved):
@@ -243,9 +263,6 @@ def _generate(job: Job) -> None:
         context,
         negative=negative,
         conditions=pictures,
-        upscaler=upscalers or None,
-        loras=args.loras,
-        loras_stage2=args.loras_stage2,
         **request,
         progress=job.bars.show,
         on_step=_previewer(job, pipe),
@@ -288,7 +305,9 @@ def _is_guided(resolved: dict[str, Any]) -> bool:
     return bool(resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1)
 
 
-def _warn_of_model(job: Job, pipe: sdltx.Pipeline, request: dict[str, Any], resolved: dict[str, Any]) -> None:
+def _warn_of_model(
+    job: Job, pipe: sdltx.Pipeline, request: dict[str, Any], resolved: dict[str, Any], memory: dict[str, int]
+) -> None:
     job.warn_of_silence(pipe)
     for doubt in pipe.doubts(**request):
         job.warn(doubt)
@@ -299,8 +318,7 @@ def _warn_of_model(job: Job, pipe: sdltx.Pipeline, request: dict[str, Any], reso
             "time grows with their square, and models have not seen so many"
         )
     if job.args.device in (None, "cpu"):
-        size = {name: resolved[name] for name in _SIZE}
-        needed = max(pipe.estimate(**size, conditions=_pictures(job.args), tiling=job.tiling()).values())
+        needed = max(memory.values())
         free = next(device["memory_free"] for device in _core.devices() if device["kind"] == "cpu")
         if needed > free:
             job.warn(
@@ -313,23 +331,18 @@ def _pictures(args: argparse.Namespace) -> list[sdltx.Condition]:
 
 
 def _plan(
-    pipe: sdltx.Pipeline,
-    args: argparse.Namespace,
-    prompt: str,
-    resolved: dict[str, Any],
-    upscalers: list[str],
-    stages: tuple[dict[str, Any], dict[str, Any]] | None,
+    pipe: sdltx.Pipeline, args: argparse.Namespace, prompt: str, resolved: dict[str, Any], memory: dict[str, int]
 ) -> list[str]:
     """What would run, a line for each thing."""
     info = pipe.info
     seconds = resolved["num_frames"] / resolved["frame_rate"]
     size = {name: resolved[name] for name in _SIZE}
-    estimate = pipe.estimate(**size, conditions=_pictures(args))
-    needed = ", ".join(f"{bytes / 2**20:.0f} MiB to {stage}" for stage, bytes in estimate.items())
+    needed = ", ".join(f"{bytes / 2**20:.0f} MiB to {part}" for part, bytes in memory.items() if bytes)
     lines = {
         "model": f"{info['model']} {info['version']}, preset {resolved['preset']} ({', '.join(pipe.files)})",
         "device": f"{pipe.device}, precision {pipe.precision}, offload {pipe.offload}",
         "prompt": f"{prompt!r}, {len(pipe.tokenize(prompt))} tokens",
+        "recipe": resolved["recipe"],
         "clip": f"{size['width']}x{size['height']}, {size['num_frames']} frames at {size['frame_rate']:g} per second, "
         f"{seconds:.2f} s",
         "steps": f"{resolved['num_inference_steps']}, schedule {resolved['schedule']}, sampler {resolved['sampler']}",
@@ -341,16 +354,22 @@ def _plan(
     if pictures := _pictures(args):
         shown = (f"{one.image} at frame {one.frame}, strength {one.strength:g}" for one in pictures)
         lines["images"] = "; ".join(shown)
-    for name, adapters in (("loras", args.loras), ("stage 2", args.loras_stage2)):
-        if adapters:
-            lines[name] = ", ".join(f"{path} at {strength:g}" for path, strength in adapters)
-    if stages:
-        first, second = stages
-        lines["stages"] = (
-            f"{first['width']}x{first['height']}, {first['num_frames']} frames at {first['frame_rate']:g}, then "
-            f"{', '.join(upscalers)}, then {second['num_inference_steps']} steps at full size"
-        )
+    stages = resolved["stages"]
+    if len(stages) == 1:
+        if stages[0]["loras"]:
+            lines["loras"] = _spell_loras(stages[0]["loras"])
+    else:
+        lines["upscale"] = ", ".join(resolved["upscalers"])
+        for number, stage in enumerate(stages, 1):
+            lines[f"stage {number}"] = (
+                f"{stage['width']}x{stage['height']}, {stage['num_frames']} frames at {stage['frame_rate']:g}, "
+                f"{stage['num_inference_steps']} steps{_spell_loras(stage['loras'], ' with ')}"
+            )
     return [f"{name:<7} {text}" for name, text in lines.items()]
+
+
+def _spell_loras(loras: list[tuple[str, float]], before: str = "") -> str:
+    return before * bool(loras) + ", ".join(f"{path} at {strength:g}" for path, strength in loras)
 
 
 def _spell_guidance(resolved: dict[str, Any]) -> str:
@@ -397,6 +416,12 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
     ):
         if getattr(args, other) is not None:
             settings.pop(name, None)
+    if args.recipe is not None:
+        settings = {
+            name: settings[name] for name in (*_OF_ANY_RECIPE, "images", "tiling", *_COMPARED) if name in settings
+        }
+    elif args.preset is not None or args.two_stage or args.upscaler is not None:
+        settings.pop("recipe", None)
     for name, types in _REPEATED.items():
         value = settings.get(name)
         if getattr(args, name) is not None or value is None:
@@ -419,10 +444,10 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
             )
         setattr(args, name, [tuple(one) for one in entries])
     upscalers = settings.get("upscalers")
-    if upscalers is not None and args.upscalers is None and not args.two_stage:
+    if upscalers is not None and args.upscaler is None and not args.two_stage:
         if not isinstance(upscalers, list) or not all(isinstance(path, str) for path in upscalers):
             raise sdltx.InvalidRequestError(f"[from] {args.repeat}: setting upscalers is {upscalers!r}; expected paths")
-        args.upscalers = upscalers
+        args.upscaler = upscalers
     args.no_audio = args.no_audio or settings.get("audio") is False
     tiles = settings.get("tiling")
     if isinstance(tiles, list) and all(getattr(args, f"tile_{name}") is None for name in sdltx.Tiling._fields):
@@ -432,22 +457,23 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
             setattr(args, f"tile_{name}", value)
     if args.precision not in (None, "auto", "f32"):
         raise sdltx.InvalidRequestError(f"[from] {args.repeat}: precision {args.precision!r} is neither auto nor f32")
-    if "preset" in settings and args.preset not in _core.presets:
-        raise sdltx.InvalidRequestError(
-            f"[from] {args.repeat}: this version has no preset {args.preset!r}; give --preset"
-        )
+    for name, known in (("preset", _core.presets), ("recipe", _core.recipes)):
+        if name in settings and getattr(args, name) not in known:
+            raise sdltx.InvalidRequestError(
+                f"[from] {args.repeat}: this version has no {name} {getattr(args, name)!r}; give --{name}"
+            )
     return {name: _spell(settings.get(name, f"an unknown {name.split('_')[0]}")) for name in _COMPARED}
 
 
-def _upscalers(args: argparse.Namespace, pipe: sdltx.Pipeline) -> list[str]:
-    if not args.two_stage:
-        return list(args.upscalers or ())
-    for path, kind in pipe.upscalers().items():
-        if kind == "space x2":
-            return [path]
-    raise sdltx.InvalidRequestError(
-        "[two-stage] no spatial upscaler x2 lies in the folders of the model; give its file with --upscaler"
-    )
+def _upscaler(pipe: sdltx.Pipeline) -> str:
+    """The upscaler of --two-stage."""
+    found = [path for path, kind in pipe.upscalers().items() if kind == "space x2"]
+    if len(found) != 1:
+        what = f"several spatial upscalers x2 lie ({', '.join(found)})" if found else "no spatial upscaler x2 lies"
+        raise sdltx.InvalidRequestError(
+            f"[two-stage] {what} in the folders of the model; give its file with --upscaler"
+        )
+    return found[0]
 
 
 def _repeated_pictures(clip: str, entries: Any) -> list[sdltx.Condition]:
