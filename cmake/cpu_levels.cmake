@@ -1,7 +1,7 @@
 # ggml's CPU kernels once more for each of several instruction sets, all in one library; csrc/ggml/cpu_kernels.cpp chooses
 # at run time. Gives the target `sdltx_cpu_levels`, which is empty in a build for one kind of processor.
 #
-# Each level is the target ggml-cpu with other compiler flags. As all of them define the same names, every name of a level
+# Each level is the target ggml-cpu, and our kernels in SDLTX_KERNELS, with other compiler flags. As all of them define the same names, every name of a level
 # gets its suffix: only then is each function, inlined or not, that of its level.
 include(CheckCXXCompilerFlag)
 
@@ -25,7 +25,7 @@ function(sdltx_add_cpu_level name suffix)
   get_directory_property(more DIRECTORY "${folder}" COMPILE_DEFINITIONS)
   list(TRANSFORM sources PREPEND "${folder}/" REGEX "^[^/]")
   set(level ggml-cpu-${suffix})
-  add_library(${level} STATIC EXCLUDE_FROM_ALL ${sources})
+  add_library(${level} STATIC EXCLUDE_FROM_ALL ${sources} ${SDLTX_KERNELS})
   target_include_directories(${level} PRIVATE ${includes})
   target_compile_definitions(${level} PRIVATE ${definitions} ${more})
   target_compile_features(${level} PRIVATE c_std_11 cxx_std_17)

@@ -72,12 +72,12 @@ void bind_ops(py::module_& module) {
     m.def(
         "attention",
         [](const FloatArray& q, const FloatArray& k, const FloatArray& v, const std::optional<FloatArray>& mask,
-           float scale, bool exact, bool plain, int64_t patience) {
+           float scale, bool exact, const std::string& kernel, int64_t patience, int threads) {
             return to_numpy(single_op::attention(to_array(q), to_array(k), to_array(v), to_array(mask), scale, exact,
-                                                 plain, patience));
+                                                 kernel, patience, threads));
         },
-        "q"_a, "k"_a, "v"_a, "mask"_a = py::none(), py::kw_only(), "scale"_a, "exact"_a = false, "plain"_a = false,
-        "patience"_a = 0);
+        "q"_a, "k"_a, "v"_a, "mask"_a = py::none(), py::kw_only(), "scale"_a, "exact"_a = false, "kernel"_a = "own",
+        "patience"_a = 0, "threads"_a = 0);
     m.def(
         "depth_to_space",
         [](const FloatArray& x, std::array<int, 3> stride) {

@@ -78,16 +78,16 @@ def test_pieces_change_no_bit(tiny_paths, precision):
     assert results[0] == results[1] == results[2]
 
 
-@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("kernel", ["own", "device", "plain"])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)])
 @pytest.mark.parametrize("queries", [2, 64, 65, 127, 128, 129, 191, 192, 193, 400])
-def test_attention_in_pieces_of_queries_and_heads(queries, heads, masked, plain):
+def test_attention_in_pieces_of_queries_and_heads(queries, heads, masked, kernel):
     rng = np.random.default_rng(0)
     keys, width = 150, 32
     q = rng.standard_normal((queries, heads[0], width), np.float32)
     k, v = (rng.standard_normal((keys, heads[1], width), np.float32) for _ in range(2))
     mask = np.where(rng.random((queries, keys)) < 0.3, -np.inf, 0).astype(np.float32) if masked else None
-    whole = ops.attention(q, k, v, mask, scale=0.2, plain=plain)
+    whole = ops.attention(q, k, v, mask, scale=0.2, kernel=kernel)
     for patience in (1, 64 * 2 * width * keys * 2, 128 * 2 * width * keys * 4):
-        assert np.array_equal(ops.attention(q, k, v, mask, scale=0.2, plain=plain, patience=patience), whole)
+        assert np.array_equal(ops.attention(q, k, v, mask, scale=0.2, kernel=kernel, patience=patience), whole)

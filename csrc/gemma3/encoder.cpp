@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <optional>
 
+#include "ggml/attention.h"
 #include "ggml/pieces.h"
 #include "json.h"
 
@@ -329,7 +330,8 @@ std::unique_ptr<Plan> Gemma3Encoder::layer(const Tensors& t, size_t index, Trace
     ggml_tensor* k =
         rms_norm(g, heads(linear(g, l.k_proj, x), c.num_key_value_heads), l.k_norm, eps);  // [head_dim, Hkv, n]
     ggml_tensor* v = heads(linear(g, l.v_proj, x), c.num_key_value_heads);                 // [head_dim, Hkv, n]
-    ggml_tensor* a = attention(g, rotate_half(g, q, cos, sin), rotate_half(g, k, cos, sin), v, t.mask[l.global], scale);
+    ggml_tensor* a = attention(g, rotate_half(g, q, cos, sin), rotate_half(g, k, cos, sin), v, t.mask[l.global], scale,
+                               l.q_proj.w->type == GGML_TYPE_F32);
     a = linear(g, l.o_proj, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));  // [hidden, n]
     h = ggml_add(ctx, h, rms_norm(g, a, l.post_attention_layernorm, eps));
     ggml_tensor* y = rms_norm(g, h, l.pre_feedforward_layernorm, eps);

@@ -11,9 +11,10 @@
 #include "error.h"
 
 // Each level of cmake/cpu_levels.cmake has ggml's functions under names of its own.
-#define LEVEL(name, suffix)                                            \
-    extern "C" ggml_backend_reg_t ggml_backend_cpu_reg_##suffix(void); \
-    extern "C" ggml_cplan ggml_graph_plan_##suffix(const ggml_cgraph*, int, ggml_threadpool*);
+#define LEVEL(name, suffix)                                                                    \
+    extern "C" ggml_backend_reg_t ggml_backend_cpu_reg_##suffix(void);                         \
+    extern "C" ggml_cplan ggml_graph_plan_##suffix(const ggml_cgraph*, int, ggml_threadpool*); \
+    extern "C" const sdltx::Kernels* sdltx_kernels_##suffix(void);
 #include "cpu_levels.inc"
 #undef LEVEL
 
@@ -83,11 +84,12 @@ const std::vector<CpuKernels>& usable() {
     static const auto& kernels = *new std::vector<CpuKernels>([] {
         std::vector<CpuKernels> all;
         [[maybe_unused]] const Processor processor;
-#define LEVEL(name, suffix) \
-    if (processor.runs(#suffix)) all.push_back({name, ggml_backend_cpu_reg_##suffix, ggml_graph_plan_##suffix});
+#define LEVEL(name, suffix)      \
+    if (processor.runs(#suffix)) \
+        all.push_back({name, ggml_backend_cpu_reg_##suffix, ggml_graph_plan_##suffix, sdltx_kernels_##suffix});
 #include "cpu_levels.inc"
 #undef LEVEL
-        all.push_back({SDLTX_BASE_KERNELS, ggml_backend_cpu_reg, ggml_graph_plan});
+        all.push_back({SDLTX_BASE_KERNELS, ggml_backend_cpu_reg, ggml_graph_plan, sdltx_kernels});
         return all;
     }());
     return kernels;

@@ -1,4 +1,4 @@
-// ggml's CPU kernels, which a build has for several instruction sets: which of them this processor gets.
+// ggml's CPU kernels and ours, which a build has for several instruction sets: which of them this processor gets.
 #pragma once
 
 #include <string>
@@ -7,6 +7,7 @@
 #include "export.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
+#include "kernels/kernels.h"
 
 namespace sdltx {
 
@@ -15,6 +16,7 @@ struct CpuKernels {
     const char* name;  // of an instruction set: "x86-64-v3", or "native" for that of the machine that built it
     ggml_backend_reg_t (*reg)();
     ggml_cplan (*plan)(const ggml_cgraph*, int threads, ggml_threadpool*);  // tells the memory that a graph needs
+    const Kernels* (*own)();
 };
 
 // Those that are built in and run here, the best first.

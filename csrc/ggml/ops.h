@@ -34,13 +34,6 @@ ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor*
 // it.
 ggml_tensor* gelu_tanh(Plan& g, ggml_tensor* x);
 
-// softmax(q k^T * scale + mask) v per head, on the CPU in float32. q [head_dim, H, T], k and v [head_dim, Hkv, S], H a
-// multiple of Hkv; mask F16 [S, T] or null. Result [head_dim, H, T].
-ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale);
-
-// The same from plain operations, with all scores [S, T, H] in memory: where a device has no kernel of its own.
-ggml_tensor* softmax_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale);
-
 // Rotates the pairs (j, j + head_dim/2) of x [head_dim, H, T] by angles given as cos and sin [head_dim/2, H or 1, T].
 ggml_tensor* rotate_half(Plan& g, ggml_tensor* x, ggml_tensor* cos, ggml_tensor* sin);
 

@@ -25,6 +25,29 @@ ggml_tensor* Plan::zeros(int64_t n) {
     return ggml_view_1d(ctx(), zeros_, n, 0);
 }
 
+namespace {
+
+void compute_share(ggml_tensor* dst, int index, int count, void* compute) {
+    (*static_cast<Plan::Compute*>(compute))(dst, {index, count});
+}
+
+}  // namespace
+
+ggml_tensor* Plan::computed(ggml_type type, std::array<int64_t, 4> ne, const std::vector<ggml_tensor*>& sources,
+                            Compute compute) {
+    std::vector<ggml_tensor*> args(sources);
+    computes_.push_back(std::move(compute));
+    return ggml_custom_4d(ctx(), type, ne[0], ne[1], ne[2], ne[3], args.data(), static_cast<int>(args.size()),
+                          compute_share, GGML_N_TASKS_MAX, &computes_.back());
+}
+
+ggml_tensor* Plan::computed_in(ggml_tensor* view, const std::vector<ggml_tensor*>& sources, Compute compute) {
+    std::vector<ggml_tensor*> args(sources);
+    computes_.push_back(std::move(compute));
+    return ggml_custom_inplace(ctx(), view, args.data(), static_cast<int>(args.size()), compute_share, GGML_N_TASKS_MAX,
+                               &computes_.back());
+}
+
 ggml_tensor* Plan::stage(ggml_tensor* t, const std::string& name) {
     ggml_set_name(t, name.c_str());
     if (trace_ && trace_->wants(name)) traced_.emplace_back(name, output(t, name));

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <array>
+#include <deque>
+#include <functional>
 #include <initializer_list>
 #include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "kernels/kernels.h"
 #include "state.h"
 #include "types.h"
 
@@ -45,6 +48,13 @@ class Plan {
     }
     // A row of n zeros.
     ggml_tensor* zeros(int64_t n);
+    // What a node of ours computes: each thread does its share of writing `dst` from dst->src.
+    using Compute = std::function<void(ggml_tensor* dst, Share share)>;
+    // A new tensor that `compute` fills. Only on host memory.
+    ggml_tensor* computed(ggml_type type, std::array<int64_t, 4> ne, const std::vector<ggml_tensor*>& sources,
+                          Compute compute);
+    // The same for a view of a tensor that is there; its sources are dst->src[1] and so on. Returns the view.
+    ggml_tensor* computed_in(ggml_tensor* view, const std::vector<ggml_tensor*>& sources, Compute compute);
     // Gives `t` the name of a stage of the reference; returns t.
     ggml_tensor* stage(ggml_tensor* t, const std::string& name);
     // A result that can be read after a run, until the next one of any plan; returns a tensor with rows packed.
@@ -87,6 +97,7 @@ class Plan {
     TensorArena arena_;
     State inputs_;
     ggml_tensor* zeros_ = nullptr;     // the longest row asked for
+    std::deque<Compute> computes_;     // stay where they are
     std::vector<ggml_tensor*> order_;  // what is computed, in this order
     std::vector<std::pair<std::string, ggml_tensor*>> traced_;
 

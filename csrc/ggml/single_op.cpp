@@ -3,6 +3,7 @@
 #include <numeric>
 #include <vector>
 
+#include "attention.h"
 #include "conv3d.h"
 #include "workspace.h"
 
@@ -35,8 +36,8 @@ ConvLowering conv_lowering(const std::string& name) {
 
 // `build` gets the inputs in the order given, null for empty ones.
 template <typename Build>
-Array run(bool exact, const std::vector<const Array*>& arrays, Build build, int64_t patience = 0) {
-    Backend backend("cpu", exact, 0);
+Array run(bool exact, const std::vector<const Array*>& arrays, Build build, int64_t patience = 0, int threads = 0) {
+    Backend backend("cpu", exact, threads);
     if (patience) backend.set_patience(patience);
     Workspace workspace(backend);
     Plan g(backend, "op", nullptr);
@@ -72,14 +73,15 @@ Conv3dResult conv3d(const std::string& path, const std::string& name, const Arra
     return {result(g, y), std::accumulate(working.begin(), working.end(), g.inputs().size())};
 }
 
-Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact, bool plain,
-                int64_t patience) {
+Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact,
+                const std::string& kernel, int64_t patience, int threads) {
     const auto build = [&](Plan& g, const auto& in) {
         ggml_tensor* half = in[3] ? ggml_cast(g.ctx(), in[3], GGML_TYPE_F16) : nullptr;
-        return plain ? softmax_attention(g, in[0], in[1], in[2], half, scale)
-                     : sdltx::attention(g, in[0], in[1], in[2], half, scale);
+        if (kernel == "own") return sdltx::attention(g, in[0], in[1], in[2], half, scale, exact);
+        const auto attend = kernel == "device" ? device_attention : softmax_attention;
+        return attend(g, in[0], in[1], in[2], half, scale);
     };
-    return run(exact, {&q, &k, &v, &mask}, build, patience);
+    return run(exact, {&q, &k, &v, &mask}, build, patience, threads);
 }
 
 Array depth_to_space(const Array& x, std::array<int, 3> stride) {

@@ -19,10 +19,10 @@ struct Conv3dResult {
 SDLTX_EXPORT Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                                  std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact,
                                  bool bias, const std::string& lowering, bool reflect);
-// q (T, H, D), k and v (S, Hkv, D), mask (T, S) or empty -> (1, T, H, D); plain: as devices without a kernel do it.
-// patience: see Backend, 0 = its own.
+// q (T, H, D), k and v (S, Hkv, D), mask (T, S) or empty -> (1, T, H, D). kernel: "own", or what other devices do:
+// "device" or, without a kernel of theirs, "plain". patience: see Backend, 0 = its own.
 SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact,
-                             bool plain, int64_t patience);
+                             const std::string& kernel, int64_t patience, int threads);
 SDLTX_EXPORT Array depth_to_space(const Array& x, std::array<int, 3> stride);
 SDLTX_EXPORT Array pad_width(const Array& x, int64_t before, int64_t after);
 SDLTX_EXPORT Array modulate(const Array& x, const Array& scale1, const Array& shift);

@@ -7,7 +7,9 @@ ggml_tensor* State::tensor(const std::string& name, ggml_type type, std::initial
     ggml_tensor* t = ggml_new_tensor(arena_.context(), type, static_cast<int>(ne.size()), ne.begin());
     ggml_set_name(t, name.c_str());
     ggml_set_input(t);
-    size_ += ggml_nbytes(t);
+    // As Backend::allocate() counts.
+    const size_t unit = ggml_backend_buft_get_alignment(backend_.buffer_type(device_));
+    size_ += GGML_PAD(ggml_nbytes(t), unit) + (without_memory_.empty() ? unit : 0);
     without_memory_.push_back(t);
     return t;
 }

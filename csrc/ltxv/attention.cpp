@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "ggml/attention.h"
 #include "ggml/pieces.h"
 
 namespace sdltx {
@@ -44,7 +45,8 @@ ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* co
         if (context_rope.cos) k = rotate_half(g, k, context_rope.cos, context_rope.sin);
         g.stage(q, a.name + ".q");
         g.stage(k, a.name + ".k");
-        o = attention(g, q, k, v, nullptr, static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim))));
+        const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim)));
+        o = attention(g, q, k, v, nullptr, scale, a.to_q.w->type == GGML_TYPE_F32);
     }
     g.stage(o, a.name + ".attention");  // [head_dim, H, T]
     if (a.to_gate_logits.w) {

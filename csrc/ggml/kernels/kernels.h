@@ -1,0 +1,62 @@
+// Our own CPU kernels: what ggml's reach a fraction of the processor's speed with, on the shapes of LTX-2. Plain
+// functions of plain memory, each for one thread of several that share the work; results do not depend on how many
+// there are.
+//
+// The files of this folder are compiled once for each level of cmake/cpu_levels.cmake, and cpu_kernels() knows which
+// table runs here. "exact": products of float32, added in float32. Else of bfloat16, where the processor has
+// instructions for that, added in float32.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sdltx {
+
+// Which part of the work is a thread's.
+struct Share {
+    int index, count;
+
+    // Of n items: [begin, end).
+    int64_t begin(int64_t n) const { return n * index / count; }
+    int64_t end(int64_t n) const { return n * (index + 1) / count; }
+};
+
+// Heads of tokens, each a row of packed floats; strides in floats.
+struct HeadRows {
+    const float* data;
+    int64_t token, head;
+
+    const float* row(int64_t t, int64_t h) const { return data + t * token + h * head; }
+};
+
+struct AttentionShape {
+    int64_t head_dim, heads, kv_heads, keys;  // heads: a multiple of kv_heads
+};
+
+// softmax(q k^T scale + mask) v for each head.
+struct AttentionJob {
+    AttentionShape shape;
+    int64_t queries;
+    HeadRows q;
+    const void* packed;    // by pack_attention
+    const uint16_t* mask;  // half precision [queries, keys], or null
+    int64_t mask_stride;   // of its rows
+    float scale;
+    float* out;  // rows of head_dim
+    int64_t out_token, out_head;
+    bool exact;
+};
+
+struct Kernels {
+    // Keys and values in the order in which they are multiplied, and what `threads` threads of attention() need.
+    size_t (*packed_attention_bytes)(const AttentionShape& shape, int threads, bool exact);
+    void (*pack_attention)(const AttentionShape& shape, HeadRows k, HeadRows v, void* packed, bool exact, Share share);
+    // head_dim: up to max_head_dim.
+    void (*attention)(const AttentionJob& job, Share share);
+};
+
+constexpr int64_t max_head_dim = 256;
+
+}  // namespace sdltx
+
+extern "C" const sdltx::Kernels* sdltx_kernels(void);

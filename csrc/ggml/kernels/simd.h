@@ -1,0 +1,103 @@
+// Vectors of floats, as wide as the level that is compiled has registers.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace sdltx::kernels {
+
+#if defined(__AVX512F__)
+constexpr int lanes = 16;
+#elif defined(__AVX2__)
+constexpr int lanes = 8;
+#else
+constexpr int lanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * lanes)));
+typedef int32_t IntVec __attribute__((vector_size(4 * lanes)));
+
+inline Vec load(const float* p) {
+    Vec v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+inline Vec all(float x) { return Vec{} + x; }
+inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+
+inline float sum_of(Vec v) {
+    float sum = 0;
+    for (int i = 0; i < lanes; ++i) sum += v[i];
+    return sum;
+}
+inline float max_of(Vec v) {
+    float most = v[0];
+    for (int i = 1; i < lanes; ++i) most = v[i] > most ? v[i] : most;
+    return most;
+}
+
+// e^x for x <= 88, to the last bit or two; what is below -87.3 gives e^-87.3.
+inline Vec exp(Vec x) {
+    x = max(x, all(-87.3f));
+    constexpr float shift = 12582912;  // 1.5 * 2^23: what is added to it is rounded to a whole number
+    const Vec whole = (x * 1.44269504f + shift) - shift;
+    const Vec f = (x - whole * 0.693145752f) - whole * 1.42860677e-6f;  // ln 2 in two parts
+    Vec p = all(1.0f / 720);
+    for (float c : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) p = p * f + c;
+    const IntVec power = (__builtin_convertvector(whole, IntVec) + 127) << 23;
+    return p * (Vec)power;
+}
+
+// How rows are multiplied. A Unit is what one step of a sum takes of each of two rows.
+struct Single {
+    using Unit = float;
+    static constexpr int depth = 1;  // values of a unit
+
+    // Units of n values times `scale`; what is missing of the last is 0.
+    static void convert(const float* from, int64_t n, float scale, Unit* to) {
+        for (int64_t i = 0; i < n; ++i) to[i] = from[i] * scale;
+    }
+    static Vec step(Vec sum, Unit x, const Unit* w) { return sum + x * load(w); }
+};
+
+#if defined(__AVX512BF16__)
+
+struct Half {
+    using Unit = uint32_t;  // two values of bfloat16
+    static constexpr int depth = 2;
+
+    static void convert(const float* from, int64_t n, float scale, Unit* to) {
+        int64_t i = 0;
+        for (; i + 16 <= n; i += 16)
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i / 2),
+                                reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(load(from + i) * scale)));
+        if (i == n) return;
+        const auto mask = static_cast<__mmask16>((1u << (n - i)) - 1);
+        const __m512 rest = _mm512_maskz_loadu_ps(mask, from + i) * scale;
+        const auto units = static_cast<__mmask8>((1u << ((n - i + 1) / 2)) - 1);
+        _mm256_mask_storeu_epi32(to + i / 2, units, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(rest)));
+    }
+    static Vec step(Vec sum, Unit x, const Unit* w) {
+        const __m512i wide = _mm512_set1_epi32(static_cast<int>(x));
+        return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(wide),
+                                reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)));
+    }
+};
+
+#else
+
+using Half = Single;
+
+#endif
+
+template <typename P>
+constexpr int64_t units(int64_t values) {
+    return (values + P::depth - 1) / P::depth;
+}
+
+}  // namespace sdltx::kernels
