@@ -79,6 +79,31 @@ void bind_ops(py::module_& module) {
         "q"_a, "k"_a, "v"_a, "mask"_a = py::none(), py::kw_only(), "scale"_a, "exact"_a = false, "kernel"_a = "own",
         "patience"_a = 0, "threads"_a = 0);
     m.def(
+        "quantise",
+        [](const FloatArray& rows, const std::string& type) {
+            const std::vector<uint8_t> bytes = single_op::quantise(to_array(rows), type);
+            return py::array_t<uint8_t>(static_cast<py::ssize_t>(bytes.size()), bytes.data());
+        },
+        "rows"_a, "type"_a);
+    m.def(
+        "linear",
+        [](const std::string& type, const py::array_t<uint8_t, py::array::c_style>& w, int64_t outputs,
+           const FloatArray& x, const std::optional<FloatArray>& bias, const std::optional<FloatArray>& scale,
+           const std::string& activation, bool exact, int64_t patience, int threads) {
+            return to_numpy(single_op::linear({type,
+                                               {w.data(), w.data() + w.size()},
+                                               outputs,
+                                               to_array(x),
+                                               to_array(bias),
+                                               to_array(scale),
+                                               activation,
+                                               exact,
+                                               patience,
+                                               threads}));
+        },
+        "type"_a, "w"_a, "outputs"_a, "x"_a, "bias"_a = py::none(), "scale"_a = py::none(), py::kw_only(),
+        "activation"_a = "none", "exact"_a = false, "patience"_a = 0, "threads"_a = 0);
+    m.def(
         "depth_to_space",
         [](const FloatArray& x, std::array<int, 3> stride) {
             return to_numpy(single_op::depth_to_space(to_array(x), stride));

@@ -208,6 +208,74 @@ def test_attention_in_blocks(queries, keys, exact):
         assert np.array_equal(ops.attention(q, k, v, mask, scale=0.2, exact=exact, threads=threads)[0], out)
 
 
+# --- products with weights ---
+
+TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K"]
+TYPES += ["iq4_nl", "iq4_xs", "mxfp4"]
+
+
+def stored(type, rows):
+    """Bytes of rows in this type, and what they stand for."""
+    import gguf
+
+    data = ops.quantise(rows, type)
+    kind = gguf.GGMLQuantizationType[type.upper()]
+    size = kind if kind in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16) else None
+    values = data.view({"f32": np.float32, "f16": np.float16}[type]) if size is not None else data
+    if type == "bf16":
+        values = (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    elif size is None:
+        values = gguf.quants.dequantize(data.reshape(len(rows), -1), kind)
+    return data, values.astype(np.float64).reshape(rows.shape)
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["auto", "f32"])
+@pytest.mark.parametrize("type", TYPES)
+def test_linear_of_every_type(type, exact):
+    """Rows and outputs that fill no tile, more than one chunk of the sums, and few rows, which ggml multiplies."""
+    w, x = random((100, 2304), seed=1), random((71, 2304))
+    data, values = stored(type, w)
+    bias, scale = random(100, seed=2), random(100, seed=3)
+    for rows in (71, 32, 5):
+        for one in (False, True):
+            y = ops.linear(type, data, 100, x[:rows], bias, scale[:1] if one else scale, exact=exact)[0, 0]
+            expected = x[:rows].astype(np.float64) @ values.T * (scale[0] if one else scale) + bias
+            own = rows >= 32
+            bound = 2e-6 if own and (exact or type == "f32") else FAST if own or type != "f32" else 2e-6
+            assert_close(f"{rows} rows", y, expected, bound if own else 2e-2)
+
+
+@pytest.mark.parametrize("type", ["f32", "bf16", "q8_0"])
+@pytest.mark.parametrize(("outputs", "columns"), [(1, 32), (63, 64), (64, 96), (65, 2048), (130, 4096), (33, 4128)])
+def test_linear_of_every_size(type, outputs, columns):
+    """Around the sizes that it is cut into; the same in pieces and on any number of threads."""
+    w, x = random((outputs, columns), seed=1), random((200, columns))
+    data, values = stored(type, w)
+    for rows in (32, 35, 36, 37, 200):
+        y = ops.linear(type, data, outputs, x[:rows], activation="gelu_tanh", threads=1)[0, 0]
+        expected = gelu(x[:rows].astype(np.float64) @ values.T)
+        assert_close(f"{rows} rows", y, expected, 2e-6 if type == "f32" else FAST)
+        for threads, patience in ((2, 1), (3, 0), (8, 1)):
+            again = ops.linear(
+                type, data, outputs, x[:rows], activation="gelu_tanh", threads=threads, patience=patience
+            )
+            assert np.array_equal(again[0, 0], y)
+
+
+def test_linear_of_odd_rows():
+    """Types without blocks take any number of columns."""
+    for columns in (1, 3, 7, 2049):
+        w, x = random((5, columns), seed=1), random((40, columns))
+        for type in ("f32", "f16", "bf16"):
+            data, values = stored(type, w)
+            y = ops.linear(type, data, 5, x)[0, 0]
+            assert_close(f"{columns} {type}", y, x.astype(np.float64) @ values.T, 2e-6 if type == "f32" else FAST)
+
+
 # --- the rest ---
 
 

@@ -335,9 +335,11 @@ std::unique_ptr<Plan> Gemma3Encoder::layer(const Tensors& t, size_t index, Trace
     a = linear(g, l.o_proj, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));  // [hidden, n]
     h = ggml_add(ctx, h, rms_norm(g, a, l.post_attention_layernorm, eps));
     ggml_tensor* y = rms_norm(g, h, l.pre_feedforward_layernorm, eps);
-    y = by_rows(g, y, c.hidden_size, 3 * c.hidden_size * c.intermediate_size, [&](ggml_tensor* part) {
-        return linear(g, l.down_proj,
-                      ggml_mul(g.ctx(), gelu_tanh(g, linear(g, l.gate_proj, part)), linear(g, l.up_proj, part)));
+    const int64_t work = work_of(g, l.gate_proj, n) + work_of(g, l.up_proj, n) + work_of(g, l.down_proj, n);
+    y = by_rows(g, y, c.hidden_size, work, [&](ggml_tensor* part) {
+        return linear(
+            g, l.down_proj,
+            ggml_mul(g.ctx(), linear(g, l.gate_proj, part, Activation::gelu_tanh), linear(g, l.up_proj, part)));
     });
     h = ggml_add(ctx, h, rms_norm(g, y, l.post_feedforward_layernorm, eps));
     h = g.stage(h, "layers." + std::to_string(index));

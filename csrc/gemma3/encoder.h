@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "ggml/linear.h"
 #include "ggml/model_file.h"
 #include "ggml/ops.h"
 #include "ggml/weights.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu_kernels.h"
+#include "linear.h"
 #include "pieces.h"
 
 namespace sdltx {

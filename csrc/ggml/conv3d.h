@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "linear.h"
 #include "ops.h"
 
 namespace sdltx {

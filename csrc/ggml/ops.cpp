@@ -1,9 +1,5 @@
 #include "ops.h"
 
-#include <algorithm>
-
-#include "pieces.h"
-
 namespace sdltx {
 
 namespace {
@@ -15,54 +11,6 @@ size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<si
 ggml_tensor* filled(Plan& g, ggml_tensor* row, int64_t channels, int64_t width, int64_t height, int64_t depth) {
     if (!row) row = g.zeros(channels);
     return ggml_repeat_4d(g.ctx(), row, channels, width, height, depth);
-}
-
-namespace {
-
-ggml_tensor* whole_product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
-    ggml_tensor* y = ggml_mul_mat(g.ctx(), w, x);
-    // For half precision it says where sums are kept. For other types some devices would widen the weights first.
-    if (w->type == GGML_TYPE_F16) ggml_mul_mat_set_prec(y, GGML_PREC_F32);
-    return y;
-}
-
-}  // namespace
-
-// What few rows do not make short enough, such as the projection of all of Gemma's layers, is cut by its results.
-ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
-    if (!ggml_is_matrix(w) || !ggml_is_matrix(x)) return whole_product(g, w, x);
-    const std::vector<Piece> pieces = cut_rows(g, w->ne[1], w->ne[0] * x->ne[1]);
-    if (pieces.size() == 1) return whole_product(g, w, x);
-    ggml_tensor* y = filled(g, nullptr, w->ne[1], x->ne[1], 1, 1);
-    for (const Piece& p : pieces) {
-        ggml_tensor* some = ggml_view_2d(g.ctx(), w, w->ne[0], p.count, w->nb[1], offset(w, 1, p.first));
-        ggml_tensor* to = ggml_view_2d(g.ctx(), y, p.count, x->ne[1], y->nb[1], offset(y, 0, p.first));
-        y = g.after(y, ggml_cpy(g.ctx(), whole_product(g, some, x), to));
-        g.compute_next(y);
-    }
-    return y;
-}
-
-Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias) {
-    const ScaledMatrix m = weights.scaled_matrix(name + ".weight", {out, in});
-    return {m.w, bias ? weights.vector(name + ".bias", {out}) : nullptr, m.scale};
-}
-
-ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {
-    ggml_tensor* y = product(g, l.w, x);
-    if (l.scale) y = ggml_mul(g.ctx(), y, l.scale);
-    const LowRank* branch = g.low_rank(l.w);
-    if (!branch) return y;
-    ggml_tensor* inner = product(g, branch->a, x);  // [rank, N]
-    if (branch->scale != 1) inner = ggml_scale(g.ctx(), inner, branch->scale);
-    return ggml_add(g.ctx(), y, product(g, branch->b, inner));
-}
-
-ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x) {
-    return by_rows(g, x, l.w->ne[1], ggml_nelements(l.w), [&](ggml_tensor* part) {
-        ggml_tensor* y = product(g, l, part);
-        return l.b ? ggml_add(g.ctx(), y, l.b) : y;
-    });
 }
 
 ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps) {

@@ -55,6 +55,8 @@ class Plan {
                           Compute compute);
     // The same for a view of a tensor that is there; its sources are dst->src[1] and so on. Returns the view.
     ggml_tensor* computed_in(ggml_tensor* view, const std::vector<ggml_tensor*>& sources, Compute compute);
+    // What was made of `t` for all who need it in another form; null at first.
+    ggml_tensor*& made_of(const ggml_tensor* t) { return made_of_[t]; }
     // Gives `t` the name of a stage of the reference; returns t.
     ggml_tensor* stage(ggml_tensor* t, const std::string& name);
     // A result that can be read after a run, until the next one of any plan; returns a tensor with rows packed.
@@ -96,7 +98,8 @@ class Plan {
     size_t device_;
     TensorArena arena_;
     State inputs_;
-    ggml_tensor* zeros_ = nullptr;     // the longest row asked for
+    ggml_tensor* zeros_ = nullptr;  // the longest row asked for
+    std::unordered_map<const ggml_tensor*, ggml_tensor*> made_of_;
     std::deque<Compute> computes_;     // stay where they are
     std::vector<ggml_tensor*> order_;  // what is computed, in this order
     std::vector<std::pair<std::string, ggml_tensor*>> traced_;

@@ -5,6 +5,7 @@
 
 #include "attention.h"
 #include "conv3d.h"
+#include "linear.h"
 #include "workspace.h"
 
 namespace sdltx::single_op {
@@ -82,6 +83,35 @@ Array attention(const Array& q, const Array& k, const Array& v, const Array& mas
         return attend(g, in[0], in[1], in[2], half, scale);
     };
     return run(exact, {&q, &k, &v, &mask}, build, patience, threads);
+}
+
+namespace {
+
+ggml_type type_named(const std::string& name) {
+    for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
+        const auto type = static_cast<ggml_type>(i);
+        if (ggml_type_name(type) && name == ggml_type_name(type)) return type;
+    }
+    throw Error(ErrorCode::invalid_request, "[ops] type '" + name + "' is unknown");
+}
+
+}  // namespace
+
+std::vector<uint8_t> quantise(const Array& rows, const std::string& name) {
+    const ggml_type type = type_named(name);
+    std::vector<uint8_t> bytes(ggml_row_size(type, rows.dim(1)) * static_cast<size_t>(rows.dim(0)));
+    ggml_quantize_chunk(type, rows.data.data(), bytes.data(), 0, rows.dim(0), rows.dim(1), nullptr);
+    return bytes;
+}
+
+Array linear(const LinearCase& c) {
+    const auto build = [&](Plan& g, const auto& in) {
+        ggml_tensor* w = g.input("w", type_named(c.type), {c.x.dim(1), c.outputs});
+        g.set(w, c.w.data(), c.w.size());
+        return sdltx::linear(g, {w, in[1], in[2]}, in[0],
+                             c.activation == "none" ? Activation::none : Activation::gelu_tanh);
+    };
+    return run(c.exact, {&c.x, &c.bias, &c.scale}, build, c.patience, c.threads);
 }
 
 Array depth_to_space(const Array& x, std::array<int, 3> stride) {

@@ -23,6 +23,21 @@ SDLTX_EXPORT Conv3dResult conv3d(const std::string& path, const std::string& nam
 // "device" or, without a kernel of theirs, "plain". patience: see Backend, 0 = its own.
 SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact,
                              const std::string& kernel, int64_t patience, int threads);
+// Rows of floats in a type of ggml, by its name.
+SDLTX_EXPORT std::vector<uint8_t> quantise(const Array& rows, const std::string& type);
+// activation(scale * w x + bias): w (N, K) as quantise() gives it, x (T, K), bias (N) and scale (1 or N) or empty ->
+// (T, N). activation: "none" or "gelu_tanh".
+struct LinearCase {
+    std::string type;
+    std::vector<uint8_t> w;
+    int64_t outputs;
+    Array x, bias, scale;
+    std::string activation;
+    bool exact;
+    int64_t patience;  // see Backend, 0 = its own
+    int threads;       // 0 = its own
+};
+SDLTX_EXPORT Array linear(const LinearCase& c);
 SDLTX_EXPORT Array depth_to_space(const Array& x, std::array<int, 3> stride);
 SDLTX_EXPORT Array pad_width(const Array& x, int64_t before, int64_t after);
 SDLTX_EXPORT Array modulate(const Array& x, const Array& scale1, const Array& shift);

@@ -64,9 +64,10 @@ FeedForward declare_feed_forward(Weights& weights, const std::string& name, int6
 
 ggml_tensor* feed_forward(Plan& g, const FeedForward& f, ggml_tensor* x) {
     // Both products for some rows at a time: what lies between them is four times as wide.
-    const int64_t work = ggml_nelements(f.up.w) + ggml_nelements(f.down.w);
-    ggml_tensor* y = by_rows(g, x, f.down.w->ne[1], work,
-                             [&](ggml_tensor* part) { return linear(g, f.down, gelu_tanh(g, linear(g, f.up, part))); });
+    const int64_t work = work_of(g, f.up, x->ne[1]) + work_of(g, f.down, x->ne[1]);
+    ggml_tensor* y = by_rows(g, x, f.down.w->ne[1], work, [&](ggml_tensor* part) {
+        return linear(g, f.down, linear(g, f.up, part, Activation::gelu_tanh));
+    });
     return g.stage(y, f.name);
 }
 

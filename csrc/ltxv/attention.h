@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "ggml/linear.h"
 #include "ggml/ops.h"
 
 namespace sdltx {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "ggml/linear.h"
 #include "ggml/ops.h"
 
 namespace sdltx {

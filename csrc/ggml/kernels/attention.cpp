@@ -19,16 +19,6 @@ void* aligned(const void* p) {
     return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(p) + line - 1) / line * line);
 }
 
-float widened(uint16_t half) {
-    // Half precision has 5 bits of exponent and 10 of fraction; 2^112 makes up for the difference in bias.
-    const uint32_t rest = half & 0x7fffu, sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-    const uint32_t bits = rest >= 0x7c00u ? 0x7f800000u | (rest & 0x3ffu) << 13 : rest << 13;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    if (rest < 0x7c00u) value *= 5.192296858534828e33f;
-    return sign ? -value : value;
-}
-
 // Where things are. Every head of keys has panels over its keys, whose length is that of a head; every head of values
 // has, for each block of keys, panels over the values of a head, whose length is that of the block.
 template <typename P>

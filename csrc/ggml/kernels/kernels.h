@@ -47,7 +47,46 @@ struct AttentionJob {
     bool exact;
 };
 
+// How weights are stored: what is unpacked by vectors, or by ggml's function for the type.
+enum class WeightType { f32, f16, bf16, q8_0, other };
+
+// A matrix of stored weights.
+struct WeightRows {
+    WeightType type;
+    const void* data;
+    int64_t stride;              // bytes from a row to the next
+    int64_t block, block_bytes;  // values that are stored together, and their bytes
+    int64_t rows;
+    void (*widen)(const void* from, float* to, int64_t count);  // whole blocks
+};
+
+enum class Activation { none, gelu_tanh };
+
+// y[t][n] = activation(scale[n] * sum over k of w[n][k] x[t][k] + bias[n])
+struct ProductJob {
+    WeightRows w;
+    int64_t columns;   // values of a row of w, and of x
+    const void* x;     // exact: floats, otherwise by pack_rows
+    int64_t x_stride;  // of its rows, in units of 4 bytes
+    int64_t rows;      // of x and y
+    float* y;
+    int64_t y_stride;    // floats
+    const float* scale;  // null: 1
+    bool one_scale;      // for all rows of w
+    const float* bias;   // null: 0
+    Activation activation;
+    void* scratch;  // product_scratch() bytes
+    bool exact;
+};
+
 struct Kernels {
+    // Whether what is not exact is another, faster thing.
+    bool fast;
+    // Rows of floats as products take them that are not exact: each in units of 4 bytes.
+    int64_t (*packed_units)(int64_t columns);
+    void (*pack_rows)(const float* x, int64_t stride, int64_t columns, int64_t rows, void* packed, Share share);
+    size_t (*product_scratch)(int64_t columns, int threads, bool exact);
+    void (*product)(const ProductJob& job, Share share);
     // Keys and values in the order in which they are multiplied, and what `threads` threads of attention() need.
     size_t (*packed_attention_bytes)(const AttentionShape& shape, int threads, bool exact);
     void (*pack_attention)(const AttentionShape& shape, HeadRows k, HeadRows v, void* packed, bool exact, Share share);

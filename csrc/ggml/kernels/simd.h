@@ -3,8 +3,9 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
-#if defined(__AVX512F__)
+#if defined(__F16C__) || defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
@@ -30,6 +31,21 @@ inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 inline Vec all(float x) { return Vec{} + x; }
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 
+// Half precision to float.
+inline float widened(uint16_t half) {
+#if defined(__F16C__)
+    return _cvtsh_ss(half);
+#else
+    const uint32_t rest = half & 0x7fffu, sign = static_cast<uint32_t>(half & 0x8000u) << 16;
+    // Half precision has 5 bits of exponent and 10 of fraction; 2^112 makes up for the difference in bias.
+    const uint32_t bits = rest >= 0x7c00u ? 0x7f800000u | (rest & 0x3ffu) << 13 : rest << 13;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    if (rest < 0x7c00u) value *= 5.192296858534828e33f;
+    return sign ? -value : value;
+#endif
+}
+
 inline float sum_of(Vec v) {
     float sum = 0;
     for (int i = 0; i < lanes; ++i) sum += v[i];
@@ -51,6 +67,21 @@ inline Vec exp(Vec x) {
     for (float c : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) p = p * f + c;
     const IntVec power = (__builtin_convertvector(whole, IntVec) + 127) << 23;
     return p * (Vec)power;
+}
+
+// 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x / (1 + e^(-2u)), in place.
+inline Vec gelu_tanh(Vec x) {
+    const Vec u = x * (x * x * 0.044715f + 1.0f) * -1.5957691216057308f;
+    return x / (exp(u > 88.0f ? all(88.0f) : u) + 1.0f);
+}
+inline void gelu_tanh(float* x, int64_t n) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) store(x + i, gelu_tanh(load(x + i)));
+    if (i == n) return;
+    float rest[lanes] = {};
+    std::memcpy(rest, x + i, static_cast<size_t>(n - i) * sizeof(float));
+    store(rest, gelu_tanh(load(rest)));
+    std::memcpy(x + i, rest, static_cast<size_t>(n - i) * sizeof(float));
 }
 
 // How rows are multiplied. A Unit is what one step of a sum takes of each of two rows.

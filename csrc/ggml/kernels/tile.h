@@ -16,7 +16,9 @@ template <typename P, int rows>
 inline void tile(const typename P::Unit* const* x, const typename P::Unit* panel, int64_t length, float* const* out,
                  bool add) {
     Vec sums[rows][tile_vectors];
+#pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
         for (int v = 0; v < tile_vectors; ++v) sums[r][v] = add ? load(out[r] + v * lanes) : Vec{};
     for (int64_t k = 0; k < length; ++k, panel += panel_width) {
 #pragma GCC unroll 8
@@ -24,8 +26,34 @@ inline void tile(const typename P::Unit* const* x, const typename P::Unit* panel
 #pragma GCC unroll 4
             for (int v = 0; v < tile_vectors; ++v) sums[r][v] = P::step(sums[r][v], x[r][k], panel + v * lanes);
     }
+#pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 4
         for (int v = 0; v < tile_vectors; ++v) store(out[r] + v * lanes, sums[r][v]);
+}
+
+// columns[u][i] = rows[i][u], for lanes rows and `length` <= lanes units of 4 bytes; strides in units. Reads lanes
+// units of each row.
+template <typename Unit>
+inline void transpose(const Unit* rows, int64_t row_stride, Unit* columns, int64_t column_stride, int64_t length) {
+    IntVec v[lanes], w[lanes], low, high;
+    for (int i = 0; i < lanes; ++i) std::memcpy(&v[i], rows + i * row_stride, sizeof v[i]);
+    for (int i = 0; i < lanes; ++i) {  // halves of two vectors, element by element
+        low[i] = i / 2 + (i % 2) * lanes;
+        high[i] = low[i] + lanes / 2;
+    }
+    // Shuffling the cards of a deck log2 of its size times turns it over.
+#pragma GCC unroll 4
+    for (int round = 1; round < lanes; round *= 2) {
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes / 2; ++i) {
+            w[2 * i] = __builtin_shuffle(v[i], v[i + lanes / 2], low);
+            w[2 * i + 1] = __builtin_shuffle(v[i], v[i + lanes / 2], high);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i) v[i] = w[i];
+    }
+    for (int i = 0; i < length; ++i) std::memcpy(columns + i * column_stride, &v[i], sizeof v[i]);
 }
 
 // out[r][j] (+)= sum over `length` units of x[r] and column j. 1 to tile_rows rows.

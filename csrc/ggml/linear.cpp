@@ -1,0 +1,175 @@
+#include "linear.h"
+
+#include <algorithm>
+
+#include "cpu_kernels.h"
+#include "ops.h"
+#include "pieces.h"
+
+namespace sdltx {
+
+namespace {
+
+// The fewest rows for which unpacking the weights of a product pays.
+constexpr int64_t least_rows = 32;
+// How much faster our kernel is than those that patience was measured with.
+constexpr int64_t faster = 8;
+
+size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<size_t>(i) * t->nb[axis]; }
+
+WeightRows rows_of(const ggml_tensor* w) {
+    WeightRows rows{};
+    rows.type = w->type == GGML_TYPE_F32    ? WeightType::f32
+                : w->type == GGML_TYPE_F16  ? WeightType::f16
+                : w->type == GGML_TYPE_BF16 ? WeightType::bf16
+                : w->type == GGML_TYPE_Q8_0 ? WeightType::q8_0
+                                            : WeightType::other;
+    rows.data = w->data;
+    rows.stride = static_cast<int64_t>(w->nb[1]);
+    rows.block = ggml_blck_size(w->type);
+    rows.block_bytes = static_cast<int64_t>(ggml_type_size(w->type));
+    rows.rows = w->ne[1];
+    const auto widen = ggml_get_type_traits(w->type)->to_float;
+    rows.widen = widen;
+    return rows;
+}
+
+// Whether our kernel computes the product, and better than ggml's.
+bool is_own(const Plan& g, const ggml_tensor* w, int64_t rows) {
+    return g.backend().uses_host_memory() && rows >= least_rows && ggml_is_matrix(w) &&
+           w->nb[0] == ggml_type_size(w->type) && (w->type == GGML_TYPE_F32 || ggml_get_type_traits(w->type)->to_float);
+}
+bool is_own(const Plan& g, const ggml_tensor* w, const ggml_tensor* x) {
+    return is_own(g, w, x->ne[1]) && ggml_is_matrix(x) && x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float);
+}
+
+ggml_tensor* nothing(Plan& g, ggml_type type, std::array<int64_t, 4> ne) {
+    return g.computed(type, ne, {}, [](ggml_tensor*, Share) {});
+}
+
+// Rows as the kernel takes them, made once for all products of the same ones.
+ggml_tensor* packed(Plan& g, const Kernels& kernels, ggml_tensor* x) {
+    ggml_tensor*& made = g.made_of(x);
+    if (made) return made;
+    const int64_t columns = x->ne[0], rows = x->ne[1], units = kernels.packed_units(columns);
+    made = g.computed(GGML_TYPE_I32, {units, rows, 1, 1}, {x}, [=, &kernels](ggml_tensor* dst, Share share) {
+        const ggml_tensor* from = dst->src[0];
+        kernels.pack_rows(static_cast<const float*>(from->data), static_cast<int64_t>(from->nb[1] / sizeof(float)),
+                          columns, rows, dst->data, share);
+    });
+    return made;
+}
+
+ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, bool with_bias, Activation activation) {
+    const Kernels& kernels = *cpu_kernels().own();
+    const bool exact = g.backend().exact() || l.w->type == GGML_TYPE_F32 || !kernels.fast;
+    const int64_t columns = l.w->ne[0], outputs = l.w->ne[1], tokens = x->ne[1];
+    ggml_tensor* rows = exact ? x : packed(g, kernels, x);
+    const auto bytes = static_cast<int64_t>(kernels.product_scratch(columns, g.backend().threads(), exact));
+    ggml_tensor *scratch = nothing(g, GGML_TYPE_I8, {bytes, 1, 1, 1}), *bias = with_bias ? l.b : nullptr;
+    // `sources`: w, rows, scratch, then scale and bias if there are any.
+    const bool scaled = l.scale, biased = bias;
+    const auto compute = [=, &kernels](ggml_tensor* dst, ggml_tensor* const* sources, Share share) {
+        const auto floats = [](const ggml_tensor* t) { return static_cast<const float*>(t->data); };
+        const auto stride = [](const ggml_tensor* t) { return static_cast<int64_t>(t->nb[1] / sizeof(float)); };
+        ProductJob job{};
+        job.w = rows_of(sources[0]);
+        job.columns = columns;
+        job.x = sources[1]->data;
+        job.x_stride = stride(sources[1]);
+        job.rows = sources[1]->ne[1];
+        job.y = static_cast<float*>(dst->data);
+        job.y_stride = stride(dst);
+        if (scaled) {
+            job.scale = floats(sources[3]);
+            job.one_scale = ggml_nelements(sources[3]) == 1;
+        }
+        if (biased) job.bias = floats(sources[scaled ? 4 : 3]);
+        job.activation = activation;
+        job.scratch = sources[2]->data;
+        job.exact = exact;
+        kernels.product(job, share);
+    };
+    const auto sources = [&](ggml_tensor* some) {
+        std::vector<ggml_tensor*> all{l.w, some, scratch};
+        if (scaled) all.push_back(l.scale);
+        if (biased) all.push_back(bias);
+        return all;
+    };
+    const std::vector<Piece> pieces = cut_rows(g, tokens, work_of(g, l, tokens));
+    if (pieces.size() == 1)
+        return g.computed(GGML_TYPE_F32, {outputs, tokens, 1, 1}, sources(rows),
+                          [=](ggml_tensor* dst, Share share) { compute(dst, dst->src, share); });
+    ggml_tensor* y = nothing(g, GGML_TYPE_F32, {outputs, tokens, 1, 1});
+    for (const Piece& p : pieces) {
+        const auto some = [&](ggml_tensor* t) {
+            return ggml_view_2d(g.ctx(), t, t->ne[0], p.count, t->nb[1], offset(t, 1, p.first));
+        };
+        y = g.after(y, g.computed_in(some(y), sources(some(rows)),
+                                     [=](ggml_tensor* dst, Share share) { compute(dst, dst->src + 1, share); }));
+        g.compute_next(y);
+    }
+    return y;
+}
+
+ggml_tensor* whole_product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
+    ggml_tensor* y = ggml_mul_mat(g.ctx(), w, x);
+    // For half precision it says where sums are kept. For other types some devices would widen the weights first.
+    if (w->type == GGML_TYPE_F16) ggml_mul_mat_set_prec(y, GGML_PREC_F32);
+    return y;
+}
+
+// Adds what the branch beside a matrix gives.
+ggml_tensor* add_low_rank(Plan& g, const Linear& l, ggml_tensor* x, ggml_tensor* y) {
+    const LowRank* branch = g.low_rank(l.w);
+    if (!branch) return y;
+    ggml_tensor* inner = product(g, Linear{branch->a}, x);  // [rank, T]
+    if (branch->scale != 1) inner = ggml_scale(g.ctx(), inner, branch->scale);
+    return ggml_add(g.ctx(), y, product(g, Linear{branch->b}, inner));
+}
+
+}  // namespace
+
+// What few rows do not make short enough, such as the projection of all of Gemma's layers, is cut by its results.
+ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
+    if (!ggml_is_matrix(w) || !ggml_is_matrix(x)) return whole_product(g, w, x);
+    const std::vector<Piece> pieces = cut_rows(g, w->ne[1], w->ne[0] * x->ne[1]);
+    if (pieces.size() == 1) return whole_product(g, w, x);
+    ggml_tensor* y = filled(g, nullptr, w->ne[1], x->ne[1], 1, 1);
+    for (const Piece& p : pieces) {
+        ggml_tensor* some = ggml_view_2d(g.ctx(), w, w->ne[0], p.count, w->nb[1], offset(w, 1, p.first));
+        ggml_tensor* to = ggml_view_2d(g.ctx(), y, p.count, x->ne[1], y->nb[1], offset(y, 0, p.first));
+        y = g.after(y, ggml_cpy(g.ctx(), whole_product(g, some, x), to));
+        g.compute_next(y);
+    }
+    return y;
+}
+
+Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias) {
+    const ScaledMatrix m = weights.scaled_matrix(name + ".weight", {out, in});
+    return {m.w, bias ? weights.vector(name + ".bias", {out}) : nullptr, m.scale};
+}
+
+ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {
+    if (is_own(g, l.w, x)) return add_low_rank(g, l, x, own_product(g, l, x, false, Activation::none));
+    ggml_tensor* y = product(g, l.w, x);
+    return add_low_rank(g, l, x, l.scale ? ggml_mul(g.ctx(), y, l.scale) : y);
+}
+
+ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activation) {
+    const auto activate = [&](ggml_tensor* y) { return activation == Activation::none ? y : gelu_tanh(g, y); };
+    if (is_own(g, l.w, x)) {
+        if (!g.low_rank(l.w)) return own_product(g, l, x, true, activation);
+        return activate(add_low_rank(g, l, x, own_product(g, l, x, true, Activation::none)));
+    }
+    return by_rows(g, x, l.w->ne[1], ggml_nelements(l.w), [&](ggml_tensor* part) {
+        ggml_tensor* y = product(g, l, part);
+        return activate(l.b ? ggml_add(g.ctx(), y, l.b) : y);
+    });
+}
+
+int64_t work_of(const Plan& g, const Linear& l, int64_t tokens) {
+    return std::max<int64_t>(1, ggml_nelements(l.w) / (is_own(g, l.w, tokens) ? faster : 1));
+}
+
+}  // namespace sdltx
