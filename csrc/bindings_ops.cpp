@@ -68,7 +68,7 @@ void bind_ops(py::module_& module) {
             return py::make_tuple(to_numpy(r.y), r.bytes);
         },
         "path"_a, "name"_a, "x"_a, "out"_a, "kernel"_a, py::kw_only(), "time"_a = "replicate", "piece_bytes"_a = 0,
-        "exact"_a = false, "bias"_a = true, "lowering"_a = "windows", "reflect"_a = false);
+        "exact"_a = false, "bias"_a = true, "lowering"_a = "own", "reflect"_a = false);
     m.def(
         "attention",
         [](const FloatArray& q, const FloatArray& k, const FloatArray& v, const std::optional<FloatArray>& mask,

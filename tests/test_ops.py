@@ -20,7 +20,7 @@ def random(shape, scale=1.0, seed=0):
 
 # --- convolution ---
 
-LOWERINGS = pytest.mark.parametrize("lowering", ["windows", "columns"])
+LOWERINGS = pytest.mark.parametrize("lowering", ["own", "windows", "columns"])
 
 
 def bf16_bits(a: np.ndarray) -> np.ndarray:
@@ -79,6 +79,7 @@ def test_conv3d_is_exact_in_one_piece_and_in_many(tmp_path, time, kernel, pieces
     x, b = random((*shape, channels)), random(out, seed=1)
     w = write_kernel(tmp_path / "c.safetensors", random((out, channels, *kernel), 0.3, 2), b, "F32")
     row_bytes = {
+        "own": (7 + kernel[2] // 2 * 2) * channels * 4,
         "windows": (7 + kernel[2] // 2 * 2) * (kernel[2] * channels + out) * 4,
         "columns": 7 * (math.prod(kernel) * channels + out) * 4,
     }[lowering]

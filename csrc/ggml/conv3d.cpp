@@ -2,12 +2,15 @@
 
 #include <algorithm>
 
+#include "cpu_kernels.h"
+
 namespace sdltx {
 
 namespace {
 
 constexpr int64_t windows_piece_bytes = int64_t{8} << 20, max_windows_pieces = 32;
 constexpr int64_t columns_piece_bytes = int64_t{256} << 20;
+constexpr int64_t own_piece_bytes = int64_t{64} << 20;
 
 size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<size_t>(i) * t->nb[axis]; }
 
@@ -46,6 +49,72 @@ std::vector<FrameRun> frame_runs(int64_t first, int64_t count, int64_t depth, in
 ggml_tensor* accumulator(Plan& g, const Conv3d& c, ggml_tensor* x, ggml_tensor* residual) {
     if (residual) return c.b ? ggml_add(g.ctx(), residual, c.b) : residual;
     return filled(g, c.b, c.w->ne[1], x->ne[1], x->ne[2], x->ne[3]);
+}
+
+// By our own kernel: a product over the pixels of some frames, which are packed with what is beside them.
+ggml_tensor* conv3d_own(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
+                        int64_t piece_bytes) {
+    const int64_t kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2], before = frames_before(time, kt);
+    const int64_t channels = x->ne[0], width = x->ne[1], height = x->ne[2], depth = x->ne[3], out = c.w->ne[1];
+    const Kernels& kernels = *cpu_kernels().own();
+    const bool exact = c.w->type == GGML_TYPE_F32 || !kernels.fast;
+    const int64_t pixel = exact ? channels : kernels.packed_units(channels), line = (width + kw / 2 * 2) * pixel,
+                  frame = (height + kh / 2 * 2) * line;
+    std::vector<int64_t> offsets;
+    for (int64_t t = 0; t < kt; ++t)
+        for (int64_t h = 0; h < kh; ++h) offsets.push_back(t * frame + h * line);
+    const auto bytes =
+        static_cast<int64_t>(kernels.product_scratch(kw * channels, kt * kh, g.backend().threads(), exact));
+    const int64_t work = ggml_nelements(c.w) * width * height / own_speedup;  // of a frame
+    const int64_t fitting = (piece_bytes ? piece_bytes : own_piece_bytes) / (frame * 4) - (kt - 1);
+    const int64_t frames_of_piece =
+        std::clamp<int64_t>(std::min(fitting, g.backend().patience() / std::max<int64_t>(1, work)), 1, depth);
+    ggml_tensor *y = uninitialised(g, GGML_TYPE_F32, {out, width, height, depth}),
+                *scratch = uninitialised(g, GGML_TYPE_I8, {bytes, 1, 1, 1});
+    const bool reflect = c.space == SpacePadding::reflect, repeat = repeats(time);
+    for (int64_t f = 0; f < depth; f += frames_of_piece) {
+        const int64_t count = std::min(frames_of_piece, depth - f);
+        const auto pack = [=, &kernels](ggml_tensor* dst, Share share) {
+            const ggml_tensor* from = dst->src[0];
+            const auto floats = [&](int axis) { return static_cast<int64_t>(from->nb[axis] / sizeof(float)); };
+            kernels.pack_volume(
+                {static_cast<const float*>(from->data), channels, width, height, depth, floats(1), floats(2), floats(3),
+                 kw / 2, kh / 2, reflect, f - before, count + kt - 1, repeat, dst->data, exact},
+                share);
+        };
+        ggml_tensor* packed = g.computed(GGML_TYPE_I32, {frame, count + kt - 1, 1, 1}, {x}, pack);
+        const bool biased = c.b, added = residual;
+        const auto multiply = [=, &kernels](ggml_tensor* dst, Share share) {
+            ggml_tensor* const* sources = dst->src + 1;  // w, packed, scratch, bias, residual
+            ProductJob job{};
+            job.w = weight_rows(sources[0]);
+            job.columns = kw * channels;
+            job.x = {sources[1]->data, width, height, pixel, line, frame, offsets.data()};
+            job.rows = width * height * count;
+            job.y = static_cast<float*>(dst->data);
+            job.y_stride = out;
+            if (biased) job.bias = static_cast<const float*>(sources[3]->data);
+            if (added) job.residual = static_cast<const float*>(sources[biased ? 4 : 3]->data);
+            job.scratch = sources[2]->data;
+            job.exact = exact;
+            kernels.product(job, share);
+        };
+        std::vector<ggml_tensor*> sources{c.w, packed, scratch};
+        if (biased) sources.push_back(c.b);
+        if (added) sources.push_back(frames(g, residual, f, count));
+        ggml_tensor* to =
+            ggml_view_4d(g.ctx(), y, out, width, height, count, y->nb[1], y->nb[2], y->nb[3], offset(y, 3, f));
+        y = g.after(y, g.computed_in(to, sources, multiply));
+        g.compute_next(y);
+    }
+    return y;
+}
+
+// Whether that can be.
+bool is_own(const Plan& g, const Conv3d& c, const ggml_tensor* x, const ggml_tensor* residual) {
+    if (!g.backend().uses_host_memory() || x->type != GGML_TYPE_F32 || x->nb[0] != sizeof(float)) return false;
+    if (residual && !ggml_is_contiguous(residual)) return false;
+    return c.w->type == GGML_TYPE_F32 || !cpu_kernels().own()->fast || x->ne[0] % 2 == 0;
 }
 
 // Frames with `columns` and `rows` of mirrored pixels on each side.
@@ -199,9 +268,9 @@ Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int
     c.kernel = kernel;
     c.space = options.space;
     c.lowering =
-        options.lowering.value_or(weights.backend().uses_host_memory() ? ConvLowering::windows : ConvLowering::columns);
+        options.lowering.value_or(weights.backend().uses_host_memory() ? ConvLowering::own : ConvLowering::columns);
     // stored (out, in, kt, kh, kw) -> (kt, kh, out, kw, in), or only another order of `out`
-    const bool windows = c.lowering == ConvLowering::windows;
+    const bool windows = c.lowering != ConvLowering::columns;
     std::vector<Axis> order;
     if (windows) order = {{kt, kh * kw}, {kh, kw}};
     for (const Axis& a : out_order) order.push_back({a.length, a.stride * in * taps});
@@ -218,6 +287,9 @@ Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int
 
 ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
                     int64_t piece_bytes) {
+    if (c.lowering == ConvLowering::own)
+        return is_own(g, c, x, residual) ? conv3d_own(g, c, x, time, residual, piece_bytes)
+                                         : conv3d_windows(g, c, x, time, residual, piece_bytes);
     return c.lowering == ConvLowering::windows ? conv3d_windows(g, c, x, time, residual, piece_bytes)
                                                : conv3d_columns(g, c, x, time, residual, piece_bytes);
 }

@@ -1,4 +1,4 @@
-// Convolution over channels-last volumes [C, W, H, F], stride 1, in one of two ways.
+// Convolution over channels-last volumes [C, W, H, F], stride 1, in one of three ways.
 #pragma once
 
 #include <array>
@@ -11,19 +11,20 @@
 
 namespace sdltx {
 
+// own: by our CPU kernel, which multiplies the pixels under a kernel where they lie. Where it cannot, windows.
 // windows: channels last make the kw pixels under a kernel row one contiguous run, so a convolution is kt*kh matrix
 // products over overlapping runs, added up where they belong. On the CPU, whose product reads the runs where they lie,
 // it is about twice as fast as the other way (bench/bench_conv3d.cpp); the kernel is packed for it.
 // columns: the pixels under a whole kernel are written side by side (im2col), in slices, and multiplied by the kernel
 // as it is stored. Plain operations that every device has.
-enum class ConvLowering { windows, columns };
+enum class ConvLowering { own, windows, columns };
 
 enum class SpacePadding { zeros, reflect };  // reflect: mirrored at the outermost pixel, which is not repeated
 
 struct Conv3d {
     ConvLowering lowering{};
     SpacePadding space{};
-    ggml_tensor* w = nullptr;     // windows: [kw*in, out, kh, kt]; columns: [kw*kh*kt*in, out]. F32 or BF16: half
+    ggml_tensor* w = nullptr;     // own, windows: [kw*in, out, kh, kt]; columns: [kw*kh*kt*in, out]. F32 or BF16: half
                                   // precision overflows in a VAE
     ggml_tensor* b = nullptr;     // [out], may be null
     std::array<int, 3> kernel{};  // kt, kh, kw; odd
@@ -39,14 +40,15 @@ struct ConvOptions {
                                       // they are wanted; empty = unchanged
     bool exact = false;               // kernel and arithmetic in float32 whatever is stored
     bool bias = true;
-    std::optional<ConvLowering> lowering = std::nullopt;  // windows where the host computes, columns elsewhere
+    std::optional<ConvLowering> lowering = std::nullopt;  // own where the host computes, columns elsewhere
     SpacePadding space = SpacePadding::zeros;
 };
 Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
                       const ConvOptions& options = {});
 // Zeros or mirrored pixels around each frame, frames repeated or zeros in time; `residual`, unless null, is added to
-// the result. Works in pieces of about `piece_bytes`, at least a row (windows) or a pixel (columns); 0 = the default:
-// small enough for a processor's cache (windows, unless that made too many pieces), or 256 MiB (columns).
+// the result. Works in pieces of about `piece_bytes`, at least a frame (own), a row (windows) or a pixel (columns); 0 =
+// the default: 64 MiB (own), small enough for a processor's cache (windows, unless that made too many pieces), or 256
+// MiB (columns).
 ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual = nullptr,
                     int64_t piece_bytes = 0);
 

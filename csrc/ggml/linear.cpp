@@ -12,12 +12,11 @@ namespace {
 
 // The fewest rows for which unpacking the weights of a product pays.
 constexpr int64_t least_rows = 32;
-// How much faster our kernel is than those that patience was measured with.
-constexpr int64_t faster = 8;
-
 size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<size_t>(i) * t->nb[axis]; }
 
-WeightRows rows_of(const ggml_tensor* w) {
+}  // namespace
+
+WeightRows weight_rows(const ggml_tensor* w) {
     WeightRows rows{};
     rows.type = w->type == GGML_TYPE_F32    ? WeightType::f32
                 : w->type == GGML_TYPE_F16  ? WeightType::f16
@@ -29,10 +28,18 @@ WeightRows rows_of(const ggml_tensor* w) {
     rows.block = ggml_blck_size(w->type);
     rows.block_bytes = static_cast<int64_t>(ggml_type_size(w->type));
     rows.rows = w->ne[1];
+    rows.matrices = w->ne[2] * w->ne[3];
+    rows.matrix_stride = static_cast<int64_t>(w->nb[2]);
     const auto widen = ggml_get_type_traits(w->type)->to_float;
     rows.widen = widen;
     return rows;
 }
+
+ggml_tensor* uninitialised(Plan& g, ggml_type type, std::array<int64_t, 4> ne) {
+    return g.computed(type, ne, {}, [](ggml_tensor*, Share) {});
+}
+
+namespace {
 
 // Whether our kernel computes the product, and better than ggml's.
 bool is_own(const Plan& g, const ggml_tensor* w, int64_t rows) {
@@ -41,10 +48,6 @@ bool is_own(const Plan& g, const ggml_tensor* w, int64_t rows) {
 }
 bool is_own(const Plan& g, const ggml_tensor* w, const ggml_tensor* x) {
     return is_own(g, w, x->ne[1]) && ggml_is_matrix(x) && x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float);
-}
-
-ggml_tensor* nothing(Plan& g, ggml_type type, std::array<int64_t, 4> ne) {
-    return g.computed(type, ne, {}, [](ggml_tensor*, Share) {});
 }
 
 // Rows as the kernel takes them, made once for all products of the same ones.
@@ -65,19 +68,19 @@ ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, bool with_bia
     const bool exact = g.backend().exact() || l.w->type == GGML_TYPE_F32 || !kernels.fast;
     const int64_t columns = l.w->ne[0], outputs = l.w->ne[1], tokens = x->ne[1];
     ggml_tensor* rows = exact ? x : packed(g, kernels, x);
-    const auto bytes = static_cast<int64_t>(kernels.product_scratch(columns, g.backend().threads(), exact));
-    ggml_tensor *scratch = nothing(g, GGML_TYPE_I8, {bytes, 1, 1, 1}), *bias = with_bias ? l.b : nullptr;
+    const auto bytes = static_cast<int64_t>(kernels.product_scratch(columns, 1, g.backend().threads(), exact));
+    ggml_tensor *scratch = uninitialised(g, GGML_TYPE_I8, {bytes, 1, 1, 1}), *bias = with_bias ? l.b : nullptr;
     // `sources`: w, rows, scratch, then scale and bias if there are any.
     const bool scaled = l.scale, biased = bias;
     const auto compute = [=, &kernels](ggml_tensor* dst, ggml_tensor* const* sources, Share share) {
         const auto floats = [](const ggml_tensor* t) { return static_cast<const float*>(t->data); };
         const auto stride = [](const ggml_tensor* t) { return static_cast<int64_t>(t->nb[1] / sizeof(float)); };
         ProductJob job{};
-        job.w = rows_of(sources[0]);
+        static constexpr int64_t start = 0;
+        job.w = weight_rows(sources[0]);
         job.columns = columns;
-        job.x = sources[1]->data;
-        job.x_stride = stride(sources[1]);
         job.rows = sources[1]->ne[1];
+        job.x = {sources[1]->data, job.rows, 1, stride(sources[1]), 0, 0, &start};
         job.y = static_cast<float*>(dst->data);
         job.y_stride = stride(dst);
         if (scaled) {
@@ -100,7 +103,7 @@ ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, bool with_bia
     if (pieces.size() == 1)
         return g.computed(GGML_TYPE_F32, {outputs, tokens, 1, 1}, sources(rows),
                           [=](ggml_tensor* dst, Share share) { compute(dst, dst->src, share); });
-    ggml_tensor* y = nothing(g, GGML_TYPE_F32, {outputs, tokens, 1, 1});
+    ggml_tensor* y = uninitialised(g, GGML_TYPE_F32, {outputs, tokens, 1, 1});
     for (const Piece& p : pieces) {
         const auto some = [&](ggml_tensor* t) {
             return ggml_view_2d(g.ctx(), t, t->ne[0], p.count, t->nb[1], offset(t, 1, p.first));
@@ -169,7 +172,7 @@ ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activat
 }
 
 int64_t work_of(const Plan& g, const Linear& l, int64_t tokens) {
-    return std::max<int64_t>(1, ggml_nelements(l.w) / (is_own(g, l.w, tokens) ? faster : 1));
+    return std::max<int64_t>(1, ggml_nelements(l.w) / (is_own(g, l.w, tokens) ? own_speedup : 1));
 }
 
 }  // namespace sdltx

@@ -1,6 +1,7 @@
 // Products with weights. Shapes in ggml order (fastest axis first); T = tokens.
 #pragma once
 
+#include <array>
 #include <string>
 
 #include "plan.h"
@@ -21,6 +22,15 @@ Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int
 ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activation = Activation::none);
 // The same without the bias.
 ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x);
+
+// --- what products by our own kernel share ---
+
+// How much faster it is than the kernels that patience was measured with.
+constexpr int64_t own_speedup = 8;
+// The matrices of w [K, M, ...] for the kernel, where its data are.
+WeightRows weight_rows(const ggml_tensor* w);
+// A new tensor of any values.
+ggml_tensor* uninitialised(Plan& g, ggml_type type, std::array<int64_t, 4> ne);
 
 // Multiply-adds of one of `tokens` rows, as Backend::patience() counts them: less where they are done faster.
 int64_t work_of(const Plan& g, const Linear& l, int64_t tokens);

@@ -30,6 +30,7 @@ TimePadding time_padding(const std::string& name) {
 }
 
 ConvLowering conv_lowering(const std::string& name) {
+    if (name == "own") return ConvLowering::own;
     if (name == "windows") return ConvLowering::windows;
     if (name == "columns") return ConvLowering::columns;
     throw Error(ErrorCode::invalid_request, "[ops] lowering '" + name + "' is unknown");

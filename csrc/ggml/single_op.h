@@ -15,7 +15,7 @@ struct Conv3dResult {
     size_t bytes;  // of inputs and working memory
 };
 // Kernel name.weight (out, in, kt, kh, kw) and name.bias of a model file; x (F, H, W, in). time: "causal", "replicate"
-// or "causal_zeros". lowering: "windows" or "columns".
+// or "causal_zeros". lowering: "own", "windows" or "columns".
 SDLTX_EXPORT Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                                  std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact,
                                  bool bias, const std::string& lowering, bool reflect);

@@ -130,9 +130,10 @@ class Block {
         const Unit* x[tile_rows];
         float* out[tile_rows];
         for (int r = 0; r < rows; ++r) x[r] = queries_ + (i + r) * length_;
+        const Run head{0, length_}, block{0, used};
         for (int64_t j = 0; j < padded; j += panel_width) {
             for (int r = 0; r < rows; ++r) out[r] = scores_ + r * key_block + j;
-            multiply<P>(rows, x, keys_ + kv_head * at_.key_head + (key + j) * length_, length_, out, false);
+            multiply<P>(rows, x, &head, 1, keys_ + kv_head * at_.key_head + (key + j) * length_, out, false);
         }
         for (int r = 0; r < rows; ++r) {
             float* scores = scores_ + r * key_block;
@@ -147,7 +148,7 @@ class Block {
         for (int64_t p = 0; p < at_.value_panels; ++p) {
             for (int r = 0; r < rows; ++r) out[r] = results_ + (i + r) * width_ + p * panel_width;
             const Unit* values = values_ + kv_head * at_.value_head + b * at_.value_block;
-            multiply<P>(rows, x, values + p * panel_width * units<P>(key_block), used, out, true);
+            multiply<P>(rows, x, &block, 1, values + p * panel_width * units<P>(key_block), out, true);
         }
     }
 

@@ -50,30 +50,54 @@ struct AttentionJob {
 // How weights are stored: what is unpacked by vectors, or by ggml's function for the type.
 enum class WeightType { f32, f16, bf16, q8_0, other };
 
-// A matrix of stored weights.
+// A matrix of stored weights, or several of one size that belong together.
 struct WeightRows {
     WeightType type;
     const void* data;
     int64_t stride;              // bytes from a row to the next
     int64_t block, block_bytes;  // values that are stored together, and their bytes
     int64_t rows;
+    int64_t matrices, matrix_stride;                            // bytes from one to the next
     void (*widen)(const void* from, float* to, int64_t count);  // whole blocks
 };
 
 enum class Activation { none, gelu_tanh };
 
-// y[t][n] = activation(scale[n] * sum over k of w[n][k] x[t][k] + bias[n])
+// Where the rows of a product lie, in units of 4 bytes: exact, floats, otherwise what pack_rows and pack_volume make.
+// Rows are the pixels of a volume; those of a plain matrix are one long line.
+struct ProductRows {
+    const void* data;
+    int64_t width, height;       // pixels of a line, lines of a frame
+    int64_t pixel, line, frame;  // from one to the next
+    const int64_t* offsets;      // of each of the matrices: what a row of it is multiplied with begins there
+};
+
+// Frames of a volume with what is beside them, as rows of a product that is a convolution.
+struct VolumeJob {
+    const float* x;  // channels last
+    int64_t channels, width, height, frames;
+    int64_t pixel, line, frame;  // floats from one to the next
+    int64_t columns, lines;      // on each side of a frame
+    bool reflect;                // they are mirrored at the outermost pixel, which is not repeated; else 0
+    int64_t first, count;        // frames from here on, also such that are not there
+    bool repeat;                 // those are the first or the last; else 0
+    void* packed;
+    bool exact;
+};
+
+// y[t][n] = activation(scale[n] * sum over matrices m and k of w[m][n][k] x[t][offset[m] + k] + bias[n] +
+// residual[t][n])
 struct ProductJob {
     WeightRows w;
-    int64_t columns;   // values of a row of w, and of x
-    const void* x;     // exact: floats, otherwise by pack_rows
-    int64_t x_stride;  // of its rows, in units of 4 bytes
-    int64_t rows;      // of x and y
+    int64_t columns;  // values of a row of w
+    ProductRows x;
+    int64_t rows;  // of x and y
     float* y;
-    int64_t y_stride;    // floats
-    const float* scale;  // null: 1
-    bool one_scale;      // for all rows of w
-    const float* bias;   // null: 0
+    int64_t y_stride;       // floats, also of the residual
+    const float* residual;  // null: 0
+    const float* scale;     // null: 1
+    bool one_scale;         // for all rows of w
+    const float* bias;      // null: 0
     Activation activation;
     void* scratch;  // product_scratch() bytes
     bool exact;
@@ -85,8 +109,9 @@ struct Kernels {
     // Rows of floats as products take them that are not exact: each in units of 4 bytes.
     int64_t (*packed_units)(int64_t columns);
     void (*pack_rows)(const float* x, int64_t stride, int64_t columns, int64_t rows, void* packed, Share share);
-    size_t (*product_scratch)(int64_t columns, int threads, bool exact);
+    size_t (*product_scratch)(int64_t columns, int64_t matrices, int threads, bool exact);
     void (*product)(const ProductJob& job, Share share);
+    void (*pack_volume)(const VolumeJob& job, Share share);
     // Keys and values in the order in which they are multiplied, and what `threads` threads of attention() need.
     size_t (*packed_attention_bytes)(const AttentionShape& shape, int threads, bool exact);
     void (*pack_attention)(const AttentionShape& shape, HeadRows k, HeadRows v, void* packed, bool exact, Share share);

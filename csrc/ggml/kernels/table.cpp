@@ -2,10 +2,22 @@
 #include "attention.h"
 #include "product.h"
 #include "simd.h"
+#include "volume.h"
 
 extern "C" const sdltx::Kernels* sdltx_kernels(void) {
     using namespace sdltx::kernels;
-    static constexpr sdltx::Kernels table = {Half::depth == 2, packed_units,           pack_rows,      product_scratch,
-                                             product,          packed_attention_bytes, pack_attention, attention};
+    static const sdltx::Kernels table = [] {
+        sdltx::Kernels k{};
+        k.fast = Half::depth == 2;
+        k.packed_units = packed_units;
+        k.pack_rows = pack_rows;
+        k.product_scratch = product_scratch;
+        k.product = product;
+        k.pack_volume = pack_volume;
+        k.packed_attention_bytes = packed_attention_bytes;
+        k.pack_attention = pack_attention;
+        k.attention = attention;
+        return k;
+    }();
     return &table;
 }

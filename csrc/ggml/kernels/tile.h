@@ -12,19 +12,28 @@ constexpr int panel_width = tile_vectors * lanes;
 
 // A panel holds panel_width columns: for each unit of their length, that unit of each column.
 
+// Units of a row that are multiplied, from `offset` on.
+struct Run {
+    int64_t offset, length;
+};
+
 template <typename P, int rows>
-inline void tile(const typename P::Unit* const* x, const typename P::Unit* panel, int64_t length, float* const* out,
-                 bool add) {
+inline void tile(const typename P::Unit* const* x, const Run* runs, int count, const typename P::Unit* panel,
+                 float* const* out, bool add) {
     Vec sums[rows][tile_vectors];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
         for (int v = 0; v < tile_vectors; ++v) sums[r][v] = add ? load(out[r] + v * lanes) : Vec{};
-    for (int64_t k = 0; k < length; ++k, panel += panel_width) {
+    for (int i = 0; i < count; ++i) {
+        const typename P::Unit* from[rows];
+        for (int r = 0; r < rows; ++r) from[r] = x[r] + runs[i].offset;
+        for (int64_t k = 0; k < runs[i].length; ++k, panel += panel_width) {
 #pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r)
+            for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-            for (int v = 0; v < tile_vectors; ++v) sums[r][v] = P::step(sums[r][v], x[r][k], panel + v * lanes);
+                for (int v = 0; v < tile_vectors; ++v) sums[r][v] = P::step(sums[r][v], from[r][k], panel + v * lanes);
+        }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
@@ -56,24 +65,24 @@ inline void transpose(const Unit* rows, int64_t row_stride, Unit* columns, int64
     for (int i = 0; i < length; ++i) std::memcpy(columns + i * column_stride, &v[i], sizeof v[i]);
 }
 
-// out[r][j] (+)= sum over `length` units of x[r] and column j. 1 to tile_rows rows.
+// out[r][j] (+)= sum over the units of the runs of x[r], one after the other, and column j. 1 to tile_rows rows.
 template <typename P>
-inline void multiply(int rows, const typename P::Unit* const* x, const typename P::Unit* panel, int64_t length,
-                     float* const* out, bool add) {
+inline void multiply(int rows, const typename P::Unit* const* x, const Run* runs, int count,
+                     const typename P::Unit* panel, float* const* out, bool add) {
     static_assert(tile_rows == 6);
     switch (rows) {
         case 1:
-            return tile<P, 1>(x, panel, length, out, add);
+            return tile<P, 1>(x, runs, count, panel, out, add);
         case 2:
-            return tile<P, 2>(x, panel, length, out, add);
+            return tile<P, 2>(x, runs, count, panel, out, add);
         case 3:
-            return tile<P, 3>(x, panel, length, out, add);
+            return tile<P, 3>(x, runs, count, panel, out, add);
         case 4:
-            return tile<P, 4>(x, panel, length, out, add);
+            return tile<P, 4>(x, runs, count, panel, out, add);
         case 5:
-            return tile<P, 5>(x, panel, length, out, add);
+            return tile<P, 5>(x, runs, count, panel, out, add);
         default:
-            return tile<P, 6>(x, panel, length, out, add);
+            return tile<P, 6>(x, runs, count, panel, out, add);
     }
 }
 

@@ -38,8 +38,10 @@ void from_q8_0(const uint8_t* from, int64_t n, float* to) {
 }  // namespace
 
 template <typename P>
-void unpack(const WeightRows& w, int64_t row, int64_t first, int64_t count, float* floats, typename P::Unit* to) {
-    const uint8_t* from = static_cast<const uint8_t*>(w.data) + row * w.stride + first / w.block * w.block_bytes;
+void unpack(const WeightRows& w, int64_t matrix, int64_t row, int64_t first, int64_t count, float* floats,
+            typename P::Unit* to) {
+    const uint8_t* from = static_cast<const uint8_t*>(w.data) + matrix * w.matrix_stride + row * w.stride +
+                          first / w.block * w.block_bytes;
     switch (w.type) {
         case WeightType::f32:
             std::memcpy(floats, from, static_cast<size_t>(count) * sizeof(float));
@@ -64,9 +66,9 @@ void unpack(const WeightRows& w, int64_t row, int64_t first, int64_t count, floa
     P::convert(floats, count, 1, to);
 }
 
-template void unpack<Single>(const WeightRows&, int64_t, int64_t, int64_t, float*, Single::Unit*);
+template void unpack<Single>(const WeightRows&, int64_t, int64_t, int64_t, int64_t, float*, Single::Unit*);
 #if defined(__AVX512BF16__)
-template void unpack<Half>(const WeightRows&, int64_t, int64_t, int64_t, float*, Half::Unit*);
+template void unpack<Half>(const WeightRows&, int64_t, int64_t, int64_t, int64_t, float*, Half::Unit*);
 #endif
 
 }  // namespace sdltx::kernels
