@@ -51,20 +51,23 @@ ggml_tensor* accumulator(Plan& g, const Conv3d& c, ggml_tensor* x, ggml_tensor* 
     return filled(g, c.b, c.w->ne[1], x->ne[1], x->ne[2], x->ne[3]);
 }
 
-// By our own kernel: a product over the pixels of some frames, which are packed with what is beside them.
+// By our own kernel: a product over the pixels of some frames, which are packed with what is beside them. The taps of a
+// line lie one after the other and are one matrix, unless they are dilated.
 ggml_tensor* conv3d_own(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
-                        int64_t piece_bytes) {
+                        int64_t piece_bytes, int64_t dilation) {
     const int64_t kt = c.kernel[0], kh = c.kernel[1], kw = c.kernel[2], before = frames_before(time, kt);
     const int64_t channels = x->ne[0], width = x->ne[1], height = x->ne[2], depth = x->ne[3], out = c.w->ne[1];
     const Kernels& kernels = *cpu_kernels().own();
     const bool exact = c.w->type == GGML_TYPE_F32 || !kernels.fast;
-    const int64_t pixel = exact ? channels : kernels.packed_units(channels), line = (width + kw / 2 * 2) * pixel,
-                  frame = (height + kh / 2 * 2) * line;
+    const int64_t pixel = exact ? channels : kernels.packed_units(channels), beside = kw / 2 * dilation,
+                  line = (width + 2 * beside) * pixel, frame = (height + kh / 2 * 2) * line;
     std::vector<int64_t> offsets;
     for (int64_t t = 0; t < kt; ++t)
-        for (int64_t h = 0; h < kh; ++h) offsets.push_back(t * frame + h * line);
-    const auto bytes =
-        static_cast<int64_t>(kernels.product_scratch(kw * channels, kt * kh, g.backend().threads(), exact));
+        for (int64_t h = 0; h < kh; ++h)
+            for (int64_t w = 0; w < (dilation > 1 ? kw : 1); ++w)
+                offsets.push_back(t * frame + h * line + w * dilation * pixel);
+    const auto matrices = static_cast<int64_t>(offsets.size()), columns = dilation > 1 ? channels : kw * channels;
+    const auto bytes = static_cast<int64_t>(kernels.product_scratch(columns, matrices, g.backend().threads(), exact));
     const int64_t work = ggml_nelements(c.w) * width * height / own_speedup;  // of a frame
     const int64_t fitting = (piece_bytes ? piece_bytes : own_piece_bytes) / (frame * 4) - (kt - 1);
     const int64_t frames_of_piece =
@@ -79,7 +82,7 @@ ggml_tensor* conv3d_own(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding ti
             const auto floats = [&](int axis) { return static_cast<int64_t>(from->nb[axis] / sizeof(float)); };
             kernels.pack_volume(
                 {static_cast<const float*>(from->data), channels, width, height, depth, floats(1), floats(2), floats(3),
-                 kw / 2, kh / 2, reflect, f - before, count + kt - 1, repeat, dst->data, exact},
+                 beside, kh / 2, reflect, f - before, count + kt - 1, repeat, dst->data, exact},
                 share);
         };
         ggml_tensor* packed = g.computed(GGML_TYPE_I32, {frame, count + kt - 1, 1, 1}, {x}, pack);
@@ -88,7 +91,9 @@ ggml_tensor* conv3d_own(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding ti
             ggml_tensor* const* sources = dst->src + 1;  // w, packed, scratch, bias, residual
             ProductJob job{};
             job.w = weight_rows(sources[0]);
-            job.columns = kw * channels;
+            job.w.matrices = matrices;
+            if (dilation > 1) job.w.matrix_stride = static_cast<int64_t>(ggml_row_size(sources[0]->type, channels));
+            job.columns = columns;
             job.x = {sources[1]->data, width, height, pixel, line, frame, offsets.data()};
             job.rows = width * height * count;
             job.y = static_cast<float*>(dst->data);
@@ -288,10 +293,20 @@ Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int
 ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual,
                     int64_t piece_bytes) {
     if (c.lowering == ConvLowering::own)
-        return is_own(g, c, x, residual) ? conv3d_own(g, c, x, time, residual, piece_bytes)
+        return is_own(g, c, x, residual) ? conv3d_own(g, c, x, time, residual, piece_bytes, 1)
                                          : conv3d_windows(g, c, x, time, residual, piece_bytes);
     return c.lowering == ConvLowering::windows ? conv3d_windows(g, c, x, time, residual, piece_bytes)
                                                : conv3d_columns(g, c, x, time, residual, piece_bytes);
+}
+
+ggml_tensor* dilated_conv1d(Plan& g, const Conv3d& c, ggml_tensor* x, int64_t dilation, ggml_tensor* residual) {
+    x = ggml_reshape_4d(g.ctx(), x, x->ne[0], x->ne[1], 1, 1);
+    ggml_tensor* y = conv3d_own(g, c, x, TimePadding::replicate, residual, 0, dilation);
+    return ggml_reshape_2d(g.ctx(), y, y->ne[0], y->ne[1]);
+}
+
+bool can_dilate(const Plan& g, const Conv3d& c, const ggml_tensor* x, const ggml_tensor* residual) {
+    return c.lowering == ConvLowering::own && is_own(g, c, x, residual);
 }
 
 // ggml_view's bounds check does not foresee overlapping runs, so the extents are set by hand.

@@ -51,6 +51,9 @@ Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int
 // MiB (columns).
 ggml_tensor* conv3d(Plan& g, const Conv3d& c, ggml_tensor* x, TimePadding time, ggml_tensor* residual = nullptr,
                     int64_t piece_bytes = 0);
+// The same of a kernel (1, 1, kw) for a row [C, W], whose taps are `dilation` pixels apart; only where can_dilate().
+ggml_tensor* dilated_conv1d(Plan& g, const Conv3d& c, ggml_tensor* x, int64_t dilation, ggml_tensor* residual);
+bool can_dilate(const Plan& g, const Conv3d& c, const ggml_tensor* x, const ggml_tensor* residual);
 
 // Runs of kw pixels of a packed volume [C, W, H, F], one starting at every pixel from byte `at` on: [kw*C, pixels,
 // frames]. The runs overlap; they must end where the volume ends.

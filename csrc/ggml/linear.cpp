@@ -39,15 +39,17 @@ ggml_tensor* uninitialised(Plan& g, ggml_type type, std::array<int64_t, 4> ne) {
     return g.computed(type, ne, {}, [](ggml_tensor*, Share) {});
 }
 
-namespace {
-
-// Whether our kernel computes the product, and better than ggml's.
-bool is_own(const Plan& g, const ggml_tensor* w, int64_t rows) {
+// Where it is better than ggml's.
+bool has_own_product(const Plan& g, const ggml_tensor* w, int64_t rows) {
     return g.backend().uses_host_memory() && rows >= least_rows && ggml_is_matrix(w) &&
            w->nb[0] == ggml_type_size(w->type) && (w->type == GGML_TYPE_F32 || ggml_get_type_traits(w->type)->to_float);
 }
+
+namespace {
+
 bool is_own(const Plan& g, const ggml_tensor* w, const ggml_tensor* x) {
-    return is_own(g, w, x->ne[1]) && ggml_is_matrix(x) && x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float);
+    return has_own_product(g, w, x->ne[1]) && ggml_is_matrix(x) && x->type == GGML_TYPE_F32 &&
+           x->nb[0] == sizeof(float);
 }
 
 // Rows as the kernel takes them, made once for all products of the same ones.
@@ -172,7 +174,7 @@ ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activat
 }
 
 int64_t work_of(const Plan& g, const Linear& l, int64_t tokens) {
-    return std::max<int64_t>(1, ggml_nelements(l.w) / (is_own(g, l.w, tokens) ? own_speedup : 1));
+    return std::max<int64_t>(1, ggml_nelements(l.w) / (has_own_product(g, l.w, tokens) ? own_speedup : 1));
 }
 
 }  // namespace sdltx

@@ -25,6 +25,8 @@ ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x);
 
 // --- what products by our own kernel share ---
 
+// Whether it multiplies w with so many rows of floats, which need not lie beside each other.
+bool has_own_product(const Plan& g, const ggml_tensor* w, int64_t rows);
 // How much faster it is than the kernels that patience was measured with.
 constexpr int64_t own_speedup = 8;
 // The matrices of w [K, M, ...] for the kernel, where its data are.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ggml/cpu_kernels.h"
+
 namespace sdltx {
 
 namespace {
@@ -49,6 +51,7 @@ ggml_tensor* conv1d(Plan& g, const Conv3d& c, ggml_tensor* x, int dilation, ggml
         x = conv3d(g, c, ggml_reshape_4d(ctx, x, x->ne[0], length, 1, 1), TimePadding::replicate, residual);
         return ggml_reshape_2d(ctx, x, x->ne[0], length);
     }
+    if (can_dilate(g, c, x, residual)) return dilated_conv1d(g, c, x, dilation, residual);
     const int64_t rows = (length + dilation - 1) / dilation;
     x = pad_width(g, x, 0, rows * dilation - length);
     x = ggml_permute(ctx, ggml_reshape_3d(ctx, x, x->ne[0], dilation, rows), 0, 2, 1, 3);
@@ -151,9 +154,10 @@ ggml_tensor* Generator::upsample(Plan& g, const Upsample& u, ggml_tensor* x) con
     // Rows of `stride` outputs until padding + length * stride samples are there.
     const int64_t rows = (u.padding + length * u.stride + u.stride - 1) / u.stride;
     x = pad_width(g, x, u.taps - 1, rows - length);
-    ggml_tensor* windows =
-        ggml_cont(ctx, window_view(g, ggml_reshape_4d(ctx, x, in, x->ne[1], 1, 1), u.taps, rows, 1, 0));
-    ggml_tensor* y = product(g, u.w, ggml_reshape_2d(ctx, windows, u.taps * in, rows));
+    ggml_tensor* windows = window_view(g, ggml_reshape_4d(ctx, x, in, x->ne[1], 1, 1), u.taps, rows, 1, 0);
+    ggml_tensor* y = has_own_product(g, u.w, rows)
+                         ? product(g, Linear{u.w}, windows)
+                         : product(g, u.w, ggml_reshape_2d(ctx, ggml_cont(ctx, windows), u.taps * in, rows));
     y = columns(g, ggml_reshape_2d(ctx, y, out, rows * u.stride), u.padding, length * u.stride);
     return ggml_add(ctx, y, u.b);
 }
@@ -161,6 +165,16 @@ ggml_tensor* Generator::upsample(Plan& g, const Upsample& u, ggml_tensor* x) con
 ggml_tensor* Generator::activate(Plan& g, const Activation& a, ggml_tensor* x) const {
     ggml_context* ctx = g.ctx();
     const int64_t n = x->ne[1];
+    if (g.backend().uses_host_memory()) {
+        const std::vector<float>&up = *a.up, &down = *a.down;
+        return g.computed(GGML_TYPE_F32, {x->ne[0], n, 1, 1}, {ggml_cont(ctx, x), a.frequency, a.weight},
+                          [&up, &down](ggml_tensor* dst, Share share) {
+                              const auto values = [&](int i) { return static_cast<const float*>(dst->src[i]->data); };
+                              cpu_kernels().own()->snake({values(0), dst->ne[0], dst->ne[1], values(1), values(2),
+                                                          up.data(), down.data(), static_cast<float*>(dst->data)},
+                                                         share);
+                          });
+    }
     auto snake = [&](ggml_tensor* z) {
         ggml_tensor* s = ggml_sqr(ctx, ggml_sin(ctx, ggml_mul(ctx, z, a.frequency)));
         return ggml_add(ctx, z, ggml_mul(ctx, s, a.weight));

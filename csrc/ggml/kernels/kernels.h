@@ -103,6 +103,17 @@ struct ProductJob {
     bool exact;
 };
 
+// x + weight sin^2(frequency x) for each channel, at twice the rate between a filter up and one down (BigVGAN's
+// activation with alias-free torch's filters). Samples beyond the ends are those at the ends.
+constexpr int snake_taps = 12;
+struct SnakeJob {
+    const float* x;  // samples of all channels, one after the other
+    int64_t channels, length;
+    const float *frequency, *weight;  // of each channel
+    const float *up, *down;           // taps of the filters
+    float* y;                         // as x
+};
+
 struct Kernels {
     // Whether what is not exact is another, faster thing.
     bool fast;
@@ -112,6 +123,7 @@ struct Kernels {
     size_t (*product_scratch)(int64_t columns, int64_t matrices, int threads, bool exact);
     void (*product)(const ProductJob& job, Share share);
     void (*pack_volume)(const VolumeJob& job, Share share);
+    void (*snake)(const SnakeJob& job, Share share);
     // Keys and values in the order in which they are multiplied, and what `threads` threads of attention() need.
     size_t (*packed_attention_bytes)(const AttentionShape& shape, int threads, bool exact);
     void (*pack_attention)(const AttentionShape& shape, HeadRows k, HeadRows v, void* packed, bool exact, Share share);

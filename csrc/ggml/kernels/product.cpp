@@ -120,7 +120,7 @@ class Panels {
                 out[r] = whole ? y : border + r * panel_width;
                 if (!whole && goes_on) std::copy_n(y, width, out[r]);
             }
-            multiply<P>(rows, x, run_, parts_, panels_ + i * panel_width * padded_, out, goes_on);
+            multiply<P>(rows, x, run_, parts_, panels_ + i * panel_width * padded_, out, goes_on, width);
             for (int r = 0; r < rows; ++r) {
                 if (last) finish(out[r], t + r, column, width);
                 if (!whole) std::copy_n(out[r], width, job_.y + (t + r) * job_.y_stride + column);

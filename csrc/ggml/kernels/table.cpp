@@ -2,6 +2,7 @@
 #include "attention.h"
 #include "product.h"
 #include "simd.h"
+#include "snake.h"
 #include "volume.h"
 
 extern "C" const sdltx::Kernels* sdltx_kernels(void) {
@@ -14,6 +15,7 @@ extern "C" const sdltx::Kernels* sdltx_kernels(void) {
         k.product_scratch = product_scratch;
         k.product = product;
         k.pack_volume = pack_volume;
+        k.snake = snake;
         k.packed_attention_bytes = packed_attention_bytes;
         k.pack_attention = pack_attention;
         k.attention = attention;

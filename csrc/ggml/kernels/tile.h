@@ -17,14 +17,14 @@ struct Run {
     int64_t offset, length;
 };
 
-template <typename P, int rows>
+template <typename P, int rows, int vectors = tile_vectors>
 inline void tile(const typename P::Unit* const* x, const Run* runs, int count, const typename P::Unit* panel,
                  float* const* out, bool add) {
-    Vec sums[rows][tile_vectors];
+    Vec sums[rows][vectors];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < tile_vectors; ++v) sums[r][v] = add ? load(out[r] + v * lanes) : Vec{};
+        for (int v = 0; v < vectors; ++v) sums[r][v] = add ? load(out[r] + v * lanes) : Vec{};
     for (int i = 0; i < count; ++i) {
         const typename P::Unit* from[rows];
         for (int r = 0; r < rows; ++r) from[r] = x[r] + runs[i].offset;
@@ -32,13 +32,13 @@ inline void tile(const typename P::Unit* const* x, const Run* runs, int count, c
 #pragma GCC unroll 8
             for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-                for (int v = 0; v < tile_vectors; ++v) sums[r][v] = P::step(sums[r][v], from[r][k], panel + v * lanes);
+                for (int v = 0; v < vectors; ++v) sums[r][v] = P::step(sums[r][v], from[r][k], panel + v * lanes);
         }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < tile_vectors; ++v) store(out[r] + v * lanes, sums[r][v]);
+        for (int v = 0; v < vectors; ++v) store(out[r] + v * lanes, sums[r][v]);
 }
 
 // columns[u][i] = rows[i][u], for lanes rows and `length` <= lanes units of 4 bytes; strides in units. Reads lanes
@@ -65,10 +65,11 @@ inline void transpose(const Unit* rows, int64_t row_stride, Unit* columns, int64
     for (int i = 0; i < length; ++i) std::memcpy(columns + i * column_stride, &v[i], sizeof v[i]);
 }
 
-// out[r][j] (+)= sum over the units of the runs of x[r], one after the other, and column j. 1 to tile_rows rows.
+// out[r][j] (+)= sum over the units of the runs of x[r], one after the other, and column j. 1 to tile_rows rows;
+// `width` columns are wanted, and those that fill a register with them are computed.
 template <typename P>
 inline void multiply(int rows, const typename P::Unit* const* x, const Run* runs, int count,
-                     const typename P::Unit* panel, float* const* out, bool add) {
+                     const typename P::Unit* panel, float* const* out, bool add, int64_t width = panel_width) {
     static_assert(tile_rows == 6);
     switch (rows) {
         case 1:
@@ -82,6 +83,9 @@ inline void multiply(int rows, const typename P::Unit* const* x, const Run* runs
         case 5:
             return tile<P, 5>(x, runs, count, panel, out, add);
         default:
+            if (width <= lanes) return tile<P, 6, 1>(x, runs, count, panel, out, add);
+            if (width <= 2 * lanes) return tile<P, 6, 2>(x, runs, count, panel, out, add);
+            if (tile_vectors > 3 && width <= 3 * lanes) return tile<P, 6, 3>(x, runs, count, panel, out, add);
             return tile<P, 6>(x, runs, count, panel, out, add);
     }
 }
