@@ -57,18 +57,20 @@ void bind_ops(py::module_& module) {
     m.def(
         "log_mel", [](const FloatArray& wave, int64_t bins) { return to_numpy(log_mel(to_array(wave), bins)); },
         "wave"_a, "bins"_a = 64);
+    m.def("set_runs", &single_op::set_runs, "runs"_a);
+    m.def("seconds_of_runs", &single_op::seconds_of_runs);
     m.def("run_sampler", &run_sampler, "sampler"_a, "sigmas"_a, "video"_a, "audio"_a, "denoise"_a, "noise"_a);
     m.def(
         "conv3d",
         [](const std::string& path, const std::string& name, const FloatArray& x, int64_t out,
            std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias,
-           const std::string& lowering, bool reflect) {
+           const std::string& lowering, bool reflect, int threads) {
             const auto r = single_op::conv3d(path, name, to_array(x), out, kernel, time, piece_bytes, exact, bias,
-                                             lowering, reflect);
+                                             lowering, reflect, threads);
             return py::make_tuple(to_numpy(r.y), r.bytes);
         },
         "path"_a, "name"_a, "x"_a, "out"_a, "kernel"_a, py::kw_only(), "time"_a = "replicate", "piece_bytes"_a = 0,
-        "exact"_a = false, "bias"_a = true, "lowering"_a = "own", "reflect"_a = false);
+        "exact"_a = false, "bias"_a = true, "lowering"_a = "own", "reflect"_a = false, "threads"_a = 0);
     m.def(
         "attention",
         [](const FloatArray& q, const FloatArray& k, const FloatArray& v, const std::optional<FloatArray>& mask,
@@ -89,7 +91,7 @@ void bind_ops(py::module_& module) {
         "linear",
         [](const std::string& type, const py::array_t<uint8_t, py::array::c_style>& w, int64_t outputs,
            const FloatArray& x, const std::optional<FloatArray>& bias, const std::optional<FloatArray>& scale,
-           const std::string& activation, bool exact, int64_t patience, int threads) {
+           const std::string& activation, bool exact, int64_t patience, int threads, bool own) {
             return to_numpy(single_op::linear({type,
                                                {w.data(), w.data() + w.size()},
                                                outputs,
@@ -99,10 +101,11 @@ void bind_ops(py::module_& module) {
                                                activation,
                                                exact,
                                                patience,
-                                               threads}));
+                                               threads,
+                                               own}));
         },
         "type"_a, "w"_a, "outputs"_a, "x"_a, "bias"_a = py::none(), "scale"_a = py::none(), py::kw_only(),
-        "activation"_a = "none", "exact"_a = false, "patience"_a = 0, "threads"_a = 0);
+        "activation"_a = "none", "exact"_a = false, "patience"_a = 0, "threads"_a = 0, "own"_a = true);
     m.def(
         "depth_to_space",
         [](const FloatArray& x, std::array<int, 3> stride) {

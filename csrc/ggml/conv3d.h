@@ -14,7 +14,7 @@ namespace sdltx {
 // own: by our CPU kernel, which multiplies the pixels under a kernel where they lie. Where it cannot, windows.
 // windows: channels last make the kw pixels under a kernel row one contiguous run, so a convolution is kt*kh matrix
 // products over overlapping runs, added up where they belong. On the CPU, whose product reads the runs where they lie,
-// it is about twice as fast as the other way (bench/bench_conv3d.cpp); the kernel is packed for it.
+// it is about twice as fast as columns; the kernel is packed for it.
 // columns: the pixels under a whole kernel are written side by side (im2col), in slices, and multiplied by the kernel
 // as it is stored. Plain operations that every device has.
 enum class ConvLowering { own, windows, columns };

@@ -1,5 +1,6 @@
 #include "single_op.h"
 
+#include <chrono>
 #include <numeric>
 #include <vector>
 
@@ -36,6 +37,18 @@ ConvLowering conv_lowering(const std::string& name) {
     throw Error(ErrorCode::invalid_request, "[ops] lowering '" + name + "' is unknown");
 }
 
+thread_local int runs = 1;
+thread_local std::vector<double> seconds;
+
+void run(Workspace& workspace, Plan& g) {
+    seconds.clear();
+    for (int i = 0; i < runs; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        workspace.run(g);
+        seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+}
+
 // `build` gets the inputs in the order given, null for empty ones.
 template <typename Build>
 Array run(bool exact, const std::vector<const Array*>& arrays, Build build, int64_t patience = 0, int threads = 0) {
@@ -48,17 +61,20 @@ Array run(bool exact, const std::vector<const Array*>& arrays, Build build, int6
     ggml_tensor* out = g.output(build(g, inputs), "output");
     for (size_t i = 0; i < arrays.size(); ++i)
         if (inputs[i]) g.set(inputs[i], arrays[i]->data);
-    workspace.run(g);
+    run(workspace, g);
     return result(g, out);
 }
 
 }  // namespace
 
+void set_runs(int count) { runs = count; }
+std::vector<double> seconds_of_runs() { return seconds; }
+
 Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                     std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias,
-                    const std::string& lowering, bool reflect) {
+                    const std::string& lowering, bool reflect, int threads) {
     const ModelFiles files({path});
-    const Backend backend("cpu", exact, 0);
+    const Backend backend("cpu", exact, threads);
     Workspace workspace(backend);
     Weights weights(files, backend, "op", "");
     const Conv3d c = declare_conv3d(
@@ -71,7 +87,7 @@ Conv3dResult conv3d(const std::string& path, const std::string& name, const Arra
     ggml_tensor* y = g.output(sdltx::conv3d(g, c, in, time_padding(time), nullptr, piece_bytes), "output");
     const std::vector<size_t> working = workspace.measure(g);
     g.set(in, x.data);
-    workspace.run(g);
+    run(workspace, g);
     return {result(g, y), std::accumulate(working.begin(), working.end(), g.inputs().size())};
 }
 
@@ -109,6 +125,7 @@ Array linear(const LinearCase& c) {
     const auto build = [&](Plan& g, const auto& in) {
         ggml_tensor* w = g.input("w", type_named(c.type), {c.x.dim(1), c.outputs});
         g.set(w, c.w.data(), c.w.size());
+        if (!c.own) return product(g, w, in[0]);
         return sdltx::linear(g, {w, in[1], in[2]}, in[0],
                              c.activation == "none" ? Activation::none : Activation::gelu_tanh);
     };

@@ -10,6 +10,10 @@
 
 namespace sdltx::single_op {
 
+// How often what follows on this thread is run, and how long each time took, in seconds: for benchmarks.
+SDLTX_EXPORT void set_runs(int runs);
+SDLTX_EXPORT std::vector<double> seconds_of_runs();
+
 struct Conv3dResult {
     Array y;       // (F, H, W, out)
     size_t bytes;  // of inputs and working memory
@@ -18,7 +22,7 @@ struct Conv3dResult {
 // or "causal_zeros". lowering: "own", "windows" or "columns".
 SDLTX_EXPORT Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                                  std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact,
-                                 bool bias, const std::string& lowering, bool reflect);
+                                 bool bias, const std::string& lowering, bool reflect, int threads);
 // q (T, H, D), k and v (S, Hkv, D), mask (T, S) or empty -> (1, T, H, D). kernel: "own", or what other devices do:
 // "device" or, without a kernel of theirs, "plain". patience: see Backend, 0 = its own.
 SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact,
@@ -36,6 +40,7 @@ struct LinearCase {
     bool exact;
     int64_t patience;  // see Backend, 0 = its own
     int threads;       // 0 = its own
+    bool own;          // by our kernel where it can, or by ggml's
 };
 SDLTX_EXPORT Array linear(const LinearCase& c);
 SDLTX_EXPORT Array depth_to_space(const Array& x, std::array<int, 3> stride);

@@ -252,9 +252,31 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
         piece_bytes: int = 0,
         exact: bool = False,
         bias: bool = True,
-        lowering: str = "windows",
+        lowering: str = "own",  # or "windows", "columns"
         reflect: bool = False,
+        threads: int = 0,
     ) -> tuple[Float32, int]: ...
+    @staticmethod
+    def set_runs(runs: int) -> None: ...  # how often what follows is run
+    @staticmethod
+    def seconds_of_runs() -> list[float]: ...  # each of the last ones
+    @staticmethod
+    def quantise(rows: Float32, type: str) -> NDArray[np.uint8]: ...  # (n, K), a type of ggml
+    @staticmethod
+    def linear(
+        type: str,
+        w: NDArray[np.uint8],  # (outputs, K) by quantise()
+        outputs: int,
+        x: Float32,  # (T, K)
+        bias: Float32 | None = None,
+        scale: Float32 | None = None,  # (1) or (outputs)
+        *,
+        activation: str = "none",  # or "gelu_tanh"
+        exact: bool = False,
+        patience: int = 0,
+        threads: int = 0,
+        own: bool = True,  # by our kernel, or the product by ggml's
+    ) -> Float32: ...
     @staticmethod
     def attention(
         q: Float32,
@@ -264,8 +286,9 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
         *,
         scale: float,
         exact: bool = False,
-        plain: bool = False,
+        kernel: str = "own",  # or "device", "plain"
         patience: int = 0,
+        threads: int = 0,
     ) -> Float32: ...
     @staticmethod
     def depth_to_space(x: Float32, stride: Sequence[int]) -> Float32: ...

@@ -57,28 +57,38 @@ void pack(const AttentionShape& s, HeadRows k, HeadRows v, void* packed, Share s
     Unit* const keys = static_cast<Unit*>(aligned(packed));
     Unit* const values = keys + at.values_at(s);
     const int64_t length = units<P>(s.head_dim), items = s.kv_heads * at.blocks;
-    Unit row[units<P>(max_head_dim)];
+    constexpr int64_t room = (units<P>(max_head_dim) + lanes - 1) / lanes * lanes;
+    Unit rows[lanes * room];
     for (int64_t i = share.begin(items); i < share.end(items); ++i) {
         const int64_t head = i / at.blocks, block = i % at.blocks;
         const int64_t first = block * key_block, count = std::min(key_block, s.keys - first);
         const int64_t padded = std::min(key_block, at.key_panels * panel_width - first);
-        for (int64_t t = 0; t < padded; ++t) {
-            Unit* to = keys + head * at.key_head + (first + t) / panel_width * panel_width * length + t % panel_width;
-            if (t < count) P::convert(k.row(first + t, head), s.head_dim, 1, row);
-            for (int64_t d = 0; d < length; ++d) to[d * panel_width] = t < count ? row[d] : Unit{};
+        for (int64_t t = 0; t < padded; t += lanes) {
+            for (int64_t j = 0; j < lanes; ++j)
+                if (t + j < count)
+                    P::convert(k.row(first + t + j, head), s.head_dim, 1, rows + j * room);
+                else
+                    std::fill_n(rows + j * room, length, Unit{});
+            Unit* const to =
+                keys + head * at.key_head + (first + t) / panel_width * panel_width * length + t % panel_width;
+            for (int64_t d = 0; d < length; d += lanes)
+                transpose(rows + d, room, to + d * panel_width, panel_width, std::min<int64_t>(lanes, length - d));
         }
         // A unit of values holds those of neighbouring keys.
         Unit* const to = values + head * at.value_head + block * at.value_block;
-        for (int64_t u = 0; u < units<P>(key_block); ++u)
-            for (int64_t p = 0; p < at.value_panels; ++p)
-                for (int64_t d = 0; d < panel_width; ++d) {
-                    float pair[2] = {0, 0};
-                    for (int64_t n = 0; n < P::depth; ++n) {
-                        const int64_t t = u * P::depth + n, dim = p * panel_width + d;
-                        if (t < count && dim < s.head_dim) pair[n] = v.row(first + t, head)[dim];
-                    }
-                    P::convert(pair, P::depth, 1, to + (p * units<P>(key_block) + u) * panel_width + d);
-                }
+        for (int64_t u = 0; u < units<P>(key_block); ++u) {
+            const float* joined[2] = {};
+            for (int64_t n = 0; n < P::depth; ++n)
+                if (u * P::depth + n < count) joined[n] = v.row(first + u * P::depth + n, head);
+            for (int64_t p = 0; p < at.value_panels; ++p) {
+                const int64_t width = std::min<int64_t>(panel_width, s.head_dim - p * panel_width);
+                const float* const part[2] = {joined[0] ? joined[0] + p * panel_width : nullptr,
+                                              joined[1] ? joined[1] + p * panel_width : nullptr};
+                Unit* const at_unit = to + (p * units<P>(key_block) + u) * panel_width;
+                P::join(part, width, at_unit);
+                std::fill_n(at_unit + width, panel_width - width, Unit{});
+            }
+        }
     }
 }
 

@@ -93,6 +93,10 @@ struct Single {
     static void convert(const float* from, int64_t n, float scale, Unit* to) {
         for (int64_t i = 0; i < n; ++i) to[i] = from[i] * scale;
     }
+    // Value i of each of `depth` rows as unit i; null: 0.
+    static void join(const float* const* rows, int64_t n, Unit* to) {
+        for (int64_t i = 0; i < n; ++i) to[i] = rows[0] ? rows[0][i] : 0.0f;
+    }
     static Vec step(Vec sum, Unit x, const Unit* w) { return sum + x * load(w); }
 };
 
@@ -112,6 +116,20 @@ struct Half {
         const __m512 rest = _mm512_maskz_loadu_ps(mask, from + i) * scale;
         const auto units = static_cast<__mmask8>((1u << ((n - i + 1) / 2)) - 1);
         _mm256_mask_storeu_epi32(to + i / 2, units, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(rest)));
+    }
+    static void join(const float* const* rows, int64_t n, Unit* to) {
+        typedef uint16_t Halves __attribute__((vector_size(32)));
+        typedef uint32_t Units __attribute__((vector_size(64)));
+        for (int64_t i = 0; i < n; i += 16) {
+            const int64_t count = n - i < 16 ? n - i : 16;
+            const auto half = [&](const float* row) {
+                Vec values{};
+                if (row) std::memcpy(&values, row + i, static_cast<size_t>(count) * sizeof(float));
+                return __builtin_convertvector((Halves)_mm512_cvtneps_pbh(values), Units);
+            };
+            const Units joined = half(rows[0]) | half(rows[1]) << 16;
+            std::memcpy(to + i, &joined, static_cast<size_t>(count) * sizeof(Unit));
+        }
     }
     static Vec step(Vec sum, Unit x, const Unit* w) {
         const __m512i wide = _mm512_set1_epi32(static_cast<int>(x));

@@ -1,0 +1,55 @@
+"""The jobs by PyTorch (oneDNN) in bfloat16, each as fast as it can be asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+Run = Callable[[], tuple[float, np.ndarray]]
+
+
+def _timed(threads: int, compute: Callable[[], torch.Tensor], shown: Callable[[torch.Tensor], Any]) -> Run:
+    torch.set_num_threads(threads)
+
+    def run() -> tuple[float, np.ndarray]:
+        with torch.inference_mode():
+            start = time.perf_counter()
+            y = compute()
+            seconds = time.perf_counter() - start
+            return seconds, np.asarray(shown(y).float())
+
+    return run
+
+
+def _random(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, np.float32) * np.float32(scale))
+
+
+def product(threads: int, _kind: str, outputs: str, columns: str, rows: str) -> Run:
+    """x w^T."""
+    w = _random((int(outputs), int(columns)), 1, int(columns) ** -0.5).bfloat16()
+    x = _random((int(rows), int(columns)), 2).bfloat16()
+    return _timed(threads, lambda: functional.linear(x, w), lambda y: y)
+
+
+def attention(threads: int, tokens: str, heads: str, width: str) -> Run:
+    """softmax(q k^T / sqrt(width)) v; (tokens, heads, width)."""
+    q, k, v = (
+        _random((int(tokens), int(heads), int(width)), seed).bfloat16().transpose(0, 1)[None].contiguous()
+        for seed in range(3)
+    )
+    return _timed(threads, lambda: functional.scaled_dot_product_attention(q, k, v), lambda y: y[0].transpose(0, 1))
+
+
+def conv3d(threads: int, channels: str, frames: str, height: str, width: str) -> Run:
+    """3x3x3, padded with zeros; (frames, height, width, channels)."""
+    c = int(channels)
+    x = _random((int(frames), int(height), int(width), c), 1).permute(3, 0, 1, 2)[None].bfloat16()
+    w = _random((c, c, 3, 3, 3), 2, (27 * c) ** -0.5).bfloat16()
+    x, w = (t.contiguous(memory_format=torch.channels_last_3d) for t in (x, w))
+    return _timed(threads, lambda: functional.conv3d(x, w, padding=1), lambda y: y[0].permute(1, 2, 3, 0)[1:-1])

@@ -1,0 +1,76 @@
+"""Model files of the release's widths with random values: what a speed does not depend on."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import real_layout
+
+
+def two_blocks(folder: Path) -> Path:
+    """The transformer of LTX-2.3 with 2 of its 48 blocks, 6 GB."""
+
+    def shortened(config: dict[str, Any]) -> dict[str, Any]:
+        values = {key: shortened(value) if isinstance(value, dict) else value for key, value in config.items()}
+        return {**values, **({"num_layers": 2} if values.get("num_layers") == 48 else {})}
+
+    later = re.compile(r"transformer_blocks\.([2-9]|[1-9]\d)\.")
+    return _write(
+        folder / "two-blocks.safetensors",
+        lambda name: name.startswith(real_layout.DIT) and not later.search(name),
+        shortened,
+    )
+
+
+def decoders(folder: Path) -> Path:
+    """The VAEs and the vocoder of LTX-2.3."""
+    return _write(folder / "decoders.safetensors", lambda name: name.startswith(("vae.", "audio_vae.", "vocoder.")))
+
+
+def _write(path: Path, wanted: Any, change: Any = lambda config: config) -> Path:
+    if path.exists():
+        return path
+    real = real_layout.manifest("ltx-2.3-22b")
+    single = set(real["f32"])
+    header: dict[str, Any] = {"__metadata__": {"config": json.dumps(change(real["config"])), "model_version": "2.3.0"}}
+    at = 0
+    tensors = {name: shape for name, shape in real["tensors"].items() if wanted(name)}
+    for name, shape in tensors.items():
+        kind, size = ("F32", 4) if name in single else ("BF16", 2)
+        end = at + int(np.prod(shape)) * size
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    rng = np.random.default_rng(0)
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, shape in tensors.items():
+            count = int(np.prod(shape))
+            values = rng.standard_normal(count, np.float32) * np.float32(np.sqrt(shape[0] / count) if shape else 1)
+            if "std-of-means" in name:
+                values = np.ones(count, np.float32)
+            file.write((values if name in single else (values.view(np.uint32) >> 16).astype(np.uint16)).tobytes())
+    unfinished.rename(path)
+    return path
+
+
+def write_kernel(folder: str, w: np.ndarray) -> str:
+    """A file with one convolution, c.weight, in bfloat16."""
+    path = Path(folder) / "c.safetensors"
+    bits = w.view(np.uint32)
+    stored = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).tobytes()
+    header = {"c.weight": {"dtype": "BF16", "shape": list(w.shape), "data_offsets": [0, len(stored)]}}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + stored)
+    return str(path)
