@@ -178,7 +178,7 @@ class Block {
         for (int64_t j = 0; j < padded; j += lanes) {
             const Vec x = load(scores + j);
             // Keys that are masked have no weight, also where all are.
-            const Vec e = x == -INFINITY ? Vec{} : exp(x - now);
+            const Vec e = x == -INFINITY ? Vec{} : P::weight(x - now);
             sum += e;
             store(scores + j, e);
         }

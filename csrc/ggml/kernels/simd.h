@@ -69,6 +69,20 @@ inline Vec exp(Vec x) {
     return p * (Vec)power;
 }
 
+// The same to four digits, for what is rounded to bfloat16.
+inline Vec rough_exp(Vec x) {
+#if defined(__AVX512F__)
+    const Vec z = x * 1.44269504f;
+    const Vec whole = _mm512_maskz_roundscale_ps(0xffff, z, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+              f = z - whole;
+    Vec p = all(0.0551716596f);  // 2^f for |f| <= 1/2
+    for (float c : {0.242611125f, 0.693260968f, 0.999928057f}) p = p * f + c;
+    return _mm512_maskz_scalef_ps(0xffff, p, whole);
+#else
+    return exp(x);
+#endif
+}
+
 // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x / (1 + e^(-2u)), in place.
 inline Vec gelu_tanh(Vec x) {
     const Vec u = x * (x * x * 0.044715f + 1.0f) * -1.5957691216057308f;
@@ -98,6 +112,8 @@ struct Single {
         for (int64_t i = 0; i < n; ++i) to[i] = rows[0] ? rows[0][i] : 0.0f;
     }
     static Vec step(Vec sum, Unit x, const Unit* w) { return sum + x * load(w); }
+    // e^x for x <= 0, as exact as a value is.
+    static Vec weight(Vec x) { return exp(x); }
 };
 
 #if defined(__AVX512BF16__)
@@ -131,6 +147,7 @@ struct Half {
             std::memcpy(to + i, &joined, static_cast<size_t>(count) * sizeof(Unit));
         }
     }
+    static Vec weight(Vec x) { return rough_exp(x); }
     static Vec step(Vec sum, Unit x, const Unit* w) {
         const __m512i wide = _mm512_set1_epi32(static_cast<int>(x));
         return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(wide),
