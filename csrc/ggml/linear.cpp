@@ -16,13 +16,34 @@ size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<si
 
 }  // namespace
 
+namespace {
+
+WeightType weight_type(ggml_type type) {
+    switch (type) {
+        case GGML_TYPE_F32:
+            return WeightType::f32;
+        case GGML_TYPE_F16:
+            return WeightType::f16;
+        case GGML_TYPE_BF16:
+            return WeightType::bf16;
+        case GGML_TYPE_Q8_0:
+            return WeightType::q8_0;
+        case GGML_TYPE_Q4_0:
+            return WeightType::q4_0;
+        case GGML_TYPE_Q5_0:
+            return WeightType::q5_0;
+        case GGML_TYPE_Q6_K:
+            return WeightType::q6_k;
+        default:
+            return WeightType::other;
+    }
+}
+
+}  // namespace
+
 WeightRows weight_rows(const ggml_tensor* w) {
     WeightRows rows{};
-    rows.type = w->type == GGML_TYPE_F32    ? WeightType::f32
-                : w->type == GGML_TYPE_F16  ? WeightType::f16
-                : w->type == GGML_TYPE_BF16 ? WeightType::bf16
-                : w->type == GGML_TYPE_Q8_0 ? WeightType::q8_0
-                                            : WeightType::other;
+    rows.type = weight_type(w->type);
     rows.data = w->data;
     rows.stride = static_cast<int64_t>(w->nb[1]);
     rows.block = ggml_blck_size(w->type);
