@@ -131,6 +131,23 @@ void bind_ops(py::module_& module) {
         },
         "x"_a, "w"_a = py::none(), py::kw_only(), "eps"_a);
     m.def(
+        "normed_heads",
+        [](const FloatArray& x, const FloatArray& w, int64_t head_dim, const std::optional<FloatArray>& cos,
+           const std::optional<FloatArray>& sin, float eps, int threads) {
+            return to_numpy(single_op::normed_heads(to_array(x), to_array(w), head_dim, to_array(cos), to_array(sin),
+                                                    eps, threads));
+        },
+        "x"_a, "w"_a, "head_dim"_a, "cos"_a = py::none(), "sin"_a = py::none(), py::kw_only(), "eps"_a,
+        "threads"_a = 0);
+    m.def(
+        "modulated_norm",
+        [](const FloatArray& x, const FloatArray& scale1, const FloatArray& shift,
+           const std::vector<std::array<int64_t, 3>>& runs, float eps, int threads) {
+            return to_numpy(
+                single_op::modulated_norm(to_array(x), to_array(scale1), to_array(shift), runs, eps, threads));
+        },
+        "x"_a, "scale1"_a, "shift"_a, "runs"_a, py::kw_only(), "eps"_a, "threads"_a = 0);
+    m.def(
         "gelu_tanh", [](const FloatArray& x, bool exact) { return to_numpy(single_op::gelu_tanh(to_array(x), exact)); },
         "x"_a, py::kw_only(), "exact"_a = true);
     m.def(

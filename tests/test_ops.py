@@ -302,6 +302,39 @@ def test_modulate(rows):
     assert_close("modulate", ops.modulate(x, scale1, shift)[0, 0], x * scale1 + shift, 1e-6)
 
 
+def normed(x):
+    x = x.astype(np.float64)
+    return x / np.sqrt(np.mean(x**2, -1, keepdims=True) + 1e-6)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["angles of each head", "of all"])
+@pytest.mark.parametrize("together", [1, 3], ids=["heads apart", "together"])
+@pytest.mark.parametrize("head_dim", [2, 24, 128])
+def test_normed_heads(together, shared, head_dim):
+    """Norm and rotation in one pass, of single heads as in Gemma and of all of them together."""
+    tokens, heads = 11, 6
+    x, w = random((tokens, heads // together, together * head_dim), 30), random(together * head_dim, seed=1)
+    angles = random((tokens, 1 if shared else heads, head_dim // 2), 3, 2)
+    cos, sin = np.cos(angles), np.sin(angles)
+    plain = (normed(x) * w).reshape(tokens, heads, head_dim)
+    a, b = np.split(plain, 2, -1)
+    expected = np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+    for threads in (1, 2, 5):
+        y = ops.normed_heads(x, w, head_dim, cos, sin, eps=1e-6, threads=threads)[0]
+        assert_close("rotated", y, expected, 1e-6)
+    assert_close("plain", ops.normed_heads(x, w, head_dim, eps=1e-6)[0], plain, 1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 15, 64, 200])
+def test_modulated_norm(width):
+    x, scale1, shift = random((9, width), 5), random((3, width), seed=1), random((3, width), seed=2)
+    runs = [(0, 2, 1), (2, 3, 0), (5, 4, 2)]
+    index = [1, 1, 0, 0, 0, 2, 2, 2, 2]
+    for threads in (1, 2, 5):
+        y = ops.modulated_norm(x, scale1, shift, runs, eps=1e-6, threads=threads)[0, 0]
+        assert_close("modulated", y, normed(x) * scale1[index] + shift[index], 1e-6)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rms_norm(weighted):
     x, w = random((5, 48), 1e4), random(48, seed=1)

@@ -325,13 +325,13 @@ std::unique_ptr<Plan> Gemma3Encoder::layer(const Tensors& t, size_t index, Trace
     const auto heads = [&](ggml_tensor* x, int64_t count) { return ggml_reshape_3d(ctx, x, c.head_dim, count, n); };
 
     ggml_tensor* x = rms_norm(g, h, l.input_layernorm, eps);  // [hidden, n]
-    ggml_tensor* q =
-        rms_norm(g, heads(linear(g, l.q_proj, x), c.num_attention_heads), l.q_norm, eps);  // [head_dim, H, n]
-    ggml_tensor* k =
-        rms_norm(g, heads(linear(g, l.k_proj, x), c.num_key_value_heads), l.k_norm, eps);  // [head_dim, Hkv, n]
-    ggml_tensor* v = heads(linear(g, l.v_proj, x), c.num_key_value_heads);                 // [head_dim, Hkv, n]
-    ggml_tensor* a = attention(g, rotate_half(g, q, cos, sin), rotate_half(g, k, cos, sin), v, t.mask[l.global], scale,
-                               l.q_proj.w->type == GGML_TYPE_F32);
+    const auto normed = [&](const Linear& to, int64_t count, ggml_tensor* weight) {
+        return normed_heads(g, heads(linear(g, to, x), count), weight, c.head_dim, cos, sin, eps);
+    };
+    ggml_tensor* q = normed(l.q_proj, c.num_attention_heads, l.q_norm);     // [head_dim, H, n]
+    ggml_tensor* k = normed(l.k_proj, c.num_key_value_heads, l.k_norm);     // [head_dim, Hkv, n]
+    ggml_tensor* v = heads(linear(g, l.v_proj, x), c.num_key_value_heads);  // [head_dim, Hkv, n]
+    ggml_tensor* a = attention(g, q, k, v, t.mask[l.global], scale, l.q_proj.w->type == GGML_TYPE_F32);
     a = linear(g, l.o_proj, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));  // [hidden, n]
     h = ggml_add(ctx, h, rms_norm(g, a, l.post_attention_layernorm, eps));
     ggml_tensor* y = rms_norm(g, h, l.pre_feedforward_layernorm, eps);

@@ -1,5 +1,7 @@
 #include "ops.h"
 
+#include "cpu_kernels.h"
+
 namespace sdltx {
 
 namespace {
@@ -23,6 +25,67 @@ ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps) {
 
 ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift) {
     return ggml_add(g.ctx(), ggml_mul(g.ctx(), x, scale1), shift);
+}
+
+bool can_fuse(const Plan& g) { return g.backend().uses_host_memory(); }
+
+namespace {
+
+const float* floats(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
+int64_t stride(const ggml_tensor* t, int axis) { return static_cast<int64_t>(t->nb[axis] / sizeof(float)); }
+
+}  // namespace
+
+ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift,
+                            const std::vector<RowRun>& runs, float eps) {
+    return g.computed(GGML_TYPE_F32, {x->ne[0], x->ne[1], 1, 1}, {x, scale1, shift},
+                      [runs, eps](ggml_tensor* dst, Share share) {
+                          const ggml_tensor *from = dst->src[0], *scales = dst->src[1], *shifts = dst->src[2];
+                          for (const RowRun& run : runs) {
+                              NormJob job{};
+                              job.x = floats(from) + run.first * stride(from, 1);
+                              job.x_stride = stride(from, 1);
+                              job.width = dst->ne[0];
+                              job.rows = run.count;
+                              job.eps = eps;
+                              job.scale = floats(scales) + run.value * stride(scales, 1);
+                              job.shift = floats(shifts) + run.value * stride(shifts, 1);
+                              job.y = static_cast<float*>(dst->data) + run.first * dst->ne[0];
+                              cpu_kernels().own()->norm(job, share);
+                          }
+                      });
+}
+
+ggml_tensor* normed_heads(Plan& g, ggml_tensor* x, ggml_tensor* w, int64_t head_dim, ggml_tensor* cos, ggml_tensor* sin,
+                          float eps) {
+    const int64_t tokens = x->ne[2], heads = x->ne[0] * x->ne[1] / head_dim;
+    if (!can_fuse(g) || !ggml_is_contiguous(x)) {
+        ggml_tensor* y = ggml_reshape_3d(g.ctx(), rms_norm(g, x, w, eps), head_dim, heads, tokens);
+        return cos ? rotate_half(g, y, cos, sin) : y;
+    }
+    std::vector<ggml_tensor*> sources{x, w};
+    if (cos) sources.insert(sources.end(), {cos, sin});
+    const bool rotated = cos;
+    return g.computed(GGML_TYPE_F32, {head_dim, heads, tokens, 1}, sources, [=](ggml_tensor* dst, Share share) {
+        const ggml_tensor* from = dst->src[0];
+        NormJob job{};
+        job.x = floats(from);
+        job.x_stride = job.width = from->ne[0];
+        job.rows = from->ne[1] * from->ne[2];
+        job.eps = eps;
+        job.scale = floats(dst->src[1]);
+        job.y = static_cast<float*>(dst->data);
+        if (rotated) {
+            const ggml_tensor* angles = dst->src[2];
+            job.half = head_dim / 2;
+            job.rows_of_token = from->ne[1];
+            job.cos = floats(angles);
+            job.sin = floats(dst->src[3]);
+            job.angles_token = stride(angles, 2);
+            job.angles_head = angles->ne[1] == 1 ? 0 : stride(angles, 1);
+        }
+        cpu_kernels().own()->norm(job, share);
+    });
 }
 
 ggml_tensor* gelu_tanh(Plan& g, ggml_tensor* x) {

@@ -16,6 +16,22 @@ ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps);
 // x * scale1 + shift, scale1 holding 1 + scale; scale1 and shift [D, 1] or [D, T].
 ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift);
 
+// Rows [first, first + count) of a matrix, and which column of scale and shift is theirs.
+struct RowRun {
+    int64_t first, count, value;
+    bool operator==(const RowRun& o) const { return first == o.first && count == o.count && value == o.value; }
+};
+// rms_norm(x) * scale1 + shift in one pass, where can_fuse(): x [D, T], scale1 and shift [D, K]; each run of its rows
+// gets the column of its value.
+ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift,
+                            const std::vector<RowRun>& runs, float eps);
+// rotate_half(rms_norm(x, w)): x [n head_dim, H / n, T], w [n head_dim] over n heads together -> [head_dim, H, T]. Null
+// cos: not rotated.
+ggml_tensor* normed_heads(Plan& g, ggml_tensor* x, ggml_tensor* w, int64_t head_dim, ggml_tensor* cos, ggml_tensor* sin,
+                          float eps);
+// Whether a plan computes with kernels of ours.
+bool can_fuse(const Plan& g);
+
 // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). ggml's own is a half-precision table on the CPU, so exact runs build
 // it.
 ggml_tensor* gelu_tanh(Plan& g, ggml_tensor* x);

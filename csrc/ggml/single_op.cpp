@@ -149,6 +149,24 @@ Array rms_norm(const Array& x, const Array& w, float eps) {
     return run(true, {&x, &w}, [&](Plan& g, const auto& in) { return sdltx::rms_norm(g, in[0], in[1], eps); });
 }
 
+Array normed_heads(const Array& x, const Array& w, int64_t head_dim, const Array& cos, const Array& sin, float eps,
+                   int threads) {
+    const auto build = [&](Plan& g, const auto& in) {
+        return sdltx::normed_heads(g, in[0], in[1], head_dim, in[2], in[3], eps);
+    };
+    return run(true, {&x, &w, &cos, &sin}, build, 0, threads);
+}
+
+Array modulated_norm(const Array& x, const Array& scale1, const Array& shift,
+                     const std::vector<std::array<int64_t, 3>>& runs, float eps, int threads) {
+    const auto build = [&](Plan& g, const auto& in) {
+        std::vector<RowRun> rows;
+        for (const auto& [first, count, value] : runs) rows.push_back({first, count, value});
+        return sdltx::modulated_norm(g, in[0], in[1], in[2], rows, eps);
+    };
+    return run(true, {&x, &scale1, &shift}, build, 0, threads);
+}
+
 Array gelu_tanh(const Array& x, bool exact) {
     return run(exact, {&x}, [&](Plan& g, const auto& in) { return sdltx::gelu_tanh(g, in[0]); });
 }

@@ -48,6 +48,13 @@ SDLTX_EXPORT Array pad_width(const Array& x, int64_t before, int64_t after);
 SDLTX_EXPORT Array modulate(const Array& x, const Array& scale1, const Array& shift);
 // w may be empty.
 SDLTX_EXPORT Array rms_norm(const Array& x, const Array& w, float eps);
+// x (T, rows, n head_dim), w (n head_dim), cos and sin (T, heads or 1, head_dim / 2) or empty -> (1, T, heads,
+// head_dim).
+SDLTX_EXPORT Array normed_heads(const Array& x, const Array& w, int64_t head_dim, const Array& cos, const Array& sin,
+                                float eps, int threads);
+// x (T, D), scale1 and shift (K, D), runs of first row, count and value.
+SDLTX_EXPORT Array modulated_norm(const Array& x, const Array& scale1, const Array& shift,
+                                  const std::vector<std::array<int64_t, 3>>& runs, float eps, int threads);
 SDLTX_EXPORT Array gelu_tanh(const Array& x, bool exact);
 SDLTX_EXPORT Array rotate_half(const Array& x, const Array& cos, const Array& sin);
 

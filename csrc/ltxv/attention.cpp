@@ -39,10 +39,14 @@ ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* co
     ggml_tensor* v = g.stage(heads(linear(g, a.to_v, context), keys), a.name + ".v");  // [head_dim, H, S]
     ggml_tensor* o = v;
     if (!values_only) {
-        ggml_tensor* q = heads(rms_norm(g, linear(g, a.to_q, x), a.q_norm, a.eps), tokens);      // [head_dim, H, T]
-        ggml_tensor* k = heads(rms_norm(g, linear(g, a.to_k, context), a.k_norm, a.eps), keys);  // [head_dim, H, S]
-        if (rope.cos) q = rotate_half(g, q, rope.cos, rope.sin);
-        if (context_rope.cos) k = rotate_half(g, k, context_rope.cos, context_rope.sin);
+        // All heads of a token are normed together.
+        const auto normed = [&](const Linear& to, ggml_tensor* from, ggml_tensor* weight, const Rope& angles) {
+            ggml_tensor* y = linear(g, to, from);
+            y = ggml_reshape_3d(ctx, y, y->ne[0], 1, y->ne[1]);
+            return normed_heads(g, y, weight, a.head_dim, angles.cos, angles.sin, a.eps);
+        };
+        ggml_tensor* q = normed(a.to_q, x, a.q_norm, rope);                // [head_dim, H, T]
+        ggml_tensor* k = normed(a.to_k, context, a.k_norm, context_rope);  // [head_dim, H, S]
         g.stage(q, a.name + ".q");
         g.stage(k, a.name + ".k");
         const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim)));

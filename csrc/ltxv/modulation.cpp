@@ -96,6 +96,11 @@ ggml_tensor* Modulation::modulate(Plan& g, ggml_tensor* x, int64_t scale, int64_
     return sdltx::modulate(g, x, row(g, one_plus_rows_, scale), row(g, rows_, shift), runs_, shared);
 }
 
+ggml_tensor* Modulation::modulate_normed(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift, float eps) const {
+    if (!can_fuse(g)) return modulate(g, rms_norm(g, x, nullptr, eps), scale, shift);
+    return modulated_norm(g, x, row(g, one_plus_rows_, scale), row(g, rows_, shift), runs_, eps);
+}
+
 ggml_tensor* Modulation::add_gated(Plan& g, ggml_tensor* x, ggml_tensor* y, int64_t gate) const {
     ggml_context* ctx = g.ctx();
     ggml_tensor* rows = row(g, rows_, gate);

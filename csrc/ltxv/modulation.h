@@ -30,10 +30,7 @@ ggml_tensor* embed_timesteps(Plan& g, const AdaLayerNormSingle& a, ggml_tensor* 
 ggml_tensor* modulation_rows(Plan& g, const AdaLayerNormSingle& a, ggml_tensor* embedded);
 
 // Tokens [first, first + count), which share a timestep: the one with number `value` of the distinct ones.
-struct TokenRun {
-    int64_t first, count, value;
-    bool operator==(const TokenRun& o) const { return first == o.first && count == o.count && value == o.value; }
-};
+using TokenRun = RowRun;
 using TokenRuns = std::vector<TokenRun>;
 TokenRuns token_runs(const std::vector<int32_t>& index);
 
@@ -51,6 +48,8 @@ class Modulation {
 
     // x (1 + scale) + shift with these rows; x [D, T], see above.
     ggml_tensor* modulate(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift, bool shared = false) const;
+    // The same of rms_norm(x).
+    ggml_tensor* modulate_normed(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift, float eps) const;
     // x + y gate; y [D, T] is used up.
     ggml_tensor* add_gated(Plan& g, ggml_tensor* x, ggml_tensor* y, int64_t gate) const;
 

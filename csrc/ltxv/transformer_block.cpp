@@ -26,7 +26,7 @@ struct StreamSteps {
           rows(plan, block.scale_shift_table, 0, block.scale_shift_table->ne[1], stream.adaln, *stream.runs) {}
 
     ggml_tensor* normed(BlockRow scale, BlockRow shift, const std::string& name) const {  // [D, T]
-        return g.stage(rows.modulate(g, rms_norm(g, s.x, nullptr, eps), scale, shift), name + ".in");
+        return g.stage(rows.modulate_normed(g, s.x, scale, shift, eps), name + ".in");
     }
     void self_attention(bool values_only) const {
         ggml_tensor* y = normed(scale_msa, shift_msa, b.attn1.name);          // [D, T]

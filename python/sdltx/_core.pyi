@@ -299,6 +299,27 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
     @staticmethod
     def rms_norm(x: Float32, w: Float32 | None = None, *, eps: float) -> Float32: ...
     @staticmethod
+    def normed_heads(
+        x: Float32,  # (T, rows, n head_dim)
+        w: Float32,  # (n head_dim)
+        head_dim: int,
+        cos: Float32 | None = None,  # (T, heads or 1, head_dim / 2)
+        sin: Float32 | None = None,
+        *,
+        eps: float,
+        threads: int = 0,
+    ) -> Float32: ...
+    @staticmethod
+    def modulated_norm(
+        x: Float32,  # (T, D)
+        scale1: Float32,  # (K, D)
+        shift: Float32,
+        runs: Sequence[tuple[int, int, int]],  # first row, count, value
+        *,
+        eps: float,
+        threads: int = 0,
+    ) -> Float32: ...
+    @staticmethod
     def gelu_tanh(x: Float32, *, exact: bool = True) -> Float32: ...
     @staticmethod
     def rotate_half(x: Float32, cos: Float32, sin: Float32) -> Float32: ...

@@ -114,6 +114,19 @@ struct SnakeJob {
     float* y;                         // as x
 };
 
+// y = x / root mean square of a row * scale + shift, then pairs (j, j + half) of every head rotated by angles.
+struct NormJob {
+    const float* x;
+    int64_t x_stride, width, rows;  // floats; rows of y are packed
+    float eps;
+    const float *scale, *shift;  // [width], null: 1 and 0
+    float* y;
+    // half 0: nothing is rotated. A head has 2 half values, a row some heads, a token some rows.
+    int64_t half, rows_of_token;
+    const float *cos, *sin;             // [half] for each head of each token
+    int64_t angles_token, angles_head;  // from one to the next; 0: all heads have the same
+};
+
 struct Kernels {
     // Whether what is not exact is another, faster thing.
     bool fast;
@@ -123,6 +136,7 @@ struct Kernels {
     size_t (*product_scratch)(int64_t columns, int64_t matrices, int threads, bool exact);
     void (*product)(const ProductJob& job, Share share);
     void (*pack_volume)(const VolumeJob& job, Share share);
+    void (*norm)(const NormJob& job, Share share);
     void (*snake)(const SnakeJob& job, Share share);
     // Keys and values in the order in which they are multiplied, and what `threads` threads of attention() need.
     size_t (*packed_attention_bytes)(const AttentionShape& shape, int threads, bool exact);

@@ -1,5 +1,6 @@
 // The kernels of one level.
 #include "attention.h"
+#include "norm.h"
 #include "product.h"
 #include "simd.h"
 #include "snake.h"
@@ -15,6 +16,7 @@ extern "C" const sdltx::Kernels* sdltx_kernels(void) {
         k.product_scratch = product_scratch;
         k.product = product;
         k.pack_volume = pack_volume;
+        k.norm = norm;
         k.snake = snake;
         k.packed_attention_bytes = packed_attention_bytes;
         k.pack_attention = pack_attention;

@@ -1,0 +1,10 @@
+// The parts of the table; kernels.h says what they do.
+#pragma once
+
+#include "kernels.h"
+
+namespace sdltx::kernels {
+
+void norm(const NormJob& job, Share share);
+
+}  // namespace sdltx::kernels
