@@ -1,6 +1,8 @@
 // The inner loop of products: some rows times a panel of columns, with the sums in registers.
 #pragma once
 
+#include <utility>
+
 #include "simd.h"
 
 namespace sdltx::kernels {
@@ -41,23 +43,29 @@ inline void tile(const typename P::Unit* const* x, const Run* runs, int count, c
         for (int v = 0; v < vectors; ++v) store(out[r] + v * lanes, sums[r][v]);
 }
 
+// Elements first, first + 1, ... of two vectors in turns.
+template <int first, int... i>
+inline IntVec shuffled(IntVec a, IntVec b, std::integer_sequence<int, i...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (first + i / 2 + i % 2 * lanes)...);
+#else
+    return __builtin_shuffle(a, b, IntVec{(first + i / 2 + i % 2 * lanes)...});
+#endif
+}
+
 // columns[u][i] = rows[i][u], for lanes rows and `length` <= lanes units of 4 bytes; strides in units. Reads lanes
 // units of each row.
 template <typename Unit>
 inline void transpose(const Unit* rows, int64_t row_stride, Unit* columns, int64_t column_stride, int64_t length) {
-    IntVec v[lanes], w[lanes], low, high;
+    IntVec v[lanes], w[lanes];
     for (int i = 0; i < lanes; ++i) std::memcpy(&v[i], rows + i * row_stride, sizeof v[i]);
-    for (int i = 0; i < lanes; ++i) {  // halves of two vectors, element by element
-        low[i] = i / 2 + (i % 2) * lanes;
-        high[i] = low[i] + lanes / 2;
-    }
     // Shuffling the cards of a deck log2 of its size times turns it over.
 #pragma GCC unroll 4
     for (int round = 1; round < lanes; round *= 2) {
 #pragma GCC unroll 16
         for (int i = 0; i < lanes / 2; ++i) {
-            w[2 * i] = __builtin_shuffle(v[i], v[i + lanes / 2], low);
-            w[2 * i + 1] = __builtin_shuffle(v[i], v[i + lanes / 2], high);
+            w[2 * i] = shuffled<0>(v[i], v[i + lanes / 2], std::make_integer_sequence<int, lanes>{});
+            w[2 * i + 1] = shuffled<lanes / 2>(v[i], v[i + lanes / 2], std::make_integer_sequence<int, lanes>{});
         }
 #pragma GCC unroll 16
         for (int i = 0; i < lanes; ++i) v[i] = w[i];
