@@ -68,6 +68,19 @@ def _timed(compute: Callable[[], np.ndarray]) -> Run:
     return run
 
 
+def velocity(threads: int, path: str, inputs: str, model: str = "") -> Run:
+    """One call of the transformer. model: the file, if it is not the one that the peer takes."""
+    pipe = sdltx.load(model or path, threads=threads)
+    given = np.load(inputs)
+
+    def stream(name: str) -> dict[str, np.ndarray]:
+        parts = {part: given[f"{name}_{part}"] for part in ("tokens", "positions", "context")}
+        return {**parts, "timesteps": np.full(len(parts["tokens"]), given["sigma"][0], np.float32)}
+
+    video, audio = stream("video"), stream("audio")
+    return _timed(lambda: pipe._core.velocity(video, audio, sigma=float(given["sigma"][0]))[0])
+
+
 def denoise(threads: int, path: str) -> Run:
     """Two steps of a clip of 720 + 34 tokens."""
     pipe = sdltx.load(path, threads=threads)

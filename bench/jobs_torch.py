@@ -53,3 +53,29 @@ def conv3d(threads: int, channels: str, frames: str, height: str, width: str) ->
     w = _random((c, c, 3, 3, 3), 2, (27 * c) ** -0.5).bfloat16()
     x, w = (t.contiguous(memory_format=torch.channels_last_3d) for t in (x, w))
     return _timed(threads, lambda: functional.conv3d(x, w, padding=1), lambda y: y[0].permute(1, 2, 3, 0)[1:-1])
+
+
+def velocity(threads: int, path: str, inputs: str, *_: str) -> Run:
+    """One call of the reference's transformer (ltx-core)."""
+    from ltx_core.loader.single_gpu_model_builder import SingleGPUModelBuilder
+    from ltx_core.model import transformer
+    from ltx_core.model.transformer.modality import Modality
+
+    builder = SingleGPUModelBuilder(
+        model_path=path,
+        model_class_configurator=transformer.LTXModelConfigurator,
+        model_sd_ops=transformer.LTXV_MODEL_COMFY_RENAMING_MAP,
+    )
+    model = builder.build(device=torch.device("cpu"), dtype=torch.bfloat16).eval()
+    given = np.load(inputs)
+    sigma = torch.from_numpy(given["sigma"])
+
+    def stream(name: str) -> Modality:
+        tokens, positions, context = (
+            torch.from_numpy(given[f"{name}_{part}"])[None] for part in ("tokens", "positions", "context")
+        )
+        steps = sigma.expand(1, tokens.shape[1])
+        return Modality(tokens.bfloat16(), sigma, steps, positions, context.bfloat16())
+
+    video, audio = stream("video"), stream("audio")
+    return _timed(threads, lambda: model(video, audio, None)[0], lambda y: y[0])

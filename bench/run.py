@@ -55,6 +55,10 @@ def pairs(models: Path) -> list[Pair]:
         volume = [channels, "9", "64", "64"]
         found.append(Pair(f"conv3d {channels}", "conv3d", volume, "torch"))
         found.append(Pair(f"conv3d {channels}", "conv3d", volume, "ggml", [*volume, "columns"]))
+    whole, given = str(models / "two-blocks.safetensors"), str(models / "inputs.npz")
+    found.append(Pair("two blocks bf16", "velocity", [whole, given], "torch"))
+    quantised = str(models / "two-blocks-q8_0.gguf")
+    found.append(Pair("two blocks q8_0", "velocity", [whole, given, quantised], "torch"))
     for kind in ("bf16", "q8_0"):
         path = models / ("two-blocks.safetensors" if kind == "bf16" else f"two-blocks-{kind}.gguf")
         found.append(Pair(f"two blocks {kind}", "denoise", [str(path)], "before"))
@@ -75,6 +79,7 @@ def make_models(models: Path, wanted: list[Pair]) -> None:
         weights.decoders(models)
     if any("two-blocks" in path for path in needed):
         whole = weights.two_blocks(models)
+        weights.inputs(models)
         for path in map(Path, needed):
             if path.suffix == ".gguf" and not path.exists():
                 sdltx.convert(whole, output=path, type=path.stem.removeprefix("two-blocks-"))

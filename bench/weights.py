@@ -30,6 +30,25 @@ def two_blocks(folder: Path) -> Path:
     )
 
 
+def inputs(folder: Path) -> Path:
+    """What one call of the transformer is given: 720 + 34 tokens and contexts of 1024 rows."""
+    from sdltx import _core
+
+    path = folder / "inputs.npz"
+    rng = np.random.default_rng(5)
+    streams = {
+        "video": (_core.video_positions(5, 12, 12, 24), (720, 128), (1024, 4096)),
+        "audio": (_core.audio_positions(34), (34, 128), (1024, 2048)),
+    }
+    arrays: dict[str, Any] = {"sigma": np.float32([0.7])}
+    for name, (positions, tokens, context) in streams.items():
+        arrays[f"{name}_positions"] = positions
+        arrays[f"{name}_tokens"] = rng.standard_normal(tokens, np.float32)
+        arrays[f"{name}_context"] = rng.standard_normal(context, np.float32) * np.float32(0.1)
+    np.savez(path, **arrays)
+    return path
+
+
 def decoders(folder: Path) -> Path:
     """The VAEs and the vocoder of LTX-2.3."""
     return _write(folder / "decoders.safetensors", lambda name: name.startswith(("vae.", "audio_vae.", "vocoder.")))

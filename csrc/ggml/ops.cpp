@@ -56,6 +56,19 @@ ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_t
                       });
 }
 
+ggml_tensor* gated_sum(Plan& g, ggml_tensor* x, ggml_tensor* y, ggml_tensor* gate, const std::vector<RowRun>& runs) {
+    return g.computed(GGML_TYPE_F32, {x->ne[0], x->ne[1], 1, 1}, {x, y, gate}, [runs](ggml_tensor* dst, Share share) {
+        for (const RowRun& run : runs) {
+            const int64_t at = run.first * dst->ne[0];
+            cpu_kernels().own()->gate(
+                {floats(dst->src[0]) + at, floats(dst->src[1]) + at,
+                 floats(dst->src[2]) + run.value * stride(dst->src[2], 1), static_cast<float*>(dst->data) + at,
+                 dst->ne[0], run.count ? run.count : dst->ne[1]},
+                share);
+        }
+    });
+}
+
 ggml_tensor* normed_heads(Plan& g, ggml_tensor* x, ggml_tensor* w, int64_t head_dim, ggml_tensor* cos, ggml_tensor* sin,
                           float eps) {
     const int64_t tokens = x->ne[2], heads = x->ne[0] * x->ne[1] / head_dim;

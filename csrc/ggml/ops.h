@@ -25,6 +25,8 @@ struct RowRun {
 // gets the column of its value.
 ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift,
                             const std::vector<RowRun>& runs, float eps);
+// x + y gate likewise; a run of 0 rows stands for all.
+ggml_tensor* gated_sum(Plan& g, ggml_tensor* x, ggml_tensor* y, ggml_tensor* gate, const std::vector<RowRun>& runs);
 // rotate_half(rms_norm(x, w)): x [n head_dim, H / n, T], w [n head_dim] over n heads together -> [head_dim, H, T]. Null
 // cos: not rotated.
 ggml_tensor* normed_heads(Plan& g, ggml_tensor* x, ggml_tensor* w, int64_t head_dim, ggml_tensor* cos, ggml_tensor* sin,

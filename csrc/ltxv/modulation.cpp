@@ -104,6 +104,7 @@ ggml_tensor* Modulation::modulate_normed(Plan& g, ggml_tensor* x, int64_t scale,
 ggml_tensor* Modulation::add_gated(Plan& g, ggml_tensor* x, ggml_tensor* y, int64_t gate) const {
     ggml_context* ctx = g.ctx();
     ggml_tensor* rows = row(g, rows_, gate);
+    if (can_fuse(g) && ggml_is_contiguous(x) && ggml_is_contiguous(y)) return gated_sum(g, x, y, rows, runs_);
     if (runs_.size() == 1) return ggml_add(ctx, x, ggml_mul(ctx, y, rows));
     for (const TokenRun& run : runs_) y = g.after(y, ggml_mul_inplace(ctx, tokens_of(g, y, run), row_of(g, rows, run)));
     return ggml_add(ctx, x, y);

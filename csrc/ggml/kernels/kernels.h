@@ -127,6 +127,14 @@ struct NormJob {
     int64_t angles_token, angles_head;  // from one to the next; 0: all heads have the same
 };
 
+// z = x + y gate, for rows of width floats.
+struct GateJob {
+    const float *x, *y;
+    const float* gate;  // [width], of all rows
+    float* z;
+    int64_t width, rows;
+};
+
 struct Kernels {
     // Whether what is not exact is another, faster thing.
     bool fast;
@@ -137,6 +145,7 @@ struct Kernels {
     void (*product)(const ProductJob& job, Share share);
     void (*pack_volume)(const VolumeJob& job, Share share);
     void (*norm)(const NormJob& job, Share share);
+    void (*gate)(const GateJob& job, Share share);
     void (*snake)(const SnakeJob& job, Share share);
     // Keys and values in the order in which they are multiplied, and what `threads` threads of attention() need.
     size_t (*packed_attention_bytes)(const AttentionShape& shape, int threads, bool exact);

@@ -55,4 +55,12 @@ void norm(const NormJob& job, Share share) {
     }
 }
 
+void gate(const GateJob& job, Share share) {
+    for (int64_t r = share.begin(job.rows); r < share.end(job.rows); ++r) {
+        const float *x = job.x + r * job.width, *y = job.y + r * job.width;
+        float* z = job.z + r * job.width;
+        for (int64_t i = 0; i < job.width; ++i) z[i] = x[i] + y[i] * job.gate[i];
+    }
+}
+
 }  // namespace sdltx::kernels

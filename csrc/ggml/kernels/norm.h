@@ -6,5 +6,6 @@
 namespace sdltx::kernels {
 
 void norm(const NormJob& job, Share share);
+void gate(const GateJob& job, Share share);
 
 }  // namespace sdltx::kernels

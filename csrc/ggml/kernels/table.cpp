@@ -17,6 +17,7 @@ extern "C" const sdltx::Kernels* sdltx_kernels(void) {
         k.product = product;
         k.pack_volume = pack_volume;
         k.norm = norm;
+        k.gate = gate;
         k.snake = snake;
         k.packed_attention_bytes = packed_attention_bytes;
         k.pack_attention = pack_attention;
