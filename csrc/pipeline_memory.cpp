@@ -32,17 +32,12 @@ size_t Pipeline::denoising_memory(const SampleSettings& settings, const Inputs& 
         append_keyframe(clip, g, {nothing, frame, condition.strength});
         runs.push_back(cells);
     }
-    const Positions &video = clip.positions, audio = audio_positions(g.audio_frames);
-    const Array video_context{{TextProjection::context_rows, c.video.context_dim}, {}},
-        audio_context{{TextProjection::context_rows, c.audio.context_dim}, {}};
-    std::vector<Pass> passes(static_cast<size_t>(settings.guidance.passes()), Pass{&video_context, &audio_context, {}});
-    const Array negative_video = video_context, negative_audio = audio_context;
-    if (settings.guidance.needs_negative()) passes.back() = {&negative_video, &negative_audio, {}};
-    if (!settings.audio)
-        for (Pass& pass : passes) pass.audio_context = nullptr;
-    TransformerRun run(*networks_->transformer, *workspace_, video, settings.audio ? &audio : nullptr, passes, nullptr,
-                       loras(inputs.loras));
-    const TransformerRun::Memory memory = run.measure(runs);
+    const StreamState sound = empty_stream(c.audio.in_channels, audio_positions(settings.audio ? g.audio_frames : 0));
+    const auto rows = [](int64_t width) { return Array{{TextProjection::context_rows, width}, {}}; };
+    const Context context{rows(c.video.context_dim), rows(c.audio.context_dim)}, negative = context;
+    Denoiser denoiser(*networks_->transformer, *workspace_, context, &negative, settings.guidance, {clip, sound},
+                      nullptr, loras(inputs.loras));
+    const TransformerRun::Memory memory = denoiser.measure(runs);
     return sum(memory.working) + memory.inputs;
 }
 
