@@ -45,8 +45,6 @@ struct ClipPlan {
     std::vector<Stage> stages;           // one or two
     std::vector<std::string> upscalers;  // between them
     std::string distilled_lora;          // that is among the LoRAs of the stages; empty: none
-
-    bool guided() const { return whole.guidance.passes() > 1; }
 };
 
 // What upscalers do to the size of a clip.

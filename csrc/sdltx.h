@@ -148,7 +148,7 @@ SDLTX_API sdltx_status sdltx_inspect(const char* const* paths, size_t num_paths,
 /* What can compute here: a JSON list of objects with name, description, kind, memory_free, memory_total (bytes). */
 SDLTX_API sdltx_status sdltx_devices(char** json);
 
-/* The kinds of checkpoints and recipes that there are: a JSON list of objects with name and options of a clip. */
+/* The kinds of checkpoints, and what each makes clips with: a JSON list of objects with name and options of a clip. */
 SDLTX_API sdltx_status sdltx_presets(char** json);
 
 /* The ways to make a clip: a JSON list of objects with name, purpose, distilled (whether they are for such

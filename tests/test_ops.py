@@ -245,9 +245,8 @@ def test_linear_of_every_type(type, exact):
         for one in (False, True):
             y = ops.linear(type, data, 100, x[:rows], bias, scale[:1] if one else scale, exact=exact)[0, 0]
             expected = x[:rows].astype(np.float64) @ values.T * (scale[0] if one else scale) + bias
-            own = rows >= 32
-            bound = 2e-6 if own and (exact or type == "f32") else FAST if own or type != "f32" else 2e-6
-            assert_close(f"{rows} rows", y, expected, bound if own else 2e-2)
+            ours = 2e-6 if exact or type == "f32" else FAST
+            assert_close(f"{rows} rows", y, expected, ours if rows >= 32 else 2e-2)
 
 
 @pytest.mark.parametrize("type", ["f32", "bf16", "q8_0"])

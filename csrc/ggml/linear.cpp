@@ -12,11 +12,8 @@ namespace {
 
 // The fewest rows for which unpacking the weights of a product pays.
 constexpr int64_t least_rows = 32;
+
 size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<size_t>(i) * t->nb[axis]; }
-
-}  // namespace
-
-namespace {
 
 WeightType weight_type(ggml_type type) {
     switch (type) {

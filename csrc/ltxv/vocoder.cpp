@@ -167,7 +167,8 @@ ggml_tensor* Generator::activate(Plan& g, const Activation& a, ggml_tensor* x) c
     const int64_t n = x->ne[1];
     if (g.backend().uses_host_memory()) {
         const std::vector<float>&up = *a.up, &down = *a.down;
-        return g.computed(GGML_TYPE_F32, {x->ne[0], n, 1, 1}, {ggml_cont(ctx, x), a.frequency, a.weight},
+        return g.computed(GGML_TYPE_F32, {x->ne[0], n, 1, 1},
+                          {ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), a.frequency, a.weight},
                           [&up, &down](ggml_tensor* dst, Share share) {
                               const auto values = [&](int i) { return static_cast<const float*>(dst->src[i]->data); };
                               cpu_kernels().own()->snake({values(0), dst->ne[0], dst->ne[1], values(1), values(2),

@@ -189,7 +189,7 @@ class Pipeline:
 
     @property
     def presets(self) -> list[dict[str, Any]]:
-        """The kinds of checkpoints and recipes that there are, as dictionaries of :class:`Options` and a name."""
+        """The kinds of checkpoints, and what each makes clips with: dictionaries of :class:`Options` and a name."""
         return _core.preset_table()
 
     def check(self, *, conditions: Sequence[Condition] = (), **options: Unpack[Options]) -> None:

@@ -12,12 +12,8 @@ namespace sdltx::kernels {
 namespace {
 
 constexpr int64_t query_block = 16 * tile_rows, key_block = 256;
-constexpr size_t line = 64;  // bytes
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-void* aligned(const void* p) {
-    return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(p) + line - 1) / line * line);
-}
 
 // Where things are. Every head of keys has panels over its keys, whose length is that of a head; every head of values
 // has, for each block of keys, panels over the values of a head, whose length is that of the block.
@@ -36,8 +32,10 @@ struct Packed {
           value_block(value_panels * panel_width * units<P>(key_block)),
           value_head(blocks * value_block) {}
 
-    int64_t values_at(const AttentionShape& s) const { return round_up(s.kv_heads * key_head, line); }
-    int64_t scratch_at(const AttentionShape& s) const { return values_at(s) + round_up(s.kv_heads * value_head, line); }
+    int64_t values_at(const AttentionShape& s) const { return round_up(s.kv_heads * key_head, cache_line); }
+    int64_t scratch_at(const AttentionShape& s) const {
+        return values_at(s) + round_up(s.kv_heads * value_head, cache_line);
+    }
     // Of a thread, in floats: queries, scores, weights and results of a block.
     static int64_t scratch(const AttentionShape& s) {
         return query_block * round_up(s.head_dim, panel_width) * 2 + 2 * tile_rows * key_block;
@@ -47,14 +45,14 @@ struct Packed {
 template <typename P>
 size_t bytes(const AttentionShape& s, int threads) {
     const Packed<P> at(s);
-    return static_cast<size_t>(at.scratch_at(s) + threads * Packed<P>::scratch(s)) * sizeof(float) + line;
+    return static_cast<size_t>(at.scratch_at(s) + threads * Packed<P>::scratch(s)) * sizeof(float) + cache_line;
 }
 
 template <typename P>
 void pack(const AttentionShape& s, HeadRows k, HeadRows v, void* packed, Share share) {
     using Unit = typename P::Unit;
     const Packed<P> at(s);
-    Unit* const keys = static_cast<Unit*>(aligned(packed));
+    Unit* const keys = aligned<Unit>(packed);
     Unit* const values = keys + at.values_at(s);
     const int64_t length = units<P>(s.head_dim), items = s.kv_heads * at.blocks;
     constexpr int64_t room = (units<P>(max_head_dim) + lanes - 1) / lanes * lanes;
@@ -101,12 +99,12 @@ class Block {
     Block(const AttentionJob& job, Share share)
         : job_(job),
           at_(job.shape),
-          keys_(static_cast<const Unit*>(aligned(job.packed))),
+          keys_(aligned<Unit>(job.packed)),
           values_(keys_ + at_.values_at(job.shape)),
           length_(units<P>(job.shape.head_dim)),
           width_(at_.value_panels * panel_width) {
-        float* scratch = reinterpret_cast<float*>(const_cast<Unit*>(keys_)) + at_.scratch_at(job.shape) +
-                         share.index * Packed<P>::scratch(job.shape);
+        float* scratch =
+            reinterpret_cast<float*>(keys_) + at_.scratch_at(job.shape) + share.index * Packed<P>::scratch(job.shape);
         results_ = scratch;
         scores_ = results_ + query_block * width_;
         weights_ = reinterpret_cast<Unit*>(scores_ + tile_rows * key_block);
@@ -188,7 +186,7 @@ class Block {
 
     const AttentionJob& job_;
     const Packed<P> at_;
-    const Unit *keys_, *values_;
+    Unit *const keys_, *const values_;
     const int64_t length_, width_;  // of a head in units, of its results in floats
     float *results_, *scores_;
     Unit *weights_, *queries_;

@@ -12,14 +12,9 @@ namespace sdltx::kernels {
 namespace {
 
 constexpr int64_t chunk_units = 1024, panels_together = 2;
-constexpr size_t cache_line = 64;  // bytes
 
 template <typename P>
 constexpr int64_t chunk = chunk_units * P::depth;
-
-float* aligned(void* p) {
-    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(p) + cache_line - 1) / cache_line * cache_line);
-}
 
 // Units of a chunk: all that there are, or chunk_units.
 int64_t chunk_length(int64_t columns, int64_t matrices, int depth) {
@@ -41,7 +36,7 @@ class Panels {
         : job_(job),
           row_units_(units<P>(job.columns)),
           padded_((chunk_length(job.columns, job.w.matrices, P::depth) + lanes - 1) / lanes * lanes) {
-        float* mine = aligned(job.scratch) + share.index * scratch(job.columns, job.w.matrices, P::depth);
+        float* mine = aligned<float>(job.scratch) + share.index * scratch(job.columns, job.w.matrices, P::depth);
         panels_ = reinterpret_cast<Unit*>(mine);
         rows_ = panels_ + panels_together * panel_width * padded_;
         floats_ = reinterpret_cast<float*>(rows_ + lanes * padded_);

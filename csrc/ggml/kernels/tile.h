@@ -7,6 +7,13 @@
 
 namespace sdltx::kernels {
 
+// Where the first cache line in some memory begins, of which one more has to be there.
+constexpr size_t cache_line = 64;  // bytes
+template <typename T>
+T* aligned(const void* memory) {
+    return reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory) + cache_line - 1) / cache_line * cache_line);
+}
+
 // Rows of a tile and vectors of its columns: what keeps the registers of a level full.
 constexpr int tile_rows = 6;
 constexpr int tile_vectors = lanes == 16 ? 4 : 2;
