@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from commands import errors, read_safetensors, run, write_safetensors
 from compare import assert_close
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from test_transformer import run as velocity
 
@@ -135,6 +136,30 @@ def test_on_any_type_of_weights(tiny_paths, tmp_path, kind):
         full = pipe.sample(context, **SIZE, loras=[LORA])
         assert np.abs(full.video - plain.video).max() > 1e-2
         assert full.settings["loras"] == [[str(LORA), 1.0]]
+
+
+def test_as_if_merged(tiny_paths, tiny, pairs, tmp_path):
+    """At sizes for which our own products add the branch, sums and activations included."""
+    header, blob = read_safetensors(tiny_paths[0])
+    header.pop("__metadata__")
+    metadata = safe_open(tiny_paths[0], "np").metadata()
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        assert entry["dtype"] == "BF16"
+        bits = np.frombuffer(blob[begin:end], np.uint16).astype(np.uint32) << 16
+        tensors[name] = bits.view(np.float32).reshape(entry["shape"])
+    for name, (down, up) in pairs.items():
+        key = f"model.diffusion_model.{name}.weight"
+        tensors[key] = tensors[key] + 0.5 * up @ down
+    merged = tmp_path / "merged.safetensors"
+    save_file(tensors, merged, metadata=metadata)
+    size = SIZE | {"width": 256, "height": 256}
+    got = tiny.sample(tiny.encode("x"), **size, loras=[(LORA, 0.5)])
+    with sdltx.load(merged, tiny_paths[1], precision="f32") as pipe:
+        want = pipe.sample(pipe.encode("x"), **size)
+    assert_close("video", got.video, want.video)
+    assert_close("audio", got.audio, want.audio)
 
 
 @pytest.mark.parametrize("offload", ["stage", "blocks"])

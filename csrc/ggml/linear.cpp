@@ -83,15 +83,23 @@ ggml_tensor* packed(Plan& g, const Kernels& kernels, ggml_tensor* x) {
     return made;
 }
 
-ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, bool with_bias, Activation activation) {
+// What follows the sums of a product.
+struct Ending {
+    bool with_bias = false;
+    Activation activation = Activation::none;
+    ggml_tensor* residual = nullptr;  // [out, T]: added before the activation
+};
+
+ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, const Ending& ending) {
     const Kernels& kernels = *cpu_kernels().own();
     const bool exact = g.backend().exact() || l.w->type == GGML_TYPE_F32 || !kernels.fast;
     const int64_t columns = l.w->ne[0], outputs = l.w->ne[1], tokens = x->ne[1];
     ggml_tensor* rows = exact ? x : packed(g, kernels, x);
     const auto bytes = static_cast<int64_t>(kernels.product_scratch(columns, 1, g.backend().threads(), exact));
-    ggml_tensor *scratch = uninitialised(g, GGML_TYPE_I8, {bytes, 1, 1, 1}), *bias = with_bias ? l.b : nullptr;
-    // `sources`: w, rows, scratch, then scale and bias if there are any.
-    const bool scaled = l.scale, biased = bias;
+    ggml_tensor *scratch = uninitialised(g, GGML_TYPE_I8, {bytes, 1, 1, 1}), *bias = ending.with_bias ? l.b : nullptr;
+    // `sources`: w, rows, scratch, then scale, bias and residual if there are any.
+    const bool scaled = l.scale, biased = bias, residual = ending.residual;
+    const Activation activation = ending.activation;
     const auto compute = [=, &kernels](ggml_tensor* dst, ggml_tensor* const* sources, Share share) {
         const auto floats = [](const ggml_tensor* t) { return static_cast<const float*>(t->data); };
         const auto stride = [](const ggml_tensor* t) { return static_cast<int64_t>(t->nb[1] / sizeof(float)); };
@@ -103,32 +111,35 @@ ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, bool with_bia
         job.x = {sources[1]->data, job.rows, 1, stride(sources[1]), 0, 0, &start};
         job.y = static_cast<float*>(dst->data);
         job.y_stride = stride(dst);
+        ggml_tensor* const* more = sources + 3;
         if (scaled) {
-            job.scale = floats(sources[3]);
-            job.one_scale = ggml_nelements(sources[3]) == 1;
+            job.one_scale = ggml_nelements(*more) == 1;
+            job.scale = floats(*more++);
         }
-        if (biased) job.bias = floats(sources[scaled ? 4 : 3]);
+        if (biased) job.bias = floats(*more++);
+        if (residual) job.residual = floats(*more);
         job.activation = activation;
         job.scratch = sources[2]->data;
         job.exact = exact;
         kernels.product(job, share);
     };
-    const auto sources = [&](ggml_tensor* some) {
+    const auto sources = [&](ggml_tensor* some, ggml_tensor* added) {
         std::vector<ggml_tensor*> all{l.w, some, scratch};
         if (scaled) all.push_back(l.scale);
         if (biased) all.push_back(bias);
+        if (residual) all.push_back(added);
         return all;
     };
     const std::vector<Piece> pieces = cut_rows(g, tokens, work_of(g, l, tokens));
     if (pieces.size() == 1)
-        return g.computed(GGML_TYPE_F32, {outputs, tokens, 1, 1}, sources(rows),
+        return g.computed(GGML_TYPE_F32, {outputs, tokens, 1, 1}, sources(rows, ending.residual),
                           [=](ggml_tensor* dst, Share share) { compute(dst, dst->src, share); });
     ggml_tensor* y = uninitialised(g, GGML_TYPE_F32, {outputs, tokens, 1, 1});
     for (const Piece& p : pieces) {
         const auto some = [&](ggml_tensor* t) {
             return ggml_view_2d(g.ctx(), t, t->ne[0], p.count, t->nb[1], offset(t, 1, p.first));
         };
-        y = g.after(y, g.computed_in(some(y), sources(some(rows)),
+        y = g.after(y, g.computed_in(some(y), sources(some(rows), residual ? some(ending.residual) : nullptr),
                                      [=](ggml_tensor* dst, Share share) { compute(dst, dst->src + 1, share); }));
         g.compute_next(y);
     }
@@ -142,13 +153,19 @@ ggml_tensor* whole_product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
     return y;
 }
 
-// Adds what the branch beside a matrix gives.
-ggml_tensor* add_low_rank(Plan& g, const Linear& l, ggml_tensor* x, ggml_tensor* y) {
+ggml_tensor* activated(Plan& g, ggml_tensor* y, Activation activation) {
+    return activation == Activation::none ? y : gelu_tanh(g, y);
+}
+
+// Adds to y what the branch beside a matrix gives, if it has one.
+ggml_tensor* with_branch(Plan& g, const Linear& l, ggml_tensor* x, ggml_tensor* y, Activation activation) {
     const LowRank* branch = g.low_rank(l.w);
-    if (!branch) return y;
+    if (!branch) return activated(g, y, activation);
     ggml_tensor* inner = product(g, Linear{branch->a}, x);  // [rank, T]
     if (branch->scale != 1) inner = ggml_scale(g.ctx(), inner, branch->scale);
-    return ggml_add(g.ctx(), y, product(g, Linear{branch->b}, inner));
+    const Linear up{branch->b};
+    if (is_own(g, up.w, inner)) return own_product(g, up, inner, {false, activation, y});
+    return activated(g, ggml_add(g.ctx(), y, product(g, up, inner)), activation);
 }
 
 }  // namespace
@@ -174,20 +191,19 @@ Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int
 }
 
 ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {
-    if (is_own(g, l.w, x)) return add_low_rank(g, l, x, own_product(g, l, x, false, Activation::none));
+    if (is_own(g, l.w, x)) return with_branch(g, l, x, own_product(g, l, x, {}), Activation::none);
     ggml_tensor* y = product(g, l.w, x);
-    return add_low_rank(g, l, x, l.scale ? ggml_mul(g.ctx(), y, l.scale) : y);
+    return with_branch(g, l, x, l.scale ? ggml_mul(g.ctx(), y, l.scale) : y, Activation::none);
 }
 
 ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activation) {
-    const auto activate = [&](ggml_tensor* y) { return activation == Activation::none ? y : gelu_tanh(g, y); };
     if (is_own(g, l.w, x)) {
-        if (!g.low_rank(l.w)) return own_product(g, l, x, true, activation);
-        return activate(add_low_rank(g, l, x, own_product(g, l, x, true, Activation::none)));
+        if (!g.low_rank(l.w)) return own_product(g, l, x, {true, activation});
+        return with_branch(g, l, x, own_product(g, l, x, {true}), activation);
     }
     return by_rows(g, x, l.w->ne[1], ggml_nelements(l.w), [&](ggml_tensor* part) {
         ggml_tensor* y = product(g, l, part);
-        return activate(l.b ? ggml_add(g.ctx(), y, l.b) : y);
+        return activated(g, l.b ? ggml_add(g.ctx(), y, l.b) : y, activation);
     });
 }
 

@@ -102,6 +102,13 @@ ggml_tensor* normed_heads(Plan& g, ggml_tensor* x, ggml_tensor* w, int64_t head_
 }
 
 ggml_tensor* gelu_tanh(Plan& g, ggml_tensor* x) {
+    // Not ggml's, which on CPUs is a table in half precision.
+    if (can_fuse(g) && ggml_is_contiguous(x))
+        return g.computed(GGML_TYPE_F32, {x->ne[0], x->ne[1], x->ne[2], x->ne[3]}, {x},
+                          [](ggml_tensor* dst, Share share) {
+                              cpu_kernels().own()->gelu_tanh(
+                                  {floats(dst->src[0]), static_cast<float*>(dst->data), ggml_nelements(dst)}, share);
+                          });
     if (!g.backend().exact()) return ggml_gelu(g.ctx(), x);
     // 0.5 (1 + tanh u) = sigmoid(2u)
     constexpr float c = 1.5957691216057308f;  // 2 sqrt(2/pi)

@@ -34,8 +34,7 @@ ggml_tensor* normed_heads(Plan& g, ggml_tensor* x, ggml_tensor* w, int64_t head_
 // Whether a plan computes with kernels of ours.
 bool can_fuse(const Plan& g);
 
-// 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). ggml's own is a half-precision table on the CPU, so exact runs build
-// it.
+// 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
 ggml_tensor* gelu_tanh(Plan& g, ggml_tensor* x);
 
 // Rotates the pairs (j, j + head_dim/2) of x [head_dim, H, T] by angles given as cos and sin [head_dim/2, H or 1, T].

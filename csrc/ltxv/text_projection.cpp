@@ -178,7 +178,7 @@ Array TextProjection::connect(const Stream& s, const std::vector<float>& feature
         g.stage(x, path + "transformer_1d_blocks." + std::to_string(i));
     }
     x = g.stage(rms_norm(g, x, nullptr, eps), path + "output");
-    if (s.caption_1.w) x = linear(g, s.caption_2, gelu_tanh(g, linear(g, s.caption_1, x)));
+    if (s.caption_1.w) x = linear(g, s.caption_2, linear(g, s.caption_1, x, Activation::gelu_tanh));
     ggml_tensor* out = g.output(x, s.kind + "_context");
     g.set(input, rows);
     g.set(rope.cos, table.cos);

@@ -135,6 +135,13 @@ struct GateJob {
     int64_t width, rows;
 };
 
+// y = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+struct GeluJob {
+    const float* x;
+    float* y;
+    int64_t count;
+};
+
 struct Kernels {
     // Whether what is not exact is another, faster thing.
     bool fast;
@@ -146,6 +153,7 @@ struct Kernels {
     void (*pack_volume)(const VolumeJob& job, Share share);
     void (*norm)(const NormJob& job, Share share);
     void (*gate)(const GateJob& job, Share share);
+    void (*gelu_tanh)(const GeluJob& job, Share share);
     void (*snake)(const SnakeJob& job, Share share);
     // Keys and values in the order in which they are multiplied, and what `threads` threads of attention() need.
     size_t (*packed_attention_bytes)(const AttentionShape& shape, int threads, bool exact);

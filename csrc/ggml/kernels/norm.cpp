@@ -1,6 +1,7 @@
 // What is done to a row between two products, in one pass while it is in the cache.
 #include "norm.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "simd.h"
@@ -61,6 +62,12 @@ void gate(const GateJob& job, Share share) {
         float* z = job.z + r * job.width;
         for (int64_t i = 0; i < job.width; ++i) z[i] = x[i] + y[i] * job.gate[i];
     }
+}
+
+void gelu_tanh(const GeluJob& job, Share share) {
+    const int64_t begin = share.begin(job.count), count = share.end(job.count) - begin;
+    std::copy_n(job.x + begin, count, job.y + begin);
+    gelu_tanh(job.y + begin, count);
 }
 
 }  // namespace sdltx::kernels

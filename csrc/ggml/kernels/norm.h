@@ -7,5 +7,6 @@ namespace sdltx::kernels {
 
 void norm(const NormJob& job, Share share);
 void gate(const GateJob& job, Share share);
+void gelu_tanh(const GeluJob& job, Share share);
 
 }  // namespace sdltx::kernels

@@ -18,6 +18,7 @@ extern "C" const sdltx::Kernels* sdltx_kernels(void) {
         k.pack_volume = pack_volume;
         k.norm = norm;
         k.gate = gate;
+        k.gelu_tanh = gelu_tanh;
         k.snake = snake;
         k.packed_attention_bytes = packed_attention_bytes;
         k.pack_attention = pack_attention;
