@@ -108,6 +108,13 @@ def sound(threads: int, path: str, frames: str) -> Run:
     return _timed(lambda: pipe.decode_audio(latents)[0])
 
 
+def gemma(threads: int, path: str, tokens: str, text: str, other: str) -> Run:
+    """Hidden states of Gemma, of which the last is after the norm. `other`: any part of LTX-2, as a model needs one."""
+    pipe = sdltx.load(path, other, threads=threads)
+    assert len(pipe.tokenize(text)) == int(tokens)
+    return _timed(lambda: pipe._core.hidden_states(text)[-1])
+
+
 def demo(threads: int, folder: str) -> Run:
     """A clip of the built-in model from its prompt."""
     pipe = sdltx.load(Path(folder) / "ltx-2.3-demo.safetensors", Path(folder) / "gemma", threads=threads)

@@ -55,18 +55,20 @@ def conv3d(threads: int, channels: str, frames: str, height: str, width: str) ->
     return _timed(threads, lambda: functional.conv3d(x, w, padding=1), lambda y: y[0].permute(1, 2, 3, 0)[1:-1])
 
 
-def velocity(threads: int, path: str, inputs: str, *_: str) -> Run:
-    """One call of the reference's transformer (ltx-core)."""
+def _built(path: str, configurator: Any, names: Any) -> Any:
+    """A part of a checkpoint as the reference (ltx-core) has it."""
     from ltx_core.loader.single_gpu_model_builder import SingleGPUModelBuilder
+
+    builder = SingleGPUModelBuilder(model_path=path, model_class_configurator=configurator, model_sd_ops=names)
+    return builder.build(device=torch.device("cpu"), dtype=torch.bfloat16).eval()
+
+
+def velocity(threads: int, path: str, inputs: str, *_: str) -> Run:
+    """One call of the reference's transformer."""
     from ltx_core.model import transformer
     from ltx_core.model.transformer.modality import Modality
 
-    builder = SingleGPUModelBuilder(
-        model_path=path,
-        model_class_configurator=transformer.LTXModelConfigurator,
-        model_sd_ops=transformer.LTXV_MODEL_COMFY_RENAMING_MAP,
-    )
-    model = builder.build(device=torch.device("cpu"), dtype=torch.bfloat16).eval()
+    model = _built(path, transformer.LTXModelConfigurator, transformer.LTXV_MODEL_COMFY_RENAMING_MAP)
     given = np.load(inputs)
     sigma = torch.from_numpy(given["sigma"])
 
@@ -79,3 +81,17 @@ def velocity(threads: int, path: str, inputs: str, *_: str) -> Run:
 
     video, audio = stream("video"), stream("audio")
     return _timed(threads, lambda: model(video, audio, None)[0], lambda y: y[0])
+
+
+def video(threads: int, path: str, frames: str) -> Run:
+    """Latents of 256x256 to pictures by the reference's decoder."""
+    from ltx_core.model import video_vae
+
+    model = _built(path, video_vae.VideoDecoderConfigurator, video_vae.VAE_DECODER_COMFY_KEYS_FILTER)
+    model = model.to(memory_format=torch.channels_last_3d)
+    latents = _random((1, 128, int(frames), 8, 8), 1).bfloat16().contiguous(memory_format=torch.channels_last_3d)
+
+    def shown(y: torch.Tensor) -> torch.Tensor:
+        return ((y[0].float().clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 3, 0)
+
+    return _timed(threads, lambda: model(latents), shown)

