@@ -216,6 +216,7 @@ Json describe(Pipeline& pipeline) {
               {"num_frames", s.num_frames},
               {"frame_rate", s.frame_rate},
               {"steps", s.num_inference_steps()}}},
+            {"negative_prompt", info.negative_prompt},
             {"note", info.note.empty() ? Json() : Json(info.note)},
             {"device", pipeline.device()},
             {"parts", parts},

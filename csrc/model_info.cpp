@@ -92,11 +92,13 @@ ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
         info.distilled_told = told.has_value();
     }
     info.note = files.metadata("sdltx.note").value_or("");
+    info.negative_prompt = default_negative_prompt();
     if (auto text = files.metadata("sdltx.defaults")) {
         const std::string where = "sdltx.defaults metadata";
         const Json j = parse_json(*text, where);
         info.distilled = value_or(j, "distilled", info.distilled, where);
         info.distilled_told = info.distilled_told || j.contains("distilled");
+        info.negative_prompt = value_or(j, "negative_prompt", info.negative_prompt, where);
         const auto read = [&](const char* key, auto& to) {
             using Value = typename std::decay_t<decltype(to)>::value_type;
             if (j.contains(key)) to = require<Value>(j, key, where);

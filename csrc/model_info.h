@@ -45,6 +45,7 @@ struct ModelInfo {
     bool distilled = false;
     bool distilled_told = false;  // by the files or their names; else it counts as not
     std::string note;             // for its users; may be empty
+    std::string negative_prompt;  // what clips are guided away from unless another is given
     std::vector<Part> parts;      // in the order of all_parts
     const Preset* preset = nullptr;
     SampleOptions defaults;  // where the files ask for something else than the preset

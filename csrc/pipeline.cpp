@@ -216,7 +216,7 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
             throw Error(ErrorCode::model_mismatch,
                         "[sample] guidance needs the context of a negative prompt, and no text encoder is among the "
                         "files; pass that context, or a guidance_scale of 1 for video and sound");
-        if (!default_negative_) default_negative_ = encode(default_negative_prompt(), progress);
+        if (!default_negative_) default_negative_ = encode(info_.negative_prompt, progress);
         negative = &*default_negative_;
     }
     return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings,

@@ -131,9 +131,9 @@ SDLTX_API sdltx_status sdltx_load(const char* const* paths, size_t num_paths, co
 /* Gives all memory and files back. No other call may use the pipeline at the time. */
 SDLTX_API void sdltx_pipeline_free(sdltx_pipeline* pipeline);
 
-/* A JSON object: model, version, distilled, preset, note, defaults (width, height, num_frames, frame_rate, steps),
- * parts (names of those that are there), has_audio, device, latent_channels, unused_tensors (names of what the files
- * hold and no part has a use for).
+/* A JSON object: model, version, distilled, preset, negative_prompt, note, defaults (width, height, num_frames,
+ * frame_rate, steps), parts (names of those that are there), has_audio, device, latent_channels, unused_tensors (names
+ * of what the files hold and no part has a use for).
  */
 SDLTX_API sdltx_status sdltx_describe(sdltx_pipeline* pipeline, char** json);
 
@@ -295,7 +295,7 @@ SDLTX_API sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_sampl
 /* What is possible with these options but probably not meant, as a JSON list of lines for people. */
 SDLTX_API sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json);
 
-/* Denoises. negative: what the clip is guided away from; NULL: the reference's negative prompt, if there is guidance.
+/* Denoises. negative: what the clip is guided away from; NULL: the model's negative prompt, if there is guidance.
  * options: NULL for the defaults.
  */
 SDLTX_API sdltx_status sdltx_sample(sdltx_pipeline* pipeline, const sdltx_context* context,
@@ -393,7 +393,7 @@ SDLTX_API sdltx_status sdltx_video_sound(const sdltx_video* video, sdltx_sound* 
 SDLTX_API sdltx_status sdltx_video_settings(const sdltx_video* video, const char** json);
 
 /* encode, sample and decode in turn; what cannot be decoded is refused before anything is computed. negative_prompt:
- * NULL for the reference's. options and decode_options: NULL for the defaults. The progress of `options` hears of
+ * NULL for the model's. options and decode_options: NULL for the defaults. The progress of `options` hears of
  * encoding and denoising, and of decoding unless `decode_options` has its own. latents: NULL, or where the denoised
  * clip goes; they are the caller's also when decoding fails or is stopped, so that nothing is lost.
  */

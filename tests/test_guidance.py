@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import real_layout
-from commands import errors, run
+from commands import errors, read_safetensors, run, write_safetensors
 from compare import assert_close
 from test_transformer import contexts, inputs
 
@@ -241,6 +243,22 @@ def test_the_default_negative_prompt_is_encoded_when_it_is_needed(tiny):
     assert tiny.sample(context, **{**options, "guidance_scale": 1}).settings["negative_prompt"] is None
     other = tiny.generate("a red ball", negative_prompt="blue", **options)
     assert other.metadata["negative_prompt"] == "blue"
+
+
+def test_a_model_may_have_a_negative_prompt_and_scales_of_its_own(tiny, tiny_paths, tmp_path):
+    header, blob = read_safetensors(tiny_paths[0])
+    asked = {"negative_prompt": "grey", "guidance_scale": 2.5, "audio_guidance_scale": 1, "steps": 2}
+    header["__metadata__"]["sdltx.defaults"] = json.dumps(asked)
+    changed = write_safetensors(tmp_path / "x.safetensors", header, blob)
+    with sdltx.load(changed, tiny_paths[1], precision="f32") as pipe:
+        assert pipe.info["negative_prompt"] == "grey"
+        got = pipe.sample(pipe.encode("a red ball"), **SMALL)
+    settings = {"guidance_scale": 2.5, "audio_guidance_scale": 1, "num_inference_steps": 2}
+    assert got.settings["negative_prompt"] == "grey"
+    assert {name: got.settings[name] for name in settings} == settings
+    want = tiny.sample(tiny.encode("a red ball"), negative=tiny.encode("grey"), **{**SMALL, **NEUTRAL, **settings})
+    assert tiny.info["negative_prompt"] == sdltx.default_negative_prompt
+    np.testing.assert_array_equal(got.video, want.video)
 
 
 def test_guidance_without_a_text_encoder(tiny_paths, tiny):

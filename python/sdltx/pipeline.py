@@ -229,8 +229,9 @@ class Pipeline:
         """Denoises random latents into a clip.
 
         context: from :meth:`encode`.
-        negative: what a clip is guided away from, where guidance_scale is not 1; None: the reference's negative prompt
-            (``sdltx.default_negative_prompt``), which is encoded when it is needed first.
+        negative: what a clip is guided away from, where guidance_scale is not 1; None: the model's negative
+            prompt (``info["negative_prompt"]``; ``sdltx.default_negative_prompt``, the reference's, unless its files
+            have one), which is encoded when it is needed first.
         noise: start noise, in the shapes of the result; a part that it lacks is drawn from the seed. Its frame rate is
             the clip's unless one is given.
         image: what the clip begins with: a file, a picture of Pillow or RGB bytes (H, W, 3).
@@ -327,7 +328,7 @@ class Pipeline:
             "device": self.device,
             "precision": self.precision,
             "prompt": context.prompt,
-            "negative_prompt": (negative.prompt if negative else _core.default_negative_prompt) if guided else None,
+            "negative_prompt": (negative.prompt if negative else self.info["negative_prompt"]) if guided else None,
             **{name: value for name, value in resolved.items() if name not in derived},
             "num_inference_steps": resolved["num_inference_steps"] if sigmas is None else None,
             "sigmas": sigmas,
@@ -453,7 +454,7 @@ class Pipeline:
     ) -> Video:
         """:meth:`encode`, :meth:`sample` and :meth:`decode` in turn; the arguments are theirs.
 
-        negative_prompt: what the clip is guided away from where guidance_scale is not 1; None: the reference's.
+        negative_prompt: what the clip is guided away from where guidance_scale is not 1; None: the model's.
 
         If the last of them fails or is stopped, the exception has the denoised clip as its attribute ``latents``.
         """

@@ -1,0 +1,155 @@
+"""Stage: the video VAE, on clips as they are drawn.
+
+The loss is the difference of pixels, of their gradients in space and time and of coarser copies, weighted around the
+shapes, and a little KL. The decoder sees latents with noise of a share of their spread, so that it forgives what
+sampling gets wrong. Most steps are windows of 64x64 around a shape: most of the signal at a fraction of the cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import networks
+import numpy as np
+import optim
+import torch
+from clips import make_clip
+from scenes import COLOURS, FRAMES, SIZE, background_image, draw, sample_scene, tracks_of
+from torch import nn
+from torch.nn import functional
+
+WINDOW = 64
+TEST_SEED = 10**9
+
+
+def _batch(pictures: np.ndarray) -> torch.Tensor:
+    x = torch.from_numpy(pictures).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    return x.contiguous(memory_format=torch.channels_last_3d)
+
+
+def windows(seed: int, n: int, frames: int, side: int) -> torch.Tensor:
+    """(n, 3, frames, side, side), -1 to 1, around the first shape of random scenes."""
+    pictures = np.empty((n, frames, side, side, 3), np.float32)
+    for i in range(n):
+        rng = np.random.default_rng(seed + i + 10**12)
+        scene = sample_scene(rng)
+        tracks = tracks_of(scene, rng)
+        start = int(rng.integers(0, FRAMES - frames + 1))
+        x, y, _ = tracks[0][start + frames // 2]
+        left, top = (int(np.clip(c - side // 2 + rng.integers(-24, 25), 0, SIZE - side)) for c in (x, y))
+        base = background_image(scene.background)[top : top + side, left : left + side]
+        for k in range(frames):
+            pictures[i, k] = base
+            for item, track in zip(scene.items, tracks, strict=True):
+                x, y, r = track[start + k]
+                draw(pictures[i, k], item.shape, COLOURS[item.colour], x - left, y - top, r)
+    return _batch(np.rint(pictures))
+
+
+def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Of pictures (batch, 3, frames, height, width), -1 to 1."""
+    rim = x[:, :, :, :, :1].mean((2, 4), keepdim=True)
+    shape = ((x - rim).abs().amax(1, keepdim=True) > 0.15).float()
+    weight = 1 + 4 * functional.max_pool3d(shape, (1, 9, 9), 1, (0, 4, 4))
+    error = (y - x).abs()
+    loss = (error * weight).mean() + 0.5 * (error.square() * weight).mean()
+    for axis in (-1, -2, 2):
+        loss = loss + 0.5 * (y.diff(dim=axis) - x.diff(dim=axis)).abs().mean()
+    for k in (4, 16):
+        loss = loss + 0.5 * (functional.avg_pool3d(y, (1, k, k)) - functional.avg_pool3d(x, (1, k, k))).abs().mean()
+    return loss
+
+
+def psnr(y: torch.Tensor, x: torch.Tensor) -> float:
+    """dB, the mean over clips."""
+    return float(10 * torch.log10(4.0 / (y.clamp(-1, 1) - x).square().mean((1, 2, 3, 4))).mean())
+
+
+def _clips_of(step: int, args: argparse.Namespace) -> torch.Tensor:
+    seed = step * 16 + 1
+    if step < args.steps * args.window_part:
+        return windows(seed, args.batch, 17 if step % 3 == 0 else 9, WINDOW)
+    return windows(seed, args.batch, (25, 9, 17, 25)[step % 4], SIZE)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Until args.steps, from the last checkpoint on."""
+    torch.manual_seed(1)
+    path = args.runs / "video_vae.pt"
+    encoder, decoder = networks.video_vae()
+    for module in (encoder, decoder):
+        module.to(memory_format=torch.channels_last_3d)
+    params = [*(() if args.freeze_encoder else encoder.parameters()), *decoder.parameters()]
+    optimizers: list[torch.optim.Optimizer] = [
+        optim.Muon([p for p in params if p.ndim == 5], args.rate, momentum=0.9),
+        torch.optim.AdamW(
+            [p for p in params if p.ndim < 5], args.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        ),
+    ]
+    step = 0
+    if args.init:
+        state = torch.load(args.init)
+        encoder.load_state_dict(state["enc"]), decoder.load_state_dict(state["dec"])
+    average = optim.Average(params, 0.995)
+    if path.exists() and "optimizers" in (state := torch.load(path)):
+        encoder.load_state_dict(state["enc_raw"]), decoder.load_state_dict(state["dec_raw"])
+        average.values, step = state["average"], state["step"]
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+    posterior: dict[str, torch.Tensor] = {}
+    encoder.conv_out.register_forward_hook(lambda _module, _given, out: posterior.update(out=out))
+    test = _batch(np.stack([make_clip(TEST_SEED + i).pictures for i in range(8)]))
+    while step < args.steps:
+        optim.set_rate(optimizers, optim.cosine(step, args.steps, 40))
+        torch.manual_seed(step)
+        x = _clips_of(step, args)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.set_grad_enabled(not args.freeze_encoder):
+                encoder(x)
+            out = posterior["out"].float()
+            mean, logvar = out[:, :-1], out[:, -1:].clamp(-12, -3)
+            spread = torch.maximum((0.5 * logvar).exp(), args.noise * mean.detach().std())
+            y = decoder(mean + torch.randn_like(mean) * spread).float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        loss = reconstruction_loss(y, x)
+        optim.update(optimizers, params, loss + args.kl * kl, 1.0)
+        average.update(step)
+        step += 1
+        if step % 20 == 0:
+            print(f"{step} loss {float(loss):.4f} kl {float(kl):.3f} psnr {psnr(y.detach(), x):.2f}", flush=True)
+        if step % 100 == 0 or step == args.steps:
+            told = average.during(lambda: _tested(encoder, decoder, test))
+            print(f"== {step} psnr of clips that were not trained on {told:.2f}", flush=True)
+            kept = average.during(lambda: {"enc": optim.copied(encoder), "dec": optim.copied(decoder)})
+            kept |= {"enc_raw": encoder.state_dict(), "dec_raw": decoder.state_dict(), "average": average.values}
+            kept |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "step": step}
+            optim.save(kept, path)
+
+
+def _tested(encoder: nn.Module, decoder: nn.Module, test: torch.Tensor) -> float:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return psnr(decoder(encoder(test)).float(), test)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--init", type=Path, help="begin with the averaged weights of this checkpoint")
+    parser.add_argument("--steps", type=int, default=6200)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument(
+        "--freeze-encoder", action="store_true", help="train the decoder alone: latents stay as they are"
+    )
+    parser.add_argument("--noise", type=float, default=0.06, help="share of the latents' spread")
+    parser.add_argument("--window-part", type=float, default=0.8, help="share of steps on windows of 64x64")
+    parser.add_argument("--kl", type=float, default=1e-4)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    train(args)
+
+
+if __name__ == "__main__":
+    main()
