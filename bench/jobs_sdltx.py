@@ -117,7 +117,8 @@ def gemma(threads: int, path: str, tokens: str, text: str, other: str) -> Run:
 
 def demo(threads: int, folder: str) -> Run:
     """A clip of the built-in model from its prompt."""
-    pipe = sdltx.load(Path(folder) / "ltx-2.3-demo.safetensors", Path(folder) / "gemma", threads=threads)
+    parts = sorted(path for path in Path(folder).iterdir() if path.suffix in (".gguf", ".safetensors"))
+    pipe = sdltx.load(*parts, Path(folder) / "gemma", threads=threads)
     size = {"width": 128, "height": 128, "num_frames": 25, "frame_rate": 12, "num_inference_steps": 20}
     noise = sdltx.Latents(_random((32, 4, 4, 4), 3), _random((2, 52, 16), 4))
     prompt = "a red triangle moves right over a navy background, with high beeps"

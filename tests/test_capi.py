@@ -30,7 +30,6 @@ from capi import (
 import sdltx
 
 CLIP = {"width": 64, "height": 64, "num_frames": 17, "seed": 3}
-DEMO = Path(sdltx.__file__).parent / "demo"
 WITHOUT_FAULTS = {
     f"sdltx_{name}"
     for name in (
@@ -56,7 +55,7 @@ def pipeline(demo_paths):
 
 @pytest.fixture(scope="module")
 def demo_paths():
-    return [*sorted(DEMO.glob("*.safetensors")), DEMO / "gemma"]
+    return sdltx.pipeline._demo_files()
 
 
 @pytest.fixture(scope="module")

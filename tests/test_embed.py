@@ -17,8 +17,7 @@ from commands import errors, run
 import sdltx
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-DEMO = Path(sdltx.__file__).parent / "demo"
-MODEL = [*sorted(DEMO.glob("*.safetensors")), DEMO / "gemma"]
+MODEL = sdltx.pipeline._demo_files()
 PROMPT = "a red circle moves left"
 TOOLS = {**os.environ, "PATH": os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))}
 STRICT = ["-pedantic", "-Wall", "-Wextra", "-Werror"]

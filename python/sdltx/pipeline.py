@@ -513,10 +513,10 @@ class _Chunks:
 
 
 def _demo_files() -> list[Path]:
-    files = [*sorted(_DEMO.glob("*.safetensors")), _DEMO / "gemma"]
-    if len(files) < 2:
+    files = sorted(path for kind in ("*.gguf", "*.safetensors") for path in _DEMO.glob(kind))
+    if not files:
         raise ModelFileError("[load] no model is given and this build has none built in; pass the files of a model")
-    return files
+    return [*files, _DEMO / "gemma"]
 
 
 def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Stage: the transformer, connectors, text projection and text encoder together, by flow matching of both streams.
 
 A tenth of all captions is empty, for guidance; in three of ten steps most clips have their first frame given, in one of
-twenty-five the sound. Attributes are read out of the contexts and out of the video tokens half way through the blocks.
-Contexts have 128 rows first and 1024, as at inference, for the last part: trained on 128 alone, sounds went wrong.
+twenty-five the sound. The attributes of scenes are read out of the contexts. Contexts have 128 rows first and 1024, as
+at inference, for the last part: trained on 128 alone, sounds went wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import optim
 import reference as ltx
 import torch
 from captions import caption
-from places import shape_cells
 from readout import PICTURE, Readout, said
 from tokenizer import Tokenizer
 from torch import nn
@@ -40,7 +39,6 @@ class Clips:
         mean, std, audio_mean, audio_std = statistics
         self.video = (video - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
         self.audio = (audio - audio_mean) / audio_std
-        self.cells = shape_cells(self.scenes, latents.FIRST_SEED, self.video.shape[2:])
         self.count = len(self.scenes) - HOLD_OUT
 
 
@@ -52,10 +50,6 @@ class Model(nn.Module):
         self.dit, self.text = networks.transformer(), networks.TextEncoder()
         self.of_contexts = Readout(networks.VIDEO_WIDTH, PICTURE)
         self.of_sound = Readout(networks.AUDIO_WIDTH, ("sound",))
-        self.of_tokens = Readout(networks.VIDEO_WIDTH, PICTURE)
-        self.tokens: torch.Tensor | None = None
-        middle = self.dit.transformer_blocks[len(self.dit.transformer_blocks) // 2]
-        middle.register_forward_hook(lambda _module, _given, out: setattr(self, "tokens", out[0].x))
         flow.cache_rotations(self.dit)
 
     def compile(self) -> None:  # type: ignore[override]
@@ -83,12 +77,12 @@ class Steps:
 
     def __init__(self, model: Model, clips: Clips, tokenizer: Tokenizer, args: argparse.Namespace) -> None:
         self.model, self.clips, self.tokenizer, self.args = model, clips, tokenizer, args
-        self.generator = torch.Generator()
+        self.generator, self.rng = torch.Generator(), np.random.default_rng()
         self.positions: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.unperturbed = ltx.BatchedPerturbationConfig.empty(args.batch)
 
     def losses(self, step: int, rows: int) -> dict[str, torch.Tensor]:
-        """Of video, audio and both readouts; contexts of so many rows."""
+        """Of video, audio and the readout, and what share of that is right; contexts of so many rows."""
         self.generator.manual_seed(step)
         self.rng = np.random.default_rng(step)
         batch, draws = self.args.batch, self.args.draws * (2 if rows == networks.CONTEXT_ROWS else 1)
@@ -116,8 +110,6 @@ class Steps:
             sigma = flow.noise_levels(batch, self.generator)
             sigma_audio = self._audio_levels(sigma)
             levels, weight = self._video_levels(sigma, x.shape[1], video.shape[3] * video.shape[4])
-            cells = self.clips.cells[twice][:, :frames].flatten(1)[..., None]
-            weight = weight * (1 + self.args.shape_weight * cells)
             noise, audio_noise = (torch.randn(t.shape, generator=self.generator) for t in (x, audio))
             mix, audio_mix = levels[..., None], sigma_audio[:, None, None]
             velocity, audio_velocity = self.model.dit(
@@ -131,18 +123,13 @@ class Steps:
                 ),
                 self.unperturbed,
             )
-            assert self.model.tokens is not None
-            tokens = self.model.tokens.float()
-            of_tokens, seen = self.model.of_tokens(tokens, [label for label in labels for _ in range(draws)])
         error = (velocity.float() - (noise - x)).square().mean(-1, keepdim=True)
         audio_error = (audio_velocity.float() - (audio_noise - audio)).square().mean((1, 2))
         return {
             "video": (error * weight).sum() / weight.sum(),
             "audio": (audio_error * (sigma_audio > 0)).mean(),
             "contexts": readout + of_sound,
-            "tokens": of_tokens,
             "read": torch.tensor(right),
-            "seen": torch.tensor(seen),
         }
 
     def _audio_levels(self, sigma: torch.Tensor) -> torch.Tensor:
@@ -189,7 +176,7 @@ def train(args: argparse.Namespace) -> None:
     if args.compile:
         model.compile()
     todo = Steps(model, clips, Tokenizer(args.runs / "tokenizer.model"), args)
-    weights = {"video": 1.0, "audio": 1.0, "contexts": args.readout, "tokens": args.token_readout}
+    weights = {"video": 1.0, "audio": 1.0, "contexts": args.readout}
     sums: dict[str, float] = {}
     began = time.time()
     while step < args.steps:
@@ -201,7 +188,7 @@ def train(args: argparse.Namespace) -> None:
         average.update(step)
         step += 1
         for name, value in losses.items():
-            sums[name] = sums.get(name, 0) + float(value)
+            sums[name] = sums.get(name, 0) + float(value.detach())
         if step % 50 == 0:
             told = "  ".join(f"{name} {value / 50:.4f}" for name, value in sums.items())
             print(f"{step}  {told}  {(time.time() - began) / 50:.2f} s a step", flush=True)
@@ -228,8 +215,6 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2, help="of noise for each caption, which share its contexts")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--readout", type=float, default=0.15, help="weight of what is read out of contexts")
-    parser.add_argument("--token-readout", type=float, default=0.05, help="the same of video tokens")
-    parser.add_argument("--shape-weight", type=float, default=2.0, help="extra weight of tokens where a shape is")
     parser.add_argument("--long-from", type=float, default=0.85, help="share of steps after which contexts are long")
     parser.add_argument("--compile", action="store_true", help="blocks by torch.compile: twice as fast")
     parser.add_argument("--threads", type=int, default=2)

@@ -23,7 +23,7 @@ WINDOW = 64
 TEST_SEED = 10**9
 
 
-def _batch(pictures: np.ndarray) -> torch.Tensor:
+def as_batch(pictures: np.ndarray) -> torch.Tensor:
     x = torch.from_numpy(pictures).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     return x.contiguous(memory_format=torch.channels_last_3d)
 
@@ -44,7 +44,7 @@ def windows(seed: int, n: int, frames: int, side: int) -> torch.Tensor:
             for item, track in zip(scene.items, tracks, strict=True):
                 x, y, r = track[start + k]
                 draw(pictures[i, k], item.shape, COLOURS[item.colour], x - left, y - top, r)
-    return _batch(np.rint(pictures))
+    return as_batch(np.rint(pictures))
 
 
 def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -99,7 +99,7 @@ def train(args: argparse.Namespace) -> None:
             optimizer.load_state_dict(kept)
     posterior: dict[str, torch.Tensor] = {}
     encoder.conv_out.register_forward_hook(lambda _module, _given, out: posterior.update(out=out))
-    test = _batch(np.stack([make_clip(TEST_SEED + i).pictures for i in range(8)]))
+    test = as_batch(np.stack([make_clip(TEST_SEED + i).pictures for i in range(8)]))
     while step < args.steps:
         optim.set_rate(optimizers, optim.cosine(step, args.steps, 40))
         torch.manual_seed(step)
