@@ -475,8 +475,10 @@ def test_dry_run_prints_what_would_run_and_runs_nothing(tmp_path):
     assert "preset" in lines["model"]
     assert lines["clip"].startswith("96x64, ")
     assert lines["steps"] == "4, schedule ltx2, sampler euler"
-    assert lines["guide"] == "none, 1 pass a step"
+    neutral = "stg 0, modality 1, rescale 0"
+    assert lines["guide"] == f"picture cfg 3, {neutral}; sound cfg 1, {neutral}; 2 passes a step"
     assert lines["seed"] == "7"
     assert len(lines["sigmas"].split(", ")) == 5
     assert not out.exists()
-    assert "(drawn)" in ok("generate", "-p", "a fox", "--dry-run").stdout
+    drawn = ok("generate", "-p", "a fox", "--dry-run", "--guidance-scale", 1).stdout
+    assert "(drawn)" in drawn and "guide   none, 1 pass a step" in drawn
