@@ -120,6 +120,8 @@ def demo(threads: int, folder: str) -> Run:
     parts = sorted(path for path in Path(folder).iterdir() if path.suffix in (".gguf", ".safetensors"))
     pipe = sdltx.load(*parts, Path(folder) / "gemma", threads=threads)
     size = {"width": 128, "height": 128, "num_frames": 25, "frame_rate": 12, "num_inference_steps": 20}
+    if "negative_prompt" in pipe.info:  # older versions know no guidance
+        size |= {"guidance_scale": 1, "audio_guidance_scale": 1}
     noise = sdltx.Latents(_random((32, 4, 4, 4), 3), _random((2, 52, 16), 4))
     prompt = "a red triangle moves right over a navy background, with high beeps"
     return _timed(lambda: pipe.generate(prompt, **size, noise=noise).frames.astype(np.float32))
