@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import networks
 import numpy as np
 import optim
+import stage
 import torch
 from mel import log_mel
 from melodies import waves
@@ -63,23 +63,19 @@ def train(args: argparse.Namespace) -> None:
         average.update(step)
         if (step + 1) % 100 == 0 or step + 1 == args.steps:
             whole, loud = average.during(lambda: _errors(encoder, decoder, test))
-            print(f"{step + 1} loss {float(loss):.4f} kl {float(kl):.3f} mel {whole:.3f}, loud {loud:.3f}", flush=True)
+            print(
+                f"{step + 1} loss {float(loss.detach()):.4f} kl {float(kl.detach()):.3f} mel {whole:.3f}, loud {loud:.3f}",
+                flush=True,
+            )
     kept = average.during(lambda: {"enc": optim.copied(encoder), "dec": optim.copied(decoder)})
     optim.save(kept | {"step": args.steps}, args.runs / "audio_vae.pt")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser = stage.parser(__doc__, steps=1000, batch=12, rate=0.002)
     parser.add_argument("--kl", type=float, default=3e-3)
     parser.add_argument("--bank", type=int, default=1600, help="sounds kept in memory")
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train(args)
+    stage.run(parser, train)
 
 
 if __name__ == "__main__":

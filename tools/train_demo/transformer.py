@@ -18,6 +18,7 @@ import networks
 import numpy as np
 import optim
 import reference as ltx
+import stage
 import torch
 from captions import caption
 from readout import PICTURE, Readout, said
@@ -165,7 +166,7 @@ def train(args: argparse.Namespace) -> None:
     optimizers = model.optimizers(args.rate)
     step = 0
     if begun:
-        model.load_state_dict(begun["model"], strict=state is not None)
+        model.load_state_dict(begun["model"])
     average = optim.Average(params, 0.998)
     if state:
         step = state["step"]
@@ -206,21 +207,14 @@ def train(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser = stage.parser(__doc__, steps=12000, batch=32, rate=0.0015)
     parser.add_argument("--out", default="transformer.pt")
     parser.add_argument("--init", default="", help="begin with the averaged weights of this checkpoint of --runs")
-    parser.add_argument("--steps", type=int, default=12000)
-    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--draws", type=int, default=2, help="of noise for each caption, which share its contexts")
-    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--readout", type=float, default=0.15, help="weight of what is read out of contexts")
     parser.add_argument("--long-from", type=float, default=0.85, help="share of steps after which contexts are long")
     parser.add_argument("--compile", action="store_true", help="blocks by torch.compile: twice as fast")
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train(args)
+    stage.run(parser, train)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 import networks
 import numpy as np
 import optim
+import stage
 import torch
 from clips import make_clip
 from scenes import COLOURS, FRAMES, SIZE, background_image, draw, sample_scene, tracks_of
@@ -117,7 +118,10 @@ def train(args: argparse.Namespace) -> None:
         average.update(step)
         step += 1
         if step % 20 == 0:
-            print(f"{step} loss {float(loss):.4f} kl {float(kl):.3f} psnr {psnr(y.detach(), x):.2f}", flush=True)
+            print(
+                f"{step} loss {float(loss.detach()):.4f} kl {float(kl.detach()):.3f} psnr {psnr(y.detach(), x):.2f}",
+                flush=True,
+            )
         if step % 100 == 0 or step == args.steps:
             told = average.during(lambda: _tested(encoder, decoder, test))
             print(f"== {step} psnr of clips that were not trained on {told:.2f}", flush=True)
@@ -133,22 +137,15 @@ def _tested(encoder: nn.Module, decoder: nn.Module, test: torch.Tensor) -> float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser = stage.parser(__doc__, steps=6200, batch=8, rate=0.004)
     parser.add_argument("--init", type=Path, help="begin with the averaged weights of this checkpoint")
-    parser.add_argument("--steps", type=int, default=6200)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument(
         "--freeze-encoder", action="store_true", help="train the decoder alone: latents stay as they are"
     )
     parser.add_argument("--noise", type=float, default=0.06, help="share of the latents' spread")
     parser.add_argument("--window-part", type=float, default=0.8, help="share of steps on windows of 64x64")
     parser.add_argument("--kl", type=float, default=1e-4)
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train(args)
+    stage.run(parser, train)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import networks
 import numpy as np
 import optim
+import stage
 import torch
 from mel import log_mel
 from melodies import waves
@@ -101,23 +102,16 @@ def train(args: argparse.Namespace) -> None:
         average.update(step)
         if (step + 1) % 100 == 0 or step + 1 == args.steps:
             told = average.during(lambda: _snr(vocoder, test))
-            print(f"{step + 1} loss {float(loss):.4f} SNR at 48 kHz {told:.1f} dB", flush=True)
+            print(f"{step + 1} loss {float(loss.detach()):.4f} SNR at 48 kHz {told:.1f} dB", flush=True)
             kept = {"voc": average.during(lambda: optim.copied(vocoder)), "step": step + 1}
             optim.save(kept, args.runs / "vocoder.pt")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser = stage.parser(__doc__, steps=1100, batch=8, rate=0.002)
     parser.add_argument("--init", type=Path, help="begin with these weights")
-    parser.add_argument("--steps", type=int, default=1100)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--bank", type=int, default=400, help="sounds kept in memory")
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train(args)
+    stage.run(parser, train)
 
 
 if __name__ == "__main__":
