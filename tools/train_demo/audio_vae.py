@@ -63,10 +63,8 @@ def train(args: argparse.Namespace) -> None:
         average.update(step)
         if (step + 1) % 100 == 0 or step + 1 == args.steps:
             whole, loud = average.during(lambda: _errors(encoder, decoder, test))
-            print(
-                f"{step + 1} loss {float(loss.detach()):.4f} kl {float(kl.detach()):.3f} mel {whole:.3f}, loud {loud:.3f}",
-                flush=True,
-            )
+            told = f"loss {float(loss.detach()):.4f} kl {float(kl.detach()):.3f} mel {whole:.3f}, loud {loud:.3f}"
+            print(f"{step + 1} {told}", flush=True)
     kept = average.during(lambda: {"enc": optim.copied(encoder), "dec": optim.copied(decoder)})
     optim.save(kept | {"step": args.steps}, args.runs / "audio_vae.pt")
 
