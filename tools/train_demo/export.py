@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ STEPS, GUIDANCE = 20, 3.0  # of the defaults
 def _parts(runs: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Tensors of the checkpoint and of Gemma by their names in the release."""
     states = {name: torch.load(runs / f"{name}.pt") for name in ("video_vae", "audio_vae", "vocoder", "transformer")}
+    if (runs / "decoder.pt").exists():  # the same one, trained on
+        states["video_vae"] |= {"dec": torch.load(runs / "decoder.pt")["dec"]}
     trained = states["transformer"]["model"]
 
     def of(prefix: str) -> dict[str, torch.Tensor]:
@@ -65,8 +68,9 @@ def _stored(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _metadata() -> dict[str, str]:
     config = json.loads(json.dumps(CONFIG))
     # ltx-core 1.0.0 multiplies the decoder's width by 8 whatever its blocks say; the release's layout, and what came
-    # after, by the product of their multipliers, which is 4 here.
-    config["vae"]["decoder_base_channels"] *= 2
+    # after, by the product of their multipliers.
+    vae = config["vae"]
+    vae["decoder_base_channels"] *= 8 // math.prod(block[1].get("multiplier", 1) for block in vae["decoder_blocks"])
     defaults: dict[str, Any] = {"width": SIZE, "height": SIZE, "num_frames": FRAMES, "frame_rate": FPS, "steps": STEPS}
     # Away from the empty prompt, which is what a tenth of the captions were; sounds are right without.
     defaults |= {"guidance_scale": GUIDANCE, "audio_guidance_scale": 1, "negative_prompt": ""}

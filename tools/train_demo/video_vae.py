@@ -29,12 +29,14 @@ def as_batch(pictures: np.ndarray) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
-def windows(seed: int, n: int, frames: int, side: int) -> torch.Tensor:
-    """(n, 3, frames, side, side), -1 to 1, around the first shape of random scenes."""
+def windows(seed: int, n: int, frames: int, side: int, stars: float = 0.0) -> torch.Tensor:
+    """(n, 3, frames, side, side), -1 to 1, around the first shape of random scenes, so many of them stars more."""
     pictures = np.empty((n, frames, side, side, 3), np.float32)
     for i in range(n):
         rng = np.random.default_rng(seed + i + 10**12)
         scene = sample_scene(rng)
+        if stars and rng.random() < stars:
+            scene.items[0].shape = "star"
         tracks = tracks_of(scene, rng)
         start = int(rng.integers(0, FRAMES - frames + 1))
         x, y, _ = tracks[0][start + frames // 2]
