@@ -31,7 +31,7 @@ def as_batch(pictures: np.ndarray) -> torch.Tensor:
 
 
 def windows(seed: int, n: int, frames: int, side: int, stars: float = 0.0) -> torch.Tensor:
-    """(n, 3, frames, side, side), -1 to 1, around the first shape of random scenes, so many of them stars more."""
+    """(n, 3, frames, side, side), -1 to 1, around the first shape of random scenes; a share `stars` shows a star."""
     pictures = np.empty((n, frames, side, side, 3), np.float32)
     for i in range(n):
         rng = np.random.default_rng(seed + i + 10**12)
@@ -148,7 +148,10 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.06, help="share of the latents' spread")
     parser.add_argument("--window-part", type=float, default=0.8, help="share of steps on windows of 64x64")
     parser.add_argument(
-        "--stars", type=float, default=0.4, help="share of windows that show stars, besides random scenes"
+        "--stars",
+        type=float,
+        default=0.4,
+        help="share of windows in which the first shape is a star whatever was drawn",
     )
     parser.add_argument("--kl", type=float, default=1e-4)
     stage.run(parser, train)
