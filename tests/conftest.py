@@ -14,10 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import generate
+from hypothesis import HealthCheck, settings
 
 import sdltx
 
 DATA = Path(__file__).parent / "data"
+
+# On a busy machine everything takes long, and nothing is wrong.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

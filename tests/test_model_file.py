@@ -79,7 +79,7 @@ def test_gguf_values(tmp_path, kind):
     np.testing.assert_allclose(files.tensor("w"), expected, rtol=1e-6, atol=1e-7)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     tensors=st.dictionaries(
         st.text("abc.", min_size=1, max_size=8), st.lists(st.integers(0, 5), max_size=4), min_size=1, max_size=5

@@ -160,7 +160,7 @@ texts = st.lists(pieces, max_size=30).map("".join)
 def test_any_text_gives_the_ids_of_plain_bpe(tokenizers, source):
     ranks = merge_ranks()
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(texts)
     def check(text):
         text = re.sub(f"[ {SPACE}]{{7,}}", " ", text)
