@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ideal
 import numpy as np
 import pytest
 from captions import LEADS, WORDS, caption
@@ -148,3 +149,21 @@ def test_clicks_come_with_bounces():
     found = bounce_times(masks)
     inside = [hit for hit in scene.hits if 0.1 < hit < FRAMES / FPS - 0.2]
     assert inside and all(min(abs(hit - time) for time in found) < 0.1 for hit in inside)
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_dented_clip_is_redrawn(shape, motion):
+    """As it was before blur and a stain; where there is nothing, or two shapes, nothing is."""
+    scene = scene_of(shape=shape, motion=motion, background="dusk")
+    pictures = render_pictures(scene, np.random.default_rng(5))
+    np.testing.assert_allclose(ideal.redrawn(pictures, scene), pictures, atol=40)
+    assert np.abs(ideal.redrawn(pictures, scene).astype(float) - pictures).mean() < 0.2
+    dented = pictures.astype(np.float32)
+    dented = sum(np.roll(dented, k, axis) for k in (-1, 0, 1) for axis in (1, 2)) / 6
+    dented[:, 2:9, 2:9] = COLOURS["red"]
+    again = ideal.redrawn(np.rint(dented).astype(np.uint8), scene)
+    assert np.abs(again.astype(float) - pictures).mean() < 1
+    empty = np.broadcast_to(background_image("dusk").astype(np.uint8), pictures.shape)
+    assert ideal.redrawn(empty, scene) is None
+    assert ideal.redrawn(pictures, Scene(scene.items * 2, "dusk", "silence")) is None

@@ -25,6 +25,8 @@ STEPS, GUIDANCE = 20, 3.0  # of the defaults
 def _parts(runs: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Tensors of the checkpoint and of Gemma by their names in the release."""
     states = {name: torch.load(runs / f"{name}.pt") for name in ("video_vae", "audio_vae", "vocoder", "transformer")}
+    if (runs / "decoder.pt").exists():  # the same one, trained on
+        states["video_vae"] |= {"dec": torch.load(runs / "decoder.pt")["dec"]}
     trained = states["transformer"]["model"]
 
     def of(prefix: str) -> dict[str, torch.Tensor]:

@@ -27,6 +27,7 @@ def main() -> None:
         return ["--steps", str(max(10, round(n * args.scale)))]
 
     clips = str(max(500, round(12000 * args.scale)))
+    samples = str(max(300, round(2500 * args.scale)))
     stages: list[tuple[str, list[str]]] = [
         ("tokenizer", []),
         ("video_vae", steps(12000)),
@@ -35,9 +36,12 @@ def main() -> None:
         ("latents", ["--count", clips]),
         ("transformer", [*steps(12000), "--compile"]),
         ("export", ["--out", str(runs / "weights")]),
+        ("samples", ["--model", str(runs / "weights"), "--count", samples]),
+        ("decoder", steps(5000)),
+        ("export", ["--out", str(runs / "weights")]),
     ]
-    for name, arguments in stages:
-        done = runs / f"{name}.done"
+    for number, (name, arguments) in enumerate(stages, 1):
+        done = runs / f"{number}_{name}.done"
         if done.exists():
             print(f"{name}: done before", flush=True)
             continue

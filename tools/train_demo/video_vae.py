@@ -1,9 +1,9 @@
 """Stage: the video VAE, on clips as they are drawn.
 
 The loss is the difference of pixels, of their gradients in space and time and of coarser copies, weighted around the
-shapes, and a little KL. The decoder sees latents with noise of a share of their spread, so that it forgives what
-sampling gets wrong. Most steps are windows of 64x64 around a shape: most of the signal at a fraction of the cost.
-Stars, whose points are the finest there is, are shown more often: else they stay blobs.
+shapes, a perceptual loss of shapes (perceptual.py) and a little KL. The decoder sees latents with noise of a share of
+their spread, so that it forgives what sampling gets wrong. Most steps are windows of 64x64 around a shape: most of the
+signal at a fraction of the cost. Shapes with points are shown more often there: else they stay blobs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import networks
 import numpy as np
 import optim
+import perceptual
 import stage
 import torch
 from clips import make_clip
@@ -23,6 +24,8 @@ from torch.nn import functional
 
 WINDOW = 64
 TEST_SEED = 10**9
+ODDS = {"circle": 0.11, "square": 0.11, "triangle": 0.31, "star": 0.47}
+PERCEPTUAL = 2.0  # weight of the perceptual loss
 
 
 def as_batch(pictures: np.ndarray) -> torch.Tensor:
@@ -30,14 +33,14 @@ def as_batch(pictures: np.ndarray) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
-def windows(seed: int, n: int, frames: int, side: int, stars: float = 0.0) -> torch.Tensor:
-    """(n, 3, frames, side, side), -1 to 1, around the first shape of random scenes; a share `stars` shows a star."""
+def windows(seed: int, n: int, frames: int, side: int, odds: dict[str, float] | None = None) -> torch.Tensor:
+    """(n, 3, frames, side, side), -1 to 1, around the first shape of random scenes; odds: of each shape there."""
     pictures = np.empty((n, frames, side, side, 3), np.float32)
     for i in range(n):
         rng = np.random.default_rng(seed + i + 10**12)
         scene = sample_scene(rng)
-        if stars and rng.random() < stars:
-            scene.items[0].shape = "star"
+        if odds:
+            scene.items[0].shape = str(rng.choice(list(odds), p=list(odds.values())))
         tracks = tracks_of(scene, rng)
         start = int(rng.integers(0, FRAMES - frames + 1))
         x, y, _ = tracks[0][start + frames // 2]
@@ -73,7 +76,7 @@ def psnr(y: torch.Tensor, x: torch.Tensor) -> float:
 def _clips_of(step: int, args: argparse.Namespace) -> torch.Tensor:
     seed = step * 16 + 1
     if step < args.steps * args.window_part:
-        return windows(seed, args.batch, 17 if step % 3 == 0 else 9, WINDOW, args.stars)
+        return windows(seed, args.batch, 17 if step % 3 == 0 else 9, WINDOW, ODDS)
     return windows(seed, args.batch, (25, 9, 17, 25)[step % 4], SIZE)
 
 
@@ -101,6 +104,7 @@ def train(args: argparse.Namespace) -> None:
         average.values, step = state["average"], state["step"]
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
+    features = perceptual.trained(args.runs / "perceptual.pt")
     posterior: dict[str, torch.Tensor] = {}
     encoder.conv_out.register_forward_hook(lambda _module, _given, out: posterior.update(out=out))
     test = as_batch(np.stack([make_clip(TEST_SEED + i).pictures for i in range(8)]))
@@ -116,7 +120,9 @@ def train(args: argparse.Namespace) -> None:
             spread = torch.maximum((0.5 * logvar).exp(), args.noise * mean.detach().std())
             y = decoder(mean + torch.randn_like(mean) * spread).float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        loss = reconstruction_loss(y, x)
+        some = slice(step % 3, None, 3)
+        shapes = perceptual.difference(features, y[:, :, some], x[:, :, some])
+        loss = reconstruction_loss(y, x) + PERCEPTUAL * shapes
         optim.update(optimizers, params, loss + args.kl * kl, 1.0)
         average.update(step)
         step += 1
@@ -147,12 +153,6 @@ def main() -> None:
     )
     parser.add_argument("--noise", type=float, default=0.06, help="share of the latents' spread")
     parser.add_argument("--window-part", type=float, default=0.8, help="share of steps on windows of 64x64")
-    parser.add_argument(
-        "--stars",
-        type=float,
-        default=0.4,
-        help="share of windows in which the first shape is a star whatever was drawn",
-    )
     parser.add_argument("--kl", type=float, default=1e-4)
     stage.run(parser, train)
 

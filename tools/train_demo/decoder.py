@@ -1,0 +1,148 @@
+"""Stage: the video decoder again, sharper; the encoder, and so the latents, stay as they are.
+
+It learns from what the encoder makes of clips and, in half of the steps, from latents that the transformer sampled
+(samples.py): there it learns to draw the faultless clip that they mean (ideal.py), not every dent of sampling. The loss
+is that of video_vae.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from pathlib import Path
+
+import ideal
+import networks
+import numpy as np
+import optim
+import perceptual
+import stage
+import torch
+from scenes import FRAMES, render_pictures, sample_scene
+from torch import nn
+from video_vae import ODDS, PERCEPTUAL, WINDOW, as_batch, psnr, reconstruction_loss, windows
+
+HOLD_OUT = 100  # sampled clips
+FIRST_SEED = 4 * 10**9
+
+
+def as_pictures(y: torch.Tensor) -> np.ndarray:
+    """uint8 (batch, frames, height, width, 3) of (batch, 3, frames, height, width), -1 to 1."""
+    return ((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).numpy()
+
+
+def _decoded(decoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return decoder(latents.contiguous(memory_format=torch.channels_last_3d)).float()
+
+
+class Samples:
+    """Sampled latents, and the clips that they mean."""
+
+    def __init__(self, folder: Path, decoder: nn.Module) -> None:
+        latents, clips = [], []
+        for path in sorted(folder.glob("*.pt")):
+            part = torch.load(path)
+            scenes = pickle.loads(part["scenes"])
+            for first in range(0, len(scenes), 10):
+                some = part["video"][first : first + 10]
+                with torch.no_grad():
+                    pictures = as_pictures(_decoded(decoder, some.float()))
+                for k, scene in enumerate(scenes[first : first + 10]):
+                    clean = ideal.redrawn(pictures[k], scene)
+                    if clean is not None:
+                        latents.append(some[k])
+                        clips.append(clean)
+        self.latents, self.clips = torch.stack(latents), np.stack(clips)
+        self.count = len(clips) - HOLD_OUT
+
+    def take(self, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents and pictures."""
+        return self.latents[chosen].float(), as_batch(self.clips[chosen])
+
+
+def whole_clips(seed: int, n: int, frames: int) -> torch.Tensor:
+    """(n, 3, frames, height, width), -1 to 1."""
+    pictures = []
+    for i in range(n):
+        rng = np.random.default_rng(FIRST_SEED + seed + i)
+        pictures.append(render_pictures(sample_scene(rng), rng)[:frames])
+    return as_batch(np.stack(pictures))
+
+
+class Steps:
+    """Draws latents and pictures, the same for the same step."""
+
+    def __init__(self, encoder: nn.Module, samples: Samples, args: argparse.Namespace) -> None:
+        self.encoder, self.samples, self.args = encoder, samples, args
+        self.generator = torch.Generator()
+
+    def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents with a little noise, and the pictures wanted of them."""
+        self.generator.manual_seed(step)
+        seed, batch = step * 64, self.args.batch
+        if step % 2:
+            latents, pictures = self.samples.take(np.random.default_rng(step).integers(self.samples.count, size=batch))
+        else:
+            whole = step % 16 == 2
+            pictures = whole_clips(seed, batch, FRAMES) if whole else windows(seed, 4 * batch, 17, WINDOW, ODDS)
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                latents = self.encoder(pictures).float()
+        noise = torch.randn(latents.shape, generator=self.generator)
+        return latents + self.args.noise * latents.std() * noise, pictures
+
+
+def train(args: argparse.Namespace) -> None:
+    """Until args.steps, from the last checkpoint on."""
+    begun, path = torch.load(args.runs / "video_vae.pt"), args.runs / "decoder.pt"
+    encoder, decoder = networks.video_vae()
+    encoder.load_state_dict(begun["enc"]), decoder.load_state_dict(begun["dec"])
+    for module in (encoder, decoder):
+        module.to(memory_format=torch.channels_last_3d)
+    samples = Samples(args.runs / "samples", decoder)
+    print(f"{samples.count} clips to learn from", flush=True)
+    params = list(decoder.parameters())
+    optimizers: list[torch.optim.Optimizer] = [
+        optim.Muon([p for p in params if p.ndim == 5], args.rate, momentum=0.9),
+        torch.optim.AdamW(
+            [p for p in params if p.ndim < 5], args.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        ),
+    ]
+    average, step = optim.Average(params, 0.995), 0
+    if path.exists():
+        state = torch.load(path)
+        decoder.load_state_dict(state["raw"])
+        average.values, step = state["average"], state["step"]
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+    features = perceptual.trained(args.runs / "perceptual.pt")
+    todo = Steps(encoder, samples, args)
+    test = samples.take(np.arange(samples.count, samples.count + 8))
+    while step < args.steps:
+        optim.set_rate(optimizers, optim.cosine(step, args.steps, 40))
+        latents, pictures = todo.draw(step)
+        y = _decoded(decoder, latents)
+        some = slice(step % 3, None, 3)
+        shapes = perceptual.difference(features, y[:, :, some], pictures[:, :, some])
+        loss = reconstruction_loss(y, pictures) + PERCEPTUAL * shapes
+        optim.update(optimizers, params, loss, 1.0)
+        average.update(step)
+        step += 1
+        if step % 20 == 0:
+            print(f"{step} loss {float(loss.detach()):.4f} psnr {psnr(y.detach(), pictures):.2f}", flush=True)
+        if step % 100 == 0 or step == args.steps:
+            told = average.during(lambda: psnr(_decoded(decoder, test[0]), test[1]))
+            print(f"== {step} psnr of sampled clips that were not trained on {told:.2f}", flush=True)
+            kept = {"dec": average.during(lambda: optim.copied(decoder)), "raw": decoder.state_dict()}
+            kept |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+            optim.save(kept | {"average": average.values, "step": step}, path)
+
+
+def main() -> None:
+    parser = stage.parser(__doc__, steps=5000, batch=3, rate=0.002)
+    parser.add_argument("--noise", type=float, default=0.05, help="share of the latents' spread")
+    stage.run(parser, train)
+
+
+if __name__ == "__main__":
+    main()
