@@ -20,10 +20,11 @@ import stage
 import torch
 from scenes import FRAMES, render_pictures, sample_scene
 from torch import nn
-from video_vae import ODDS, PERCEPTUAL, WINDOW, as_batch, psnr, reconstruction_loss, windows
+from video_vae import ODDS, PERCEPTUAL, TEST_SEED, WINDOW, as_batch, psnr, reconstruction_loss, windows
 
 HOLD_OUT = 100  # sampled clips
 FIRST_SEED = 4 * 10**9
+NOISE = 0.04  # in latents of drawn clips, share of their spread
 
 
 def as_pictures(y: torch.Tensor) -> np.ndarray:
@@ -36,8 +37,17 @@ def _decoded(decoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
         return decoder(latents.contiguous(memory_format=torch.channels_last_3d)).float()
 
 
+def _encoded(encoder: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        latents: torch.Tensor = encoder(pictures).float()
+    return latents
+
+
 class Samples:
-    """Sampled latents, and the clips that they mean."""
+    """Sampled latents, and the clips that they mean; `count` are to learn from, the last HOLD_OUT to test with.
+
+    A transformer that has learned next to nothing shows nothing that could be redrawn: count is 0 then.
+    """
 
     def __init__(self, folder: Path, decoder: nn.Module) -> None:
         latents, clips = [], []
@@ -53,12 +63,13 @@ class Samples:
                     if clean is not None:
                         latents.append(some[k])
                         clips.append(clean)
-        self.latents, self.clips = torch.stack(latents), np.stack(clips)
-        self.count = len(clips) - HOLD_OUT
+        self.latents, self.clips = latents, clips
+        self.count = max(0, len(clips) - HOLD_OUT)
 
     def take(self, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents and pictures."""
-        return self.latents[chosen].float(), as_batch(self.clips[chosen])
+        latents, clips = ([values[k] for k in chosen] for values in (self.latents, self.clips))
+        return torch.stack(latents).float(), as_batch(np.stack(clips))
 
 
 def whole_clips(seed: int, n: int, frames: int) -> torch.Tensor:
@@ -81,15 +92,23 @@ class Steps:
         """Latents with a little noise, and the pictures wanted of them."""
         self.generator.manual_seed(step)
         seed, batch = step * 64, self.args.batch
-        if step % 2:
+        if step % 2 and self.samples.count:
             latents, pictures = self.samples.take(np.random.default_rng(step).integers(self.samples.count, size=batch))
+            share = self.args.noise * float(torch.rand(1, generator=self.generator))
         else:
             whole = step % 16 == 2
             pictures = whole_clips(seed, batch, FRAMES) if whole else windows(seed, 4 * batch, 17, WINDOW, ODDS)
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                latents = self.encoder(pictures).float()
+            latents, share = _encoded(self.encoder, pictures), NOISE
         noise = torch.randn(latents.shape, generator=self.generator)
-        return latents + self.args.noise * latents.std() * noise, pictures
+        return latents + share * latents.std() * noise, pictures
+
+
+def _tested_on(encoder: nn.Module, samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents and pictures: sampled ones where there are any."""
+    if samples.count:
+        return samples.take(np.arange(samples.count, samples.count + 8))
+    clips = whole_clips(TEST_SEED, 8, FRAMES)
+    return _encoded(encoder, clips), clips
 
 
 def train(args: argparse.Namespace) -> None:
@@ -117,7 +136,7 @@ def train(args: argparse.Namespace) -> None:
             optimizer.load_state_dict(kept)
     features = perceptual.trained(args.runs / "perceptual.pt")
     todo = Steps(encoder, samples, args)
-    test = samples.take(np.arange(samples.count, samples.count + 8))
+    test = _tested_on(encoder, samples)
     while step < args.steps:
         optim.set_rate(optimizers, optim.cosine(step, args.steps, 40))
         latents, pictures = todo.draw(step)
@@ -132,7 +151,7 @@ def train(args: argparse.Namespace) -> None:
             print(f"{step} loss {float(loss.detach()):.4f} psnr {psnr(y.detach(), pictures):.2f}", flush=True)
         if step % 100 == 0 or step == args.steps:
             told = average.during(lambda: psnr(_decoded(decoder, test[0]), test[1]))
-            print(f"== {step} psnr of sampled clips that were not trained on {told:.2f}", flush=True)
+            print(f"== {step} psnr of clips that were not trained on {told:.2f}", flush=True)
             kept = {"dec": average.during(lambda: optim.copied(decoder)), "raw": decoder.state_dict()}
             kept |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
             optim.save(kept | {"average": average.values, "step": step}, path)
@@ -140,7 +159,7 @@ def train(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = stage.parser(__doc__, steps=5000, batch=3, rate=0.002)
-    parser.add_argument("--noise", type=float, default=0.05, help="share of the latents' spread")
+    parser.add_argument("--noise", type=float, default=0.25, help="most in sampled latents, share of their spread")
     stage.run(parser, train)
 
 
