@@ -20,7 +20,7 @@ import stage
 import torch
 from scenes import FRAMES, render_pictures, sample_scene
 from torch import nn
-from video_vae import ODDS, PERCEPTUAL, TEST_SEED, WINDOW, as_batch, psnr, reconstruction_loss, windows
+from video_vae import PERCEPTUAL, TEST_SEED, WINDOW, as_batch, psnr, reconstruction_loss, windows
 
 HOLD_OUT = 100  # sampled clips
 FIRST_SEED = 4 * 10**9
@@ -97,7 +97,7 @@ class Steps:
             share = self.args.noise * float(torch.rand(1, generator=self.generator))
         else:
             whole = step % 16 == 2
-            pictures = whole_clips(seed, batch, FRAMES) if whole else windows(seed, 4 * batch, 17, WINDOW, ODDS)
+            pictures = whole_clips(seed, batch, FRAMES) if whole else windows(seed, 4 * batch, 17, WINDOW, hard=True)
             latents, share = _encoded(self.encoder, pictures), NOISE
         noise = torch.randn(latents.shape, generator=self.generator)
         return latents + share * latents.std() * noise, pictures

@@ -19,7 +19,7 @@ NOTE = (
     "Built-in demonstration model, not a sample of LTX-2.3: it knows 4 shapes (circle, square, triangle, star), one or "
     "two at a time, in 8 colours with 8 motions on 6 backgrounds, and 10 sounds."
 )
-STEPS, GUIDANCE = 20, 3.0  # of the defaults
+STEPS, GUIDANCE = 20, 5.0  # of the defaults
 
 
 def _parts(runs: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -15,7 +15,7 @@ from captions import caption
 from evaluate import files_of
 from optim import save
 from scenes import sample_scene
-from video_vae import ODDS
+from video_vae import harden
 
 import sdltx
 
@@ -36,7 +36,7 @@ def sample(model: Path, runs: Path, count: int, threads: int) -> None:
             for seed in range(first, first + CHUNK):
                 rng = np.random.default_rng(seed)
                 scene = sample_scene(rng, two=0)
-                scene.items[0].shape = str(rng.choice(list(ODDS), p=list(ODDS.values())))
+                harden(scene, rng)
                 found.append(pipe.sample(pipe.encode(caption(scene, rng)), negative=empty, seed=seed).video)
                 scenes.append(scene)
             video = (torch.from_numpy(np.stack(found)) * std + mean).half()

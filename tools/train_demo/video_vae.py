@@ -3,7 +3,7 @@
 The loss is the difference of pixels, of their gradients in space and time and of coarser copies, weighted around the
 shapes, a perceptual loss of shapes (perceptual.py) and a little KL. The decoder sees latents with noise of a share of
 their spread, so that it forgives what sampling gets wrong. Most steps are windows of 64x64 around a shape: most of the
-signal at a fraction of the cost. Shapes with points are shown more often there: else they stay blobs.
+signal at a fraction of the cost. What is hard is shown more often there: shapes with points, and a light background.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import perceptual
 import stage
 import torch
 from clips import make_clip
-from scenes import COLOURS, FRAMES, SIZE, background_image, draw, sample_scene, tracks_of
+from scenes import COLOURS, FRAMES, SIZE, UNREADABLE, Scene, background_image, draw, sample_scene, tracks_of
 from torch import nn
 from torch.nn import functional
 
 WINDOW = 64
 TEST_SEED = 10**9
-ODDS = {"circle": 0.11, "square": 0.11, "triangle": 0.31, "star": 0.47}
+ODDS = {"circle": 0.11, "square": 0.11, "triangle": 0.31, "star": 0.47}  # where hard scenes are wanted
+LIGHT = 0.45  # share of hard scenes that are put on the light background, but for colours that it hides
 PERCEPTUAL = 2.0  # weight of the perceptual loss
 
 
@@ -33,14 +34,21 @@ def as_batch(pictures: np.ndarray) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
-def windows(seed: int, n: int, frames: int, side: int, odds: dict[str, float] | None = None) -> torch.Tensor:
-    """(n, 3, frames, side, side), -1 to 1, around the first shape of random scenes; odds: of each shape there."""
+def harden(scene: Scene, rng: np.random.Generator) -> None:
+    """Gives it a shape and a background that are learned late."""
+    scene.items[0].shape = str(rng.choice(list(ODDS), p=list(ODDS.values())))
+    if rng.random() < LIGHT and not any((item.colour, "light") in UNREADABLE for item in scene.items):
+        scene.background = "light"
+
+
+def windows(seed: int, n: int, frames: int, side: int, hard: bool = False) -> torch.Tensor:
+    """(n, 3, frames, side, side), -1 to 1, around the first shape of random scenes."""
     pictures = np.empty((n, frames, side, side, 3), np.float32)
     for i in range(n):
         rng = np.random.default_rng(seed + i + 10**12)
         scene = sample_scene(rng)
-        if odds:
-            scene.items[0].shape = str(rng.choice(list(odds), p=list(odds.values())))
+        if hard:
+            harden(scene, rng)
         tracks = tracks_of(scene, rng)
         start = int(rng.integers(0, FRAMES - frames + 1))
         x, y, _ = tracks[0][start + frames // 2]
@@ -76,7 +84,7 @@ def psnr(y: torch.Tensor, x: torch.Tensor) -> float:
 def _clips_of(step: int, args: argparse.Namespace) -> torch.Tensor:
     seed = step * 16 + 1
     if step < args.steps * args.window_part:
-        return windows(seed, args.batch, 17 if step % 3 == 0 else 9, WINDOW, ODDS)
+        return windows(seed, args.batch, 17 if step % 3 == 0 else 9, WINDOW, hard=True)
     return windows(seed, args.batch, (25, 9, 17, 25)[step % 4], SIZE)
 
 
