@@ -476,7 +476,7 @@ def test_dry_run_prints_what_would_run_and_runs_nothing(tmp_path):
     assert lines["clip"].startswith("96x64, ")
     assert lines["steps"] == "4, schedule ltx2, sampler euler"
     neutral = "stg 0, modality 1, rescale 0"
-    assert lines["guide"] == f"picture cfg 3, {neutral}; sound cfg 1, {neutral}; 2 passes a step"
+    assert lines["guide"] == f"picture cfg 5, {neutral}; sound cfg 1, {neutral}; 2 passes a step"
     assert lines["seed"] == "7"
     assert len(lines["sigmas"].split(", ")) == 5
     assert not out.exists()
