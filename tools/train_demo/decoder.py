@@ -20,7 +20,7 @@ import stage
 import torch
 from scenes import FRAMES, render_pictures, sample_scene
 from torch import nn
-from video_vae import PERCEPTUAL, TEST_SEED, WINDOW, as_batch, psnr, reconstruction_loss, windows
+from video_vae import TEST_SEED, WINDOW, as_batch, picture_loss, psnr, windows
 
 HOLD_OUT = 100  # sampled clips
 FIRST_SEED = 4 * 10**9
@@ -141,9 +141,7 @@ def train(args: argparse.Namespace) -> None:
         optim.set_rate(optimizers, optim.cosine(step, args.steps, 40))
         latents, pictures = todo.draw(step)
         y = _decoded(decoder, latents)
-        some = slice(step % 3, None, 3)
-        shapes = perceptual.difference(features, y[:, :, some], pictures[:, :, some])
-        loss = reconstruction_loss(y, pictures) + PERCEPTUAL * shapes
+        loss = picture_loss(features, y, pictures, step)
         optim.update(optimizers, params, loss, 1.0)
         average.update(step)
         step += 1

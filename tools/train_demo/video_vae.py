@@ -76,6 +76,13 @@ def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return loss
 
 
+def picture_loss(features: perceptual.ShapeFeatures, y: torch.Tensor, x: torch.Tensor, step: int) -> torch.Tensor:
+    """Reconstruction, and what the network of shapes sees in every third frame, others in each step."""
+    some = slice(step % 3, None, 3)
+    seen = perceptual.difference(features, y[:, :, some], x[:, :, some])
+    return reconstruction_loss(y, x) + PERCEPTUAL * seen
+
+
 def psnr(y: torch.Tensor, x: torch.Tensor) -> float:
     """dB, the mean over clips."""
     return float(10 * torch.log10(4.0 / (y.clamp(-1, 1) - x).square().mean((1, 2, 3, 4))).mean())
@@ -128,9 +135,7 @@ def train(args: argparse.Namespace) -> None:
             spread = torch.maximum((0.5 * logvar).exp(), args.noise * mean.detach().std())
             y = decoder(mean + torch.randn_like(mean) * spread).float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        some = slice(step % 3, None, 3)
-        shapes = perceptual.difference(features, y[:, :, some], x[:, :, some])
-        loss = reconstruction_loss(y, x) + PERCEPTUAL * shapes
+        loss = picture_loss(features, y, x, step)
         optim.update(optimizers, params, loss + args.kl * kl, 1.0)
         average.update(step)
         step += 1
