@@ -2,7 +2,7 @@
 
 It learns from what the encoder makes of clips and, in half of the steps, from latents that the transformer sampled
 (samples.py): there it learns to draw the faultless clip that they mean (ideal.py), not every dent of sampling. The loss
-is that of video_vae.py.
+is that of video_vae.py and, there, how well the network of shapes names what is drawn.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import optim
 import perceptual
 import stage
 import torch
-from scenes import FRAMES, render_pictures, sample_scene
+from scenes import FRAMES, SIZE
 from torch import nn
 from video_vae import TEST_SEED, WINDOW, as_batch, picture_loss, psnr, windows
 
 HOLD_OUT = 100  # sampled clips
-FIRST_SEED = 4 * 10**9
 NOISE = 0.04  # in latents of drawn clips, share of their spread
+NAMES = 0.05  # weight of the names of shapes
 
 
 def as_pictures(y: torch.Tensor) -> np.ndarray:
@@ -50,7 +50,7 @@ class Samples:
     """
 
     def __init__(self, folder: Path, decoder: nn.Module) -> None:
-        latents, clips = [], []
+        latents, clips, shapes = [], [], []
         for path in sorted(folder.glob("*.pt")):
             part = torch.load(path)
             scenes = pickle.loads(part["scenes"])
@@ -63,22 +63,14 @@ class Samples:
                     if clean is not None:
                         latents.append(some[k])
                         clips.append(clean)
-        self.latents, self.clips = latents, clips
+                        shapes.append(scene.items[0].shape)
+        self.latents, self.clips, self.shapes = latents, clips, shapes
         self.count = max(0, len(clips) - HOLD_OUT)
 
-    def take(self, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents and pictures."""
+    def take(self, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Latents, pictures and the names of their shapes."""
         latents, clips = ([values[k] for k in chosen] for values in (self.latents, self.clips))
-        return torch.stack(latents).float(), as_batch(np.stack(clips))
-
-
-def whole_clips(seed: int, n: int, frames: int) -> torch.Tensor:
-    """(n, 3, frames, height, width), -1 to 1."""
-    pictures = []
-    for i in range(n):
-        rng = np.random.default_rng(FIRST_SEED + seed + i)
-        pictures.append(render_pictures(sample_scene(rng), rng)[:frames])
-    return as_batch(np.stack(pictures))
+        return torch.stack(latents).float(), as_batch(np.stack(clips)), [self.shapes[k] for k in chosen]
 
 
 class Steps:
@@ -88,26 +80,28 @@ class Steps:
         self.encoder, self.samples, self.args = encoder, samples, args
         self.generator = torch.Generator()
 
-    def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents with a little noise, and the pictures wanted of them."""
+    def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Latents with a little noise, the pictures wanted of them and, of sampled ones, the names of their shapes."""
         self.generator.manual_seed(step)
         seed, batch = step * 64, self.args.batch
         if step % 2 and self.samples.count:
-            latents, pictures = self.samples.take(np.random.default_rng(step).integers(self.samples.count, size=batch))
+            chosen = np.random.default_rng(step).integers(self.samples.count, size=batch)
+            latents, pictures, names = self.samples.take(chosen)
             share = self.args.noise * float(torch.rand(1, generator=self.generator))
         else:
             whole = step % 16 == 2
-            pictures = whole_clips(seed, batch, FRAMES) if whole else windows(seed, 4 * batch, 17, WINDOW, hard=True)
-            latents, share = _encoded(self.encoder, pictures), NOISE
+            size = (batch, FRAMES, SIZE) if whole else (4 * batch, 17, WINDOW)
+            pictures, _ = windows(seed, *size, hard=True)
+            latents, share, names = _encoded(self.encoder, pictures), NOISE, []
         noise = torch.randn(latents.shape, generator=self.generator)
-        return latents + share * latents.std() * noise, pictures
+        return latents + share * latents.std() * noise, pictures, names
 
 
 def _tested_on(encoder: nn.Module, samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents and pictures: sampled ones where there are any."""
     if samples.count:
-        return samples.take(np.arange(samples.count, samples.count + 8))
-    clips = whole_clips(TEST_SEED, 8, FRAMES)
+        return samples.take(np.arange(samples.count, samples.count + 8))[:2]
+    clips, _ = windows(TEST_SEED, 8, FRAMES, SIZE)
     return _encoded(encoder, clips), clips
 
 
@@ -139,9 +133,12 @@ def train(args: argparse.Namespace) -> None:
     test = _tested_on(encoder, samples)
     while step < args.steps:
         optim.set_rate(optimizers, optim.cosine(step, args.steps, 40))
-        latents, pictures = todo.draw(step)
+        torch.manual_seed(step)
+        latents, pictures, names = todo.draw(step)
         y = _decoded(decoder, latents)
         loss = picture_loss(features, y, pictures, step)
+        if names:
+            loss = loss + NAMES * perceptual.misnamed(features, y, pictures, names, step)
         optim.update(optimizers, params, loss, 1.0)
         average.update(step)
         step += 1

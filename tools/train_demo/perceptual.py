@@ -19,6 +19,7 @@ from torch.nn import functional
 SIDE = 64
 RADII = ((11, 18), (18, 27), (27, 36))
 STEPS, BATCH, RATE = 1600, 64, 2e-3
+LEAST_AREA = 60  # pixels of a shape that has a name
 
 
 class ShapeFeatures(nn.Module):
@@ -109,3 +110,24 @@ def difference(net: ShapeFeatures, y: torch.Tensor, x: torch.Tensor) -> torch.Te
     seen, wanted = (net.features(v.transpose(1, 2).flatten(0, 1)) for v in (y, x))
     layers = [(_even(a) - _even(b)).abs().mean() for a, b in zip(seen, wanted, strict=True)]
     return torch.stack(layers).mean()
+
+
+def misnamed(net: ShapeFeatures, y: torch.Tensor, clean: torch.Tensor, shapes: list[str], step: int) -> torch.Tensor:
+    """Cross entropy of the names of the only shapes of y, in every sixth frame, others in each step.
+
+    Both (batch, 3, frames, height, width), -1 to 1; `clean` shows where the shapes are, and shapes what they are.
+    """
+    there = (clean - clean[..., :1]).abs().amax(1) > 0.25  # the left edge has the colour of its row's background
+    parts, names = [], []
+    for clip, (where, shape) in enumerate(zip(there, shapes, strict=True)):
+        for frame in range(step % 6, len(where), 6):
+            pixels = where[frame].nonzero().float()
+            if len(pixels) < LEAST_AREA:
+                continue
+            top, left = (int(c) for c in (pixels.mean(0) - SIDE / 2 + torch.randint(-8, 9, (2,))).clamp(0, SIZE - SIDE))
+            parts.append(y[clip, :, frame, top : top + SIDE, left : left + SIDE])
+            names.append(SHAPES.index(shape))
+    if not parts:
+        return y.new_zeros(())
+    seen = torch.stack(parts)
+    return functional.cross_entropy(net(seen + 0.05 * torch.randn_like(seen)), torch.tensor(names))

@@ -1,6 +1,7 @@
 """Reads what scenes are out of the vectors of a network, which teaches it to keep that in them.
 
-Without it colours came out right in 38 % of all clips after 2,500 steps, with it in 84 % after 1,750.
+Without what is read out of contexts, colours came out right in 38 % of all clips after 2,500 steps, with it in 84 %
+after 1,750. Without what is read out of latents, a quarter of the shapes on the light background was lost to them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import torch
 from scenes import BACKGROUNDS, COLOURS, MOTIONS, RADII, SHAPES, SOUNDS, Scene
 from torch import nn
+from torch.nn import functional
 
 NAMES: dict[str, tuple[str, ...]] = {
     "colour": tuple(COLOURS),
@@ -62,3 +64,27 @@ class Readout(nn.Module):
             right += int((logits.argmax(1) == wanted).sum())
             count += len(rows)
         return total, right / max(1, count)
+
+
+class LatentReadout(nn.Module):
+    """The kind of the only shape of a clip, out of its latents with noise, as sampling leaves them."""
+
+    NOISE = 0.3  # at most, share of the latents' spread
+
+    def __init__(self, channels: int, width: int = 192) -> None:
+        super().__init__()
+        self.into = nn.Conv3d(channels, width, 3, padding=1)
+        self.hidden = nn.Conv3d(width, width, 3, padding=1)
+        self.out = nn.Linear(width, len(SHAPES))
+
+    def forward(self, latents: torch.Tensor, scenes: list[Scene]) -> torch.Tensor:
+        """Cross entropy; latents (batch, channels, frames, height, width). Clips with two shapes do not count."""
+        alone = [i for i, scene in enumerate(scenes) if len(scene.items) == 1]
+        if not alone:
+            return latents.new_zeros(())
+        x = latents[alone] / latents.detach().std()
+        x = x + self.NOISE * torch.rand(len(x), 1, 1, 1, 1) * torch.randn_like(x)
+        x = functional.gelu(self.into(x))
+        x = x + functional.gelu(self.hidden(x))
+        wanted = torch.tensor([SHAPES.index(scenes[i].items[0].shape) for i in alone])
+        return functional.cross_entropy(self.out(x.amax((2, 3, 4))), wanted)
