@@ -9,6 +9,15 @@ string(REGEX MATCH "^(x86_64|AMD64)$" portable "${CMAKE_SYSTEM_PROCESSOR}")
 string(COMPARE EQUAL "${portable}" "" native)
 option(SDLTX_NATIVE "Build CPU kernels for this machine alone, in place of a choice at run time" ${native})
 
+if(SDLTX_CUDA AND NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND CMAKE_VERSION VERSION_GREATER_EQUAL 3.24)
+  set(CMAKE_CUDA_ARCHITECTURES native)  # all kinds of GPUs together compile for hours
+  enable_language(CUDA)
+  if(NOT CMAKE_CUDA_ARCHITECTURES_NATIVE MATCHES "^[0-9]")
+    message(FATAL_ERROR "There is no GPU here to build for. CMAKE_CUDA_ARCHITECTURES says for which ones: 86 are the RTX 30, "
+      "89 the RTX 40 and 120 the RTX 50 series, and all-major is every kind.")
+  endif()
+endif()
+
 # A function: ggml sees these variables, our own targets do not.
 function(sdltx_add_ggml)
   set(source "${SDLTX_GGML_SOURCE_DIR}")
@@ -45,6 +54,7 @@ function(sdltx_add_ggml)
   set(GGML_CUDA ${SDLTX_CUDA})
   set(GGML_CUDA_GRAPHS ON)
   set(GGML_CUDA_NCCL OFF)
+  set(GGML_CUDA_NO_VMM ON)  # a library that needs the driver's does not load where there is none
   set(GGML_VULKAN ${SDLTX_VULKAN})
   set(GGML_RPC ON)  # devices on other machines; to the tests it is a GPU
   set(GGML_RPC_RDMA OFF)

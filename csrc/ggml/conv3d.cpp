@@ -246,6 +246,8 @@ ggml_tensor* conv3d_columns(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
         ggml_tensor* part = ggml_view_4d(ctx, planes, across + kw - 1, rows + kh - 1, frames + kt - 1, channels,
                                          planes->nb[1], planes->nb[2], planes->nb[3],
                                          offset(planes, 2, f) + offset(planes, 1, r) + offset(planes, 0, p));
+        // CUDA takes packed planes only, and would leave others to the CPU.
+        if (!ggml_is_contiguous(part)) part = ggml_cont(ctx, part);
         ggml_tensor* columns = ggml_im2col_3d(ctx, shape, part, channels, 1, 1, 1, 0, 0, 0, 1, 1, 1,
                                               GGML_TYPE_F32);  // [kw*kh*kt*C, across, rows, frames]
         columns = ggml_reshape_2d(ctx, columns, columns->ne[0], across * rows * frames);
