@@ -1,0 +1,197 @@
+"""What a build with CUDA asks of a GPU, found out without one: see README.md.
+
+python run.py [--size 768x512x121] [--jobs denoise,denoise-q8_0,...] [--capability 86] [--memory 24] [--models FOLDER]
+
+Ends with 1 if an operation is left to the CPU, or a GPU would refuse one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / "bench"))
+
+# How ggml's scheduler tells where it puts a node.
+NODE = re.compile(r"node #\s*\d+ \(\s*(\S+)\):.*?\[\s*(\S+)")
+
+
+def build(folder: Path) -> None:
+    """The stand-in for libcudart and libcublas in one library of two names."""
+    toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    runtime, products = folder / "libcudart.so.13", folder / "libcublas.so.13"
+    command = ["c++", "-std=c++17", "-O1", "-shared", "-fPIC", f"-I{toolkit / 'include'}", str(HERE / "runtime.cpp")]
+    linked = [f"-Wl,--version-script={HERE / 'versions.map'}", f"-Wl,-soname,{runtime.name}"]
+    subprocess.run([*command, "-o", str(runtime), *linked], check=True)
+    products.symlink_to(runtime.name)
+
+
+def denoise(path: Path, size: tuple[int, int, int]) -> None:
+    """Two steps of two blocks of the transformer."""
+    import numpy as np
+
+    import sdltx
+
+    width, height, frames = size
+    context = sdltx.Context(np.zeros((1024, 4096), np.float32), np.zeros((1024, 2048), np.float32))
+    with sdltx.load(path, device="cuda0") as pipe:
+        options: dict[str, Any] = {"sigmas": [1.0, 0.5, 0.0], "preset": "distilled", "seed": 1}
+        pipe.sample(context, width=width, height=height, num_frames=frames, frame_rate=24, **options)
+
+
+def video(path: Path, size: tuple[int, int, int]) -> None:
+    """Latents to pictures."""
+    import numpy as np
+
+    import sdltx
+
+    width, height, frames = size
+    latents = np.zeros((128, (frames - 1) // 8 + 1, height // 32, width // 32), np.float32)
+    with sdltx.load(path, device="cuda0") as pipe:
+        pipe.decode(sdltx.Latents(latents, None, 24))
+
+
+def picture(path: Path, size: tuple[int, int, int]) -> None:
+    """Pictures to latents, 25 at most."""
+    import numpy as np
+
+    import sdltx
+
+    width, height, frames = size
+    with sdltx.load(path, device="cuda0") as pipe:
+        pipe.encode_video(np.zeros((min(frames, 25), height, width, 3), np.uint8))
+
+
+def sound(path: Path, size: tuple[int, int, int]) -> None:
+    """Latents to sound, and back."""
+    import numpy as np
+
+    import sdltx
+
+    count = round(25 * size[2] / 24)
+    latents = sdltx.Latents(np.zeros((128, 1, 2, 2), np.float32), np.zeros((8, count, 16), np.float32), 24)
+    with sdltx.load(path, device="cuda0") as pipe:
+        pipe.decode_audio(latents)
+        pipe.encode_audio(np.zeros((2, 16000 * 5), np.float32), 16000)
+
+
+def gemma(path: Path, other: Path) -> None:
+    """A prompt of 800 tokens through Gemma 3 270M."""
+    import sdltx
+
+    with sdltx.load(path, other, device="cuda0") as pipe:
+        pipe._core.hidden_states("a red fox walks " * 200)
+
+
+def demo() -> None:
+    """A clip of the built-in model, from its prompt to its sound."""
+    import sdltx
+
+    with sdltx.load(device="cuda0") as pipe:
+        pipe.generate("a red triangle moves right", num_inference_steps=2, seed=1)
+
+
+def jobs(models: Path, size: tuple[int, int, int]) -> dict[str, Callable[[], None]]:
+    """By name; files are made when they are needed first."""
+    import weights
+
+    def quantised() -> Path:
+        path = models / "two-blocks-q8_0.gguf"
+        if not path.exists():
+            import sdltx
+
+            sdltx.convert(weights.two_blocks(models), output=path, type="q8_0")
+        return path
+
+    return {
+        "demo": demo,
+        "gemma": lambda: gemma(weights.gemma(models), weights.two_blocks(models)),
+        "denoise": lambda: denoise(weights.two_blocks(models), size),
+        "denoise-q8_0": lambda: denoise(quantised(), size),
+        "picture": lambda: picture(weights.decoders(models), size),
+        "video": lambda: video(weights.decoders(models), size),
+        "sound": lambda: sound(weights.decoders(models), size),
+    }
+
+
+class Placement(logging.Handler):
+    """Counts operations by the device that the scheduler gives them to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: collections.Counter[tuple[str, str]] = collections.Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line of ggml's."""
+        if found := NODE.match(record.getMessage()):
+            self.nodes[found[1], found[2]] += 1
+
+
+def of_child(job: Callable[[], None]) -> None:
+    """Prints where operations went, as JSON."""
+    placement = Placement()
+    logger = logging.getLogger("sdltx")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(placement)
+    job()
+    left = {op: n for (op, device), n in placement.nodes.items() if device == "CPU"}
+    print(json.dumps({"operations": sum(placement.nodes.values()), "cpu": left}))
+
+
+def tried(name: str, environment: dict[str, str]) -> bool:
+    """One job in a process of its own, and a line about it; whether all of it went well."""
+    command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--child", name]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    told = [line.removeprefix("dry run: ") for line in done.stderr.splitlines() if line.startswith("dry run: ")]
+    if done.returncode:
+        print(f"{name}: failed\n{done.stderr}", flush=True)
+        return False
+    counts = json.loads(done.stdout.splitlines()[-1])
+    left = ", ".join(f"{n} {op}" for op, n in sorted(counts["cpu"].items())) or "none"
+    refused = sum(" refused: " in line for line in told)
+    print(f"{name}: {counts['operations']} operations, on the CPU {left}; {'; '.join(told)}", flush=True)
+    return not counts["cpu"] and not refused
+
+
+def main() -> int:
+    """All jobs, or, with --child, one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="768x512x121", help="width x height x frames (default: %(default)s)")
+    parser.add_argument("--jobs", help="separated by commas (default: all)")
+    parser.add_argument("--capability", default="86", help="compute capability of the GPU that is not there, times 10")
+    parser.add_argument("--memory", default="24", help="its memory, GiB")
+    parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir(), "sdltx-bench"))
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    width, height, frames = (int(n) for n in args.size.split("x"))
+    args.models.mkdir(parents=True, exist_ok=True)
+    known = jobs(args.models, (width, height, frames))
+    if args.child:
+        of_child(known[args.child])
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        build(Path(folder))
+        environment = {
+            "LD_LIBRARY_PATH": folder,
+            "GGML_SCHED_DEBUG": "2",
+            "DRY_RUN_CAPABILITY": args.capability,
+            "DRY_RUN_MEMORY_GIB": args.memory,
+        }
+        wanted = args.jobs.split(",") if args.jobs else list(known)
+        failed = [name for name in wanted if not tried(name, environment)]
+        return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
