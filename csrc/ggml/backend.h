@@ -71,6 +71,8 @@ class SDLTX_EXPORT Backend {
     // Whether the first device, and so the plans that run on it, can compute `node` itself.
     bool can(const ggml_tensor* node) const;
     int threads() const { return threads_; }
+    // Whether backends()[i] is a GPU of this machine.
+    bool is_gpu(size_t i) const;
     // Whether a device is that of a worker.
     bool remote() const { return !workers_.empty(); }
     // Of backends()[i], and of all that compute.

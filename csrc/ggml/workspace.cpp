@@ -36,6 +36,22 @@ class Pretence {
     std::vector<ggml_tensor*> pretended_;
 };
 
+// The most that ggml's CUDA kernels take for themselves at a time: values in another type for a product, and what
+// cuBLAS and attention take whatever the sizes. Their pool asks for 5 % more than it needs, keeps it for the next
+// operation, and ends the process when it does not get it.
+size_t kernel_memory(ggml_cgraph* graph) {
+    constexpr size_t always = size_t{96} << 20;
+    double most = 0;
+    for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+        const ggml_tensor* node = ggml_graph_node(graph, i);
+        if (node->op != GGML_OP_MUL_MAT || node->src[0]->type == GGML_TYPE_F32) continue;
+        int64_t values = ggml_nelements(node->src[1]) + ggml_nelements(node);
+        if (ggml_is_quantized(node->src[0]->type)) values += ggml_nelements(node->src[0]);
+        most = std::max(most, 2.0 * static_cast<double>(values));
+    }
+    return always + static_cast<size_t>(1.05 * most);
+}
+
 }  // namespace
 
 void Workspace::make_scheduler(size_t size) {
@@ -53,7 +69,9 @@ void Workspace::make_scheduler(size_t size) {
 std::vector<size_t> Workspace::measure(Plan& plan) {
     backend_.poll();
     lay_out(plan);
-    return plan.working_;
+    std::vector<size_t> bytes = plan.working_;
+    bytes[plan.device_] += plan.beside_;
+    return bytes;
 }
 
 void Workspace::lay_out(Plan& plan) {
@@ -69,19 +87,24 @@ void Workspace::lay_out(Plan& plan) {
     plan.detach();
     if (backend_.uses_host_memory())
         plan.working_.back() += cpu_kernels().plan(plan.graph_, backend_.threads(), nullptr).work_size;
+    if (backend_.is_gpu(plan.device_)) plan.beside_ = kernel_memory(plan.graph_);
 }
 
-void Workspace::check_memory(const Plan& plan) const {
+void Workspace::check_memory(const Plan& plan) {
     const std::vector<size_t> here = held();
+    beside_.resize(here.size());
     for (size_t i = 0; i < here.size(); ++i) {
-        if (plan.working_[i] <= here[i]) continue;
+        const size_t kernels = i == plan.device_ ? plan.beside_ : 0, more = kernels - std::min(kernels, beside_[i]);
+        if (plan.working_[i] <= here[i] && more == 0) continue;
         // What is held is given back before more is taken.
         const size_t left = backend_.available_memory(i), most = left > SIZE_MAX - here[i] ? left : left + here[i];
-        if (plan.working_[i] > most)
+        const size_t needed = std::max(plan.working_[i], here[i]) + more;
+        if (needed > most)
             throw Error(ErrorCode::out_of_memory,
-                        "[" + plan.what() + "] needs " + mib(plan.working_[i]) + " of working memory on " +
+                        "[" + plan.what() + "] needs " + mib(needed) + " of working memory on " +
                             backend_.device_name(i) + ", " + mib(most) +
                             " are free; ask for a smaller picture, fewer frames or smaller tiles");
+        beside_[i] += more;
     }
 }
 

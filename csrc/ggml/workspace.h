@@ -16,8 +16,9 @@ class Workspace {
 
     const Backend& backend() const { return backend_; }
 
-    // Bytes that `plan` takes on each of backend().backends() while it runs, scratch of operations included; its inputs
-    // are not. Nothing is allocated, and the weights need not be there. Throws Error(busy) when a plan is running.
+    // Bytes that `plan` takes on each of backend().backends() while it runs, scratch of operations included (of GPUs at
+    // most so much); its inputs are not. Nothing is allocated, and the weights need not be there. Throws Error(busy)
+    // when a plan is running.
     std::vector<size_t> measure(Plan& plan);
     // Runs `plan`. `meanwhile` is called while the device is at work, or before it where the host computes itself.
     // Throws Error(cancelled) when the backend's poll says so, before or, on the CPU, in between; Error(out_of_memory)
@@ -37,12 +38,13 @@ class Workspace {
     // Makes room for graphs of `size` nodes and leafs in the scheduler's tables.
     void make_scheduler(size_t size);
     void lay_out(Plan& plan);
-    void check_memory(const Plan& plan) const;
+    void check_memory(const Plan& plan);
 
     const Backend& backend_;
     Scheduler scheduler_;
     size_t scheduler_size_ = 0;
-    uint64_t last_ = 0;  // the plan that the allocator has laid out last
+    uint64_t last_ = 0;           // the plan that the allocator has laid out last
+    std::vector<size_t> beside_;  // bytes on each backend that were there for its kernels to take
 };
 
 }  // namespace sdltx

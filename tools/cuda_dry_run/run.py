@@ -1,8 +1,9 @@
 """What a build with CUDA asks of a GPU, found out without one: see README.md.
 
-python run.py [--size 768x512x121] [--jobs denoise,denoise-q8_0,...] [--capability 86] [--memory 24] [--models FOLDER]
+python run.py [--size 768x512x121] [--jobs denoise,denoise-q8_0,...] [--capability 86] [--memory 24] [--squeeze]
+              [--models FOLDER]
 
-Ends with 1 if an operation is left to the CPU, or a GPU would refuse one.
+Ends with 1 if an operation is left to the CPU, if a GPU would refuse one, or if too little memory ends a process.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ sys.path.insert(0, str(HERE.parents[1] / "bench"))
 
 # How ggml's scheduler tells where it puts a node.
 NODE = re.compile(r"node #\s*\d+ \(\s*(\S+)\):.*?\[\s*(\S+)")
+PEAK = re.compile(r"peak of (\d+) MiB")
+SHARES = (0.99, 0.97, 0.95, 0.92, 0.88, 0.8, 0.7, 0.5, 0.3)  # of a job's peak, to try with
 
 
 def build(folder: Path) -> None:
@@ -139,29 +142,53 @@ class Placement(logging.Handler):
 
 
 def of_child(job: Callable[[], None]) -> None:
-    """Prints where operations went, as JSON."""
+    """Prints where operations went, as JSON, or that there was too little memory."""
+    import sdltx
+
     placement = Placement()
     logger = logging.getLogger("sdltx")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(placement)
-    job()
+    try:
+        job()
+    except sdltx.OutOfMemoryError as error:
+        print(json.dumps({"out_of_memory": str(error)}))
+        return
     left = {op: n for (op, device), n in placement.nodes.items() if device == "CPU"}
     print(json.dumps({"operations": sum(placement.nodes.values()), "cpu": left}))
 
 
-def tried(name: str, environment: dict[str, str]) -> bool:
-    """One job in a process of its own, and a line about it; whether all of it went well."""
+def child(name: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """One job in a process of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--child", name]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def tried(name: str, environment: dict[str, str], squeeze: bool) -> bool:
+    """One job, and a line about it; whether all of it went well."""
+    done = child(name, environment)
     told = [line.removeprefix("dry run: ") for line in done.stderr.splitlines() if line.startswith("dry run: ")]
-    if done.returncode:
-        print(f"{name}: failed\n{done.stderr}", flush=True)
+    counts = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
+    if "cpu" not in counts:
+        print(f"{name}: {counts.get('out_of_memory', f'failed{chr(10)}{done.stderr}')}", flush=True)
         return False
-    counts = json.loads(done.stdout.splitlines()[-1])
     left = ", ".join(f"{n} {op}" for op, n in sorted(counts["cpu"].items())) or "none"
     refused = sum(" refused: " in line for line in told)
     print(f"{name}: {counts['operations']} operations, on the CPU {left}; {'; '.join(told)}", flush=True)
-    return not counts["cpu"] and not refused
+    peak = next(int(found[1]) for line in told if (found := PEAK.match(line)))
+    return not counts["cpu"] and not refused and (not squeeze or _ends_well(name, environment, peak))
+
+
+def _ends_well(name: str, environment: dict[str, str], peak: int) -> bool:
+    """Whether it ends with a clip or an error of ours, however little memory there is."""
+    for share in SHARES:
+        done = child(name, {**environment, "DRY_RUN_MEMORY_MIB": str(round(share * peak))})
+        if done.returncode:
+            print(f"{name}: with {share:.0%} of that: {done.stderr.strip().splitlines()[-1]}", flush=True)
+            return False
+        counts = json.loads(done.stdout.splitlines()[-1])
+        print(f"{name}: with {share:.0%} of that: {counts.get('out_of_memory', 'done')}", flush=True)
+    return True
 
 
 def main() -> int:
@@ -171,6 +198,7 @@ def main() -> int:
     parser.add_argument("--jobs", help="separated by commas (default: all)")
     parser.add_argument("--capability", default="86", help="compute capability of the GPU that is not there, times 10")
     parser.add_argument("--memory", default="24", help="its memory, GiB")
+    parser.add_argument("--squeeze", action="store_true", help="run each again with less memory than it took")
     parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir(), "sdltx-bench"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -186,10 +214,10 @@ def main() -> int:
             "LD_LIBRARY_PATH": folder,
             "GGML_SCHED_DEBUG": "2",
             "DRY_RUN_CAPABILITY": args.capability,
-            "DRY_RUN_MEMORY_GIB": args.memory,
+            "DRY_RUN_MEMORY_MIB": str(int(args.memory) << 10),
         }
         wanted = args.jobs.split(",") if args.jobs else list(known)
-        failed = [name for name in wanted if not tried(name, environment)]
+        failed = [name for name in wanted if not tried(name, environment, args.squeeze)]
         return 1 if failed else 0
 
 

@@ -26,7 +26,7 @@ size_t setting(const char* name, size_t otherwise) {
 
 struct Limits {
     int capability = static_cast<int>(setting("DRY_RUN_CAPABILITY", 86));
-    size_t memory = setting("DRY_RUN_MEMORY_GIB", 24) << 30;
+    size_t memory = setting("DRY_RUN_MEMORY_MIB", 24 << 10) << 20;
     size_t shared = 48 << 10;
     // The most that a kernel may ask for.
     size_t shared_optin() const {
