@@ -50,7 +50,7 @@ std::string lower(std::string s) {
     return s;
 }
 
-bool is_gpu_device(ggml_backend_dev_t dev) {
+bool is_gpu(ggml_backend_dev_t dev) {
     const auto type = ggml_backend_dev_type(dev);
     return type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU;
 }
@@ -62,7 +62,7 @@ bool is_remote(ggml_backend_dev_t dev) {
 }
 
 std::string kind_of(ggml_backend_dev_t dev) {
-    return is_remote(dev) ? "remote" : is_cpu(dev) ? "cpu" : is_gpu_device(dev) ? "gpu" : "accelerator";
+    return is_remote(dev) ? "remote" : is_cpu(dev) ? "cpu" : is_gpu(dev) ? "gpu" : "accelerator";
 }
 
 std::string name_of(ggml_backend_dev_t dev) {
@@ -86,7 +86,7 @@ std::vector<ggml_backend_dev_t> find_devices(const std::string& wanted, std::vec
     std::string known;
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t dev = ggml_backend_dev_get(i);
-        if (name_of(dev) == name || (name == "auto" && is_gpu_device(dev))) return {dev};
+        if (name_of(dev) == name || (name == "auto" && is_gpu(dev))) return {dev};
         known += (known.empty() ? "" : ", ") + name_of(dev);
     }
     if (name == "auto") return {ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU)};
@@ -325,10 +325,7 @@ std::string Backend::device_names() const {
     return names;
 }
 
-bool Backend::is_gpu(size_t i) const {
-    ggml_backend_dev_t dev = ggml_backend_get_device(backends_[i].get());
-    return is_gpu_device(dev) && !is_remote(dev);
-}
+bool Backend::is_gpu(size_t i) const { return kind_of(ggml_backend_get_device(backends_[i].get())) == "gpu"; }
 
 bool Backend::can(const ggml_tensor* node) const { return ggml_backend_supports_op(backends_.front().get(), node); }
 

@@ -110,7 +110,7 @@ class Plan {
     std::vector<ggml_tensor*> nodes_, leafs_;
     std::vector<Sources> sources_;  // of the nodes
     std::vector<size_t> working_;   // bytes on each backend, scratch included, once they are known
-    size_t beside_ = 0;             // bytes that the kernels of its device take for themselves, at most
+    size_t kernel_memory_ = 0;      // bytes that the kernels of its device take for themselves, at most
 };
 
 }  // namespace sdltx

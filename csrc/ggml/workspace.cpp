@@ -39,7 +39,7 @@ class Pretence {
 // The most that ggml's CUDA kernels take for themselves at a time: values in another type for a product, and what
 // cuBLAS and attention take whatever the sizes. Their pool asks for 5 % more than it needs, keeps it for the next
 // operation, and ends the process when it does not get it.
-size_t kernel_memory(ggml_cgraph* graph) {
+size_t kernel_memory_of(ggml_cgraph* graph) {
     constexpr size_t always = size_t{96} << 20;
     double most = 0;
     for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
@@ -70,7 +70,7 @@ std::vector<size_t> Workspace::measure(Plan& plan) {
     backend_.poll();
     lay_out(plan);
     std::vector<size_t> bytes = plan.working_;
-    bytes[plan.device_] += plan.beside_;
+    bytes[plan.device_] += plan.kernel_memory_;
     return bytes;
 }
 
@@ -87,14 +87,15 @@ void Workspace::lay_out(Plan& plan) {
     plan.detach();
     if (backend_.uses_host_memory())
         plan.working_.back() += cpu_kernels().plan(plan.graph_, backend_.threads(), nullptr).work_size;
-    if (backend_.is_gpu(plan.device_)) plan.beside_ = kernel_memory(plan.graph_);
+    if (backend_.is_gpu(plan.device_)) plan.kernel_memory_ = kernel_memory_of(plan.graph_);
 }
 
 void Workspace::check_memory(const Plan& plan) {
     const std::vector<size_t> here = held();
-    beside_.resize(here.size());
+    kernel_memory_.resize(here.size());
     for (size_t i = 0; i < here.size(); ++i) {
-        const size_t kernels = i == plan.device_ ? plan.beside_ : 0, more = kernels - std::min(kernels, beside_[i]);
+        const size_t kernels = i == plan.device_ ? plan.kernel_memory_ : 0,
+                     more = kernels - std::min(kernels, kernel_memory_[i]);
         if (plan.working_[i] <= here[i] && more == 0) continue;
         // What is held is given back before more is taken.
         const size_t left = backend_.available_memory(i), most = left > SIZE_MAX - here[i] ? left : left + here[i];
@@ -104,7 +105,7 @@ void Workspace::check_memory(const Plan& plan) {
                         "[" + plan.what() + "] needs " + mib(needed) + " of working memory on " +
                             backend_.device_name(i) + ", " + mib(most) +
                             " are free; ask for a smaller picture, fewer frames or smaller tiles");
-        beside_[i] += more;
+        kernel_memory_[i] += more;
     }
 }
 

@@ -21,9 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1] / "bench"))
+import numpy as np
 
+import sdltx
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+import weights
+
+HERE = Path(__file__).parent
 # How ggml's scheduler tells where it puts a node.
 NODE = re.compile(r"node #\s*\d+ \(\s*(\S+)\):.*?\[\s*(\S+)")
 PEAK = re.compile(r"peak of (\d+) MiB")
@@ -42,10 +47,6 @@ def build(folder: Path) -> None:
 
 def denoise(path: Path, size: tuple[int, int, int]) -> None:
     """Two steps of two blocks of the transformer."""
-    import numpy as np
-
-    import sdltx
-
     width, height, frames = size
     context = sdltx.Context(np.zeros((1024, 4096), np.float32), np.zeros((1024, 2048), np.float32))
     with sdltx.load(path, device="cuda0") as pipe:
@@ -55,10 +56,6 @@ def denoise(path: Path, size: tuple[int, int, int]) -> None:
 
 def video(path: Path, size: tuple[int, int, int]) -> None:
     """Latents to pictures."""
-    import numpy as np
-
-    import sdltx
-
     width, height, frames = size
     latents = np.zeros((128, (frames - 1) // 8 + 1, height // 32, width // 32), np.float32)
     with sdltx.load(path, device="cuda0") as pipe:
@@ -67,10 +64,6 @@ def video(path: Path, size: tuple[int, int, int]) -> None:
 
 def picture(path: Path, size: tuple[int, int, int]) -> None:
     """Pictures to latents, 25 at most."""
-    import numpy as np
-
-    import sdltx
-
     width, height, frames = size
     with sdltx.load(path, device="cuda0") as pipe:
         pipe.encode_video(np.zeros((min(frames, 25), height, width, 3), np.uint8))
@@ -78,10 +71,6 @@ def picture(path: Path, size: tuple[int, int, int]) -> None:
 
 def sound(path: Path, size: tuple[int, int, int]) -> None:
     """Latents to sound, and back."""
-    import numpy as np
-
-    import sdltx
-
     count = round(25 * size[2] / 24)
     latents = sdltx.Latents(np.zeros((128, 1, 2, 2), np.float32), np.zeros((8, count, 16), np.float32), 24)
     with sdltx.load(path, device="cuda0") as pipe:
@@ -91,29 +80,22 @@ def sound(path: Path, size: tuple[int, int, int]) -> None:
 
 def gemma(path: Path, other: Path) -> None:
     """A prompt of 800 tokens through Gemma 3 270M."""
-    import sdltx
-
     with sdltx.load(path, other, device="cuda0") as pipe:
         pipe._core.hidden_states("a red fox walks " * 200)
 
 
 def demo() -> None:
     """A clip of the built-in model, from its prompt to its sound."""
-    import sdltx
-
     with sdltx.load(device="cuda0") as pipe:
         pipe.generate("a red triangle moves right", num_inference_steps=2, seed=1)
 
 
 def jobs(models: Path, size: tuple[int, int, int]) -> dict[str, Callable[[], None]]:
     """By name; files are made when they are needed first."""
-    import weights
 
     def quantised() -> Path:
         path = models / "two-blocks-q8_0.gguf"
         if not path.exists():
-            import sdltx
-
             sdltx.convert(weights.two_blocks(models), output=path, type="q8_0")
         return path
 
@@ -143,8 +125,6 @@ class Placement(logging.Handler):
 
 def of_child(job: Callable[[], None]) -> None:
     """Prints where operations went, as JSON, or that there was too little memory."""
-    import sdltx
-
     placement = Placement()
     logger = logging.getLogger("sdltx")
     logger.setLevel(logging.DEBUG)
@@ -170,13 +150,14 @@ def tried(name: str, environment: dict[str, str], squeeze: bool) -> bool:
     told = [line.removeprefix("dry run: ") for line in done.stderr.splitlines() if line.startswith("dry run: ")]
     counts = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
     if "cpu" not in counts:
-        print(f"{name}: {counts.get('out_of_memory', f'failed{chr(10)}{done.stderr}')}", flush=True)
+        print(f"{name}: {counts.get('out_of_memory', 'failed')}\n{done.stderr}", flush=True)
         return False
     left = ", ".join(f"{n} {op}" for op, n in sorted(counts["cpu"].items())) or "none"
     refused = sum(" refused: " in line for line in told)
     print(f"{name}: {counts['operations']} operations, on the CPU {left}; {'; '.join(told)}", flush=True)
     peak = next(int(found[1]) for line in told if (found := PEAK.match(line)))
-    return not counts["cpu"] and not refused and (not squeeze or _ends_well(name, environment, peak))
+    well = counts["operations"] and not counts["cpu"] and not refused
+    return bool(well) and (not squeeze or _ends_well(name, environment, peak))
 
 
 def _ends_well(name: str, environment: dict[str, str], peak: int) -> bool:
@@ -208,6 +189,9 @@ def main() -> int:
     if args.child:
         of_child(known[args.child])
         return 0
+    wanted = args.jobs.split(",") if args.jobs else list(known)
+    if unknown := set(wanted) - set(known):
+        parser.error(f"there is no job {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder))
         environment = {
@@ -216,7 +200,6 @@ def main() -> int:
             "DRY_RUN_CAPABILITY": args.capability,
             "DRY_RUN_MEMORY_MIB": str(int(args.memory) << 10),
         }
-        wanted = args.jobs.split(",") if args.jobs else list(known)
         failed = [name for name in wanted if not tried(name, environment, args.squeeze)]
         return 1 if failed else 0
 

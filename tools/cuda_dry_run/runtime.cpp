@@ -347,7 +347,7 @@ API cudaError_t cudaMemset(void* p, int v, size_t n) {
             return failed(cudaErrorInvalidValue);
         }
     }
-    if (v) std::memset(p, v, n);  // it is zero already, as nothing but copies writes to it
+    if (v) std::memset(p, v, n);  // zeros would only fill memory of the host: nobody asks for results
     return cudaSuccess;
 }
 API cudaError_t cudaMemsetAsync(void* p, int v, size_t n, cudaStream_t) { return cudaMemset(p, v, n); }
