@@ -38,13 +38,20 @@ def download(name: str, version: str, sha256: str, folder: Path) -> Path:
     requirements.write_text(f"{name}=={version} --hash=sha256:{sha256}\n")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
     command += ["--no-binary", name, "--require-hashes", "-r", str(requirements), "-d", str(folder)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
     archives = list(folder.glob("*.tar.gz"))
     if result.returncode != 0 or len(archives) != 1:
         lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no output"]
-        raise FetchError(f"pip could not download it ({errors[0]})")
+        errors = [line for line in lines if line.startswith("ERROR") and not line.endswith("Exception:")]
+        raise FetchError(f"pip could not download it ({[*errors, *reversed(lines), 'no output'][0]})")
     return archives[0]
+
+
+def environment() -> dict[str, str]:
+    """That of this process without what a pip that builds us tells its hooks: the one started here has its own hooks,
+    and would look for their backends in our folder."""
+    hooks = ("_PYPROJECT_HOOKS_", "PEP517_", "PIP_BUILD_TRACKER", "PIP_REQ_TRACKER")
+    return {name: value for name, value in os.environ.items() if not name.startswith(hooks)}
 
 
 def remember(archive: Path, cached: Path) -> None:

@@ -1,5 +1,6 @@
 #include "json.h"
 
+#include <fstream>
 #include <unordered_set>
 
 namespace sdltx {
@@ -27,6 +28,19 @@ Json parse_json(std::string_view text, const std::string& where) {
     Json j = parse_json_value(text, where);
     if (!j.is_object()) throw Error(ErrorCode::model_file, "[" + where + "] is not a JSON object; the file is damaged");
     return j;
+}
+
+Json parse_json_file(const std::string& path) {
+    std::ifstream in(path, std::ios::binary | std::ios::ate);
+    const auto size = in ? static_cast<int64_t>(in.tellg()) : -1;
+    if (size < 0) throw Error(ErrorCode::model_file, "[" + path + "] cannot read the file");
+    if (size > max_json_file)
+        throw Error(ErrorCode::model_file, "[" + path + "] is larger than " + std::to_string(max_json_file >> 20) +
+                                               " MiB; that is none of the files that describe a model");
+    std::string text(static_cast<size_t>(size), '\0');
+    in.seekg(0);
+    if (!in.read(text.data(), size)) throw Error(ErrorCode::model_file, "[" + path + "] cannot read the file");
+    return parse_json_value(text, path);
 }
 
 std::string spell(const Json& value) {

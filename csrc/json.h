@@ -16,6 +16,8 @@ using Json = nlohmann::json;
 
 // Nesting that is read: no file that means well goes deeper, and what walks a value does so recursively.
 constexpr size_t max_json_depth = 64;
+// Bytes of a file that describes a model; the largest that are known, tokenizers, take half.
+constexpr int64_t max_json_file = 64 << 20;
 
 // Parses `text`. Throws Error(model_file) for what is not JSON or nested deeper than max_json_depth. A key that the
 // outermost object has twice is given out, as only the last of two is kept.
@@ -23,6 +25,9 @@ Json parse_json_value(std::string_view text, const std::string& where, std::stri
 
 // The same for what has to be an object.
 Json parse_json(std::string_view text, const std::string& where);
+
+// The same for a file, which is at most as long as the files that come with a model are.
+Json parse_json_file(const std::string& path);
 
 // A value as error messages quote it: short, and without what a list or an object holds.
 std::string spell(const Json& value);

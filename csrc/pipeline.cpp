@@ -98,7 +98,7 @@ void Pipeline::close() {
 }
 
 void Pipeline::release() {
-    loras_.reset();
+    loras_.clear();
     const WholeSystemCalls for_worker;
     default_negative_.reset();
     networks_.reset();
@@ -270,16 +270,33 @@ Latents Pipeline::sample(const Context& context, const Context* negative, const 
 
 std::shared_ptr<Loras> Pipeline::loras(const std::vector<LoraFile>& files) {
     if (files.empty()) return nullptr;
-    if (!loras_ || loras_->files() != files) {
-        loras_.reset();  // gives its memory back first
-        loras_ = std::make_shared<Loras>(files, networks_->transformer->weights());
+    std::vector<std::pair<std::shared_ptr<Lora>, float>> found;
+    for (const LoraFile& file : files) {
+        if (!std::isfinite(file.strength))
+            throw Error(ErrorCode::invalid_request, "[lora] the strength of " + file.path + " is not a finite number");
+        auto open = std::find_if(loras_.begin(), loras_.end(), [&](auto& lora) { return lora->path() == file.path; });
+        if (open != loras_.end() && !(*open)->is_current()) {
+            loras_.erase(open);  // gives its memory back first
+            open = loras_.end();
+        }
+        if (open == loras_.end())
+            open = loras_.insert(open, std::make_shared<Lora>(file.path, networks_->transformer->weights()));
+        found.emplace_back(*open, file.strength);
     }
-    return loras_;
+    return std::make_shared<Loras>(std::move(found));
 }
 
-std::vector<Weights*> Pipeline::denoising(Loras* loras) {
+void Pipeline::keep_loras(const std::vector<LoraFile>& kept) {
+    const auto unwanted = [&](const std::shared_ptr<Lora>& lora) {
+        return std::none_of(kept.begin(), kept.end(), [&](const LoraFile& file) { return file.path == lora->path(); });
+    };
+    loras_.erase(std::remove_if(loras_.begin(), loras_.end(), unwanted), loras_.end());
+}
+
+std::vector<Weights*> Pipeline::denoising(const Loras* loras) {
     std::vector<Weights*> weights{&networks_->transformer->weights()};
-    if (loras) weights.push_back(&loras->weights());
+    if (loras)
+        for (Weights* of_file : loras->weights()) weights.push_back(of_file);
     return weights;
 }
 

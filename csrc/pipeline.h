@@ -89,7 +89,7 @@ class SDLTX_EXPORT Pipeline {
     // What of it is probably not meant; see doubts() in presets.h.
     std::vector<std::string> doubts(const ClipPlan& plan) const;
     // What sample() would throw for the LoRAs, and for the frames and strengths of these, whose pictures are not looked
-    // at. The LoRAs of the first stage stay open for it.
+    // at. The LoRAs stay open for it.
     void check(const ClipPlan& plan, const std::vector<Condition>& conditions);
     // What a stage is made of besides prompts.
     struct Inputs {
@@ -194,10 +194,12 @@ class SDLTX_EXPORT Pipeline {
     size_t denoising_memory(const SampleSettings& settings, const Inputs& inputs);
     std::vector<Keyframe> encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
                                  const Progress& progress);
-    // The LoRAs of these files, opened once as long as the same are asked for; null for none.
+    // The LoRAs of these files, which are opened once as long as they are asked for and do not change; null for none.
     std::shared_ptr<Loras> loras(const std::vector<LoraFile>& files);
+    // Closes all that are not in `kept`.
+    void keep_loras(const std::vector<LoraFile>& kept);
     // The weights that denoising needs.
-    std::vector<Weights*> denoising(Loras* loras);
+    std::vector<Weights*> denoising(const Loras* loras);
     void release();  // everything, in the order in which it depends on each other
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
 
@@ -213,7 +215,7 @@ class SDLTX_EXPORT Pipeline {
     ModelInfo info_;
     std::optional<Networks> networks_;
     std::optional<Context> default_negative_;
-    std::shared_ptr<Loras> loras_;  // of the last run that had any
+    std::vector<std::shared_ptr<Lora>> loras_;  // that are open
     Trace trace_;
 };
 

@@ -149,10 +149,12 @@ void Pipeline::check(const ClipPlan& plan, const std::vector<Condition>& conditi
     if (plan.recipe->appends_first_frame && conditions.empty())
         throw Error(ErrorCode::invalid_request,
                     "[recipe] " + std::string(plan.recipe->name) + " needs pictures to go between; give one or more");
-    for (auto stage = plan.stages.rbegin(); stage != plan.stages.rend(); ++stage) {
-        if (!stage->loras.empty()) require({Part::transformer});
-        loras(stage->loras);
-    }
+    std::vector<LoraFile> wanted;
+    for (const ClipPlan::Stage& stage : plan.stages)
+        wanted.insert(wanted.end(), stage.loras.begin(), stage.loras.end());
+    keep_loras(wanted);
+    if (!wanted.empty()) require({Part::transformer});
+    loras(wanted);
 }
 
 namespace {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -83,6 +84,10 @@ def diffusers(name):
         (lambda name: f"base_model.model.{name}", ".lora_A.default.weight", ".lora_B.default.weight"),
         (lambda name: f"model.diffusion_model.{name}", ".lora.down.weight", ".lora.up.weight"),
         (lambda name: f"lora_unet_{name.replace('.', '_')}", ".lora_down.weight", ".lora_up.weight"),
+        (lambda name: f"lycoris_{name.replace('.', '_')}", ".lora_down.weight", ".lora_up.weight"),
+        (lambda name: f"base_model.model.diffusion_model.{name}", ".lora_A.style.weight", ".lora_B.style.weight"),
+        (lambda name: f"velocity_model.{name}", ".lora_A", ".lora_B"),
+        (lambda name: f"unet.{name}", ".lora_A.weight", ".lora_B.weight"),
     ],
 )
 def test_spellings(tiny, golden, pairs, tmp_path, spell, a, b):
@@ -108,7 +113,7 @@ def test_alpha_and_ranks_of_pairs(tiny, golden, pairs, tmp_path):
     assert_close("video", video, g["lora.video_velocity"])
 
 
-def test_several_are_one_branch(tiny, golden, pairs, tmp_path):
+def test_several_add_up(tiny, golden, pairs, tmp_path):
     """Halves of the strength twice, and halves of the modules, add up."""
     g = golden("transformer")
     strength = float(g["lora.strength"])
@@ -138,8 +143,8 @@ def test_on_any_type_of_weights(tiny_paths, tmp_path, kind):
         assert full.settings["loras"] == [[str(LORA), 1.0]]
 
 
-def test_as_if_merged(tiny_paths, tiny, pairs, tmp_path):
-    """At sizes for which our own products add the branch, sums and activations included."""
+def merged_checkpoint(tiny_paths, path, changes):
+    """The tiny checkpoint in float32 with ``changes`` added to its weights."""
     header, blob = read_safetensors(tiny_paths[0])
     header.pop("__metadata__")
     metadata = safe_open(tiny_paths[0], "np").metadata()
@@ -149,17 +154,211 @@ def test_as_if_merged(tiny_paths, tiny, pairs, tmp_path):
         assert entry["dtype"] == "BF16"
         bits = np.frombuffer(blob[begin:end], np.uint16).astype(np.uint32) << 16
         tensors[name] = bits.view(np.float32).reshape(entry["shape"])
-    for name, (down, up) in pairs.items():
-        key = f"model.diffusion_model.{name}.weight"
-        tensors[key] = tensors[key] + 0.5 * up @ down
-    merged = tmp_path / "merged.safetensors"
-    save_file(tensors, merged, metadata=metadata)
+    for name, change in changes.items():
+        key = f"model.diffusion_model.{name}"
+        tensors[key] = tensors[key] + change
+    save_file(tensors, path, metadata=metadata)
+    return path
+
+
+def test_as_if_merged(tiny_paths, tiny, pairs, tmp_path):
+    """At sizes for which our own products add the branch, sums and activations included."""
+    merged = merged_checkpoint(
+        tiny_paths, tmp_path / "merged.safetensors", {f"{k}.weight": 0.5 * up @ down for k, (down, up) in pairs.items()}
+    )
     size = SIZE | {"width": 256, "height": 256}
     got = tiny.sample(tiny.encode("x"), **size, loras=[(LORA, 0.5)])
     with sdltx.load(merged, tiny_paths[1], precision="f32") as pipe:
         want = pipe.sample(pipe.encode("x"), **size)
     assert_close("video", got.video, want.video)
     assert_close("audio", got.audio, want.audio)
+
+
+@pytest.mark.parametrize("side", [64, 256])
+def test_other_sums_as_if_merged(tiny_paths, tiny, pairs, tmp_path, side):
+    """Whole differences of matrices, biases, norms and tables, and the biases of pairs, together with the pairs."""
+    rng = np.random.default_rng(0)
+
+    def random(*shape):
+        return (0.05 * rng.standard_normal(shape)).astype(np.float32)
+
+    strength, alpha = 0.5, 2
+    changes = {f"{name}.weight": strength * alpha / 4 * up @ down for name, (down, up) in pairs.items()}
+    more = {f"diffusion_model.{name}.alpha": np.array(alpha, np.int64) for name in pairs}
+
+    def add(name, weight, change, by=strength):
+        more[f"diffusion_model.{name}"] = change
+        changes[weight] = changes.get(weight, 0) + by * change
+
+    block = "transformer_blocks.1"
+    outputs, inputs = (pairs[f"{block}.attn1.to_q"][i].shape[1 - i] for i in (1, 0))
+    add(f"{block}.attn1.to_q.diff", f"{block}.attn1.to_q.weight", random(outputs, inputs))
+    add(f"{block}.attn1.to_q.diff_b", f"{block}.attn1.to_q.bias", random(outputs))
+    add(f"{block}.attn1.to_v.lora_B.bias", f"{block}.attn1.to_v.bias", random(outputs), strength * alpha / 4)
+    add(f"{block}.attn1.q_norm.w_norm", f"{block}.attn1.q_norm.weight", random(outputs))
+    add(f"{block}.audio_attn2.k_norm.diff", f"{block}.audio_attn2.k_norm.weight", random(32))
+    wide = pairs[f"{block}.ff.net.0.proj"][1].shape[0]
+    add(f"{block}.ff.net.0.proj.diff_b", f"{block}.ff.net.0.proj.bias", random(wide))
+    add(f"{block}.scale_shift_table.diff", f"{block}.scale_shift_table", random(9, inputs))
+    add(f"{block}.scale_shift_table_a2v_ca_audio.diff", f"{block}.scale_shift_table_a2v_ca_audio", random(5, 32))
+    add("scale_shift_table.diff", "scale_shift_table", random(2, inputs))
+    add("patchify_proj.diff_b", "patchify_proj.bias", random(inputs))
+    path = write(tmp_path / "x.safetensors", pairs, **more)
+    merged = merged_checkpoint(tiny_paths, tmp_path / "merged.safetensors", changes)
+    size = SIZE | {"width": side, "height": side}
+    got = tiny.sample(tiny.encode("x"), **size, loras=[(path, strength)])
+    with sdltx.load(merged, tiny_paths[1], precision="f32") as pipe:
+        want = pipe.sample(pipe.encode("x"), **size)
+    assert_close("video", got.video, want.video)
+    assert_close("audio", got.audio, want.audio)
+
+
+@pytest.mark.parametrize(
+    ("ending", "shape"),
+    [
+        (".lora_magnitude_vector", (32,)),
+        (".lora_magnitude_vector.default.weight", (32,)),
+        (".magnitude", (32,)),
+        (".dora_scale", (32, 1)),
+        (".hada_w1_a", (32, 4)),
+        (".lokr_w1", (4, 4)),
+        (".oft_blocks", (4, 4)),
+        (".lora_mid.weight", (4, 4)),
+        (".set_weight", (32, 32)),
+        (".reshape_weight", (2,)),
+        (".bias", (32,)),
+        (".something_new", (32,)),
+    ],
+)
+def test_what_is_no_sum_is_refused_by_name(tiny, pairs, tmp_path, ending, shape):
+    name = f"diffusion_model.transformer_blocks.0.attn1.to_q{ending}"
+    path = write(tmp_path / "x.safetensors", pairs, **{name: np.ones(shape, np.float32)})
+    with pytest.raises(sdltx.ModelMismatchError, match="to_q") as raised:
+        tiny.sample(tiny.encode("x"), **SIZE, loras=[path])
+    assert name in str(raised.value)
+
+
+def test_sums_of_other_shapes_are_refused(tiny, pairs, tmp_path):
+    for i, (ending, shape) in enumerate(
+        {".diff": (3, 3), ".diff_b": (5,), ".lora_B.bias": (5,), ".w_norm": (64,)}.items()
+    ):
+        more = {f"diffusion_model.transformer_blocks.0.attn1.to_q{ending}": np.ones(shape, np.float32)}
+        with pytest.raises(sdltx.ModelMismatchError, match=r"do(es)? not fit"):
+            tiny.sample(tiny.encode("x"), **SIZE, loras=[write(tmp_path / f"{i}.safetensors", pairs, **more)])
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "float64", "int64", "int32", "int16", "uint8"])
+def test_alpha_of_any_type(tiny, pairs, tmp_path, kind):
+    alphas = {f"diffusion_model.{name}.alpha": np.array(2, kind) for name in pairs}
+    path = write(tmp_path / "x.safetensors", pairs, **alphas)
+    context = tiny.encode("x")
+    got = tiny.sample(context, **SIZE, loras=[path])
+    np.testing.assert_allclose(got.video, tiny.sample(context, **SIZE, loras=[(LORA, 0.5)]).video, atol=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [np.zeros(0), np.ones(2), np.array(np.nan), np.array(np.inf), np.array(True)])
+def test_what_is_no_alpha(tiny, pairs, tmp_path, alpha):
+    path = write(tmp_path / "x.safetensors", pairs, **{f"diffusion_model.{next(iter(pairs))}.alpha": alpha})
+    with pytest.raises(sdltx.ModelFileError, match=r"x\.safetensors.*alpha.*is not a finite number"):
+        tiny.sample(tiny.encode("x"), **SIZE, loras=[path])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "scale"),
+    [
+        ({"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 2})}, 0.5),
+        ({"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 1, "transformer.use_rslora": True})}, 0.5),
+        ({"transformer.r": "4", "transformer.lora_alpha": "2"}, 0.5),
+        ({"lora_alpha": "8"}, 2),
+        ({"lora_alpha": "1", "use_rslora": "True"}, 0.5),
+        ({"lora_adapter_metadata": json.dumps({"lora_alpha": 4, "alpha_pattern": {"attn1.to_q": 4}})}, 1),
+    ],
+)
+def test_alpha_in_the_header(tiny, pairs, tmp_path, metadata, scale):
+    tensors = {}
+    for name, (down, up) in pairs.items():
+        tensors |= {f"diffusion_model.{name}.lora_A.weight": down, f"diffusion_model.{name}.lora_B.weight": up}
+    save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
+    context = tiny.encode("x")
+    got = tiny.sample(context, **SIZE, loras=[tmp_path / "x.safetensors"])
+    want = tiny.sample(context, **SIZE, loras=[(LORA, scale)])
+    np.testing.assert_allclose(got.video, want.video, atol=1e-4)
+
+
+def test_alpha_of_some_modules(tiny, pairs, tmp_path):
+    """PEFT's alpha_pattern names modules that have another one."""
+    plain, patterned = tmp_path / "plain.safetensors", tmp_path / "patterned.safetensors"
+    alphas = {f"diffusion_model.{name}.alpha": np.float32(8 if "attn1.to_q" in name else 4) for name in pairs}
+    write(plain, pairs, **alphas)
+    tensors = {}
+    for name, (down, up) in pairs.items():
+        tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    told = {"lora_alpha": 4, "alpha_pattern": {"attn1.to_q": 8, "audio_attn1.to_q": 8}}
+    save_file(tensors, patterned, metadata={"lora_adapter_metadata": json.dumps(told)})
+    context = tiny.encode("x")
+    want = tiny.sample(context, **SIZE, loras=[plain])
+    np.testing.assert_array_equal(tiny.sample(context, **SIZE, loras=[patterned]).video, want.video)
+
+
+def test_folder_of_peft(tiny, tiny_paths, pairs, tmp_path):
+    """The folder as PEFT writes it: alpha stands beside the file."""
+    write(tmp_path / "adapter_model.safetensors", pairs, lambda name: f"base_model.model.{name}")
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 2, "alpha_pattern": {}}))
+    context = tiny.encode("x")
+    want = tiny.sample(context, **SIZE, loras=[(LORA, 0.5)]).video
+    for path in (tmp_path, tmp_path / "adapter_model.safetensors"):
+        np.testing.assert_allclose(tiny.sample(context, **SIZE, loras=[path]).video, want, atol=1e-4)
+    for told, line in (
+        ({"use_dora": True}, "DoRA"),
+        ({"lora_alpha": "two"}, "no number"),
+        ({"lora_alpha": 1, "alpha_pattern": {"to_.*": 1}}, "alpha_pattern"),
+    ):
+        config.write_text(json.dumps(told))
+        with sdltx.load(*tiny_paths) as pipe, pytest.raises(sdltx.SdltxError, match=line):
+            pipe.check(loras=[tmp_path])
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "other.safetensors")
+    (tmp_path / "more.safetensors").write_bytes(LORA.read_bytes())
+    with pytest.raises(sdltx.ModelFileError, match="is a folder with 2"):
+        tiny.check(loras=[tmp_path])
+
+
+def test_a_module_twice_is_refused(tiny, pairs, tmp_path):
+    name, (down, up) = next(iter(pairs.items()))
+    for again in (name, f"base_model.model.{name}"):
+        more = {f"{again}.lora_A.weight": down, f"{again}.lora_B.weight": up}
+        path = write(tmp_path / "x.safetensors", pairs, **more)
+        with pytest.raises(sdltx.ModelMismatchError, match="twice, as"):
+            tiny.check(loras=[path])
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.8, 0.3])
+def test_a_second_one_at_zero_changes_nothing(tiny_paths, pairs, tmp_path, strength):
+    other = write(tmp_path / "x.safetensors", {name: (1.5 * down, up) for name, (down, up) in pairs.items()})
+    with sdltx.load(*tiny_paths) as pipe:
+        context = pipe.encode("x")
+        alone = pipe.sample(context, **SIZE, loras=[(LORA, strength)])
+        beside = pipe.sample(context, **SIZE, loras=[(LORA, strength), (other, 0)])
+    np.testing.assert_array_equal(alone.video, beside.video)
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+@pytest.mark.parametrize("shorter", [True, False])
+def test_a_file_that_changed_counts(tiny, pairs, tmp_path, replaced, shorter):
+    """As a training run writes the next epoch: under the same name, anew or in place."""
+    context = tiny.encode("x")
+    path = write(tmp_path / "style.safetensors", pairs)
+    first = tiny.sample(context, **SIZE, loras=[path])
+    some = {k: v for k, v in pairs.items() if not shorter or ".attn1.to_q" in k}
+    new = write(tmp_path / "new.safetensors", {name: (down, 0.5 * up) for name, (down, up) in some.items()})
+    expected = tiny.sample(context, **SIZE, loras=[new])
+    if replaced:
+        new.replace(path)
+    else:
+        path.write_bytes(new.read_bytes())
+    again = tiny.sample(context, **SIZE, loras=[path])
+    assert np.abs(again.video - first.video).max() > 1e-3
+    np.testing.assert_array_equal(again.video, expected.video)
 
 
 @pytest.mark.parametrize("offload", ["stage", "blocks"])

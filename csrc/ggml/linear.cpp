@@ -96,7 +96,8 @@ ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, const Ending&
     const int64_t columns = l.w->ne[0], outputs = l.w->ne[1], tokens = x->ne[1];
     ggml_tensor* rows = exact ? x : packed(g, kernels, x);
     const auto bytes = static_cast<int64_t>(kernels.product_scratch(columns, 1, g.backend().threads(), exact));
-    ggml_tensor *scratch = uninitialised(g, GGML_TYPE_I8, {bytes, 1, 1, 1}), *bias = ending.with_bias ? l.b : nullptr;
+    ggml_tensor *scratch = uninitialised(g, GGML_TYPE_I8, {bytes, 1, 1, 1}),
+                *bias = ending.with_bias ? g.adjusted(l.b) : nullptr;
     // `sources`: w, rows, scratch, then scale, bias and residual if there are any.
     const bool scaled = l.scale, biased = bias, residual = ending.residual;
     const Activation activation = ending.activation;
@@ -157,15 +158,23 @@ ggml_tensor* activated(Plan& g, ggml_tensor* y, Activation activation) {
     return activation == Activation::none ? y : gelu_tanh(g, y);
 }
 
-// Adds to y what the branch beside a matrix gives, if it has one.
-ggml_tensor* with_branch(Plan& g, const Linear& l, ggml_tensor* x, ggml_tensor* y, Activation activation) {
-    const LowRank* branch = g.low_rank(l.w);
-    if (!branch) return activated(g, y, activation);
-    ggml_tensor* inner = product(g, Linear{branch->a}, x);  // [rank, T]
-    if (branch->scale != 1) inner = ggml_scale(g.ctx(), inner, branch->scale);
-    const Linear up{branch->b};
-    if (is_own(g, up.w, inner)) return own_product(g, up, inner, {false, activation, y});
-    return activated(g, ggml_add(g.ctx(), y, product(g, up, inner)), activation);
+// Adds to y what is added to the matrix gives.
+ggml_tensor* with_deltas(Plan& g, const Linear& l, ggml_tensor* x, ggml_tensor* y, Activation activation) {
+    const std::vector<Delta>& deltas = g.deltas(l.w);
+    for (const Delta& d : deltas) {
+        ggml_tensor* inner = d.whole ? x : product(g, Linear{d.a}, x);  // [rank, T], or [in, T]
+        if (d.scale != 1)
+            inner = ggml_scale(g.ctx(), ggml_is_contiguous(inner) ? inner : ggml_cont(g.ctx(), inner), d.scale);
+        const Linear last{d.whole ? d.whole : d.b};
+        if (is_own(g, last.w, inner)) {
+            const bool is_last = &d == &deltas.back();
+            y = own_product(g, last, inner, {false, is_last ? activation : Activation::none, y});
+            if (is_last) return y;
+        } else {
+            y = ggml_add(g.ctx(), y, product(g, last, inner));
+        }
+    }
+    return activated(g, y, activation);
 }
 
 }  // namespace
@@ -191,19 +200,19 @@ Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int
 }
 
 ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {
-    if (is_own(g, l.w, x)) return with_branch(g, l, x, own_product(g, l, x, {}), Activation::none);
+    if (is_own(g, l.w, x)) return with_deltas(g, l, x, own_product(g, l, x, {}), Activation::none);
     ggml_tensor* y = product(g, l.w, x);
-    return with_branch(g, l, x, l.scale ? ggml_mul(g.ctx(), y, l.scale) : y, Activation::none);
+    return with_deltas(g, l, x, l.scale ? ggml_mul(g.ctx(), y, l.scale) : y, Activation::none);
 }
 
 ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activation) {
     if (is_own(g, l.w, x)) {
-        if (!g.low_rank(l.w)) return own_product(g, l, x, {true, activation});
-        return with_branch(g, l, x, own_product(g, l, x, {true}), activation);
+        if (g.deltas(l.w).empty()) return own_product(g, l, x, {true, activation});
+        return with_deltas(g, l, x, own_product(g, l, x, {true}), activation);
     }
     return by_rows(g, x, l.w->ne[1], ggml_nelements(l.w), [&](ggml_tensor* part) {
         ggml_tensor* y = product(g, l, part);
-        return activated(g, l.b ? ggml_add(g.ctx(), y, l.b) : y, activation);
+        return activated(g, l.b ? ggml_add(g.ctx(), y, g.adjusted(l.b)) : y, activation);
     });
 }
 

@@ -49,9 +49,9 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     if (file.fd < 0) fail(path, std::string("cannot open the file: ") + std::strerror(errno) + hint_for(path));
     struct stat st{};
     if (::fstat(file.fd, &st) != 0) fail(path, std::string("cannot read the file: ") + std::strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        fail(path, "is not a regular file; give a .safetensors or .gguf file, or a folder of them");
+    if (!S_ISREG(st.st_mode)) fail(path, "is not a regular file; give a .safetensors or .gguf file");
     size_ = static_cast<size_t>(st.st_size);
+    stamp_ = stamp_of(st);
     if (size_ == 0) fail(path, "the file is empty; download it again");
     void* p = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
     if (p == MAP_FAILED) fail(path, std::string("cannot map the file: ") + std::strerror(errno));
@@ -63,6 +63,18 @@ MappedFile::~MappedFile() {
     if (!data_) return;
     release_mapping(data_);
     ::munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+MappedFile::Stamp MappedFile::stamp_of(const struct stat& st) {
+    return {st.st_dev, st.st_ino, st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
+}
+
+bool MappedFile::is_current() const {
+    struct stat st{};
+    if (::stat(path_.c_str(), &st) != 0) return false;
+    const Stamp now = stamp_of(st);
+    return now.device == stamp_.device && now.inode == stamp_.inode && now.size == stamp_.size &&
+           now.seconds == stamp_.seconds && now.nanoseconds == stamp_.nanoseconds;
 }
 
 // Whole pages inside the range when they are given up, all that the range touches when they are wanted.

@@ -205,14 +205,18 @@ void normalise_names(ModelFile& file) {
 std::string kind_of_addition(const ModelFile& file) {
     if (file.metadata("general.architecture") == "clip" || file.metadata("general.type") == "mmproj")
         return "the eyes of a text model (mmproj)";
-    bool initial_conv = false, upsampler = false;
+    bool initial_conv = false, upsampler = false, sound = false;
     for (auto& t : file.tensors()) {
-        if (starts_with(t.stored_name, "velocity_model.")) return "a model that makes sound alone";
-        for (const char* mark : {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up."})
+        for (const char* mark : {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.",
+                                 ".hada_w1", ".lokr_w1", ".oft_blocks", ".dora_scale"})
             if (t.stored_name.find(mark) != std::string::npos) return "a LoRA";
+        for (const char* tail : {".lora_A", ".lora_B", ".diff", ".diff_b", ".w_norm"})
+            if (ends_with(t.stored_name, tail)) return "a LoRA";
+        sound = sound || starts_with(t.stored_name, "velocity_model.");
         initial_conv = initial_conv || t.stored_name == "initial_conv.weight";
         upsampler = upsampler || starts_with(t.stored_name, "upsampler.");
     }
+    if (sound) return "a model that makes sound alone";
     return initial_conv && upsampler ? "a latent upscaler" : "";
 }
 
@@ -365,8 +369,24 @@ ModelFiles::ModelFiles(const std::vector<std::string>& paths, Problems* problems
             });
 }
 
+namespace {
+
+// The file that a folder was given for.
+std::string one_file_of(const std::string& path) {
+    std::error_code problem;
+    if (!fs::is_directory(path, problem)) return path;
+    const fs::path adapter = fs::path(path) / "adapter_model.safetensors";
+    if (fs::is_regular_file(adapter, problem)) return adapter.string();
+    const FolderFiles found = files_of(path, problem);
+    if (found.chosen.size() == 1) return found.chosen.front();
+    throw Error(ErrorCode::model_file, "[" + path + "] is a folder with " + std::to_string(found.chosen.size()) +
+                                           " .safetensors and .gguf files; give the one that is meant");
+}
+
+}  // namespace
+
 ModelFiles::ModelFiles(const std::string& path, const std::string& kind) {
-    files_.push_back(ModelFile::open(path));
+    files_.push_back(ModelFile::open(one_file_of(path)));
     const std::string found = kind_of_addition(*files_.front());
     if (found != kind)
         throw Error(ErrorCode::model_mismatch, "[" + path + "] is " + (found.empty() ? "a part of a model" : found) +

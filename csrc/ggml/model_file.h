@@ -16,6 +16,8 @@
 #include "ggml.h"
 #include "problems.h"
 
+struct stat;
+
 namespace sdltx {
 
 // A read-only memory-mapped file. Base address is page aligned.
@@ -29,6 +31,8 @@ class MappedFile {
     const std::string& path() const { return path_; }
     const uint8_t* data() const { return data_; }
     size_t size() const { return size_; }
+    // Whether its path still leads to the file that was mapped, and that as it was then.
+    bool is_current() const;
     // Advice to the kernel about a part of the file: it is about to be read, or will not be read again soon.
     void will_need(const uint8_t* begin, size_t bytes) const;
     void forget(const uint8_t* begin, size_t bytes) const;
@@ -36,9 +40,17 @@ class MappedFile {
  private:
     void advise(const uint8_t* begin, size_t bytes, int advice) const;
 
+    // What changes with a file.
+    struct Stamp {
+        uint64_t device = 0, inode = 0;
+        int64_t size = 0, seconds = 0, nanoseconds = 0;
+    };
+    static Stamp stamp_of(const struct stat& st);
+
     std::string path_;
     const uint8_t* data_ = nullptr;
     size_t size_ = 0;
+    Stamp stamp_;
 };
 
 // Of the names of tensors and files.
@@ -113,8 +125,9 @@ class SDLTX_EXPORT ModelFiles {
     // something else than a part of a model, and for parts that several files hold. With `problems` it goes on instead,
     // without the file that cannot be read.
     explicit ModelFiles(const std::vector<std::string>& paths, Problems* problems = nullptr);
-    // A file that changes a model or comes after it, of this kind: "a LoRA", "a latent upscaler". Throws
-    // Error(model_file), and Error(model_mismatch) for another one.
+    // A file that changes a model or comes after it, of this kind: "a LoRA", "a latent upscaler"; or the folder in
+    // which it is the only one, or is called adapter_model.safetensors. Throws Error(model_file), and
+    // Error(model_mismatch) for another one.
     ModelFiles(const std::string& path, const std::string& kind);
     ~ModelFiles();
 

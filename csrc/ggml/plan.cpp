@@ -20,6 +20,20 @@ Plan::Plan(const Backend& backend, std::string what, Trace* trace, size_t device
       device_(device),
       inputs_(backend, what_, device) {}
 
+const std::vector<Delta>& Plan::deltas(const ggml_tensor* weight) const {
+    static const std::vector<Delta> none;
+    if (!deltas_) return none;
+    const auto found = deltas_->find(weight);
+    return found == deltas_->end() ? none : found->second;
+}
+
+ggml_tensor* Plan::adjusted(ggml_tensor* weight) {
+    ggml_tensor* sum = weight;
+    for (const Delta& d : deltas(weight))
+        sum = ggml_add(ctx(), sum, d.scale == 1 ? d.whole : ggml_scale(ctx(), d.whole, d.scale));
+    return sum;
+}
+
 ggml_tensor* Plan::zeros(int64_t n) {
     if (!zeros_ || zeros_->ne[0] < n) zeros_ = input("zeros", GGML_TYPE_F32, {n});
     return ggml_view_1d(ctx(), zeros_, n, 0);

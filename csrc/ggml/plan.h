@@ -16,12 +16,13 @@
 
 namespace sdltx {
 
-// A branch beside a matrix: scale b (a x). a [in, rank], b [rank, out].
-struct LowRank {
-    ggml_tensor *a = nullptr, *b = nullptr;
+// What is added to a weight while it is used, times `scale`: to a matrix b a, or `whole`; to a row or a table `whole`.
+struct Delta {
+    ggml_tensor *a = nullptr, *b = nullptr;  // [in, rank], [rank, out]
+    ggml_tensor* whole = nullptr;            // as the weight
     float scale = 1;
 };
-using LowRanks = std::unordered_map<const ggml_tensor*, LowRank>;  // by matrix
+using Deltas = std::unordered_map<const ggml_tensor*, std::vector<Delta>>;  // by weight
 
 class Plan {
  public:
@@ -39,13 +40,11 @@ class Plan {
     ggml_tensor* input(const std::string& name, ggml_type type, std::initializer_list<int64_t> ne) {
         return inputs_.tensor(name, type, ne);
     }
-    // Matrices that have a branch from now on; it must outlive the building. Null: none.
-    void set_low_ranks(const LowRanks* branches) { low_ranks_ = branches; }
-    const LowRank* low_rank(const ggml_tensor* matrix) const {
-        if (!low_ranks_) return nullptr;
-        const auto found = low_ranks_->find(matrix);
-        return found == low_ranks_->end() ? nullptr : &found->second;
-    }
+    // What is added to weights from now on; it must outlive the building. Null: nothing.
+    void set_deltas(const Deltas* deltas) { deltas_ = deltas; }
+    const std::vector<Delta>& deltas(const ggml_tensor* weight) const;
+    // A row or a table of weights with what is added to it; null stays null.
+    ggml_tensor* adjusted(ggml_tensor* weight);
     // A row of n zeros.
     ggml_tensor* zeros(int64_t n);
     // What a node of ours computes: each thread does its share of writing `dst` from dst->src.
@@ -94,7 +93,7 @@ class Plan {
     const Backend& backend_;
     std::string what_;
     Trace* trace_;
-    const LowRanks* low_ranks_ = nullptr;
+    const Deltas* deltas_ = nullptr;
     size_t device_;
     TensorArena arena_;
     State inputs_;

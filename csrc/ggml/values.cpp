@@ -59,6 +59,30 @@ void convert_values(const TensorInfo& info, void* to, ggml_type to_type, int64_t
     }
 }
 
+namespace {
+
+template <typename T>
+double one(const uint8_t* data) {
+    T value;
+    std::memcpy(&value, data, sizeof(T));
+    return static_cast<double>(value);
+}
+
+}  // namespace
+
+std::optional<double> number_of(const TensorInfo& info) {
+    if (info.elements() != 1) return std::nullopt;
+    if (readable(info)) return static_cast<double>(to_float(info).data.front());
+    constexpr std::pair<const char*, double (*)(const uint8_t*)> kinds[] = {
+        {"F64", one<double>},   {"I64", one<int64_t>},  {"I32", one<int32_t>},
+        {"I16", one<int16_t>},  {"I8", one<int8_t>},    {"U64", one<uint64_t>},
+        {"U32", one<uint32_t>}, {"U16", one<uint16_t>}, {"U8", one<uint8_t>},
+    };
+    for (auto& [name, read] : kinds)
+        if (info.dtype == name) return read(info.data);
+    return std::nullopt;
+}
+
 Array to_float(const TensorInfo& info) {
     if (!readable(info))
         throw Error(ErrorCode::model_mismatch,

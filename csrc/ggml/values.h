@@ -1,6 +1,8 @@
 // The values of stored tensors, whatever type they are stored in.
 #pragma once
 
+#include <optional>
+
 #include "model_file.h"
 #include "types.h"
 
@@ -18,6 +20,9 @@ void convert_values(const void* from, ggml_type from_type, void* to, ggml_type t
 
 // Elements [0, count) as F32 or BF16, some at a time.
 void convert_values(const TensorInfo& info, void* to, ggml_type to_type, int64_t count);
+
+// A tensor of one element, of any type of numbers; nothing if it is none.
+std::optional<double> number_of(const TensorInfo& info);
 
 // A whole tensor as F32. Throws Error(model_mismatch) for a type that is not readable().
 SDLTX_EXPORT Array to_float(const TensorInfo& info);

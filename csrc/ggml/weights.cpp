@@ -167,23 +167,16 @@ ggml_tensor* Weights::laid_out(const std::string& name, std::vector<int64_t> sha
     return declare(name, std::move(shape), GGML_TYPE_F32, std::move(ne), std::move(how));
 }
 
-ggml_tensor* Weights::made(const std::string& name, ggml_type type, std::vector<int64_t> ne, Make make) {
-    Declared how;
-    how.make = std::move(make);
-    return declare(name, {}, type, std::move(ne), std::move(how));
-}
-
-std::vector<Weights::Matrix> Weights::matrices() const {
-    std::vector<Matrix> all;
+std::vector<Weights::Tensor> Weights::tensors() const {
+    std::vector<Tensor> all;
     for (size_t group = 0; group < groups_.size(); ++group)
         for (size_t i : groups_[group].declared)
-            if (const Declared& d = declared_[i]; d.tensor && d.shape.size() == 2)
+            if (const Declared& d = declared_[i]; d.tensor)
                 all.push_back({d.name.substr(prefix_.size()), d.tensor, d.shape, group});
     return all;
 }
 
 std::string Weights::problem(const Declared& d) const {
-    if (d.make) return "";
     if (!d.info) return "missing " + d.name + " " + spell_shape(d.shape);
     if (squeezed(d.info->shape) != squeezed(d.shape))
         return "misshapen " + d.name + ": expected " + spell_shape(d.shape) + ", the file has " +
@@ -335,10 +328,7 @@ void Weights::convert_all(const std::vector<size_t>& which, const Progress& prog
     const int64_t total = static_cast<int64_t>(which.size());
     size_t bytes = 0;
     for (size_t i : which)
-        if (const Declared& d = declared_[i]; d.make)
-            bytes += ggml_nbytes(d.tensor);
-        else if (!d.in_place)
-            bytes += d.info->nbytes;
+        if (const Declared& d = declared_[i]; !d.in_place) bytes += d.info->nbytes;
     parallel_for(
         bytes >= worth_threads ? backend_.threads() : 1, total,
         [&](int64_t i) {
@@ -359,12 +349,6 @@ ggml_backend_buffer_t Weights::buffer_over(const ModelFile& file) {
 }
 
 void Weights::convert(const Declared& d) const {
-    if (d.make) {
-        std::vector<uint8_t> made(ggml_nbytes(d.tensor));
-        d.make(made.data());
-        upload(d.tensor, made);
-        return;
-    }
     const TensorInfo& info = *d.info;
     const MappedFile& file = info.file->map();
     file.will_need(info.data, info.nbytes);

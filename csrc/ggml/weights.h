@@ -53,18 +53,14 @@ class Weights {
     using Fill = std::function<void(const float* stored, float* laid_out)>;
     ggml_tensor* laid_out(const std::string& name, std::vector<int64_t> shape, std::vector<int64_t> ne, Fill fill);
 
-    // A weight that `make` writes, in this type and layout, whenever it is needed.
-    using Make = std::function<void(void* to)>;
-    ggml_tensor* made(const std::string& name, ggml_type type, std::vector<int64_t> ne, Make make);
-
-    // The matrices that were declared, in that order. group: 0 for those of no block, i + 1 for those of block i.
-    struct Matrix {
+    // The tensors that were declared, by group: 0 for those of no block, i + 1 for those of block i.
+    struct Tensor {
         std::string name;  // without the prefix
         ggml_tensor* tensor;
         std::vector<int64_t> shape;
         size_t group;
     };
-    std::vector<Matrix> matrices() const;
+    std::vector<Tensor> tensors() const;
     size_t num_blocks() const { return groups_.size() - 1; }
 
     // The stored type of a weight; GGML_TYPE_F32 when it is missing (problems() will tell).
@@ -109,7 +105,6 @@ class Weights {
         float plus = 0;
         std::vector<Axis> order;  // when elements change places
         Fill fill;
-        Make make;  // in place of stored values
     };
     // Weights that come and go together.
     struct Group {

@@ -43,7 +43,7 @@ ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* co
         const auto normed = [&](const Linear& to, ggml_tensor* from, ggml_tensor* weight, const Rope& angles) {
             ggml_tensor* y = linear(g, to, from);
             y = ggml_reshape_3d(ctx, y, y->ne[0], 1, y->ne[1]);
-            return normed_heads(g, y, weight, a.head_dim, angles.cos, angles.sin, a.eps);
+            return normed_heads(g, y, g.adjusted(weight), a.head_dim, angles.cos, angles.sin, a.eps);
         };
         ggml_tensor* q = normed(a.to_q, x, a.q_norm, rope);                // [head_dim, H, T]
         ggml_tensor* k = normed(a.to_k, context, a.k_norm, context_rope);  // [head_dim, H, S]

@@ -1,9 +1,10 @@
-// LoRAs: low-rank branches beside the matrices of the transformer (checkpoints.md section 4), computed as they run. The
-// matrices stay as they are, in whatever type.
+// LoRAs: what is added to the weights of the transformer while it runs. The weights stay as they are, in whatever type.
 #pragma once
 
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "ggml/plan.h"
@@ -12,24 +13,43 @@
 
 namespace sdltx {
 
-class Loras {
+// An opened file, which is used where it lies.
+class Lora {
  public:
-    // Finds the matrices of `transformer` that the files are for, by the names of the releases, of diffusers and of
-    // kohya's tools; a log line tells how many. One file is used where it lies; several become one branch per matrix,
-    // with the sum of their ranks. Throws Error(model_file | model_mismatch) for what is no LoRA, is for another model,
-    // or has values that are not finite.
-    Loras(const std::vector<LoraFile>& files, const Weights& transformer);
+    // `path`: the file, or PEFT's folder with it. A log line tells how many modules it changes. Throws Error(model_file
+    // | model_mismatch) for what is no LoRA, for what read_lora() refuses, and for values that are not finite.
+    Lora(const std::string& path, const Weights& transformer);
 
-    const std::vector<LoraFile>& files() const { return files_; }
+    const std::string& path() const { return path_; }
+    // Whether the file is still the one that was opened.
+    bool is_current() const;
     // In the same blocks as the transformer's.
     Weights& weights() { return *weights_; }
-    const LowRanks& branches() const { return branches_; }
+    // At strength 1.
+    const Deltas& deltas() const { return deltas_; }
 
  private:
-    std::vector<LoraFile> files_;
-    std::vector<std::unique_ptr<ModelFiles>> opened_;
+    std::string path_;
+    std::unique_ptr<ModelFiles> opened_;
     std::unique_ptr<Weights> weights_;
-    LowRanks branches_;
+    Deltas deltas_;
+};
+
+// Those of a run, each with its strength. One of strength 0 is not there.
+class Loras {
+ public:
+    explicit Loras(std::vector<std::pair<std::shared_ptr<Lora>, float>> files);
+
+    const Deltas& deltas() const { return deltas_; }
+    std::vector<Weights*> weights() const;
+    // See Weights.
+    void enter(size_t block);
+    void prefetch(size_t block);
+    void leave(size_t block);
+
+ private:
+    std::vector<std::shared_ptr<Lora>> files_;
+    Deltas deltas_;
 };
 
 }  // namespace sdltx

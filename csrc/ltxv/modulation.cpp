@@ -83,6 +83,7 @@ Modulation::Modulation(Plan& g, ggml_tensor* table, int64_t first, int64_t count
     : runs_(runs) {
     ggml_context* ctx = g.ctx();
     const int64_t dim = table->ne[0];
+    table = g.adjusted(table);
     ggml_tensor* part = ggml_view_2d(ctx, table, dim, count, table->nb[1], static_cast<size_t>(first) * table->nb[1]);
     rows_ = ggml_add(ctx, ggml_reshape_3d(ctx, adaln, dim, count, adaln->ne[1]), part);
     one_plus_rows_ = ggml_scale_bias(ctx, rows_, 1.0f, 1.0f);

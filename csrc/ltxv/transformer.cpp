@@ -40,10 +40,9 @@ ggml_tensor* Transformer::head(Plan& g, const Stream& s, ggml_tensor* x, ggml_te
                                const TokenRuns& runs) const {
     ggml_context* ctx = g.ctx();
     // Both rows add the same embedding, before the activation of the blocks' adaln.
+    ggml_tensor* table = g.adjusted(s.scale_shift_table);
     const auto row = [&](int64_t i) {  // [D, K]
-        return ggml_add(ctx, embedded,
-                        ggml_view_1d(ctx, s.scale_shift_table, s.scale_shift_table->ne[0],
-                                     static_cast<size_t>(i) * s.scale_shift_table->nb[1]));
+        return ggml_add(ctx, embedded, ggml_view_1d(ctx, table, table->ne[0], static_cast<size_t>(i) * table->nb[1]));
     };
     ggml_tensor* scale1 = ggml_scale_bias(ctx, row(1), 1.0f, 1.0f);
     x = modulate(g, ggml_norm(ctx, x, static_cast<float>(config_.norm_eps)), scale1, row(0), runs);  // [D, T]

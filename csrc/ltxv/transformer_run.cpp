@@ -169,7 +169,7 @@ void TransformerRun::set_runs(const TokenRuns& video, const TokenRuns& audio) {
 
 std::unique_ptr<Plan> TransformerRun::make_plan(size_t device) const {
     auto plan = std::make_unique<Plan>(workspace_.backend(), "transformer", trace_, device);
-    if (loras_) plan->set_low_ranks(&loras_->branches());
+    if (loras_) plan->set_deltas(&loras_->deltas());
     return plan;
 }
 
@@ -301,19 +301,19 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
     size_t device = 0;
     for (size_t i = 0; i < blocks; ++i) {
         weights.enter(i);
-        if (loras_) loras_->weights().enter(i);
+        if (loras_) loras_->enter(i);
         for (int number : which) {
             const auto pass = static_cast<size_t>(number);
             hand_over(pass, device, weights.device_of(i));
             workspace_.run(block(pass, i), [&] {
                 if (number != which.front() || i + 1 == blocks) return;
                 weights.prefetch(i + 1);
-                if (loras_) loras_->weights().prefetch(i + 1);
+                if (loras_) loras_->prefetch(i + 1);
             });
         }
         device = weights.device_of(i);
         weights.leave(i);
-        if (loras_) loras_->weights().leave(i);
+        if (loras_) loras_->leave(i);
         if (on_block) on_block(static_cast<int64_t>(i + 1));
     }
     std::vector<Velocity> out(passes_.size());
