@@ -65,6 +65,10 @@ function(sdltx_add_ggml)
   list(REMOVE_ITEM sources ggml.cpp)
   set_target_properties(ggml-base PROPERTIES SOURCES "${sources}")
 
+  # A worker that goes away is an error and not the end of the process; the exception passes through ggml's C as well.
+  target_compile_options(ggml-rpc PRIVATE -include "${PROJECT_SOURCE_DIR}/csrc/ggml/rpc_failures.h")
+  target_compile_options(ggml-base PRIVATE $<$<COMPILE_LANGUAGE:C>:-fexceptions>)
+
   # Tensor names of checkpoints are longer than ggml's 63 characters. Every unit that sees ggml.h must agree on this.
   target_compile_definitions(ggml-base PUBLIC GGML_MAX_NAME=128)
   # Warnings in ggml's headers are not ours.

@@ -60,7 +60,7 @@ void bind_errors(py::module_& m) {
 PyObject* log_function = nullptr;
 
 void on_log(int level, const char* text, void*) {
-    py::gil_scoped_acquire gil;
+    const WithGil gil;
     if (!log_function) return;
     const auto function = py::reinterpret_borrow<py::object>(log_function);  // it may replace itself while it runs
     PyObject* line = PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(std::strlen(text)), "replace");
@@ -90,7 +90,7 @@ void bind_log(py::module_& m) {
 
 py::dict info_dict(const Pipeline& p) {
     const ModelInfo& i = p.info();
-    const SampleSettings s = p.resolve({}).whole;
+    const SampleSettings s = p.defaults();
     py::dict defaults("width"_a = s.width, "height"_a = s.height, "num_frames"_a = s.num_frames,
                       "frame_rate"_a = s.frame_rate, "steps"_a = s.num_inference_steps());
     py::object note = i.note.empty() ? py::object(py::none()) : py::object(decoded(i.note));
@@ -289,7 +289,7 @@ void bind_pipeline(py::module_& m) {
                 Pipeline::OnStep each;
                 if (on_step)
                     each = [&](int64_t done, int64_t steps, const Latents& estimate) {
-                        py::gil_scoped_acquire gil;
+                        const WithGil gil;
                         return guard.call([&] { (*on_step)(done, steps, *arrays(estimate)); });
                     };
                 const Latents l = guard.run(&p, [&] {
@@ -297,7 +297,9 @@ void bind_pipeline(py::module_& m) {
                                     {again.video, again.audio}, guard.progress(), each);
                 });
                 const py::tuple result = arrays(l);
-                return py::make_tuple(result[0], result[1], plan_dict(plan));
+                py::dict told = plan_dict(plan);
+                if (!o.seed && !plan.draws_noise(noise, pictures)) told["seed"] = py::none();
+                return py::make_tuple(result[0], result[1], told);
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
@@ -356,7 +358,7 @@ void bind_pipeline(py::module_& m) {
                 const auto sink = [&](const Array& frames) {
                     Frames bytes;
                     if (!raw) bytes = to_bytes(frames);
-                    py::gil_scoped_acquire gil;
+                    const WithGil gil;
                     const bool go_on = guard.call([&] {
                         if (raw)
                             on_frames(to_numpy(frames));
@@ -512,7 +514,7 @@ void bind_parts(py::module_& m) {
     m.def(
         "serve",
         [](const std::string& host, int port, const std::string& device, int threads) {
-            py::gil_scoped_release release;
+            const WithoutGil release;
             serve(host, port, device, threads);
         },
         "host"_a, "port"_a, py::kw_only(), "device"_a, "threads"_a);

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "bindings_gil.h"
 #include "pipeline.h"
 #include "platform.h"
 
@@ -28,7 +29,7 @@ class Guard {
 
     Progress progress() {
         return [this](const ProgressEvent& e) {
-            py::gil_scoped_acquire gil;
+            const WithGil gil;
             return call([&] {
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
                 if (progress_) (*progress_)(e.phase, e.done, e.total);
@@ -37,7 +38,7 @@ class Guard {
     }
     std::function<bool()> poll() {
         return [this] {
-            py::gil_scoped_acquire gil;
+            const WithGil gil;
             return call([] {
                 if (PyErr_CheckSignals() != 0) throw py::error_already_set();
             });
@@ -63,10 +64,10 @@ class Guard {
         try {
             if constexpr (std::is_void_v<std::invoke_result_t<F>>) {
                 without_gil(pipeline, f);
-                raise_deferred();
+                raise_pending();
             } else {
                 auto result = without_gil(pipeline, f);
-                raise_deferred();
+                raise_pending();
                 return result;
             }
         } catch (const Error& e) {
@@ -82,7 +83,7 @@ class Guard {
     auto without_gil(Pipeline* pipeline, F&& f) {
         const py::object main = py::module_::import("threading").attr("main_thread")().attr("ident");
         const bool on_main = main.cast<unsigned long>() == PyThread_get_thread_ident();
-        py::gil_scoped_release release;
+        const WithoutGil release;
         if (!pipeline) return f();
         const Pipeline::Turn turn(*pipeline);
         // A callback may use the pipeline again, so what was polled before is polled afterwards.
@@ -94,7 +95,9 @@ class Guard {
         return f();
     }
 
-    static void raise_deferred() {
+    // What was raised when the run was over already, or where it did not end it.
+    void raise_pending() {
+        if (raised_) throw std::move(*raised_);
         if (deferred) throw std::move(*std::exchange(deferred, nullptr));
     }
 

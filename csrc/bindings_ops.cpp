@@ -64,13 +64,14 @@ void bind_ops(py::module_& module) {
         "conv3d",
         [](const std::string& path, const std::string& name, const FloatArray& x, int64_t out,
            std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias,
-           const std::string& lowering, bool reflect, int threads) {
+           const std::string& lowering, bool reflect, const std::optional<FloatArray>& residual, int threads) {
             const auto r = single_op::conv3d(path, name, to_array(x), out, kernel, time, piece_bytes, exact, bias,
-                                             lowering, reflect, threads);
+                                             lowering, reflect, to_array(residual), threads);
             return py::make_tuple(to_numpy(r.y), r.bytes);
         },
         "path"_a, "name"_a, "x"_a, "out"_a, "kernel"_a, py::kw_only(), "time"_a = "replicate", "piece_bytes"_a = 0,
-        "exact"_a = false, "bias"_a = true, "lowering"_a = "own", "reflect"_a = false, "threads"_a = 0);
+        "exact"_a = false, "bias"_a = true, "lowering"_a = "own", "reflect"_a = false, "residual"_a = py::none(),
+        "threads"_a = 0);
     m.def(
         "attention",
         [](const FloatArray& q, const FloatArray& k, const FloatArray& v, const std::optional<FloatArray>& mask,
@@ -156,6 +157,7 @@ void bind_ops(py::module_& module) {
             return to_numpy(single_op::rotate_half(to_array(x), to_array(cos), to_array(sin)));
         },
         "x"_a, "cos"_a, "sin"_a);
+    m.def("stop_ends_all_pieces", &single_op::stop_ends_all_pieces, "device"_a);
     m.def("abort", &single_op::abort, "message"_a);
 }
 

@@ -159,11 +159,12 @@ std::unique_ptr<sdltx_latents> sample(Pipeline& pipeline, const Context& context
     inputs.conditions = conditions_of(o);
     if (o.initial) inputs.initial = existing(o.initial, "initial").values;
     Json told = json_of(plan);
-    if (!inputs.noise.audio.empty() && o.seed == SDLTX_DEFAULT_INT) told["seed"] = nullptr;  // nothing was drawn
+    if (o.seed == SDLTX_DEFAULT_INT && !plan.draws_noise(inputs.noise, inputs.conditions)) told["seed"] = nullptr;
+    std::string settings = spelled(told);  // what cannot be written should not cost a run
     Watch watch(o.progress, o.progress_payload);
     const Run run(pipeline, watch);
     Latents latents = pipeline.sample(context, negative, plan, inputs, {}, watch.progress(), on_step_of(o));
-    return std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(latents), told.dump()});
+    return std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(latents), std::move(settings)});
 }
 
 void require_decoders(const Pipeline& pipeline, const sdltx_decode_options& o) {
@@ -205,7 +206,7 @@ Json describe(Pipeline& pipeline) {
     const ModelInfo& info = pipeline.info();
     Json parts = Json::array();
     for (Part part : info.parts) parts.push_back(name_of(part));
-    const SampleSettings s = pipeline.resolve({}).whole;
+    const SampleSettings s = pipeline.defaults();
     return {{"model", info.name},
             {"version", info.version},
             {"distilled", info.distilled},

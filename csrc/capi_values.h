@@ -222,6 +222,7 @@ inline char* copied(const std::string& s) {
 }
 
 // File names may hold bytes that are no UTF-8.
-inline char* copied(const Json& j) { return copied(j.dump(-1, ' ', false, Json::error_handler_t::replace)); }
+inline std::string spelled(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
+inline char* copied(const Json& j) { return copied(spelled(j)); }
 
 }  // namespace sdltx

@@ -5,23 +5,61 @@
 
 namespace sdltx {
 
-Json parse_json_value(std::string_view text, const std::string& where, std::string* repeated_key) {
+namespace {
+
+// Reads a text for what it asks for, and keeps nothing. (The parser's own callback looks at all members of an object
+// each time one of them ends.)
+class Census : public nlohmann::json_sax<Json> {
+ public:
+    size_t values = 0;
     bool too_deep = false;
-    std::unordered_set<std::string> seen;
-    const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
-        if (event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start)
-            too_deep = too_deep || static_cast<size_t>(depth) >= max_json_depth;
-        if (event == Json::parse_event_t::key && depth == 1 && repeated_key &&
-            !seen.insert(value.get_ref<const std::string&>()).second)
-            *repeated_key = value.get<std::string>();
-        return !too_deep;  // what is too deep is not kept
-    };
-    Json j = Json::parse(text, watch, /*allow_exceptions=*/false);
-    if (too_deep)
+    std::string repeated_key;  // of the outermost object
+
+    bool null() override { return count(); }
+    bool boolean(bool) override { return count(); }
+    bool number_integer(number_integer_t) override { return count(); }
+    bool number_unsigned(number_unsigned_t) override { return count(); }
+    bool number_float(number_float_t, const string_t&) override { return count(); }
+    bool string(string_t&) override { return count(); }
+    bool binary(binary_t&) override { return count(); }
+    bool start_object(std::size_t) override { return descend(); }
+    bool start_array(std::size_t) override { return descend(); }
+    bool end_object() override { return ascend(); }
+    bool end_array() override { return ascend(); }
+    bool key(string_t& name) override {
+        if (depth_ == 1 && !keys_.insert(name).second) repeated_key = name;
+        return true;
+    }
+    bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+
+ private:
+    bool count() { return ++values <= max_json_values; }
+    bool descend() {
+        too_deep = ++depth_ > max_json_depth;
+        return !too_deep && count();
+    }
+    bool ascend() {
+        --depth_;
+        return true;
+    }
+    size_t depth_ = 0;
+    std::unordered_set<std::string> keys_;
+};
+
+}  // namespace
+
+Json parse_json_value(std::string_view text, const std::string& where, std::string* repeated_key) {
+    Census census;
+    const bool well_formed = Json::sax_parse(text, &census);
+    if (census.too_deep)
         throw Error(ErrorCode::model_file, "[" + where + "] is nested more than " + std::to_string(max_json_depth) +
                                                " levels deep; the file is damaged");
-    if (j.is_discarded()) throw Error(ErrorCode::model_file, "[" + where + "] is not valid JSON; the file is damaged");
-    return j;
+    if (census.values > max_json_values)
+        throw Error(ErrorCode::model_file, "[" + where + "] holds more than " + std::to_string(max_json_values) +
+                                               " values; that is nothing that describes a model");
+    if (!well_formed) throw Error(ErrorCode::model_file, "[" + where + "] is not valid JSON; the file is damaged");
+    if (repeated_key) *repeated_key = census.repeated_key;
+    return Json::parse(text);
 }
 
 Json parse_json(std::string_view text, const std::string& where) {

@@ -16,6 +16,8 @@ using Json = nlohmann::json;
 
 // Nesting that is read: no file that means well goes deeper, and what walks a value does so recursively.
 constexpr size_t max_json_depth = 64;
+// Values of a text; a tokenizer has two million.
+constexpr size_t max_json_values = 1 << 22;
 // Bytes of a file that describes a model; the largest that are known, tokenizers, take half.
 constexpr int64_t max_json_file = 64 << 20;
 

@@ -85,15 +85,17 @@ ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
     ModelInfo info;
     info.version = config.version;
     info.name = "LTX-" + minor_version(info.version);
+    const TensorInfo* probe = files.find("model.diffusion_model.patchify_proj.weight");
     // Nothing inside a distilled transformer tells it from the one it was distilled from.
-    if (const TensorInfo* t = files.find("model.diffusion_model.patchify_proj.weight")) {
-        const auto told = says_distilled(*t->file);
+    if (probe) {
+        const auto told = says_distilled(*probe->file);
         info.distilled = told.value_or(false);
         info.distilled_told = told.has_value();
     }
     info.note = files.metadata("sdltx.note").value_or("");
     info.negative_prompt = default_negative_prompt();
-    if (auto text = files.metadata("sdltx.defaults")) {
+    // What files of other parts say is of the transformer that they came with.
+    if (auto text = probe ? probe->file->metadata("sdltx.defaults") : std::nullopt) {
         const std::string where = "sdltx.defaults metadata";
         const Json j = parse_json(*text, where);
         info.distilled = value_or(j, "distilled", info.distilled, where);

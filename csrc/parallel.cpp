@@ -4,7 +4,6 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -29,10 +28,11 @@ void parallel_for(int threads, int64_t count, const std::function<void(int64_t)>
         }
     };
     std::vector<std::thread> helpers;
+    helpers.reserve(static_cast<size_t>(std::max<int64_t>(0, std::min<int64_t>(threads, count) - 1)));
     try {
         for (int64_t i = 1; i < std::min<int64_t>(threads, count); ++i) helpers.emplace_back(run, false);
-    } catch (const std::system_error&) {
-        // Fewer hands then.
+    } catch (const std::exception&) {
+        // Those that there are do all of the work.
     }
     run(true);
     for (auto& h : helpers) h.join();

@@ -29,7 +29,7 @@ void report_unused(const Networks& networks) {
 }  // namespace
 
 Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& options)
-    : files_(std::in_place, paths),
+    : files_(std::make_shared<const ModelFiles>(paths)),
       backend_(std::make_unique<Backend>(options.device, options.exact, options.threads, options.offload)),
       workspace_(std::make_unique<Workspace>(*backend_)),
       config_(ModelConfig::load(*files_)),
@@ -64,10 +64,12 @@ Pipeline::Stage::Stage(Pipeline& pipeline, std::vector<Weights*> networks, const
         for (Weights* w : networks_) w->release();
         throw;
     }
+    ++pipeline.stages_;
 }
 
+// Stages may hold others, such as each step of a run: what is computed in stays until the outermost ends.
 Pipeline::Stage::~Stage() {
-    pipeline_.workspace_->release();
+    if (--pipeline_.stages_ == 0) pipeline_.workspace_->release();
     for (Weights* w : networks_) w->release();
 }
 
@@ -106,6 +108,12 @@ void Pipeline::release() {
     workspace_.reset();
     backend_.reset();  // a worker is free for others
     trace_ = {};
+}
+
+std::shared_ptr<const ModelFiles> Pipeline::files() const {
+    std::lock_guard<std::mutex> lock(turn_mutex_);
+    if (closed_) throw Error(ErrorCode::invalid_request, "[pipeline] it is closed; load the model again");
+    return files_;
 }
 
 std::string Pipeline::device() {
@@ -228,11 +236,12 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
 std::vector<Keyframe> Pipeline::encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
                                        const Progress& progress) {
     check_frames(conditions, settings.num_frames);
+    // Whole, as the reference does it: tiles of a picture would change its latents where they meet.
     const int64_t height = settings.latent.height * 32, width = settings.latent.width * 32;
     std::vector<Keyframe> keyframes;
     for (const Condition& c : conditions)
         keyframes.push_back(
-            {c.latent.empty() ? encode_video(fit_image(c.image, height, width), {}, progress) : c.latent,
+            {c.latent.empty() ? encode_video(fit_image(c.image, height, width), untiled, progress) : c.latent,
              frame_of(c, settings.num_frames), c.strength});
     return keyframes;
 }

@@ -86,6 +86,8 @@ class SDLTX_EXPORT Pipeline {
     // Error(model_mismatch) for what a recipe that was asked for cannot do without, Error(model_file | model_mismatch)
     // for files that are no upscalers.
     ClipPlan resolve(const SampleOptions& options) const;
+    // The settings of a request that asks for nothing; also after close().
+    SampleSettings defaults() const { return resolve_stage({}); }
     // What of it is probably not meant; see doubts() in presets.h.
     std::vector<std::string> doubts(const ClipPlan& plan) const;
     // What sample() would throw for the LoRAs, and for the frames and strengths of these, whose pictures are not looked
@@ -203,12 +205,16 @@ class SDLTX_EXPORT Pipeline {
     void release();  // everything, in the order in which it depends on each other
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
 
-    std::mutex turn_mutex_;
+    // They stay while they are held, also when another thread closes the pipeline.
+    std::shared_ptr<const ModelFiles> files() const;
+
+    mutable std::mutex turn_mutex_;
     std::thread::id turn_owner_;
     int turn_depth_ = 0;
     bool closed_ = false;
+    int stages_ = 0;  // that are going on, one in the other
 
-    std::optional<ModelFiles> files_;
+    std::shared_ptr<const ModelFiles> files_;
     std::unique_ptr<Backend> backend_;
     std::unique_ptr<Workspace> workspace_;
     ModelConfig config_;

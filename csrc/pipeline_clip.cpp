@@ -49,7 +49,8 @@ bool any_distilled(const std::vector<LoraFile>& loras) {
 
 std::vector<std::pair<std::string, std::string>> Pipeline::upscalers() const {
     std::vector<std::pair<std::string, std::string>> found;
-    for (auto& addition : files_->additions()) {
+    const std::shared_ptr<const ModelFiles> open = files();
+    for (auto& addition : open->additions()) {
         if (addition.kind != "a latent upscaler") continue;
         const ModelFiles files(addition.file->path(), addition.kind);
         try {
@@ -70,7 +71,8 @@ std::string Pipeline::find_upscaler() const {
 
 std::string Pipeline::find_distilled_lora() const {
     std::vector<std::string> found;
-    for (auto& addition : files_->additions())
+    const std::shared_ptr<const ModelFiles> open = files();
+    for (auto& addition : open->additions())
         if (addition.kind == "a LoRA" && is_distilled_lora(addition.file->path()))
             found.push_back(addition.file->path());
     return only(found, "distilled LoRAs");
@@ -83,6 +85,7 @@ SampleSettings Pipeline::resolve_stage(const SampleOptions& options) const {
 }
 
 ClipPlan Pipeline::resolve(const SampleOptions& options) const {
+    files();  // throws
     sdltx::check(options);
     const Recipe& recipe = recipe_of(options, preset_of(options, *info_.preset));
     ClipPlan plan{&recipe, options.recipe.has_value(), resolve_stage(options), {}, options.upscalers, {}};
@@ -114,6 +117,7 @@ ClipPlan Pipeline::resolve(const SampleOptions& options) const {
 }
 
 std::vector<std::string> Pipeline::doubts(const ClipPlan& plan) const {
+    files();  // throws
     const bool own_defaults = info_.defaults.num_inference_steps.has_value();
     std::vector<std::string> lines =
         sdltx::doubts(plan.stages.front().settings, *info_.preset, own_defaults, info_.distilled_told || plan.asked);

@@ -51,8 +51,8 @@ Pipeline::Estimate Pipeline::estimate(const ClipPlan& plan, const Tiling& tiling
     Estimate e;
     if (networks_->text_encoder) e.encode = sum(networks_->text_encoder->measure(TextProjection::context_rows));
     if (networks_->video_encoder && !conditions.empty())
-        e.encode = std::max(
-            e.encode, networks_->video_encoder->measure({1, plan.whole.latent.height, plan.whole.latent.width}, {}));
+        e.encode = std::max(e.encode, networks_->video_encoder->measure(
+                                          {1, plan.whole.latent.height, plan.whole.latent.width}, untiled));
     if (networks_->transformer)
         for (const ClipPlan::Stage& stage : plan.stages)
             e.denoise = std::max(e.denoise, denoising_memory(stage.settings, inputs_of(plan, stage, conditions)));

@@ -203,13 +203,14 @@ void on_ending_signal(int number, siginfo_t* info, void* context) {
 }  // namespace
 
 int usable_processors() {
-    cpu_set_t mask;
-    CPU_ZERO(&mask);
+    constexpr int most_processors = 1 << 16;
+    constexpr size_t bytes = CPU_ALLOC_SIZE(most_processors);
+    std::vector<cpu_set_t> mask(bytes / sizeof(cpu_set_t));
     std::set<std::string> cores;
     int logical = 0;
-    if (::sched_getaffinity(0, sizeof(mask), &mask) == 0)
-        for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-            if (!CPU_ISSET(cpu, &mask)) continue;
+    if (::sched_getaffinity(0, bytes, mask.data()) == 0)
+        for (int cpu = 0; cpu < most_processors; ++cpu) {
+            if (!CPU_ISSET_S(cpu, bytes, mask.data())) continue;
             ++logical;
             const auto siblings =
                 first_line("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");

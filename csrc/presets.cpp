@@ -228,6 +228,10 @@ void check(const SampleOptions& o) {
     if (o.preset) preset_named(*o.preset);
     check_recipe(o);
     check_guidance(o);
+    if (constexpr size_t most_upscalers = 4; o.upscalers.size() > most_upscalers)
+        throw Error(ErrorCode::invalid_request, "[two-stage] there are " + std::to_string(o.upscalers.size()) +
+                                                    " upscalers; at most " + std::to_string(most_upscalers) +
+                                                    " can follow each other");
     if (o.seed && *o.seed < 0)
         throw Error(ErrorCode::invalid_request, "[sample] seed " + std::to_string(*o.seed) +
                                                     " is out of range; use 0 to 2^63 - 1, or none for a random one");

@@ -28,7 +28,8 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
     const TransformerConfig& c = transformer.config();
     const Geometry& g = settings.latent;
     for (const Context* given : {&context, negative})
-        if (given && (!is_context(given->video, c.video.context_dim) || !is_context(given->audio, c.audio.context_dim)))
+        if (given && (!is_context(given->video, c.video.context_dim) ||
+                      (settings.audio && !is_context(given->audio, c.audio.context_dim))))
             throw Error(ErrorCode::invalid_request,
                         "[sample] the context must be (rows, " + std::to_string(c.video.context_dim) +
                             ") for video and (rows, " + std::to_string(c.audio.context_dim) +
@@ -72,6 +73,15 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
         return normal_noise(seed, streams[r.video][r.kind], r.count, static_cast<uint32_t>(r.step + 1));
     };
     return std::make_unique<Sampler>(std::move(denoiser), std::move(start), settings.sigmas, settings.sampler, draw);
+}
+
+bool ClipPlan::draws_noise(const Noise& given, const std::vector<Condition>& conditions) const {
+    const SampleSettings& s = stages.front().settings;
+    const bool appends = std::any_of(conditions.begin(), conditions.end(), [&](const Condition& c) {
+        return recipe->appends_first_frame || frame_of(c, s.num_frames) != 0;
+    });
+    const bool steps_draw = s.sampler != SamplerKind::euler && s.sampler != SamplerKind::gradient_estimation;
+    return stages.size() > 1 || given.video.empty() || (s.audio && given.audio.empty()) || appends || steps_draw;
 }
 
 TwoRequests two_stages(const SampleOptions& options, const SampleSettings& alone, const UpscaleFactor& factor) {

@@ -45,6 +45,9 @@ struct ClipPlan {
     std::vector<Stage> stages;           // one or two
     std::vector<std::string> upscalers;  // between them
     std::string distilled_lora;          // that is among the LoRAs of the stages; empty: none
+
+    // Whether anything is drawn from the seed beside noise that is given.
+    SDLTX_EXPORT bool draws_noise(const Noise& given, const std::vector<Condition>& conditions) const;
 };
 
 // What upscalers do to the size of a clip.

@@ -35,6 +35,7 @@ LAYERS = {
     "capi": 11,
     "capi_files": 11,
     "bindings": 10,
+    "bindings_gil": 2,
     "bindings_guard": 9,
     "bindings_files": 11,
     "bindings_ops": 11,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as c
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from capi import (
     options,
     pair,
     sound_of,
+    structure,
     text,
 )
 
@@ -517,3 +519,45 @@ def test_log(demo_paths):
     command = [sys.executable, "-c", code, str(Path(__file__).parent), *map(str, demo_paths)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_paths_that_are_no_utf8(tiny_paths, tiny_dir, tmp_path):
+    """A clip is not lost because its settings name such a file."""
+    lora = tmp_path.joinpath(os.fsdecode(b"l\xe9.safetensors"))
+    lora.write_bytes((tiny_dir / "tiny-lora.safetensors").read_bytes())
+    pipeline = load(*tiny_paths)
+    entry = structure("sdltx_lora")(path=os.fsencode(lora), strength=0.5)
+    context = made("encode", pipeline, b"x", None, None)
+    clip = {"width": 64, "height": 64, "num_frames": 9, "seed": 3, "num_inference_steps": 1, "preset": "distilled"}
+    clip |= {"loras": c.addressof(entry), "num_loras": 1}
+    latents = made("sample", pipeline, context, None, c.byref(options("sample", **clip)))
+    assert "l\ufffd.safetensors" in borrowed_text("latents_settings", latents)
+    video, kept = c.c_void_p(), c.c_void_p()
+    out = options("sample", **clip)
+    call("generate", pipeline, b"x", None, c.byref(out), None, c.byref(kept), c.byref(video))
+    for kind, handle in (("video", video), ("latents", kept), ("latents", latents), ("context", context)):
+        free(kind, handle)
+    free("pipeline", pipeline)
+
+
+def test_a_context_for_the_picture_alone(tiny_paths, tiny):
+    wanted = tiny.encode("a fox")
+    pipeline = load(*tiny_paths, precision=1)
+    context = made("context_new", c.byref(array(wanted.video)), None)
+    clip = {"width": 64, "height": 64, "num_frames": 9, "seed": 3, "num_inference_steps": 2, "preset": "distilled"}
+    latents = made("sample", pipeline, context, None, c.byref(options("sample", audio=0, **clip)))
+    video, audio = pair("latents", latents, None)
+    np.testing.assert_array_equal(video, tiny.sample(wanted, audio=False, **clip).video)
+    assert audio is None
+    with pytest.raises(capi.Failed, match="for sound"):
+        made("sample", pipeline, context, None, c.byref(options("sample", **clip)))
+    for kind, handle in (("latents", latents), ("context", context), ("pipeline", pipeline)):
+        free(kind, handle)
+
+
+@pytest.mark.parametrize("count", [5, 62])
+def test_a_wrong_count_of_upscalers(pipeline, context, tiny_dir, count):
+    paths = capi.strings(*[tiny_dir / "tiny-spatial-upscaler-x2.safetensors"] * count)
+    fields = {"upscalers": c.addressof(paths), "num_upscalers": count}
+    with pytest.raises(capi.Failed, match="at most 4"):
+        text("resolve", pipeline, c.byref(options("sample", **fields)))

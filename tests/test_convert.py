@@ -193,9 +193,10 @@ def test_types_that_need_an_imatrix(wide, imatrix, tmp_path, kind):
 def test_what_stays_exact(converted):
     types = {t.name.removeprefix(DIT): t.type for t in sdltx.inspect(converted("q4_k_m")).tensors}
     for name, kind in types.items():
-        if "scale_shift_table" in name or name.endswith((".bias", "_norm.weight")):
+        # Programs that replace linear layers read other parameters as F32 only.
+        if re.search("scale_shift_table|learnable_registers", name) or name.endswith((".bias", "_norm.weight")):
             assert kind == "F32", name
-        elif re.search("to_gate_logits|adaln|patchify|proj_out|registers", name):
+        elif re.search("to_gate_logits|adaln|patchify|proj_out", name):
             assert kind == "BF16", name
         elif "_connector." in name:
             assert kind == "Q8_0", name
@@ -250,7 +251,7 @@ def test_one_file_to_parts_and_back(tiny_paths, tmp_path):
     (whole,) = sdltx.convert(tmp_path / "parts", output=tmp_path / "whole.safetensors", type="keep")
     assert contents(whole) == contents(tiny_paths[0])
     before, after = (read_safetensors(path)[0]["__metadata__"] for path in (tiny_paths[0], whole))
-    assert after == before
+    assert after == before | {"format": "pt"}  # which transformers wants
     expected = fingerprint(*tiny_paths)
     assert fingerprint(tmp_path / "parts", tiny_paths[1]) == expected
     assert fingerprint(whole, tiny_paths[1]) == expected
@@ -345,7 +346,7 @@ def test_the_release_as_a_plan(tmp_path):
     """4,444 tensors as the community's files have them, planned without reading a weight."""
     path = real_layout.write_checkpoint(tmp_path / "ltx-2.3-22b-distilled.safetensors")
     (file,) = conversion.Plan(path, output=tmp_path / "x.gguf", type="q4_k_m").files
-    assert file.types == {"F32": 2670, "Q4_K": 1152, "Q6_K": 192, "Q8_0": 96, "BF16": 334}
+    assert file.types == {"F32": 2672, "Q4_K": 1152, "Q6_K": 192, "Q8_0": 96, "BF16": 332}
     assert file.bytes == pytest.approx(14.38e9, rel=1e-3)
     plan = conversion.Plan(path, output=f"{tmp_path}/parts/", type="keep")
     assert sum(file.tensors for file in plan.files) == 5947

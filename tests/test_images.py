@@ -311,3 +311,24 @@ def test_command_line(picture, tmp_path):
         done = generate(*arguments, *(() if "-o" in arguments else ("-o", tmp_path / "y.mp4")))
         assert done.returncode == 2, done.stderr
         assert line in done.stderr.splitlines()[-1]
+
+
+def test_large_pictures_are_encoded_whole(tiny_paths):
+    """Beyond 768 pixels, where videos are encoded in tiles: the latents are those of one piece, as in the reference."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 832, 3), np.uint8)
+    with sdltx.load(*tiny_paths, precision="f32") as pipe:
+        whole = pipe.encode_video(image[None], tiling=sdltx.Tiling(0, 0, 0, 0))
+        tiles = pipe.encode_video(image[None])
+        assert np.abs(whole - tiles).max() > 1e-3  # they do differ
+        condition = sdltx.Condition(image, crf=0)
+        got = pipe.sample(
+            pipe.encode("x"),
+            conditions=[condition],
+            width=832,
+            height=64,
+            num_frames=1,
+            num_inference_steps=1,
+            preset="distilled",
+            seed=1,
+        )
+    np.testing.assert_allclose(got.video, whole, atol=1e-5)

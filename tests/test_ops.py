@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from compare import assert_close
 
+import sdltx
 from sdltx import _core
 
 ops = _core.ops
@@ -98,6 +99,21 @@ def test_conv3d_of_few_frames(tmp_path, frames, time, lowering):
     path = str(tmp_path / "c.safetensors")
     y, _ = ops.conv3d(path, "c", x, 5, (3, 3, 3), time=time, exact=True, bias=False, lowering=lowering)
     assert_close("conv3d", y, reference_conv3d(x, w, b, time), 1e-6)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@LOWERINGS
+def test_what_a_conv3d_is_added_to_stays(tmp_path, bias, lowering):
+    x, b, residual = random((3, 4, 5, 4)), random(5, seed=1), random((3, 4, 5, 5), seed=3)
+    w = write_kernel(tmp_path / "c.safetensors", random((5, 4, 3, 3, 3), 0.3, 2), b, "F32")
+    path, options = str(tmp_path / "c.safetensors"), {"bias": bias, "lowering": lowering, "residual": residual}
+    y, _ = ops.conv3d(path, "c", x, 5, (3, 3, 3), exact=True, **options)
+    assert_close("conv3d", y, reference_conv3d(x, w, b * bias, "replicate") + 2 * residual, 1e-6)
+
+
+def test_arrays_of_too_many_axes():
+    with pytest.raises(sdltx.InvalidRequestError, match="more than 4 axes"):
+        ops.gelu_tanh(np.zeros((1, 1, 1, 1, 2), np.float32))
 
 
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
@@ -190,6 +206,24 @@ def test_attention_of_every_head_width(head_dim, queries, masked, kernel):
     fast = kernel == "own, fast"
     out = ops.attention(q, k, v, mask, scale=head_dim**-0.5, kernel=kernel.removesuffix(", fast"), exact=not fast)[0]
     assert_close("attention", out, reference_attention(q, k, v, mask, head_dim**-0.5), FAST if fast else 2e-6)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["auto", "f32"])
+@pytest.mark.parametrize("where", ["query", "key", "value"])
+def test_what_is_no_number_stays_none(exact, where):
+    """It must not turn into a likely value: who looks for it later would look in the wrong place."""
+    q, k, v = (random((n, 2, 32), seed=i) for i, n in enumerate([70, 300, 300]))
+    {"query": q, "key": k, "value": v}[where][5, 0, 3] = np.nan
+    with np.errstate(invalid="ignore"):
+        out = ops.attention(q, k, v, scale=0.2, exact=exact)[0]
+    wrong = np.isnan(out[:, 0])
+    if where == "query":
+        assert wrong[5].all() and not wrong[np.arange(70) != 5].any()
+    elif where == "key":
+        assert wrong.all()
+    else:
+        assert wrong[:, 3].all() and not np.delete(wrong, 3, axis=1).any()
+    assert np.isfinite(out[:, 1]).all()
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["auto", "f32"])

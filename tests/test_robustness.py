@@ -362,3 +362,31 @@ def test_the_last_words_also_remove_folders_of_frames(tmp_path):
     )
     assert done.returncode == -signal.SIGABRT
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["sample", "callback", "encode", "decode", "load", "log"])
+def test_a_program_may_end_while_a_daemon_thread_computes(what):
+    """As the web interfaces do that keep their model in a thread."""
+    code = """
+import logging, sys, threading, time, sdltx
+pipe = sdltx.load(threads=1)
+context = pipe.encode("a red square")
+latents = pipe.sample(context, width=128, height=128, num_frames=97, num_inference_steps=1, seed=1)
+clip = {"width": 64, "height": 64, "num_frames": 97, "num_inference_steps": 20, "seed": 1}
+def sample(): pipe.sample(context, **clip)
+def callback(): pipe.sample(context, **clip, progress=lambda *_: None, on_step=lambda *_: None)
+def encode():
+    while True: pipe.encode("a red square " * 100)
+def decode():
+    while True: pipe.decode(latents)
+def load():
+    while True: sdltx.load(threads=1)
+def log():
+    logging.getLogger("sdltx").setLevel(logging.DEBUG)
+    while True: pipe.encode("word " * 2000)
+threading.Thread(target=globals()[sys.argv[1]], daemon=True).start()
+time.sleep(0.3)
+"""
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code, what], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -118,6 +119,11 @@ def test_a_run_on_a_worker_is_cancelled_within_a_block(tiny_paths, workers):
         pipe.sample(context, **SMALL)
 
 
+def test_a_stop_in_one_piece_of_a_run_ends_all(workers):
+    """Where a device lacks an operation a run goes in pieces, and the next answer need not be another stop."""
+    assert sdltx._core.ops.stop_ends_all_pieces(workers[0])
+
+
 # --- errors ---
 
 
@@ -200,3 +206,84 @@ def test_a_port_in_use_and_a_warning():
     assert done.returncode == 6
     assert "no passwords" in done.stderr
     assert "is the port in use?" in done.stderr
+
+
+# --- workers that go away ---
+
+
+def start_worker(port):
+    command = [sys.executable, "-m", "sdltx", "worker", "--port", str(port), "-t", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert b"serving cpu" in process.stderr.readline()
+    for _ in range(100):
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return process
+        time.sleep(0.1)
+    raise AssertionError("the worker does not listen")
+
+
+@pytest.fixture
+def mortal():
+    """A worker to kill: its process and its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with start_worker(port) as process:
+        yield process, port
+        process.kill()
+
+
+@pytest.mark.parametrize("phase", ["idle", "load", "encode", "denoise", "upscale", "decode", "sound"])
+@pytest.mark.parametrize("offload", ["none", "blocks"])
+def test_a_worker_that_goes_away_is_an_error_of_the_call(tiny_paths, tiny_dir, mortal, phase, offload):
+    """And nothing at all when the pipeline is closed and when the program ends."""
+    process, port = mortal
+    code = f"""
+import os, signal, sdltx
+pipe = sdltx.load(*{tiny_paths!r}, device="rpc:127.0.0.1:{port}", offload={offload!r})
+phase = {phase!r}
+def gone():
+    try:
+        os.kill({process.pid}, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+def progress(now, done, total):
+    if now == phase:
+        gone()
+if phase == "idle":
+    context = pipe.encode("a fox")
+    gone()
+for _ in range(2):  # it stays an error
+    try:
+        pipe.generate("a fox", width=64, height=64, num_frames=9, num_inference_steps=2, preset="distilled", seed=1,
+                      upscaler={str(tiny_dir / "tiny-spatial-upscaler-x2.safetensors")!r}, progress=progress)
+        raise SystemExit("no error")
+    except sdltx.BackendError as error:
+        assert "127.0.0.1:{port} is gone" in str(error), error
+if {offload!r} == "none":
+    pipe.close()
+with sdltx.load(*{tiny_paths!r}) as here:
+    here.encode("a fox")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_worker_that_comes_back(tiny_paths, mortal):
+    process, port = mortal
+    device = f"rpc:127.0.0.1:{port}"
+    with sdltx.load(*tiny_paths, device=device) as pipe:
+        before = pipe.encode("a fox")
+        process.kill()
+        process.wait()
+        with pytest.raises(sdltx.BackendError, match="is gone"):
+            pipe.encode("a fox")
+    process = start_worker(port)
+    try:
+        with sdltx.load(*tiny_paths, device=device) as pipe:
+            np.testing.assert_array_equal(pipe.encode("a fox").video, before.video)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()

@@ -46,20 +46,34 @@ std::string stored_name(const std::string& name, const std::vector<std::string>&
     return bare ? name.substr(part->prefixes.front().size()) : name;
 }
 
-// What is kept of the metadata of the sources, and what is added to it.
-std::map<std::string, std::string> texts_of(const ModelFiles& files, const ModelConfig& config, FileFormat format) {
+// What is kept of the metadata of the sources that something is written of, and what is added to it.
+std::map<std::string, std::string> texts_of(const ModelFiles& files, const ModelConfig& config, FileFormat format,
+                                            const std::vector<const TensorInfo*>& written) {
+    static const std::unordered_map<std::string, std::string> none;
     std::map<std::string, std::string> texts;
+    std::set<const ModelFile*> sources;
+    for (const TensorInfo* t : written) sources.insert(t->file);
     for (auto& file : files.files())
-        for (auto& [key, text] : file->texts()) {
-            const bool of_format = key == "format" || key == "_quantization_metadata" || key == "config" ||
-                                   key == "ltx.config" || key == "general.config" || key == "general.architecture" ||
-                                   key == "general.type" || key.rfind("tokenizer.", 0) == 0;
+        for (auto& [key, text] : sources.count(file.get()) ? file->texts() : none) {
+            const bool of_format = key == "format" || key == "_quantization_metadata" || key == "sdltx.defaults" ||
+                                   key == "config" || key == "ltx.config" || key == "general.config" ||
+                                   key == "general.architecture" || key == "general.type" ||
+                                   key.rfind("tokenizer.", 0) == 0;
             if (!of_format) texts.emplace(key, text);
         }
     texts["config"] = config_text(files);
     texts["model_version"] = config.version;
     const ModelInfo info = describe(files, config);
-    if (info.distilled && !texts.count("sdltx.defaults")) texts["sdltx.defaults"] = R"({"distilled": true})";
+    // Of the transformer: beside another one it would speak of that.
+    const TensorInfo* probe = files.find("model.diffusion_model.patchify_proj.weight");
+    if (probe && sources.count(probe->file) && std::find(written.begin(), written.end(), probe) != written.end()) {
+        if (const auto own = probe->file->metadata("sdltx.defaults"))
+            texts["sdltx.defaults"] = *own;
+        else if (info.distilled)
+            texts["sdltx.defaults"] = R"({"distilled": true})";
+    }
+    // What transformers asks of a safetensors file that has metadata.
+    if (format == FileFormat::safetensors) texts["format"] = "pt";
     if (format == FileFormat::gguf) {
         texts["general.architecture"] = "ltxv";
         texts.emplace("general.name", info.name);
@@ -119,6 +133,10 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
             if (const auto* two = files_.duplicate(t.name))
                 throw Error(ErrorCode::model_mismatch, "[convert] " + two->first + " and " + two->second +
                                                            " both hold " + t.name + "; give one of them");
+            if (!readable(t) && !t.used) {
+                log(20, "[convert] left out: " + t.name + " of the type " + t.dtype + ", which nothing needs");
+                continue;
+            }
             if (!readable(t))
                 throw Error(ErrorCode::model_mismatch,
                             "[" + file->path() + "] '" + t.stored_name + "' has the unsupported type " + t.dtype);
@@ -130,6 +148,10 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
         // Safetensors hold floats; what else is there and is to stay becomes BF16.
         if (options.format == FileFormat::safetensors && options.type == "keep" && ggml_is_quantized(type))
             type = GGML_TYPE_BF16;
+        // As it is with every other type: programs that read GGUF files take parameters in F32 only.
+        if (options.format == FileFormat::gguf && options.type == "keep" && type == GGML_TYPE_BF16 &&
+            ends_with(t->name, "learnable_registers"))
+            type = GGML_TYPE_F32;
         written_.push_back({stored_name(t->name, parts_, options.format), type, t->shape});
     }
     for (auto& pattern : quantisation.unused_rules())
@@ -154,8 +176,8 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
     std::map<std::string, uint32_t> numbers;
     if (options.format == FileFormat::gguf) numbers = {{"general.quantization_version", GGML_QNT_VERSION}};
     if (options.format == FileFormat::gguf && options.type != "keep") numbers["general.file_type"] = mix.file_type;
-    writer_ =
-        std::make_unique<ModelWriter>(options.format, written_, texts_of(files_, config, options.format), numbers);
+    writer_ = std::make_unique<ModelWriter>(options.format, written_,
+                                            texts_of(files_, config, options.format, sources_), numbers);
 }
 
 Conversion::~Conversion() = default;

@@ -56,10 +56,11 @@ constexpr Class classes[] = {
     {"*scale_shift_table*", Treatment::exact},
     {"*_norm.weight", Treatment::exact},
     {"*.bias", Treatment::exact},
+    {"*learnable_registers", Treatment::exact},  // parameters that are no linear layers; others read those as F32 only
     {"*.to_gate_logits.weight", Treatment::half},
     {"*_embeddings_connector.transformer_1d_blocks.*.weight", Treatment::eight},
     {"transformer_blocks.*.weight", Treatment::matrix},
-    {"*", Treatment::half},  // registers, timestep and modulation linears, patchify, proj_out
+    {"*", Treatment::half},  // timestep and modulation linears, patchify, proj_out
 };
 
 // Of the large matrices those whose errors reach furthest; a third of them, and all at either end of the network.

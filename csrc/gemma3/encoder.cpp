@@ -97,6 +97,13 @@ std::string name_of_model(const std::string& type) {
                                                "; LTX-2.3 and 2.0 take Gemma 3 12B, give its folder or GGUF");
 }
 
+// The most of each that a configuration may ask for, whatever it is written in: weights are declared before anything is
+// looked for.
+struct Limits {
+    int64_t width = 1 << 16, layers = 1 << 10, heads = 1 << 10, hidden = 1 << 20, window = 1 << 20;
+};
+constexpr Limits limits;
+
 // The keys that Google's config.json leaves to the defaults of transformers' Gemma3TextConfig have those defaults here.
 Gemma3Config from_config_json(const Json& top, const std::string& path) {
     const Json& j = top.contains("text_config") ? top.at("text_config") : top;
@@ -111,12 +118,12 @@ Gemma3Config from_config_json(const Json& top, const std::string& path) {
     expect(j, "model_type", {"gemma3_text", "gemma3"});
     expect(j, "hidden_activation", {"gelu_pytorch_tanh"});
     Gemma3Config c{};
-    c.hidden_size = require_count(j, "hidden_size", 1 << 16, where);
-    c.num_hidden_layers = require_count(j, "num_hidden_layers", 1 << 10, where);
-    c.num_attention_heads = require_count(j, "num_attention_heads", 1 << 10, where);
-    c.num_key_value_heads = require_count(j, "num_key_value_heads", 1 << 10, where);
-    c.intermediate_size = require_count(j, "intermediate_size", 1 << 20, where);
-    c.sliding_window = require_count(j, "sliding_window", 1 << 20, where);
+    c.hidden_size = require_count(j, "hidden_size", limits.width, where);
+    c.num_hidden_layers = require_count(j, "num_hidden_layers", limits.layers, where);
+    c.num_attention_heads = require_count(j, "num_attention_heads", limits.heads, where);
+    c.num_key_value_heads = require_count(j, "num_key_value_heads", limits.heads, where);
+    c.intermediate_size = require_count(j, "intermediate_size", limits.hidden, where);
+    c.sliding_window = require_count(j, "sliding_window", limits.window, where);
     c.head_dim = value_or<int64_t>(j, "head_dim", 256, where);
     c.vocab_size = value_or<int64_t>(j, "vocab_size", 262208, where);
     c.global = global_layers(j, c.num_hidden_layers);
@@ -140,20 +147,21 @@ Gemma3Config from_gguf(const ModelFile& file, const TensorInfo& embedding) {
         return v->kind == GgufValue::Kind::real ? v->real : static_cast<double>(v->integer);
     };
     const double needed = std::nan("");
-    auto whole = [&](const char* key) {
+    auto whole = [&](const char* key, int64_t most) {
         const double n = number(key, needed);
-        if (!(n >= 1 && n <= 1 << 20))
-            throw Error(ErrorCode::model_mismatch, "[" + file.path() + "] 'gemma3." + key + "' is out of range");
+        if (!(n >= 1 && n <= static_cast<double>(most)))
+            throw Error(ErrorCode::model_mismatch,
+                        "[" + file.path() + "] 'gemma3." + key + "' is not between 1 and " + std::to_string(most));
         return static_cast<int64_t>(n);
     };
     Gemma3Config c{};
-    c.hidden_size = whole("embedding_length");
-    c.num_hidden_layers = whole("block_count");
-    c.num_attention_heads = whole("attention.head_count");
-    c.num_key_value_heads = whole("attention.head_count_kv");
-    c.head_dim = whole("attention.key_length");
-    c.intermediate_size = whole("feed_forward_length");
-    c.sliding_window = whole("attention.sliding_window");
+    c.hidden_size = whole("embedding_length", limits.width);
+    c.num_hidden_layers = whole("block_count", limits.layers);
+    c.num_attention_heads = whole("attention.head_count", limits.heads);
+    c.num_key_value_heads = whole("attention.head_count_kv", limits.heads);
+    c.head_dim = whole("attention.key_length", 1024);
+    c.intermediate_size = whole("feed_forward_length", limits.hidden);
+    c.sliding_window = whole("attention.sliding_window", limits.window);
     c.vocab_size = embedding.shape.empty() ? 0 : embedding.shape.front();
     for (int64_t i = 0; i < c.num_hidden_layers; ++i) c.global.push_back((i + 1) % 6 == 0);
     // llama.cpp's converter keeps no query_pre_attn_scalar: in Gemma 3 it is head_dim for all sizes but 27B.
@@ -234,10 +242,10 @@ Gemma3Config Gemma3Config::load(const ModelFiles& files) {
         const auto path = std::filesystem::path(embedding->file->path()).parent_path() / "config.json";
         std::error_code ec;
         if (std::filesystem::exists(path, ec)) {
-            MappedFile file(path.string());
-            c = from_config_json(
-                parse_json(std::string(reinterpret_cast<const char*>(file.data()), file.size()), path.string()),
-                path.string());
+            const Json config = parse_json_file(path.string());
+            if (!config.is_object())
+                throw Error(ErrorCode::model_file, "[" + path.string() + "] is not a JSON object; the file is damaged");
+            c = from_config_json(config, path.string());
         } else if (const auto known = of_12b_from_shapes(files)) {
             log(20, "[text encoder] no config.json beside the weights; they have the sizes of Gemma 3 12B");
             c = *known;

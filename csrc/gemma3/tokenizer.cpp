@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "json.h"
 #include "sentencepiece_model.pb.h"
 #include "sentencepiece_processor.h"
 #include "utf8.h"
@@ -79,10 +80,10 @@ SentencepieceModel read_gguf(const ModelFile& file) {
     const std::vector<std::string_view>& tokens = value("tokens", GgufValue::Kind::array).strings;
     std::vector<double> scores;
     if (file.value("tokenizer.ggml.scores"))
-        scores = value("scores", GgufValue::Kind::array).numbers;
+        scores = value("scores", GgufValue::Kind::array).numbers();
     else  // only their order counts, and Gemma's pieces are numbered from the likeliest on
         for (size_t id = 0; id < tokens.size(); ++id) scores.push_back(-static_cast<double>(id));
-    return read_tokenizer_arrays(tokens, scores, value("token_type", GgufValue::Kind::array).numbers,
+    return read_tokenizer_arrays(tokens, scores, value("token_type", GgufValue::Kind::array).numbers(),
                                  value("bos_token_id", GgufValue::Kind::integer).integer,
                                  value("unknown_token_id", GgufValue::Kind::integer).integer, file.path());
 }
@@ -110,6 +111,10 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const ModelFiles& files) {
             std::error_code ignored;
             if (!fs::exists(path, ignored)) continue;
             const MappedFile map(path);
+            if (map.size() > static_cast<size_t>(max_json_file))
+                throw Error(ErrorCode::model_file, "[" + path + "] is larger than " +
+                                                       std::to_string(max_json_file >> 20) +
+                                                       " MiB; that is no tokenizer");
             return std::make_unique<Tokenizer>(read(bytes_of(map), path));
         }
     }

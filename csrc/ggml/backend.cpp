@@ -19,30 +19,25 @@ struct Log {
     std::mutex mutex;
     LogCallback callback = nullptr;
     void* user = nullptr;
-    std::string line;  // ggml hands out lines in pieces
-    int level = 0;
 };
 
 Log& log_state() {
-    static Log state;
+    static auto& state = *new Log;  // never destroyed: threads may log until the process is gone
     return state;
 }
 
 void on_ggml_log(ggml_log_level ggml_level, const char* text, void*) {
-    Log& state = log_state();
-    std::string line;
-    int level;
-    {
-        std::lock_guard<std::mutex> lock(state.mutex);
-        if (ggml_level != GGML_LOG_LEVEL_CONT)
-            state.level = ggml_level == GGML_LOG_LEVEL_ERROR ? 40 : ggml_level == GGML_LOG_LEVEL_WARN ? 30 : 10;
-        state.line += text;
-        if (state.line.empty() || state.line.back() != '\n') return;
-        state.line.pop_back();
-        line.swap(state.line);
-        level = state.level;
-    }
-    log(level, line);  // no lock is held while foreign code runs
+    // Lines are handed out in pieces, by each thread its own.
+    thread_local std::string begun;
+    thread_local int level = 10;
+    if (ggml_level != GGML_LOG_LEVEL_CONT)
+        level = ggml_level == GGML_LOG_LEVEL_ERROR ? 40 : ggml_level == GGML_LOG_LEVEL_WARN ? 30 : 10;
+    begun += text;
+    if (begun.empty() || begun.back() != '\n') return;
+    begun.pop_back();
+    const std::string line = std::move(begun);
+    begun.clear();
+    log(level, line);
 }
 
 std::string lower(std::string s) {
@@ -232,6 +227,7 @@ ggml_status Backend::compute_in_turns(ggml_backend_sched_t sched, ggml_cgraph* g
 
         // Is asked before each operation whether its result is wanted, and told when what was wanted is there.
         bool operator()(const ggml_tensor* node, bool before) {
+            if (stopped) return before;  // of further splits nothing is wanted, and what follows each ends it
             if (before) {
                 work += work_of(node);
                 return work >= 0.3 * backend.speed_;
@@ -261,7 +257,7 @@ ggml_status Backend::compute(ggml_backend_sched_t sched, ggml_cgraph* graph,
     // However it ends, the device is idle afterwards.
     struct Idle {
         ggml_backend_sched_t sched;
-        ~Idle() { ggml_backend_sched_synchronize(sched); }
+        ~Idle() { give_back(sched, ggml_backend_sched_synchronize); }
     } idle{sched};
     if (threads_ > 1) {
         if (forked_without_threads())

@@ -15,6 +15,7 @@
 #include "export.h"
 #include "ggml-backend.h"
 #include "ggml.h"
+#include "lost_worker.h"
 
 namespace sdltx {
 
@@ -37,7 +38,7 @@ struct BufferDeleter {
     std::shared_ptr<std::atomic<size_t>> counted;
     void operator()(ggml_backend_buffer_t b) const {
         if (counted) *counted -= ggml_backend_buffer_get_size(b);
-        ggml_backend_buffer_free(b);
+        give_back(b, ggml_backend_buffer_free);
     }
 };
 using Buffer = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
@@ -98,7 +99,10 @@ class SDLTX_EXPORT Backend {
     bool computing() const { return computing_; }
     // Multiply-adds that an operation may take, so that a second is enough to stop a run; see pieces.h.
     int64_t patience() const { return patience_; }
-    void set_patience(int64_t multiply_adds) { patience_ = multiply_adds; }
+    void set_patience(int64_t multiply_adds) {
+        patience_ = multiply_adds;
+        speed_ = static_cast<double>(multiply_adds);
+    }
     // Asks. Throws Error(cancelled), and Error(busy) when it is called by what it asks.
     void poll() const;
 
@@ -117,7 +121,7 @@ class SDLTX_EXPORT Backend {
 
  private:
     struct BackendDeleter {
-        void operator()(ggml_backend_t b) const { ggml_backend_free(b); }
+        void operator()(ggml_backend_t b) const { give_back(b, ggml_backend_free); }
     };
     // One at a time.
     class Computing {

@@ -47,7 +47,8 @@ std::vector<FrameRun> frame_runs(int64_t first, int64_t count, int64_t depth, in
 
 // Where the products are added up: the bias and the residual.
 ggml_tensor* accumulator(Plan& g, const Conv3d& c, ggml_tensor* x, ggml_tensor* residual) {
-    if (residual) return c.b ? ggml_add(g.ctx(), residual, c.b) : residual;
+    // What is added to must not be what somebody else reads.
+    if (residual) return c.b ? ggml_add(g.ctx(), residual, c.b) : ggml_cont(g.ctx(), residual);
     return filled(g, c.b, c.w->ne[1], x->ne[1], x->ne[2], x->ne[3]);
 }
 

@@ -93,8 +93,7 @@ Mark read_mark(const Json& j, const std::string& path) {
 }
 
 // By layer: the two ways in which a file says how its layers are quantised; one of them is often missing.
-std::map<std::string, Mark> read_marks(ModelFile& file) {
-    std::map<std::string, Mark> marks;
+void read_marks(ModelFile& file, std::map<std::string, Mark>& marks) {
     if (const auto text = file.metadata("_quantization_metadata")) {
         const Json j = parse_json(*text, file.path() + "] [_quantization_metadata");
         if (j.contains("layers") && j["layers"].is_object())
@@ -106,10 +105,12 @@ std::map<std::string, Mark> read_marks(ModelFile& file) {
         if (!ends_with(t.stored_name, tail)) continue;
         t.used = true;
         const std::string where = file.path() + "] [" + t.stored_name;
+        if (constexpr size_t most_bytes = size_t{64} << 10; t.nbytes > most_bytes)
+            throw Error(ErrorCode::model_file, "[" + where + "] has " + std::to_string(t.nbytes) +
+                                                   " bytes; that is no mark of a quantisation");
         const Json j = parse_json({reinterpret_cast<const char*>(t.data), t.nbytes}, where);
         marks[t.stored_name.substr(0, t.stored_name.size() - tail.size())] = read_mark(j, file.path());
     }
-    return marks;
 }
 
 // Where the scale of block `c` of row `r` lies: tiles of 128 rows by 4 blocks, in which 32 rows stand beside each
@@ -230,19 +231,9 @@ void Layer::attach(const Mark* mark) {
     }
 }
 
-}  // namespace
-
-void attach_encodings(ModelFile& file) {
-    if (file.is_gguf()) {
-        for (auto& t : file.tensors())
-            if (ends_with(t.stored_name, ".wglobal"))
-                refuse(file.path(), "NVFP4 with a '.wglobal' scale beside each weight");
-        return;
-    }
-    const std::map<std::string, Mark> marks = read_marks(file);
-    std::unordered_map<std::string, TensorInfo*> by_name;
-    for (auto& t : file.tensors()) by_name.emplace(t.stored_name, &t);
-    if (const auto it = by_name.find("scaled_fp8"); it != by_name.end()) it->second->used = true;
+// The encodings of one file's weights, with the marks and tensors of its set; log lines tell of them.
+void attach_encodings(ModelFile& file, const std::map<std::string, Mark>& marks,
+                      std::unordered_map<std::string, TensorInfo*>& by_name) {
     const std::string tail = ".weight";
     std::set<std::string> seen;
     for (auto& t : file.tensors()) {
@@ -262,6 +253,26 @@ void attach_encodings(ModelFile& file) {
                                    : "int8 weights, which are computed as such");
     }
     for (auto& text : seen) log(20, "[load] " + file.path() + " holds " + text);
+}
+
+}  // namespace
+
+void attach_encodings(const std::vector<ModelFile*>& set) {
+    std::map<std::string, Mark> marks;
+    std::unordered_map<std::string, TensorInfo*> by_name;
+    for (ModelFile* file : set) {
+        if (!file->is_gguf()) {
+            read_marks(*file, marks);
+            for (auto& t : file->tensors()) by_name.emplace(t.stored_name, &t);
+            continue;
+        }
+        for (auto& t : file->tensors())
+            if (ends_with(t.stored_name, ".wglobal"))
+                refuse(file->path(), "NVFP4 with a '.wglobal' scale beside each weight");
+    }
+    if (const auto it = by_name.find("scaled_fp8"); it != by_name.end()) it->second->used = true;
+    for (ModelFile* file : set)
+        if (!file->is_gguf()) attach_encodings(*file, marks, by_name);
 }
 
 float scale_at(const TensorInfo& scale, int64_t i) {

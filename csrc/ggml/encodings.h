@@ -3,15 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "model_file.h"
 
 namespace sdltx {
 
-// Finds out how the weights of `file` are encoded, and takes what only other programs need for used. Throws
-// Error(model_file) for scales of a wrong shape or that are not all there, and Error(model_mismatch) for encodings that
-// this version does not read, by name.
-void attach_encodings(ModelFile& file);
+// Finds out how the weights of the files of a set are encoded, whose scales may lie in another of them, and takes what
+// only other programs need for used. Throws Error(model_file) for scales of a wrong shape or that are not all there,
+// and Error(model_mismatch) for encodings that this version does not read, by name.
+void attach_encodings(const std::vector<ModelFile*>& set);
 
 // Elements [first, first + count) in the order of the rows; whole groups if they are rotated. `scaled`: times
 // what TensorInfo::scale says.

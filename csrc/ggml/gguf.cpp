@@ -10,7 +10,7 @@ namespace sdltx {
 
 namespace {
 
-constexpr uint64_t max_entries = 1 << 20;  // metadata keys, or tensors
+constexpr uint64_t max_entries = 1 << 18;  // metadata keys, or tensors; the largest models have some thousands
 constexpr uint64_t max_name = 1 << 10;
 
 enum Kind : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
@@ -37,6 +37,12 @@ class Reader {
         return s;
     }
 
+    const uint8_t* bytes(uint64_t n) {
+        need(n);
+        at_ += n;
+        return map_.data() + at_ - n;
+    }
+
     void need(uint64_t n) const {
         if (n > map_.size() - at_) fail("ends in the middle of its header; it is truncated, download it again");
     }
@@ -53,33 +59,68 @@ class Reader {
     uint64_t at_ = 0;
 };
 
-double number(Reader& in, uint32_t kind) {
+// Bytes of a number; 0 for what is none.
+uint64_t size_of(uint32_t kind) {
     switch (kind) {
         case u8:
-            return in.get<uint8_t>();
         case i8:
-            return in.get<int8_t>();
-        case u16:
-            return in.get<uint16_t>();
-        case i16:
-            return in.get<int16_t>();
-        case u32:
-            return in.get<uint32_t>();
-        case i32:
-            return in.get<int32_t>();
-        case f32:
-            return in.get<float>();
         case boolean:
-            return in.get<uint8_t>() != 0;
+            return 1;
+        case u16:
+        case i16:
+            return 2;
+        case u32:
+        case i32:
+        case f32:
+            return 4;
         case u64:
-            return static_cast<double>(in.get<uint64_t>());
         case i64:
-            return static_cast<double>(in.get<int64_t>());
         case f64:
-            return in.get<double>();
+            return 8;
         default:
-            in.fail("has a metadata value of unknown type " + std::to_string(kind));
+            return 0;
     }
+}
+
+template <typename T>
+double as(const uint8_t* data) {
+    T value;
+    std::memcpy(&value, data, sizeof(T));
+    return static_cast<double>(value);
+}
+
+double number_at(const uint8_t* data, uint32_t kind) {
+    switch (kind) {
+        case u8:
+            return as<uint8_t>(data);
+        case i8:
+            return as<int8_t>(data);
+        case boolean:
+            return *data != 0;
+        case u16:
+            return as<uint16_t>(data);
+        case i16:
+            return as<int16_t>(data);
+        case u32:
+            return as<uint32_t>(data);
+        case i32:
+            return as<int32_t>(data);
+        case f32:
+            return as<float>(data);
+        case u64:
+            return as<uint64_t>(data);
+        case i64:
+            return as<int64_t>(data);
+        default:
+            return as<double>(data);
+    }
+}
+
+// `n` numbers of a kind, where they lie.
+const uint8_t* numbers(Reader& in, uint32_t kind, uint64_t n) {
+    const uint64_t size = size_of(kind);
+    if (!size) in.fail("has a metadata value of unknown type " + std::to_string(kind));
+    return in.bytes(n * size);
 }
 
 GgufValue read_value(Reader& in) {
@@ -93,22 +134,23 @@ GgufValue read_value(Reader& in) {
         const uint32_t item = in.get<uint32_t>();
         const uint64_t n = in.get<uint64_t>();
         if (n > in.left()) in.fail("has an array that is longer than the file");
-        for (uint64_t i = 0; i < n; ++i) {
-            if (item == string)
-                v.strings.push_back(in.text(in.left()));
-            else
-                v.numbers.push_back(number(in, item));
+        if (item == string) {
+            for (uint64_t i = 0; i < n; ++i) v.strings.push_back(in.text(in.left()));
+        } else {
+            v.item = item;
+            v.count = n;
+            v.data = numbers(in, item, n);
         }
     } else if (kind == boolean) {
         v.kind = GgufValue::Kind::boolean;
         v.integer = in.get<uint8_t>() != 0;
     } else if (kind == f32 || kind == f64) {
         v.kind = GgufValue::Kind::real;
-        v.real = number(in, kind);
+        v.real = number_at(numbers(in, kind, 1), kind);
     } else {
         v.kind = GgufValue::Kind::integer;
         v.integer = kind == u64 ? static_cast<int64_t>(std::min<uint64_t>(in.get<uint64_t>(), INT64_MAX))
-                                : static_cast<int64_t>(number(in, kind));
+                                : static_cast<int64_t>(number_at(numbers(in, kind, 1), kind));
     }
     return v;
 }
@@ -116,10 +158,10 @@ GgufValue read_value(Reader& in) {
 // Writers that reshape tensors, as some rows are no whole blocks, keep the shape that they had; 32 or 64 bits wide.
 void restore_shape(TensorInfo& t, const ModelFile& file, uint64_t elements) {
     const GgufValue* kept = file.value("comfy.gguf.orig_shape." + t.stored_name);
-    if (!kept || kept->kind != GgufValue::Kind::array || kept->numbers.empty() || kept->numbers.size() > 8) return;
+    if (!kept || kept->kind != GgufValue::Kind::array || kept->count == 0 || kept->count > 8) return;
     std::vector<int64_t> shape;
     double product = 1;
-    for (double n : kept->numbers) {
+    for (double n : kept->numbers()) {
         if (!(n >= 1 && n <= 1e12)) return;
         product *= n;
         shape.push_back(static_cast<int64_t>(n));
@@ -128,6 +170,12 @@ void restore_shape(TensorInfo& t, const ModelFile& file, uint64_t elements) {
 }
 
 }  // namespace
+
+std::vector<double> GgufValue::numbers() const {
+    std::vector<double> values(count);
+    for (uint64_t i = 0; i < count; ++i) values[i] = number_at(data + i * size_of(item), item);
+    return values;
+}
 
 std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map) {
     auto file = std::make_unique<ModelFile>();
@@ -139,7 +187,7 @@ std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map) {
     if (version != 2 && version != 3) in.fail("has version " + std::to_string(version) + "; versions 2 and 3 are read");
     const uint64_t num_tensors = in.get<uint64_t>(), num_values = in.get<uint64_t>();
     if (num_tensors > max_entries || num_values > max_entries)
-        in.fail("claims more than a million tensors or metadata keys");
+        in.fail("claims more than 262144 tensors or metadata keys");
 
     for (uint64_t i = 0; i < num_values; ++i) {
         std::string key(in.text(max_name));

@@ -77,14 +77,18 @@ struct TensorInfo {
     int64_t rotation = 0;                     // of int8 weights: size of the groups that were rotated
 };
 
-// A GGUF metadata value. Strings point into the mapped file.
+// A GGUF metadata value. Strings and numbers of arrays lie in the mapped file.
 struct GgufValue {
     enum class Kind { integer, real, boolean, string, array } kind;
     int64_t integer = 0;
     double real = 0;
     std::string_view string;
     std::vector<std::string_view> strings;  // array of strings
-    std::vector<double> numbers;            // array of numbers or booleans
+    uint32_t item = 0;                      // of an array of numbers or booleans: their type in the file,
+    uint64_t count = 0;                     // how many there are,
+    const uint8_t* data = nullptr;          // and where
+
+    std::vector<double> numbers() const;
 };
 
 class SDLTX_EXPORT ModelFile {
@@ -103,12 +107,15 @@ class SDLTX_EXPORT ModelFile {
     const std::unordered_map<std::string, std::string>& texts() const { return text_; }
     // A GGUF value of any type, or null (always null for safetensors).
     const GgufValue* value(const std::string& key) const;
+    // Makes it a part of what begins with `first`: what its own metadata lacks is looked for there.
+    void join(const ModelFile& first) { first_ = &first == this ? nullptr : &first; }
 
  private:
     friend std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile>);
     friend std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile>);
 
     std::unique_ptr<MappedFile> map_;
+    const ModelFile* first_ = nullptr;
     bool gguf_ = false;
     std::vector<TensorInfo> tensors_;
     std::unordered_map<std::string, std::string> text_;
@@ -121,9 +128,9 @@ struct Given;  // a file, and why it is looked at
 class SDLTX_EXPORT ModelFiles {
  public:
     // `paths`: files, or folders whose *.safetensors and *.gguf files are taken, with those of their subfolders and
-    // what an index json lists. Throws Error(model_file), and Error(model_mismatch) for a file given by name that holds
-    // something else than a part of a model, and for parts that several files hold. With `problems` it goes on instead,
-    // without the file that cannot be read.
+    // what an index json lists. A part NAME-00001-of-00003 brings the others. Throws Error(model_file), and
+    // Error(model_mismatch) for a file given by name that holds something else than a part of a model, and for parts
+    // that several files hold. With `problems` it goes on instead, without the file that cannot be read.
     explicit ModelFiles(const std::vector<std::string>& paths, Problems* problems = nullptr);
     // A file that changes a model or comes after it, of this kind: "a LoRA", "a latent upscaler"; or the folder in
     // which it is the only one, or is called adapter_model.safetensors. Throws Error(model_file), and
@@ -153,7 +160,14 @@ class SDLTX_EXPORT ModelFiles {
     std::vector<std::string> all_metadata(const std::string& key, const std::string& prefix = "") const;
 
  private:
-    void add(const Given& given, bool needed, std::unordered_set<std::string>& held);
+    // Files that are parts of one.
+    struct Set {
+        std::string name;
+        bool beside_index;
+        std::vector<std::unique_ptr<ModelFile>> files;
+    };
+    void open(const Given& given, bool needed, std::vector<Set>& sets);
+    void add(Set& set, std::unordered_set<std::string>& held);
 
     std::vector<std::unique_ptr<ModelFile>> files_;
     std::vector<Addition> additions_;

@@ -107,6 +107,16 @@ void Plan::link() {
         Sources& sources = sources_.emplace_back();
         std::copy_n(node->src, sources.size(), sources.begin());
     }
+    // Kernels of devices count elements with 32 bits.
+    if (!backend_.uses_host_memory())
+        for (const auto* list : {&nodes_, &leafs_})
+            for (const ggml_tensor* t : *list)
+                if (ggml_nelements(t) > INT32_MAX)
+                    throw Error(ErrorCode::out_of_memory, "[" + what_ + "] a step of it has " +
+                                                              std::to_string(ggml_nelements(t)) + " values, and " +
+                                                              backend_.device_name(device_) +
+                                                              " takes 2147483647 at a time; use smaller tiles or a "
+                                                              "smaller picture");
     const size_t capacity = std::max(nodes_.size(), leafs_.size()) + 1;
     graph_memory_.resize(ggml_graph_overhead_custom(capacity, false) + ggml_tensor_overhead());
     graph_ctx_.reset(ggml_init({graph_memory_.size(), graph_memory_.data(), /*no_alloc=*/true}));

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "attention.h"
@@ -15,6 +16,7 @@ namespace {
 
 ggml_tensor* input(Plan& g, const Array& a) {
     int64_t ne[4] = {1, 1, 1, 1};
+    if (a.shape.size() > 4) throw Error(ErrorCode::invalid_request, "[ops] an array has more than 4 axes");
     for (size_t i = 0; i < a.shape.size(); ++i) ne[i] = a.shape[a.shape.size() - 1 - i];
     return g.input("input", GGML_TYPE_F32, {ne[0], ne[1], ne[2], ne[3]});
 }
@@ -72,7 +74,7 @@ std::vector<double> seconds_of_runs() { return seconds; }
 
 Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                     std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias,
-                    const std::string& lowering, bool reflect, int threads) {
+                    const std::string& lowering, bool reflect, const Array& residual, int threads) {
     const ModelFiles files({path});
     const Backend backend("cpu", exact, threads);
     Workspace workspace(backend);
@@ -84,9 +86,12 @@ Conv3dResult conv3d(const std::string& path, const std::string& name, const Arra
     weights.acquire({});
     Plan g(backend, "op", nullptr);
     ggml_tensor* in = input(g, x);
-    ggml_tensor* y = g.output(sdltx::conv3d(g, c, in, time_padding(time), nullptr, piece_bytes), "output");
+    ggml_tensor* added = residual.empty() ? nullptr : input(g, residual);
+    ggml_tensor* y = sdltx::conv3d(g, c, in, time_padding(time), added, piece_bytes);
+    y = g.output(added ? ggml_add(g.ctx(), y, added) : y, "output");
     const std::vector<size_t> working = workspace.measure(g);
     g.set(in, x.data);
+    if (added) g.set(added, residual.data);
     run(workspace, g);
     return {result(g, y), std::accumulate(working.begin(), working.end(), g.inputs().size())};
 }
@@ -174,6 +179,32 @@ Array gelu_tanh(const Array& x, bool exact) {
 Array rotate_half(const Array& x, const Array& cos, const Array& sin) {
     return run(true, {&x, &cos, &sin},
                [&](Plan& g, const auto& in) { return sdltx::rotate_half(g, in[0], in[1], in[2]); });
+}
+
+bool stop_ends_all_pieces(const std::string& device) {
+    Backend backend(device, false, 1);
+    backend.set_patience(1);  // every operation is a turn
+    bool asked = false;
+    backend.exchange_poll([&] { return std::exchange(asked, true); });
+    const TensorContext memory(ggml_init({64 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true}));
+    ggml_context* ctx = memory.get();
+    // Large operations after a small one, so that they are turns at whatever speed that has shown.
+    ggml_tensor *small = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, 64),
+                *large = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, 1 << 20);
+    ggml_tensor *first = ggml_sqr(ctx, small), *middle = ggml_sqr(ctx, large), *last = ggml_sqr(ctx, middle);
+    const std::vector<Buffer> buffers = backend.allocate({small, large}, Backend::Use::state, 0, "test");
+    for (auto& b : buffers) ggml_backend_buffer_clear(b.get(), 0);
+    ggml_cgraph* graph = ggml_new_graph(ctx);
+    for (ggml_tensor* t : {first, last}) ggml_build_forward_expand(graph, t);
+    std::vector<ggml_backend_t> backends = backend.backends();
+    ggml_backend_sched_t sched =
+        ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), 64, false, true);
+    ggml_backend_sched_set_tensor_backend(sched, middle, backends.back());
+    ggml_backend_sched_set_tensor_backend(sched, last, backends.front());
+    const bool placed = ggml_backend_sched_alloc_graph(sched, graph) && ggml_backend_sched_get_n_splits(sched) == 3;
+    const ggml_status status = placed ? backend.compute(sched, graph, {}) : GGML_STATUS_FAILED;
+    ggml_backend_sched_free(sched);
+    return asked && status == GGML_STATUS_ABORTED;
 }
 
 void abort(const std::string& message) {

@@ -19,10 +19,12 @@ struct Conv3dResult {
     size_t bytes;  // of inputs and working memory
 };
 // Kernel name.weight (out, in, kt, kh, kw) and name.bias of a model file; x (F, H, W, in). time: "causal", "replicate"
-// or "causal_zeros". lowering: "own", "windows" or "columns".
+// or "causal_zeros". lowering: "own", "windows" or "columns". residual (F, H, W, out) or empty is added twice: by the
+// convolution, and to what it gives, so that it has to stay as it is.
 SDLTX_EXPORT Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                                  std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact,
-                                 bool bias, const std::string& lowering, bool reflect, int threads);
+                                 bool bias, const std::string& lowering, bool reflect, const Array& residual,
+                                 int threads);
 // q (T, H, D), k and v (S, Hkv, D), mask (T, S) or empty -> (1, T, H, D). kernel: "own", or what other devices do:
 // "device" or, without a kernel of theirs, "plain". patience: see Backend, 0 = its own.
 SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact,
@@ -57,6 +59,9 @@ SDLTX_EXPORT Array modulated_norm(const Array& x, const Array& scale1, const Arr
                                   const std::vector<std::array<int64_t, 3>>& runs, float eps, int threads);
 SDLTX_EXPORT Array gelu_tanh(const Array& x, bool exact);
 SDLTX_EXPORT Array rotate_half(const Array& x, const Array& cos, const Array& sin);
+
+// Whether a run on `device` in three pieces, the middle one on the CPU, ends when the poll says so once in the first.
+SDLTX_EXPORT bool stop_ends_all_pieces(const std::string& device);
 
 // Fails an assertion of ggml, which ends the process.
 [[noreturn]] SDLTX_EXPORT void abort(const std::string& message);

@@ -6,13 +6,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdarg>
+#include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <set>
 
 #include "backend.h"
 #include "ggml-rpc.h"
+#include "lost_worker.h"
+#include "rpc_failures.h"
 
 namespace sdltx {
 
@@ -27,9 +35,16 @@ struct Socket {
     }
 };
 
+// Signals, after which poll() does not go on by itself, make the wait no longer.
 bool wait_for(int fd, short events) {
-    pollfd p{fd, events, 0};
-    return ::poll(&p, 1, answer_milliseconds) == 1 && (p.revents & events);
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::milliseconds(answer_milliseconds);
+    for (;;) {
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
+        pollfd p{fd, events, 0};
+        const int ready = ::poll(&p, 1, static_cast<int>(std::max<int64_t>(left, 0)));
+        if (ready >= 0 || errno != EINTR) return ready == 1 && (p.revents & events);
+    }
 }
 
 // A connection within the time limit, or none.
@@ -83,10 +98,36 @@ void greet(const std::string& endpoint, const std::string& host, const std::stri
         fail(ErrorCode::backend, "what listens at " + endpoint + " is not a worker of this version of sdltx");
 }
 
-std::mutex reserved_mutex;
-std::set<std::string> reserved;
+// Never destroyed: threads may use them until the process is gone.
+std::mutex& reserved_mutex = *new std::mutex;
+std::set<std::string>& reserved = *new std::set<std::string>;
+std::atomic<bool> serving{false};
+thread_local int losses_are_fine = 0;
 
 }  // namespace
+
+LossIsFine::LossIsFine() { ++losses_are_fine; }
+LossIsFine::~LossIsFine() { --losses_are_fine; }
+
+}  // namespace sdltx
+
+void sdltx_rpc_failed(const char*, int, const char* format, ...) {
+    using namespace sdltx;
+    if (losses_are_fine) return;
+    char text[256];
+    va_list values;
+    va_start(values, format);
+    std::vsnprintf(text, sizeof(text), format, values);
+    va_end(values);
+    if (serving) throw Error(ErrorCode::backend, std::string("[worker] the client asked for what cannot be: ") + text);
+    std::string workers;
+    const std::lock_guard<std::mutex> lock(reserved_mutex);
+    for (const std::string& endpoint : reserved) workers += (workers.empty() ? "" : " or ") + endpoint;
+    throw Error(ErrorCode::backend, "[device] the worker at " + workers + " is gone, or has run out of memory (" +
+                                        text + "); start it again and load the model again");
+}
+
+namespace sdltx {
 
 void serve(const std::string& host, int port, const std::string& device, int threads) {
     in_addr address{};
@@ -100,6 +141,7 @@ void serve(const std::string& host, int port, const std::string& device, int thr
     for (ggml_backend_t b : backend.backends()) devices.push_back(ggml_backend_get_device(b));
     devices.resize(backend.num_devices());
     const std::string endpoint = host + ":" + std::to_string(port);
+    serving = true;
     ggml_backend_rpc_start_server(endpoint.c_str(), nullptr, static_cast<size_t>(backend.threads()), devices.size(),
                                   devices.data());
     throw Error(ErrorCode::backend, "[worker] cannot serve at " + endpoint + "; is the port in use?");

@@ -110,6 +110,15 @@ void Workspace::check_memory(const Plan& plan) {
 }
 
 void Workspace::run(Plan& plan, const std::function<void()>& meanwhile) {
+    try {
+        run_placed(plan, meanwhile);
+    } catch (const Error& e) {
+        if (e.code() == ErrorCode::backend) release();  // the scheduler stopped somewhere
+        throw;
+    }
+}
+
+void Workspace::run_placed(Plan& plan, const std::function<void()>& meanwhile) {
     backend_.poll();
     plan.inputs_.allocate();
     lay_out(plan);
@@ -144,6 +153,7 @@ void Workspace::release() {
     scheduler_.reset();
     scheduler_size_ = 0;
     last_ = 0;
+    kernel_memory_.clear();
 }
 
 std::vector<size_t> Workspace::held() const {

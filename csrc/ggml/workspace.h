@@ -24,20 +24,22 @@ class Workspace {
     // Throws Error(cancelled) when the backend's poll says so, before or, on the CPU, in between; Error(out_of_memory)
     // when the memory is not there; Error(backend) when a device fails; Error(busy) when a plan is running.
     void run(Plan& plan, const std::function<void()>& meanwhile = {});
-    // Gives the memory back, and with it the outputs of the last plan; not while a plan is running.
+    // Gives the memory back, what was asked for the kernels of devices included, and with it the outputs of the last
+    // plan; not while a plan is running.
     void release();
     // Bytes held on each of backend().backends(), scratch not counted.
     std::vector<size_t> held() const;
 
  private:
     struct SchedulerDeleter {
-        void operator()(ggml_backend_sched_t s) const { ggml_backend_sched_free(s); }
+        void operator()(ggml_backend_sched_t s) const { give_back(s, ggml_backend_sched_free); }
     };
     using Scheduler = std::unique_ptr<ggml_backend_sched, SchedulerDeleter>;
 
     // Makes room for graphs of `size` nodes and leafs in the scheduler's tables.
     void make_scheduler(size_t size);
     void lay_out(Plan& plan);
+    void run_placed(Plan& plan, const std::function<void()>& meanwhile);
     void check_memory(const Plan& plan);
 
     const Backend& backend_;

@@ -1,10 +1,12 @@
 #include "config.h"
 
 #include <algorithm>
+#include <array>
 
 #include "config_from_shapes.h"
 #include "ggml/backend.h"
 #include "json.h"
+#include "video_vae_blocks.h"
 
 namespace sdltx {
 
@@ -28,6 +30,9 @@ StreamConfig stream(const Json& j, bool video, const std::string& where) {
     s.connector_heads = of_connector("connector_num_attention_heads");
     s.connector_head_dim = of_connector("connector_attention_head_dim");
     s.connector_layers = of_connector("connector_num_layers");
+    if (constexpr int64_t most_layers = 1 << 10; s.connector_layers > most_layers)
+        throw Error(ErrorCode::model_mismatch,
+                    "[" + where + "] 'connector_num_layers' is not between 1 and " + std::to_string(most_layers));
     const size_t axes = video ? 3 : 1;
     if (s.max_pos.size() != axes || s.head_dim % 2 || s.connector_head_dim % 2 || s.in_channels != s.out_channels)
         throw Error(ErrorCode::model_mismatch,
@@ -101,7 +106,11 @@ const std::string where_video_vae = "video VAE configuration";
 std::vector<VaeBlock> read_vae_blocks(const Json& j, const char* key, const std::string& suffix) {
     const std::string& where = where_video_vae;
     std::vector<VaeBlock> blocks;
-    for (auto& entry : require<std::vector<Json>>(j, key, where)) {
+    const auto entries = require<std::vector<Json>>(j, key, where);
+    if (constexpr size_t most_blocks = 64; entries.size() > most_blocks)
+        throw Error(ErrorCode::model_mismatch, "[" + where + "] " + key + " holds " + std::to_string(entries.size()) +
+                                                   " blocks; at most " + std::to_string(most_blocks) + " are possible");
+    for (auto& entry : entries) {
         if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_object())
             throw Error(ErrorCode::model_mismatch,
                         "[" + where + "] " + key + " holds " + spell(entry) + ", not [type, options]");
@@ -123,6 +132,22 @@ std::vector<VaeBlock> read_vae_blocks(const Json& j, const char* key, const std:
         blocks.push_back(b);
     }
     return blocks;
+}
+
+// Frames, rows and columns that a latent cell stands for: what is decoded is laid out by these numbers.
+void check_compression(const std::vector<VaeBlock>& blocks, const char* key, int64_t patch_size) {
+    std::array<int64_t, 3> cell = {1, patch_size, patch_size};
+    for (const VaeBlock& b : blocks) {
+        if (b.type == "res_x") continue;
+        const std::array<int, 3> stride = stride_of(b.type);
+        for (size_t i = 0; i < 3; ++i) cell[i] *= std::min<int64_t>(stride[i], 1 << 8);
+        if (cell[0] > 8 || cell[1] > 32 || cell[2] > 32) break;
+    }
+    if (cell != std::array<int64_t, 3>{8, 32, 32})
+        throw Error(ErrorCode::model_mismatch, "[" + where_video_vae + "] '" + key + "' makes cells of " +
+                                                   std::to_string(cell[0]) + " frames and " + std::to_string(cell[1]) +
+                                                   "x" + std::to_string(cell[2]) +
+                                                   " pixels; only 8 frames and 32x32 pixels are implemented");
 }
 
 VideoVaeConfig read_video_vae(const Json& j, bool with_encoder) {
@@ -149,10 +174,12 @@ VideoVaeConfig read_video_vae(const Json& j, bool with_encoder) {
     c.patch_size = require_count(j, "patch_size", 16, where);
     c.decoder_base_channels = require_count(j, "decoder_base_channels", 1 << 12, where);
     c.decoder_blocks = read_vae_blocks(j, "decoder_blocks", "");
+    check_compression(c.decoder_blocks, "decoder_blocks", c.patch_size);
     if (!with_encoder) return c;
     require_value<std::string>(j, "latent_log_var", "uniform", where);
     c.encoder_base_channels = require_count(j, "encoder_base_channels", 1 << 12, where);
     c.encoder_blocks = read_vae_blocks(j, "encoder_blocks", "_res");
+    check_compression(c.encoder_blocks, "encoder_blocks", c.patch_size);
     return c;
 }
 
@@ -218,9 +245,13 @@ GeneratorConfig read_generator(const Json& j, bool bwe) {
     const size_t stages = c.upsample_rates.size(), blocks = c.resblock_kernel_sizes.size();
     bool good = stages >= 1 && stages <= 16 && stages == c.upsample_kernel_sizes.size() && blocks >= 1 &&
                 blocks <= 16 && blocks == c.resblock_dilation_sizes.size() && c.upsample_initial_channel >> stages >= 1;
+    // Samples that one time step becomes.
+    constexpr int64_t most_samples = 1 << 16;
+    int64_t samples = 1;
     for (size_t i = 0; good && i < stages; ++i) {
         const int rate = c.upsample_rates[i], k = c.upsample_kernel_sizes[i];
-        good = rate >= 1 && rate <= 64 && k >= rate && k <= 256 && (k - rate) % 2 == 0;
+        samples *= rate;
+        good = rate >= 1 && rate <= 64 && k >= rate && k <= 256 && (k - rate) % 2 == 0 && samples <= most_samples;
     }
     for (int k : c.resblock_kernel_sizes) good = good && k >= 1 && k <= 63 && k % 2 == 1;
     for (auto& dilations : c.resblock_dilation_sizes) {
@@ -329,10 +360,12 @@ void check_against_tensors(const ModelFiles& files, const TransformerConfig& c) 
 
 ModelConfig ModelConfig::load(const ModelFiles& files, Problems* problems) {
     constexpr const char* dit = "model.diffusion_model.patchify_proj.";
+    const TensorInfo* probe = files.find(std::string(dit) + "weight");
     const bool has_transformer = files.has_prefix(dit), has_decoder = files.has_prefix("vae.decoder."),
                has_audio_decoder = files.has_prefix("audio_vae.decoder.");
     ModelConfig c;
-    c.version = files.metadata("model_version", dit).value_or("2.3");
+    // Other files may be of another version. Without a transformer there is none to belong to.
+    c.version = (probe ? probe->file->metadata("model_version") : files.metadata("model_version")).value_or("2.3");
     if (has_transformer)
         attempt(problems, [&] {
             TransformerConfig transformer = read_transformer(section_of(files, transformer_section));

@@ -71,30 +71,39 @@ Array resample(const Array& wave, int from, int to) {
     constexpr double rolloff = 0.99, zeros = 6;
     const double base = static_cast<double>(std::min(a, b)) * rolloff;
     const auto width = static_cast<int64_t>(std::ceil(zeros * static_cast<double>(a) / base));
-    // Taps -width .. width + a - 1 of each of the b phases.
-    const int64_t taps = 2 * width + a;
-    std::vector<double> kernel(static_cast<size_t>(b * taps));
-    for (int64_t phase = 0; phase < b; ++phase)
+    const int64_t channels = wave.dim(0), length = wave.dim(1), out = (length * b + a - 1) / a;
+    Array y{{channels, out}, std::vector<float>(static_cast<size_t>(channels * out))};
+    // A result hears the samples around it, within six zeros of the sinc; the reference's other taps are nothing.
+    // Results whose numbers differ by b have the same taps, which are kept while they fit the memory of a short sound.
+    const int64_t taps = 2 * width + 2;
+    const auto first_of = [&](int64_t phase) { return phase * a / b - width; };
+    const auto fill = [&](int64_t phase, double* kernel) {
         for (int64_t n = 0; n < taps; ++n) {
-            const double t = std::clamp((static_cast<double>(n - width) / static_cast<double>(a) -
+            const double t = std::clamp((static_cast<double>(first_of(phase) + n) / static_cast<double>(a) -
                                          static_cast<double>(phase) / static_cast<double>(b)) *
                                             base,
                                         -zeros, zeros);
             const double window = std::cos(t * pi / zeros / 2);
             const double sinc = t == 0 ? 1 : std::sin(pi * t) / (pi * t);
-            kernel[static_cast<size_t>(phase * taps + n)] = sinc * window * window * base / static_cast<double>(a);
+            kernel[n] = sinc * window * window * base / static_cast<double>(a);
         }
-    const int64_t channels = wave.dim(0), length = wave.dim(1), out = (length * b + a - 1) / a;
-    Array y{{channels, out}, std::vector<float>(static_cast<size_t>(channels * out))};
-    for (int64_t c = 0; c < channels; ++c)
-        for (int64_t i = 0; i < out; ++i) {
-            const double* of_phase = &kernel[static_cast<size_t>(i % b * taps)];
-            const int64_t start = i / b * a - width;
+    };
+    constexpr int64_t most_kept = 1 << 20;
+    const bool kept = b * taps <= most_kept;
+    std::vector<double> kernels(static_cast<size_t>(kept ? b * taps : taps));
+    if (kept)
+        for (int64_t phase = 0; phase < b; ++phase) fill(phase, &kernels[static_cast<size_t>(phase * taps)]);
+    for (int64_t i = 0; i < out; ++i) {
+        const int64_t phase = i % b, start = i / b * a + first_of(phase);
+        if (!kept) fill(phase, kernels.data());
+        const double* kernel = &kernels[static_cast<size_t>(kept ? phase * taps : 0)];
+        for (int64_t c = 0; c < channels; ++c) {
             double sum = 0;
             for (int64_t n = std::max<int64_t>(0, -start); n < std::min(taps, length - start); ++n)
-                sum += of_phase[n] * wave.data[static_cast<size_t>(c * length + start + n)];
+                sum += kernel[n] * wave.data[static_cast<size_t>(c * length + start + n)];
             y.data[static_cast<size_t>(c * out + i)] = static_cast<float>(sum);
         }
+    }
     return y;
 }
 

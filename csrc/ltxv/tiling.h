@@ -17,6 +17,9 @@ struct Tiling {
     int64_t tile_frames = 80, overlap_frames = 24;
 };
 
+// All in one piece.
+constexpr Tiling untiled{0, 0, 0, 0};
+
 // Throws Error(invalid_request) for tiles that do not advance. Needs no model, so call it before one is loaded.
 SDLTX_EXPORT void check(const Tiling& tiling);
 

@@ -187,6 +187,10 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
                 built.plan->set(built.latents, input);
                 workspace_.run(*built.plan);
                 const std::vector<float> tile = built.plan->get(built.frames);
+                if (tile.size() != (time.mask.size() * row_places[i].mask.size() * col_places[j].mask.size()) *
+                                       static_cast<size_t>(rgb))
+                    throw Error(ErrorCode::backend,
+                                "[decode] the decoder gave pictures of another size than it should");
                 const float* from = tile.data();
                 for (int64_t t = time.start; t < time.end; ++t)
                     for (int64_t y = row_places[i].start; y < row_places[i].end; ++y) {

@@ -254,6 +254,7 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
         bias: bool = True,
         lowering: str = "own",  # or "windows", "columns"
         reflect: bool = False,
+        residual: Float32 | None = None,
         threads: int = 0,
     ) -> tuple[Float32, int]: ...
     @staticmethod
@@ -323,5 +324,7 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
     def gelu_tanh(x: Float32, *, exact: bool = True) -> Float32: ...
     @staticmethod
     def rotate_half(x: Float32, cos: Float32, sin: Float32) -> Float32: ...
+    @staticmethod
+    def stop_ends_all_pieces(device: str) -> bool: ...
     @staticmethod
     def abort(message: str) -> None: ...  # ends the process

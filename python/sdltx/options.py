@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from . import _arguments, _core
@@ -171,20 +171,22 @@ _CORE_NAMES = {"upscaler": "upscalers", "loras_stage2": "second_loras"}
 NAMES = tuple(_READ)
 
 
-def core_options(given: dict[str, Any]) -> _core.SampleOptions:
-    """Returns options as the core takes them.
+def settled(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options as plain numbers, texts and lists, without those that are None.
+
+    To be called once, where options come in: iterators can be read but once, and files may be relative to a folder that
+    changes. What comes out may go in again.
 
     Raises InvalidRequestError for values of another kind, TypeError for names that there are not.
     """
     if unknown := given.keys() - _READ.keys():
         raise TypeError(f"there is no option {', '.join(sorted(unknown))}; use {', '.join(_READ)}")
-    return _core.SampleOptions(
-        **{
-            _CORE_NAMES.get(name, name): read("sample", name, given[name])
-            for name, read in _READ.items()
-            if given.get(name) is not None
-        }
-    )
+    return {name: read("sample", name, given[name]) for name, read in _READ.items() if given.get(name) is not None}
+
+
+def core_options(given: Mapping[str, Any]) -> _core.SampleOptions:
+    """Returns options as the core takes them. Raises as :func:`settled`."""
+    return _core.SampleOptions(**{_CORE_NAMES.get(name, name): value for name, value in settled(given).items()})
 
 
 def listed_loras(given: Any) -> list[list[Any]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import _arguments, _core
 from .errors import InvalidRequestError, ModelFileError
 from .images import Condition, conditions_of, pixels
-from .options import Options, core_options, listed_loras
+from .options import Options, core_options, listed_loras, settled
 from .values import Context, Latents, Tiling, Video
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def check(*, prompt: str | None = None, tiling: Tiling | None = None, **options:
     if prompt is not None:
         _arguments.text("encode", "prompt", prompt)
     _core.check_tiling(_tiling("decode", tiling))
-    _core.check(core_options(dict(options)))
+    _core.check(core_options(options))
 
 
 class Pipeline:
@@ -153,7 +153,7 @@ class Pipeline:
         0 stands for a part that is not there. Nothing is allocated and no weight is read.
         """
         return self._core.estimate(
-            core_options(dict(options)), tiling=_tiling("estimate", tiling), conditions=_frames_of(conditions)
+            core_options(options), tiling=_tiling("estimate", tiling), conditions=_frames_of(conditions)
         )
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class Pipeline:
 
     def check(self, *, conditions: Sequence[Condition] = (), **options: Unpack[Options]) -> None:
         """Raises what :meth:`sample` would raise for these options and files, and for the frames of these pictures."""
-        self._core.check(core_options(dict(options)), _frames_of(conditions))
+        self._core.check(core_options(options), _frames_of(conditions))
 
     def resolve(self, **options: Unpack[Options]) -> dict[str, Any]:
         """Returns what :meth:`sample` would run with these options: theirs, with nothing left open, and more.
@@ -206,11 +206,11 @@ class Pipeline:
         if a recipe was asked for and what it needs is not there, ModelFileError or ModelMismatchError for another file
         than an upscaler.
         """
-        return self._core.resolve(core_options(dict(options)))
+        return self._core.resolve(core_options(options))
 
     def doubts(self, **options: Unpack[Options]) -> list[str]:
         """Returns what is possible with :meth:`sample` but probably not meant, a line each."""
-        return self._core.doubts(core_options(dict(options)))
+        return self._core.doubts(core_options(options))
 
     def sample(
         self,
@@ -252,16 +252,16 @@ class Pipeline:
             _arguments.instance("sample", "negative", negative, Context, "made by encode()")
         if noise is not None:
             _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
-        if options.get("frame_rate") is None and noise is not None and noise.frame_rate:
-            options["frame_rate"] = noise.frame_rate
-
-        pictures = self._pictures(image, last_image, conditions, options)
+        wanted = settled(options)
+        if noise is not None and noise.frame_rate:
+            wanted.setdefault("frame_rate", noise.frame_rate)
+        pictures = self._pictures(image, last_image, conditions, wanted)
         if initial is not None:
             _arguments.instance("sample", "initial", initial, Latents, "what is refined")
-        return self._sample(context, negative, noise, pictures, initial, progress, on_step, options)
+        return self._sample(context, negative, noise, pictures, initial, progress, on_step, wanted)
 
     def _pictures(
-        self, image: Any | None, last_image: Any | None, more: Iterable[Condition] | None, options: Options
+        self, image: Any | None, last_image: Any | None, more: Iterable[Condition] | None, options: dict[str, Any]
     ) -> list[tuple[Condition, NDArray[np.uint8]]]:
         """Reads the pictures of a call, once its frames and files are known to be in order."""
         conditions = conditions_of(image, last_image, more)
@@ -278,7 +278,7 @@ class Pipeline:
         initial: Latents | None,
         progress: Progress | None,
         on_step: Callable[[int, int, Latents], object] | None,
-        options: Options,
+        options: dict[str, Any],
     ) -> Latents:
         rate = self.resolve(**options)["frame_rate"]
 
@@ -289,7 +289,7 @@ class Pipeline:
         video, audio, resolved = self._core.sample(
             context.video,
             context.audio,
-            core_options(dict(options)),
+            core_options(options),
             video_noise=noise.video if noise else None,
             audio_noise=noise.audio if noise else None,
             negative=None if negative is None else (negative.video, negative.audio),
@@ -298,15 +298,16 @@ class Pipeline:
             progress=progress,
             on_step=step if on_step else None,
         )
-        if noise is not None and noise.audio is not None:
-            resolved["seed"] = _arguments.integer("sample", "seed", options.get("seed"))  # nothing was drawn
         settings = self._remembered(context, negative, resolved, options)
         if pictures:
             settings["images"] = [one.to_dict() for one, _ in pictures]
+        # What they were cannot be told, so that nobody takes the rest for a recipe.
+        given = {"initial": initial is not None, "noise": noise is not None}
+        settings |= {name: True for name, there in given.items() if there}
         return Latents(video, audio, resolved["frame_rate"], settings)
 
     def _remembered(
-        self, context: Context, negative: Context | None, resolved: dict[str, Any], options: Options
+        self, context: Context, negative: Context | None, resolved: dict[str, Any], options: dict[str, Any]
     ) -> dict[str, Any]:
         """Returns what a clip tells of how it was made, so that it can be made again."""
         guided = resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1
@@ -459,20 +460,21 @@ class Pipeline:
         If the last of them fails or is stopped, the exception has the denoised clip as its attribute ``latents``.
         """
         self.require("text encoder", "text projection", "transformer", "video decoder")
+        wanted = settled(options)
         if noise is not None:
             _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
-            if options.get("frame_rate") is None and noise.frame_rate:
-                options["frame_rate"] = noise.frame_rate
-        check(prompt=prompt, tiling=tiling, **options)  # before the prompt is encoded
+            if noise.frame_rate:
+                wanted.setdefault("frame_rate", noise.frame_rate)
+        check(prompt=prompt, tiling=tiling, **wanted)  # before the prompt is encoded
         if negative_prompt is not None:
             _arguments.text("encode", "negative prompt", negative_prompt)
-        pictures = self._pictures(image, last_image, conditions, options)
-        resolved = self.resolve(**options)
+        pictures = self._pictures(image, last_image, conditions, wanted)
+        resolved = self.resolve(**wanted)
         context = self.encode(prompt, progress=progress)
         negative = None
         if negative_prompt is not None and (resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1):
             negative = self.encode(negative_prompt, progress=progress)
-        latents = self._sample(context, negative, noise, pictures, None, progress, on_step, options)
+        latents = self._sample(context, negative, noise, pictures, None, progress, on_step, wanted)
         try:
             return self.decode(latents, tiling=tiling, progress=progress)
         except BaseException as error:

@@ -162,8 +162,8 @@ class Block {
 
     // Scores -> weights relative to the largest so far, and the results of query i as if it had always been that.
     void softmax(float* scores, int64_t padded, int64_t used, int64_t i, Unit* weights) {
-        Vec most = load(scores);
-        for (int64_t j = lanes; j < padded; j += lanes) most = max(most, load(scores + j));
+        Vec most = all(-INFINITY);
+        for (int64_t j = 0; j < padded; j += lanes) most = max(most, load(scores + j));
         const float now = std::max(most_[i], max_of(most));
         if (now > most_[i]) {
             const float factor = std::exp(most_[i] - now);  // 0 at first

@@ -29,7 +29,8 @@ inline Vec load(const float* p) {
 }
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 inline Vec all(float x) { return Vec{} + x; }
-inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+// a where b is no number: what was found so far stays.
+inline Vec max(Vec a, Vec b) { return b > a ? b : a; }
 
 // Half precision to float.
 inline float widened(uint16_t half) {
@@ -57,9 +58,9 @@ inline float max_of(Vec v) {
     return most;
 }
 
-// e^x for x <= 88, to the last bit or two; what is below -87.3 gives e^-87.3.
+// e^x for x <= 88, to the last bit or two; what is below -87.3 gives e^-87.3, and what is no number stays none.
 inline Vec exp(Vec x) {
-    x = max(x, all(-87.3f));
+    x = x < -87.3f ? all(-87.3f) : x;
     constexpr float shift = 12582912;  // 1.5 * 2^23: what is added to it is rounded to a whole number
     const Vec whole = (x * 1.44269504f + shift) - shift;
     const Vec f = (x - whole * 0.693145752f) - whole * 1.42860677e-6f;  // ln 2 in two parts
