@@ -1,5 +1,5 @@
 # ggml's CPU kernels once more for each of several instruction sets, all in one library; csrc/ggml/cpu_kernels.cpp chooses
-# at run time. Gives the target `sdltx_cpu_levels`, which is empty in a build for one kind of processor.
+# at run time. Gives the target `sdltx_cpu_levels`, which is empty in a build for the machine that builds.
 #
 # Each level is the target ggml-cpu, and our kernels in SDLTX_KERNELS, with other compiler flags. As all of them define the same names, every name of a level
 # gets its suffix: only then is each function, inlined or not, that of its level.
@@ -53,7 +53,8 @@ function(sdltx_add_cpu_level name suffix)
   set_property(TARGET sdltx_cpu_levels APPEND_STRING PROPERTY SDLTX_LEVELS "LEVEL(\"${name}\", ${suffix})\n")
 endfunction()
 
-if(SDLTX_NATIVE)
+# Other processors than x86-64 have no levels here yet.
+if(NOT SDLTX_PORTABLE OR NOT SDLTX_X86_64)
   set_property(TARGET sdltx_cpu_levels PROPERTY SDLTX_LEVELS "")
 else()
   set(v3 -msse4.2 -mavx -mavx2 -mfma -mf16c -mbmi2)

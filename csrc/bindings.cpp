@@ -204,7 +204,11 @@ void bind_pipeline(py::module_& m) {
              "paths"_a, py::kw_only(), "device"_a, "precision"_a, "threads"_a, "offload"_a, "progress"_a = py::none())
         .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p); })
         .def(
-            "doubts", [](const Pipeline& p, const SampleOptions& o) { return p.doubts(p.resolve(o)); }, "options"_a)
+            "doubts",
+            [](const Pipeline& p, const SampleOptions& o) {
+                return Guard(std::nullopt).run(nullptr, [&] { return p.doubts(p.resolve(o)); });
+            },
+            "options"_a)
         .def("unused_tensors",
              [](Pipeline& p) {
                  py::list names;
@@ -259,7 +263,11 @@ void bind_pipeline(py::module_& m) {
             },
             "prompt"_a, py::kw_only(), "progress"_a = py::none())
         .def(
-            "resolve", [](const Pipeline& p, const SampleOptions& o) { return plan_dict(p.resolve(o)); }, "options"_a)
+            "resolve",
+            [](const Pipeline& p, const SampleOptions& o) {
+                return plan_dict(Guard(std::nullopt).run(nullptr, [&] { return p.resolve(o); }));
+            },
+            "options"_a)
         .def(
             "check",
             [](Pipeline& p, const SampleOptions& o, const std::vector<ConditionTuple>& conditions) {
@@ -402,7 +410,10 @@ void bind_pipeline(py::module_& m) {
             "estimate",
             [](Pipeline& p, const SampleOptions& o, std::optional<std::array<int64_t, 4>> tiling,
                const std::vector<ConditionTuple>& conditions) {
-                const Pipeline::Estimate e = p.estimate(p.resolve(o), tiling_of(tiling), conditions_of(conditions));
+                const Tiling tiles = tiling_of(tiling);
+                const std::vector<Condition> pictures = conditions_of(conditions);
+                const Pipeline::Estimate e =
+                    Guard(std::nullopt).run(&p, [&] { return p.estimate(p.resolve(o), tiles, pictures); });
                 return py::dict("encode"_a = e.encode, "denoise"_a = e.denoise, "upscale"_a = e.upscale,
                                 "decode"_a = e.decode);
             },
@@ -495,6 +506,7 @@ void bind_parts(py::module_& m) {
         },
         "positions"_a, "dim"_a, "max_pos"_a, "theta"_a);
     m.def("usable_processors", &usable_processors);
+    m.attr("max_threads") = GGML_MAX_N_THREADS;
     m.def("end_on_second_signal", &end_on_second_signal);
     m.def("guard_file", &guard_file, "path"_a);
     m.def("release_file", &release_file, "path"_a);

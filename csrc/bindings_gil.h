@@ -5,18 +5,36 @@
 
 #include <cxxabi.h>
 #include <pybind11/pybind11.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <optional>
 
+#include "platform.h"
+
 namespace sdltx {
+
+inline bool python_ends() {
+#if PY_VERSION_HEX >= 0x030D0000
+    return !Py_IsInitialized() || Py_IsFinalizing();
+#else
+    return !Py_IsInitialized() || _Py_IsFinalizing();
+#endif
+}
 
 template <typename F>
 void take_gil(F&& take) {
+    // The thread that ends Python still has the lock, or gets it.
+    const bool ends_it = ::getpid() == ::syscall(SYS_gettid);
+    const auto wait_for_the_end = [] {
+        Inside::never_again();
+        for (;;) ::pause();
+    };
+    if (!ends_it && python_ends()) wait_for_the_end();
     try {
         take();
     } catch (abi::__forced_unwind&) {
-        for (;;) ::pause();  // leaving would go on unwinding
+        wait_for_the_end();  // leaving would go on unwinding
     }
 }
 

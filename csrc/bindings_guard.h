@@ -84,6 +84,7 @@ class Guard {
         const py::object main = py::module_::import("threading").attr("main_thread")().attr("ident");
         const bool on_main = main.cast<unsigned long>() == PyThread_get_thread_ident();
         const WithoutGil release;
+        const Inside inside;
         if (!pipeline) return f();
         const Pipeline::Turn turn(*pipeline);
         // A callback may use the pipeline again, so what was polled before is polled afterwards.

@@ -54,6 +54,7 @@ inline sdltx_status failed(sdltx_status status, const char* text) noexcept {
 // Runs the body of a call; nothing that it throws gets out.
 template <typename F>
 sdltx_status guarded(F&& body) noexcept {
+    const Inside inside;
     try {
         body();
         return SDLTX_OK;

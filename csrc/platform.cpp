@@ -341,6 +341,40 @@ void release_mapping(const void* begin) {
         if (m.begin.load() == reinterpret_cast<uintptr_t>(begin)) m.begin = 0;
 }
 
+namespace {
+
+std::atomic<int> threads_inside{0};
+std::atomic<bool> ending{false};
+thread_local int depth_inside = 0;
+
+}  // namespace
+
+Inside::Inside() {
+    if (depth_inside++ == 0) ++threads_inside;
+}
+
+Inside::~Inside() {
+    if (--depth_inside == 0) --threads_inside;
+}
+
+void Inside::never_again() {
+    if (depth_inside > 0) --threads_inside;
+    depth_inside = 0;
+}
+
+bool process_ends() { return ending; }
+
+void wait_for_threads_at_exit() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        std::atexit([] {
+            ending = true;
+            const int own = depth_inside > 0 ? 1 : 0;
+            for (int i = 0; i < 200 && threads_inside > own; ++i) ::usleep(10'000);
+        });
+    });
+}
+
 bool forked_without_threads() { return forked; }
 void note_threads_used() {
     static std::once_flag once;

@@ -50,6 +50,24 @@ SDLTX_EXPORT void remove_guarded_files();
 void guard_mapping(const void* begin, size_t size, const std::string& path);
 void release_mapping(const void* begin);
 
+// A thread is in this library while one lives. The end of the process waits for it, two seconds at most, before it
+// takes apart what the thread uses; see process_ends().
+class SDLTX_EXPORT Inside {
+ public:
+    Inside();
+    ~Inside();
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+
+    // This thread, inside or not, will do nothing more: it only waits for the end of the process.
+    static void never_again();
+};
+// Whether the process is ending: what takes long should stop.
+bool process_ends();
+// From now on the end of the process waits for threads that are inside. To be called when what they use is there, as
+// later things go earlier.
+void wait_for_threads_at_exit();
+
 // Set in a child that was forked after this process had computed with several threads: OpenMP's threads are not copied,
 // and waiting for them would never end.
 bool forked_without_threads();

@@ -170,17 +170,12 @@ const Preset& preset_of(const SampleOptions& o, const Preset& fitting) {
 
 namespace {
 
-std::string spell(double value) {
-    std::ostringstream text;
-    text << value;
-    return text.str();
-}
-
 void check_guidance(const SampleOptions& o) {
     const auto range = [](const char* name, const std::optional<double>& value, double least, double most) {
         if (value && !(*value >= least && *value <= most))
-            throw Error(ErrorCode::invalid_request, std::string("[sample] ") + name + " " + spell(*value) +
-                                                        " is out of range; use " + spell(least) + " to " + spell(most));
+            throw Error(ErrorCode::invalid_request, std::string("[sample] ") + name + " " + spell_number(*value) +
+                                                        " is out of range; use " + spell_number(least) + " to " +
+                                                        spell_number(most));
     };
     constexpr double strongest = 100;
     range("guidance_scale", o.guidance_scale, 0, strongest);
@@ -312,7 +307,7 @@ std::vector<std::string> doubts(const SampleSettings& s, const Preset& fitting, 
         lines.push_back(
             "[sample] nothing tells whether this checkpoint is distilled; it counts as not, and is guided. If "
             "it is, choose the preset distilled");
-    if (fitting.distilled && cfg)
+    if ((fitting.distilled || preset_named(s.preset).distilled) && cfg)
         lines.push_back(
             "[sample] a distilled checkpoint needs no CFG; it costs a pass more per step and burns colours");
     if (!fitting.distilled && !own_defaults && !any && s.preset != table().front().name)

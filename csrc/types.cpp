@@ -2,9 +2,19 @@
 
 #include <fnmatch.h>
 
+#include <locale>
+#include <sstream>
+
 #include "error.h"
 
 namespace sdltx {
+
+std::string spell_number(double value) {
+    std::ostringstream text;
+    text.imbue(std::locale::classic());
+    text << value;
+    return text.str();
+}
 
 std::string spell_shape(const std::vector<int64_t>& shape) {
     std::string s = "(";

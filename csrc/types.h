@@ -22,6 +22,8 @@ struct Array {
 
 // "(8, 2, 1, 2)"
 std::string spell_shape(const std::vector<int64_t>& shape);
+// A number as it is read, in whatever locale: "0.7", "30".
+std::string spell_number(double value);
 
 // What the transformer attends to: video (rows, cross_attention_dim), audio (rows, audio_cross_attention_dim).
 struct Context {

@@ -75,11 +75,14 @@ def nvfp4(weight: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
 def mxfp8(weight: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Eight-bit floats with a power of two for 32 of them."""
     rows, columns = weight.shape
-    table = np.nan_to_num(e4m3(), nan=np.inf)
+    table = e4m3()
     blocks = weight.reshape(rows, -1, 32)
     power = np.ceil(np.log2(np.abs(blocks).max(axis=-1) / 448))
     unit = (2.0**power)[..., None]
-    codes = np.abs((blocks / unit)[..., None] - table).argmin(axis=-1).astype(np.uint8)
+    # The nearest: codes of one sign grow with their values, and the middle between two counts as the smaller.
+    positive, scaled = table[:127], blocks / unit
+    codes = np.searchsorted((positive[:-1] + positive[1:]) / 2, np.abs(scaled)).astype(np.uint8)
+    codes |= np.where((scaled < 0) & (codes > 0), 128, 0).astype(np.uint8)
     values = (table[codes] * unit).reshape(rows, columns)
     return {"weight": codes.reshape(rows, columns), "weight_scale": tiled((power + 127).astype(np.uint8))}, values
 

@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 import sdltx
 from sdltx import _core
 
+pytestmark = pytest.mark.sanitize
+
 
 def channels_first(traced):
     """(T, 1, mel, C) or (T, C) as the graphs have it -> (C, T, mel) or (C, T)."""

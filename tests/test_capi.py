@@ -80,6 +80,7 @@ def latents(pipeline, context):
     free("latents", handle)
 
 
+@pytest.mark.sanitize
 def test_nulls_and_zeros():
     """In a process of its own, as a crash would end it."""
     code = (
@@ -112,6 +113,7 @@ def test_versions():
             assert failed.value.status == capi.INVALID
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize(("version", "first"), [(1, "images"), (2, "upscalers"), (3, "loras"), (4, "recipe")])
 def test_structs_of_older_versions(version, first):
     """Nothing is written or read behind what a program knew when it was built."""
@@ -248,6 +250,8 @@ def test_json(pipeline, python, demo_paths):
         assert entry["mapped"] + entry["weights"] > 0
 
 
+@pytest.mark.threads
+@pytest.mark.sanitize
 def test_callbacks(pipeline, context, latents, python):
     heard, shown, pieces = [], [], []
 
@@ -344,6 +348,7 @@ def test_bad_requests(pipeline, fields, line):
         assert "\n" not in str(failed.value)
 
 
+@pytest.mark.sanitize
 def test_tokens(pipeline, python):
     want = python.tokenize("a red circle")
     ids, count = (c.c_int32 * 1024)(), c.c_size_t()
@@ -356,6 +361,7 @@ def test_tokens(pipeline, python):
     assert count.value == 1024
 
 
+@pytest.mark.sanitize
 def test_a_denoised_clip_survives_its_decoding(pipeline):
     """And tells the seed that was drawn for it."""
     fields = {key: value for key, value in CLIP.items() if key != "seed"}
@@ -459,6 +465,8 @@ def test_bad_calls(pipeline, context, latents, tmp_path, tiny_paths):
         assert failed.value.status == status, str(failed.value)
 
 
+@pytest.mark.threads
+@pytest.mark.sanitize
 def test_errors_belong_to_threads(pipeline):
     with pytest.raises(capi.Failed):
         made("resolve", pipeline, c.byref(options("sample", width=65)))
@@ -471,6 +479,8 @@ def test_errors_belong_to_threads(pipeline):
     assert b"width" in mine
 
 
+@pytest.mark.threads
+@pytest.mark.sanitize
 def test_threads(pipeline, demo_paths, latents):
     """Two pipelines run in two threads; one in two is busy, also from within a callback."""
     other = load(*demo_paths)
@@ -502,6 +512,7 @@ def test_threads(pipeline, demo_paths, latents):
     free("pipeline", other)
 
 
+@pytest.mark.threads
 def test_log(demo_paths):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -555,6 +566,7 @@ def test_a_context_for_the_picture_alone(tiny_paths, tiny):
         free(kind, handle)
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("count", [5, 62])
 def test_a_wrong_count_of_upscalers(pipeline, context, tiny_dir, count):
     paths = capi.strings(*[tiny_dir / "tiny-spatial-upscaler-x2.safetensors"] * count)

@@ -23,6 +23,7 @@ def convert(paths, output, **fields):
     call("convert", strings(*paths), c.c_size_t(len(paths)), str(output).encode(), c.byref(request))
 
 
+@pytest.mark.sanitize
 def test_converted_files_are_pythons(tiny_paths, tmp_path):
     heard = []
 
@@ -55,6 +56,7 @@ def test_converted_files_are_pythons(tiny_paths, tmp_path):
     assert len(list(tmp_path.iterdir())) == 8
 
 
+@pytest.mark.sanitize
 def test_what_cannot_be_converted_leaves_everything_as_it_was(tiny_paths, tmp_path):
     there = tmp_path / "there.gguf"
     there.write_text("mine")

@@ -36,8 +36,8 @@ def converted(tmp_path_factory, wide):
     folder = tmp_path_factory.mktemp("converted")
 
     def convert(kind, **options):
-        path = folder / f"{kind}.gguf"
-        if options or not path.exists():
+        path = folder / f"{kind}{'-'.join(options)}.gguf"
+        if not path.exists():
             sdltx.convert(wide, output=path, type=kind, **options)
         return path
 
@@ -178,11 +178,10 @@ def test_an_imatrix_moves_the_error(converted, wide, imatrix, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["iq2_xs", "iq2_xxs"])
-def test_types_that_need_an_imatrix(wide, imatrix, tmp_path, kind):
-    path = tmp_path / "x.gguf"
+def test_types_that_need_an_imatrix(wide, imatrix, tmp_path, kind, converted):
     with pytest.raises(sdltx.InvalidRequestError, match=f"{kind} needs an imatrix"):
-        sdltx.convert(wide, output=path, type=kind)
-    sdltx.convert(wide, output=path, type=kind, imatrix=imatrix)
+        sdltx.convert(wide, output=tmp_path / "x.gguf", type=kind)
+    path = converted(kind, imatrix=imatrix)
     exact, got = velocities(wide, "f32"), velocities(path)
     assert min(cosine(a, b) for a, b in zip(exact, got, strict=True)) > 0.8
 
@@ -330,11 +329,7 @@ def test_file_types_are_those_of_llama(converted, imatrix, kind, wide, tmp_path)
     name = names.get(kind, f"MOSTLY_{kind.upper()}")
     if not hasattr(gguf.LlamaFileType, name):
         pytest.fail(f"gguf does not know {name}")
-    path = tmp_path / "x.gguf"
-    if kind.startswith("iq2_x"):
-        sdltx.convert(wide, output=path, type=kind, imatrix=imatrix)
-    else:
-        path = converted(kind)
+    path = converted(kind, imatrix=imatrix) if kind.startswith("iq2_x") else converted(kind)
     field = gguf.GGUFReader(path).fields["general.file_type"]
     assert field.contents() == getattr(gguf.LlamaFileType, name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from commands import errors, run
 from sdltx import _core
 
 NAMES = _core.cpu_kernel_names()
-OTHERS = [name for name in NAMES if name != _core.cpu_kernels()]
+OTHERS = [name for name in NAMES if name != _core.cpu_kernels()]  # none in a build for this machine
 # What they may use at most, as the kernels tell it themselves.
 FEATURES = {
     "x86-64-v2": {"SSE3", "SSSE3"},
@@ -50,10 +51,15 @@ def test_the_best_is_used():
         assert ("x86-64-v4+bf16" in NAMES) == ("avx512_bf16" in flags)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "native"])
+@pytest.mark.parametrize("name", NAMES)
 def test_levels_are_what_their_names_say(name):
     told = json.loads(run("doctor", "--json", env=with_kernels(name)).stdout)
     assert told["level"] == name
+    if name == "native":
+        flags = Path("/proc/cpuinfo").read_text().split()
+        assert {"AVX2", "FMA"} & set(told["kernels"]) or "avx2" not in flags
+        assert "built for" in next(line for line in run("doctor").stdout.splitlines() if line.startswith("kernels"))
+        return
     wanted = set().union(*(FEATURES[level] for level in [*BELOW[name], name]))
     assert set(told["kernels"]) == wanted
 
@@ -81,3 +87,26 @@ def test_unknown_levels_are_named(name, tmp_path):
     told = json.loads(run("doctor", "--json", env=with_kernels(name)).stdout)
     assert told["level"] is None
     assert "SDLTX_CPU_KERNELS" in told["problems"][0]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have one kind of kernels")
+def test_a_build_for_a_better_processor_says_so():
+    """In one line, and before an instruction that there is not."""
+    lacking = {"SDLTX_PRETEND_CPU_LACKS": "sse3 ssse3", "PATH": os.environ["PATH"]}
+    for words in (["generate", "-p", "x", "--dry-run"], ["devices"], ["convert", "x.gguf", "y.gguf", "--type", "keep"]):
+        done = run(*words, env=lacking)
+        if words[0] != "convert":
+            assert done.returncode == 6
+            (line,) = errors(done)
+            assert "whose processor has sse3, ssse3, which this one lacks; build it here" in line
+    told = json.loads(run("doctor", "--json", env=lacking).stdout)
+    assert told["level"] is None
+    assert told["levels"] == told["devices"] == []
+    assert "which this one lacks" in told["problems"][0]
+
+
+@pytest.mark.skipif("x86-64-v3" not in NAMES, reason="a build for this machine alone")
+def test_what_lacks_something_gets_what_is_below():
+    for lacking, level in (("avx2", "x86-64-v2"), ("avx512f avx_vnni", "x86-64-v3")):
+        told = json.loads(run("doctor", "--json", env={**os.environ, "SDLTX_PRETEND_CPU_LACKS": lacking}).stdout)
+        assert told["level"] == level

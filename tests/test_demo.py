@@ -32,12 +32,18 @@ def asked() -> list[Prompt]:
     return [p for p in prompts(60, first_seed=8 * 10**8) if all(name in p.wanted for name in wanted)][:CLIPS]
 
 
-def test_clips_follow_their_prompts(demo, asked):
-    """Colour, motion and pitch of at least 10 of 12, by the command's own defaults."""
+@pytest.fixture(scope="module")
+def clips(asked) -> list[sdltx.Video]:
+    """What becomes of them by the command's own defaults."""
+    with sdltx.load() as pipe:
+        return [pipe.generate(prompt.text, seed=prompt.seed) for prompt in asked]
+
+
+def test_clips_follow_their_prompts(asked, clips):
+    """Colour, motion and pitch of at least 10 of 12."""
     assert len(asked) == CLIPS
     score = Score()
-    for prompt in asked:
-        video = demo.generate(prompt.text, seed=prompt.seed)
+    for prompt, video in zip(asked, clips, strict=True):
         assert video.frames.shape == (FRAMES, SIZE, SIZE, 3)
         score.add(right(prompt, reading_of(video)), 0)
     print({name: score.hits[name] for name in score.counts})
@@ -45,9 +51,9 @@ def test_clips_follow_their_prompts(demo, asked):
         assert score.hits[name] >= 10, name
 
 
-def test_the_words_are_what_it_follows(demo, asked):
+def test_the_words_are_what_it_follows(asked, clips):
     """The control: read against the prompts of other clips, most is wrong."""
-    readings = [reading_of(demo.generate(prompt.text, seed=prompt.seed)) for prompt in asked]
+    readings = [reading_of(video) for video in clips]
     wrong = Score()
     for k in range(CLIPS):
         wrong.add(right(asked[k], readings[(k + 5) % CLIPS]), 0)

@@ -44,10 +44,8 @@ def test_kernels_are_compared_with_the_processor(tmp_path, monkeypatch):
     found = doctor.diagnose()
     assert found.processor == "Old 1"
     assert found.kernels == ("SSE3", "AVX2")
-    (problem,) = found.problems
-    assert "lacks AVX2" in problem
-    assert "pip install" in problem
-    assert "no problem" not in str(found)
+    # What kernels need and a processor lacks, the core tells: tests/test_cpu_kernels.py.
+    assert found.unused == ()
     cpuinfo.write_text("model name\t: New 1\nflags\t\t: fpu pni avx2 avx512f amx_int8\n")
     found = doctor.diagnose()
     assert (found.problems, found.unused) == ((), ("AVX512", "AMX_INT8"))
@@ -84,7 +82,7 @@ def test_missing_libraries_and_encoders(tmp_path, monkeypatch):
     assert "tqdm MISSING" in done.stdout
     assert "pip install --force-reinstall tqdm" in done.stdout
     assert errors(done) == ["error: [doctor] 1 problem, see above"]
-    broken = _encoders.ContainerFormat("no_such_encoder", {}, "aac", {})
+    broken = _encoders.ContainerFormat("mp4", "no_such_encoder", {}, "aac", {})
     monkeypatch.setitem(_encoders.FORMATS, ".mp4", broken)
     found = doctor.diagnose()
     assert found.formats[".mp4"] is None

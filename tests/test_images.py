@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import textwrap
@@ -102,6 +103,7 @@ def test_prompt_and_image_to_latents(tiny, golden):
     assert_close("audio", latents.audio, g["guided_i2v_own_av.audio_latent"])
 
 
+@pytest.mark.sanitize
 def test_appended_keyframes(tiny):
     """Their tokens are seen at their time and dropped; the clip's own noise is as without them."""
     context = tiny.encode("x")
@@ -131,7 +133,9 @@ def test_a_first_frame_stays(tiny, picture):
     latents = tiny.sample(context, **OPTIONS, seed=3, num_inference_steps=2, image=path, sigmas=None)
     fitted = _core.fit_image(images.pixels(sdltx.Condition(path), "2.3.0"), 96, 128)
     np.testing.assert_array_equal(latents.video[:, :1], tiny._core.encode_video(fitted[None]))
-    assert latents.settings["images"] == [{"path": str(path), "frame": 0, "strength": 1.0, "crf": None}]
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    told = {"path": str(path), "frame": 0, "strength": 1.0, "crf": None, "sha256": sha256}
+    assert latents.settings["images"] == [told]
     # Files, Pillow's pictures and arrays are the same.
     again = tiny.sample(context, **OPTIONS, seed=3, num_inference_steps=2, image=values)
     np.testing.assert_array_equal(again.video, latents.video)
@@ -211,6 +215,7 @@ def test_what_is_no_picture(demo, tmp_path, make, line):
             call()
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize(
     ("conditions", "line"),
     [
@@ -226,6 +231,7 @@ def test_frames_that_cannot_be(tiny, picture, conditions, line):
         tiny.generate("x", **OPTIONS, conditions=given)
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize(
     "arguments", [{"strength": 1.5}, {"strength": float("nan")}, {"crf": 52}, {"frame": 0.5}, {"strength": "1"}]
 )

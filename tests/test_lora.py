@@ -77,6 +77,7 @@ def diffusers(name):
     return f"transformer.{DIFFUSERS.get(first, first)}{dot}{rest}"
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize(
     ("spell", "a", "b"),
     [
@@ -113,6 +114,7 @@ def test_alpha_and_ranks_of_pairs(tiny, golden, pairs, tmp_path):
     assert_close("video", video, g["lora.video_velocity"])
 
 
+@pytest.mark.sanitize
 def test_several_add_up(tiny, golden, pairs, tmp_path):
     """Halves of the strength twice, and halves of the modules, add up."""
     g = golden("transformer")
@@ -342,6 +344,7 @@ def test_a_second_one_at_zero_changes_nothing(tiny_paths, pairs, tmp_path, stren
     np.testing.assert_array_equal(alone.video, beside.video)
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("replaced", [True, False])
 @pytest.mark.parametrize("shorter", [True, False])
 def test_a_file_that_changed_counts(tiny, pairs, tmp_path, replaced, shorter):
@@ -361,6 +364,8 @@ def test_a_file_that_changed_counts(tiny, pairs, tmp_path, replaced, shorter):
     np.testing.assert_array_equal(again.video, expected.video)
 
 
+@pytest.mark.threads
+@pytest.mark.sanitize
 @pytest.mark.parametrize("offload", ["stage", "blocks"])
 def test_offloaded(tiny_paths, tiny, offload):
     with sdltx.load(*tiny_paths, precision="f32", offload=offload) as pipe:

@@ -25,6 +25,7 @@ def held(pipe: sdltx.Pipeline, *kinds: str) -> int:
     return sum(of[kind] for of in pipe.memory() for kind in kinds or ("weights", "inputs", "working"))
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("precision", ["f32", "auto"])
 def test_offload_changes_memory_and_nothing_else(tiny_paths, precision):
     results, most = [], {}
@@ -49,6 +50,7 @@ def test_offload_changes_memory_and_nothing_else(tiny_paths, precision):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.sanitize
 def test_a_preview_inside_a_step_leaves_the_weights_of_the_run(tiny_paths):
     with sdltx.load(*tiny_paths, offload="blocks") as pipe:
         context = pipe.encode("a fox")
@@ -64,6 +66,7 @@ def test_a_preview_inside_a_step_leaves_the_weights_of_the_run(tiny_paths):
         assert held(pipe) == 0
 
 
+@pytest.mark.sanitize
 def test_a_failure_gives_everything_back(tiny_paths):
     with sdltx.load(*tiny_paths, offload="blocks") as pipe:
         context = pipe.encode("a fox")
@@ -78,6 +81,7 @@ def test_a_failure_gives_everything_back(tiny_paths):
             assert held(pipe) == 0
 
 
+@pytest.mark.sanitize
 def test_plans_share_a_workspace(tiny):
     """The working memory of two runs is that of the larger one, whichever comes first."""
     sizes = [(96, 64, 17), (256, 192, 33)]

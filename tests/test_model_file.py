@@ -16,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 import sdltx
 from sdltx import _core
 
+pytestmark = pytest.mark.sanitize
+
 RNG = np.random.default_rng(1)
 
 

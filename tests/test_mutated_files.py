@@ -60,6 +60,7 @@ def quiet(caplog):
         yield
 
 
+@pytest.mark.sanitize
 def test_mutated_safetensors(tiny_paths, tmp_path):
     data = Path(tiny_paths[0]).read_bytes()
     header = 8 + struct.unpack("<Q", data[:8])[0]
@@ -84,6 +85,7 @@ def scalars(node, path=()):
 ODD_VALUES = [0, -1, 1, 2, 3, 7, 64, 1000, 2**31, 2**63, 1e-30, 1e300, -1e-3, 0.5, True, None, "x", [], {}, [1, 2]]
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("which", ["checkpoint", "text encoder"])
 def test_mutated_configurations(tiny_paths, tmp_path, which):
     """Values that are valid JSON and odd: each reaches the code that computes with it, or is refused."""
@@ -116,6 +118,7 @@ def test_mutated_configurations(tiny_paths, tmp_path, which):
     counted(outcomes)
 
 
+@pytest.mark.sanitize
 def test_mutated_gguf(tiny_paths, tmp_path):
     folder, gemma = split_files(tiny_paths, tmp_path, "Q8_0")
     path = Path(folder) / "dit.gguf"
@@ -128,6 +131,7 @@ def test_mutated_gguf(tiny_paths, tmp_path):
     counted(outcomes)
 
 
+@pytest.mark.sanitize
 def test_mutated_text_encoders(tiny_paths, tmp_path):
     for file in Path(tiny_paths[1]).iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

@@ -12,6 +12,8 @@ from compare import assert_close
 import sdltx
 from sdltx import _core
 
+pytestmark = pytest.mark.sanitize
+
 ops = _core.ops
 
 

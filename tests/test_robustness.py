@@ -36,6 +36,8 @@ def python(code, **options):
 # --- one run at a time ---
 
 
+@pytest.mark.threads
+@pytest.mark.sanitize
 def test_a_second_thread_is_told_that_the_pipeline_is_busy(pipe):
     """A call from another thread while one runs, whatever it asks for."""
     context = pipe.encode("a fox")
@@ -64,6 +66,8 @@ def test_a_second_thread_is_told_that_the_pipeline_is_busy(pipe):
     assert np.array_equal(latents.video, pipe.sample(context, **SMALL).video)
 
 
+@pytest.mark.threads
+@pytest.mark.sanitize
 def test_threads_that_retry_all_get_the_same_clip(pipe):
     def generate(_):
         while True:
@@ -77,6 +81,8 @@ def test_threads_that_retry_all_get_the_same_clip(pipe):
     assert all(np.array_equal(clips[0], clip) for clip in clips)
 
 
+@pytest.mark.threads
+@pytest.mark.sanitize
 def test_two_pipelines_run_in_two_threads(tiny_paths):
     pipes = [sdltx.load(*tiny_paths, threads=1) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
@@ -84,6 +90,7 @@ def test_two_pipelines_run_in_two_threads(tiny_paths):
     assert np.array_equal(a, b)
 
 
+@pytest.mark.sanitize
 def test_a_callback_may_use_the_pipeline(pipe):
     """Previews decode between steps, and signals still stop the run afterwards."""
     context = pipe.encode("a fox")
@@ -100,6 +107,7 @@ def test_a_callback_may_use_the_pipeline(pipe):
     assert np.array_equal(previews[1], expected.video)
 
 
+@pytest.mark.sanitize
 def test_a_signal_handler_may_not_compute_inside_a_computation(pipe):
     """It runs while a graph does; between units of work, in a callback, it may."""
     context = pipe.encode("a fox")
@@ -118,6 +126,7 @@ def test_a_signal_handler_may_not_compute_inside_a_computation(pipe):
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.sanitize
 def test_closed(tiny_paths):
     with sdltx.load(*tiny_paths) as pipe:
         context = pipe.encode("a fox")
@@ -133,6 +142,7 @@ def test_closed(tiny_paths):
     assert "LTX" in repr(pipe)
 
 
+@pytest.mark.sanitize
 def test_steps_end(pipe):
     context = pipe.encode("a fox")
     loop = pipe._core.sampler(
@@ -150,6 +160,8 @@ def test_steps_end(pipe):
 # --- logging ---
 
 
+@pytest.mark.threads
+@pytest.mark.sanitize
 def test_logging_from_threads_and_from_handlers():
     """A handler may log, or replace the handler, and threads log while the GIL is fought for: nobody waits for ever."""
     done = python(
@@ -180,6 +192,7 @@ def test_logging_from_threads_and_from_handlers():
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
+@pytest.mark.sanitize
 def test_an_interrupt_inside_a_log_handler_stops_the_run():
     """Where a signal arrives there is left to chance; it must not get lost there."""
     done = python(
@@ -335,6 +348,7 @@ def test_until_something_is_decoded_no_byte_of_the_decoders_is_read(tiny_paths, 
     assert done.returncode == -signal.SIGBUS
 
 
+@pytest.mark.sanitize
 def test_threads_follow_affinity_and_not_the_machine():
     code = """
         import os
@@ -364,6 +378,7 @@ def test_the_last_words_also_remove_folders_of_frames(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("what", ["sample", "callback", "encode", "decode", "load", "log"])
 def test_a_program_may_end_while_a_daemon_thread_computes(what):
     """As the web interfaces do that keep their model in a thread."""

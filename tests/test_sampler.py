@@ -12,6 +12,8 @@ from test_transformer import contexts
 import sdltx
 from sdltx import _core
 
+pytestmark = pytest.mark.sanitize
+
 
 def test_schedules(golden):
     g = golden("schedules")

@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 import sdltx
 from sdltx import _core
 
+pytestmark = pytest.mark.sanitize
+
 DATA = Path(__file__).parent / "data"
 TINY_JSON = json.loads((DATA / "tiny-a" / "gemma" / "tokenizer.json").read_text(encoding="utf-8"))
 VOCAB: dict[str, int] = TINY_JSON["model"]["vocab"]

@@ -10,6 +10,8 @@ from compare import assert_close
 
 from sdltx import _core
 
+pytestmark = pytest.mark.sanitize
+
 CONTEXT_ROWS = 160
 
 

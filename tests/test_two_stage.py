@@ -24,6 +24,7 @@ def channels_first(traced):
     return traced.transpose(3, 0, 1, 2)
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("kind", FILES)
 def test_upscalers(tiny, golden, kind):
     g = golden("upsampler")
@@ -43,6 +44,7 @@ def test_upscalers(tiny, golden, kind):
     assert got.frame_rate == (24 if kind == "temporal" else 12)
 
 
+@pytest.mark.sanitize
 def test_prompt_to_a_clip_in_two_stages(tiny, golden):
     g = golden("e2e")
     frames, height, width = (int(n) for n in g["two_stage.second.pixel_shape"])
@@ -128,6 +130,7 @@ def test_pictures_are_encoded_for_both_stages(tiny):
     np.testing.assert_allclose(latents.video[:, :1], whole, atol=1e-6)
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize(
     ("size", "kinds", "line"),
     [

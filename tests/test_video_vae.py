@@ -8,6 +8,8 @@ from compare import assert_close
 
 import sdltx
 
+pytestmark = pytest.mark.sanitize
+
 
 def decode(pipe, latents, tiling=(0, 0, 0, 0)):
     """RGB (3, F, H, W) in [-1, 1] and the lengths of the pieces it came in."""

@@ -10,6 +10,8 @@ from conftest import DATA
 import sdltx
 from sdltx import _core
 
+pytestmark = pytest.mark.sanitize
+
 WIDE = DATA / "tiny-w"
 
 

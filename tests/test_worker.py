@@ -50,6 +50,7 @@ def test_a_worker_adds_up_in_another_order(on_cpu, on_worker):
         assert_close(name, on_worker[name], on_cpu[name], 2e-5)
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("offload", ["none", "stage", "blocks"])
 @pytest.mark.parametrize("count", [1, 2])
 def test_workers_give_the_same_bits(tiny_paths, workers, on_worker, count, offload):
@@ -127,7 +128,9 @@ def test_a_stop_in_one_piece_of_a_run_ends_all(workers):
 # --- errors ---
 
 
-def test_one_pipeline_at_a_time(tiny_paths, workers):
+@pytest.mark.sanitize
+def test_one_pipeline_at_a_time(tiny_paths, workers, monkeypatch):
+    monkeypatch.setenv("SDLTX_WORKER_TIMEOUT", "0.5")
     with sdltx.load(*tiny_paths, device=workers[0]):
         with pytest.raises(sdltx.BusyError, match="another pipeline"):
             sdltx.load(*tiny_paths, device=workers[0])

@@ -175,6 +175,9 @@ Backend::Backend(const std::string& device, bool exact, int threads, Offload off
     set_threads(cpu, threads_);
     const auto set_abort = cpu_procedure<ggml_backend_set_abort_callback_t>("ggml_backend_set_abort_callback");
     set_abort(cpu, [](void* self) { return static_cast<const Backend*>(self)->stopped(); }, this);
+    // ggml's list of further kinds of buffers is made when it is asked for first, and looked at by every operation.
+    cpu_procedure<ggml_backend_dev_get_extra_bufts_t>("ggml_backend_dev_get_extra_bufts")(ggml_backend_get_device(cpu));
+    wait_for_threads_at_exit();
 }
 
 Backend::Poll Backend::exchange_poll(Poll ask) {
@@ -183,6 +186,7 @@ Backend::Poll Backend::exchange_poll(Poll ask) {
 }
 
 bool Backend::stopped() const {
+    if (process_ends()) return true;
     if (!poll_) return false;
     const auto now = std::chrono::steady_clock::now();
     if (now < next_poll_) return false;
@@ -282,6 +286,7 @@ std::vector<ggml_backend_t> Backend::backends() const {
 }
 
 std::vector<DeviceInfo> Backend::devices() {
+    cpu_kernels();  // throws
     std::vector<DeviceInfo> out;
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t dev = ggml_backend_dev_get(i);
@@ -297,6 +302,7 @@ std::vector<DeviceInfo> Backend::devices() {
 }
 
 std::vector<BackendInfo> Backend::built_in() {
+    cpu_kernels();  // throws
     std::vector<BackendInfo> out;
     for (size_t i = 0; i < ggml_backend_reg_count(); ++i) {
         ggml_backend_reg_t reg = ggml_backend_reg_get(i);

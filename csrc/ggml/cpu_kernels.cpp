@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <sstream>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -14,9 +15,11 @@
 #define LEVEL(name, suffix)                                                                    \
     extern "C" ggml_backend_reg_t ggml_backend_cpu_reg_##suffix(void);                         \
     extern "C" ggml_cplan ggml_graph_plan_##suffix(const ggml_cgraph*, int, ggml_threadpool*); \
-    extern "C" const sdltx::Kernels* sdltx_kernels_##suffix(void);
+    extern "C" const sdltx::Kernels* sdltx_kernels_##suffix(void);                             \
+    extern "C" const char sdltx_kernel_features_##suffix[];
 #include "cpu_levels.inc"
 #undef LEVEL
+extern "C" const char sdltx_kernel_features[];
 
 namespace sdltx {
 
@@ -31,6 +34,7 @@ class Processor {
         __get_cpuid(1, &leaf1_[0], &leaf1_[1], &leaf1_[2], &leaf1_[3]);
         __get_cpuid_count(7, 0, &leaf7_[0], &leaf7_[1], &leaf7_[2], &leaf7_[3]);
         if (leaf7_[0] >= 1) __get_cpuid_count(7, 1, &leaf7_1_[0], &leaf7_1_[1], &leaf7_1_[2], &leaf7_1_[3]);
+        __get_cpuid(0x80000001, &extended_[0], &extended_[1], &extended_[2], &extended_[3]);
         constexpr unsigned osxsave = 1u << 27;
         if (leaf1_[2] & osxsave) {
             uint32_t low, high;
@@ -39,57 +43,85 @@ class Processor {
         }
     }
 
-    // SSE4.2, AVX, FMA, F16C; AVX2, BMI2; and the system saves the registers.
-    bool v3() const { return has(leaf1_[2], {20, 28, 12, 29}) && has(leaf7_[1], {5, 8}) && (saved_ & 0x6) == 0x6; }
-    bool avx_vnni() const { return has(leaf7_1_[0], {4}); }
-    // AVX512 F, CD, VL, DQ, BW.
-    bool v4() const { return v3() && has(leaf7_[1], {16, 28, 31, 17, 30}) && (saved_ & 0xe0) == 0xe0; }
-    // AVX512 VNNI.
-    bool avx512_vnni() const { return has(leaf7_[2], {11}); }
-    bool avx512_bf16() const { return has(leaf7_1_[0], {5}); }
-
-    // By the suffix of a level.
-    bool runs(const std::string& level) const {
-        if (level == "v3") return v3();
-        if (level == "v3_vnni") return v3() && avx_vnni();
-        if (level == "v4_vnni") return v4() && avx512_vnni();
-        if (level == "v4_bf16") return v4() && avx512_vnni() && avx512_bf16();
-        return false;
+    // By the name of table.cpp: there, and its registers are saved by the system.
+    bool has(const std::string& feature) const {
+        constexpr unsigned of_avx = 0x6, of_avx512 = 0xe6, of_amx = 0x60000;
+        struct Bit {
+            const char* feature;
+            unsigned value;
+            int bit;
+            unsigned saved;
+        };
+        const Bit bits[] = {
+            {"sse3", leaf1_[2], 0, 0},
+            {"ssse3", leaf1_[2], 9, 0},
+            {"sse4.1", leaf1_[2], 19, 0},
+            {"sse4.2", leaf1_[2], 20, 0},
+            {"popcnt", leaf1_[2], 23, 0},
+            {"lzcnt", extended_[2], 5, 0},
+            {"bmi1", leaf7_[1], 3, 0},
+            {"bmi2", leaf7_[1], 8, 0},
+            {"gfni", leaf7_[2], 8, 0},
+            {"avx", leaf1_[2], 28, of_avx},
+            {"f16c", leaf1_[2], 29, of_avx},
+            {"fma", leaf1_[2], 12, of_avx},
+            {"avx2", leaf7_[1], 5, of_avx},
+            {"avx_vnni", leaf7_1_[0], 4, of_avx},
+            {"avx512f", leaf7_[1], 16, of_avx512},
+            {"avx512cd", leaf7_[1], 28, of_avx512},
+            {"avx512vl", leaf7_[1], 31, of_avx512},
+            {"avx512dq", leaf7_[1], 17, of_avx512},
+            {"avx512bw", leaf7_[1], 30, of_avx512},
+            {"avx512vbmi", leaf7_[2], 1, of_avx512},
+            {"avx512_vnni", leaf7_[2], 11, of_avx512},
+            {"avx512_bf16", leaf7_1_[0], 5, of_avx512},
+            {"avx512_fp16", leaf7_[3], 23, of_avx512},
+            {"amx_tile", leaf7_[3], 24, of_amx},
+        };
+        for (const Bit& b : bits)
+            if (feature == b.feature) return (b.value >> b.bit & 1) && (saved_ & b.saved) == b.saved;
+        return true;  // one that no kernel was compiled for
     }
 
  private:
     using Registers = std::array<unsigned, 4>;  // eax, ebx, ecx, edx
 
-    template <size_t N>
-    static bool has(unsigned value, const int (&bits)[N]) {
-        for (int bit : bits)
-            if (!(value >> bit & 1)) return false;
-        return true;
-    }
-
-    Registers leaf1_{}, leaf7_{}, leaf7_1_{};
+    Registers leaf1_{}, leaf7_{}, leaf7_1_{}, extended_{};
     uint32_t saved_ = 0;
 };
 
 #else
 
 struct Processor {
-    bool runs(const std::string&) const { return false; }
+    bool has(const std::string&) const { return true; }
 };
 
 #endif
+
+// Of the features of a level, those that this processor lacks, or that SDLTX_PRETEND_CPU_LACKS names.
+std::vector<std::string> lacking(const char* features) {
+    const Processor processor;
+    const char* pretended = std::getenv("SDLTX_PRETEND_CPU_LACKS");
+    const std::string absent = std::string(" ") + (pretended ? pretended : "") + " ";
+    std::vector<std::string> missing;
+    std::istringstream words(features);
+    for (std::string feature; words >> feature;)
+        if (!processor.has(feature) || absent.find(" " + feature + " ") != std::string::npos)
+            missing.push_back(feature);
+    return missing;
+}
 
 // Never destroyed: other threads may still run at the end of the process.
 const std::vector<CpuKernels>& usable() {
     static const auto& kernels = *new std::vector<CpuKernels>([] {
         std::vector<CpuKernels> all;
-        [[maybe_unused]] const Processor processor;
-#define LEVEL(name, suffix)      \
-    if (processor.runs(#suffix)) \
+#define LEVEL(name, suffix)                              \
+    if (lacking(sdltx_kernel_features_##suffix).empty()) \
         all.push_back({name, ggml_backend_cpu_reg_##suffix, ggml_graph_plan_##suffix, sdltx_kernels_##suffix});
 #include "cpu_levels.inc"
 #undef LEVEL
-        all.push_back({SDLTX_BASE_KERNELS, ggml_backend_cpu_reg, ggml_graph_plan, sdltx_kernels});
+        if (lacking(sdltx_kernel_features).empty())
+            all.push_back({SDLTX_BASE_KERNELS, ggml_backend_cpu_reg, ggml_graph_plan, sdltx_kernels});
         return all;
     }());
     return kernels;
@@ -97,7 +129,7 @@ const std::vector<CpuKernels>& usable() {
 
 const CpuKernels* wanted() {
     const char* name = std::getenv("SDLTX_CPU_KERNELS");
-    if (!name || !*name) return &usable().front();
+    if (!name || !*name) return usable().empty() ? nullptr : &usable().front();
     for (const CpuKernels& kernels : usable())
         if (name == std::string(kernels.name)) return &kernels;
     return nullptr;
@@ -114,6 +146,15 @@ std::vector<std::string> cpu_kernel_names() {
 const CpuKernels& cpu_kernels() {
     static const CpuKernels* const chosen = wanted();
     if (chosen) return *chosen;
+    if (usable().empty()) {
+        std::string missing;
+        for (const std::string& feature : lacking(sdltx_kernel_features))
+            missing += (missing.empty() ? "" : ", ") + feature;
+        throw Error(ErrorCode::backend,
+                    "[device] this was built on a machine whose processor has " + missing +
+                        ", which this one lacks; build it here, in the source folder: pip install --force-reinstall "
+                        "--no-deps .");
+    }
     std::string known;
     for (const std::string& name : cpu_kernel_names()) known += (known.empty() ? "" : ", ") + name;
     throw Error(

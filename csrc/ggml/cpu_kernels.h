@@ -23,7 +23,8 @@ struct CpuKernels {
 SDLTX_EXPORT std::vector<std::string> cpu_kernel_names();
 
 // The best, or what the environment variable SDLTX_CPU_KERNELS names; the first call decides for the process. Throws
-// Error(invalid_request) for a name that is not in cpu_kernel_names().
+// Error(invalid_request) for a name that is not in cpu_kernel_names(), and Error(backend) when there are none, as the
+// library was built for a processor that can do more. To be called before anything of ggml's CPU backend.
 SDLTX_EXPORT const CpuKernels& cpu_kernels();
 
 }  // namespace sdltx

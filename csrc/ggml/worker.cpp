@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <set>
@@ -26,7 +27,13 @@ namespace sdltx {
 
 namespace {
 
-constexpr int answer_milliseconds = 5000;
+// How long a worker may take to answer the first time: five seconds, or what SDLTX_WORKER_TIMEOUT says.
+std::chrono::milliseconds answer_time() {
+    const char* seconds = std::getenv("SDLTX_WORKER_TIMEOUT");
+    char* end = nullptr;
+    const double wanted = seconds ? std::strtod(seconds, &end) : 0;
+    return std::chrono::milliseconds(wanted > 0 && wanted <= 3600 ? static_cast<int64_t>(wanted * 1000) : 5000);
+}
 
 struct Socket {
     int fd = -1;
@@ -38,7 +45,7 @@ struct Socket {
 // Signals, after which poll() does not go on by itself, make the wait no longer.
 bool wait_for(int fd, short events) {
     using Clock = std::chrono::steady_clock;
-    const auto end = Clock::now() + std::chrono::milliseconds(answer_milliseconds);
+    const auto end = Clock::now() + answer_time();
     for (;;) {
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
         pollfd p{fd, events, 0};

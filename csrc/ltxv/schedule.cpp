@@ -4,6 +4,7 @@
 #include <string>
 
 #include "error.h"
+#include "types.h"
 
 namespace sdltx {
 
@@ -42,7 +43,7 @@ void check_sigmas(const std::vector<float>& sigmas) {
     for (size_t i = 0; i < sigmas.size(); ++i)
         if (!(sigmas[i] >= 0 && sigmas[i] <= 1) || (i && !(sigmas[i] < sigmas[i - 1])))
             throw Error(ErrorCode::invalid_request, "[sample] sigmas must fall from at most 1 to at least 0; value " +
-                                                        std::to_string(i + 1) + " is " + std::to_string(sigmas[i]));
+                                                        std::to_string(i + 1) + " is " + spell_number(sigmas[i]));
 }
 
 }  // namespace sdltx

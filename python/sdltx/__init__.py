@@ -69,13 +69,20 @@ __all__ = [
 ]
 
 
+_LATER = ("media", "preview", "sound")
+
+
 def __getattr__(name: str) -> object:
-    """Imports :mod:`sdltx.media` when it is asked for: it takes longer than the rest."""
-    if name == "media":
+    """Imports what takes longer than the rest when it is asked for."""
+    if name in _LATER:
         from importlib import import_module
 
-        return import_module("sdltx.media")
+        return import_module(f"sdltx.{name}")
     raise AttributeError(f"module 'sdltx' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
 
 
 _logger = _logging.getLogger("sdltx")

@@ -55,11 +55,33 @@ def numbers(where: str, name: str, values: Any) -> list[float] | None:
     return [real(where, name, value) for value in values]
 
 
+def callback(where: str, name: str, value: Any) -> Any:
+    """Returns ``value`` if it can be called, or None."""
+    if value is not None and not callable(value):
+        refuse(where, name, "a function", value)
+    return value
+
+
+def threads(where: str, value: Any) -> int:
+    """Returns a number of CPU threads; 0 for None, which stands for one per core."""
+    if value is None:
+        return 0
+    number = whole(where, "threads", value)
+    if not 1 <= number <= _core.max_threads:
+        raise InvalidRequestError(f"[threads] {number} is not between 1 and {_core.max_threads}")
+    return number
+
+
+def raw(path: str) -> bytes:
+    """Returns a path as the core takes it: names of files need not be text."""
+    return os.fsencode(path)
+
+
 def path(where: str, value: Any) -> str:
     """Returns a path as text."""
     if not isinstance(value, (str, os.PathLike)):
         refuse(where, "path", "text or a Path, and each file as an argument of its own", value)
-    return str(os.fspath(value))
+    return os.fsdecode(value)
 
 
 def text(where: str, name: str, value: Any) -> str:

@@ -22,8 +22,11 @@ class BackendError(SdltxError): ...
 class BusyError(SdltxError): ...
 
 def set_log(callback: Callable[[int, str], None] | None) -> None: ...  # (level of `logging`, line)
-def inspect(paths: Sequence[str]) -> str: ...  # JSON, as csrc/inspect.h says
+def inspect(paths: Sequence[str | bytes]) -> str: ...  # JSON, as csrc/inspect.h says
 def fit_image(image: NDArray[np.uint8], height: int, width: int) -> Float32: ...  # (height, width, 3) in [-1, 1]
+
+max_threads: int
+
 def usable_processors() -> int: ...  # physical cores within affinity and quota
 def end_on_second_signal() -> None: ...  # INT, TERM and HUP, as they are handled now
 def guard_file(path: str) -> None: ...  # removed if the process ends by an assertion
@@ -54,7 +57,7 @@ class SampleOptions:
 class Conversion:
     def __init__(
         self,
-        paths: Sequence[str],
+        paths: Sequence[str | bytes],
         *,
         format: str,
         type: str,
@@ -81,7 +84,7 @@ _Condition = tuple[NDArray[np.uint8] | None, Float32 | None, int, float]
 class Pipeline:
     def __init__(
         self,
-        paths: Sequence[str],
+        paths: Sequence[str | bytes],
         *,
         device: str,
         precision: str,
@@ -165,7 +168,7 @@ class Pipeline:
         progress: Progress | None = None,
     ) -> Float32: ...  # (C, F', H', W')
     def upsample(
-        self, video: Float32, frame_rate: float, upscaler: str, *, progress: Progress | None = None
+        self, video: Float32, frame_rate: float, upscaler: str | bytes, *, progress: Progress | None = None
     ) -> tuple[Float32, float]: ...
     def decode_memory(
         self, frames: int, height: int, width: int, *, tiling: tuple[int, int, int, int] | None = None
@@ -200,7 +203,7 @@ class Sampler:  # a denoising loop, step by step
     def audio_denoised(self) -> Float32: ...
 
 class ModelFiles:
-    def __init__(self, paths: Sequence[str]) -> None: ...
+    def __init__(self, paths: Sequence[str | bytes]) -> None: ...
     def names(self) -> list[str]: ...
     def metadata(self, key: str, prefix: str = "") -> str | None: ...
     def config_from_shapes(self, section: str) -> str: ...  # JSON
@@ -208,7 +211,7 @@ class ModelFiles:
     def tensor(self, name: str) -> Float32: ...
 
 class Tokenizer:
-    def __init__(self, paths: Sequence[str]) -> None: ...
+    def __init__(self, paths: Sequence[str | bytes]) -> None: ...
     def encode(self, text: str) -> NDArray[np.int32]: ...
     @property
     def size(self) -> int: ...
@@ -217,7 +220,7 @@ def cpu_kernels() -> str: ...  # the name of those that are used; InvalidRequest
 def cpu_kernel_names() -> list[str]: ...  # that are built in and run here, the best first
 def backends() -> dict[str, dict[str, str]]: ...  # that are built in: what their kernels use, such as "AVX2": "1"
 def devices() -> list[dict[str, Any]]: ...  # name, description, kind, memory_free, memory_total
-def encode_tokens(paths: Sequence[str], ids: Sequence[int], *, precision: str = "f32") -> Float32: ...
+def encode_tokens(paths: Sequence[str | bytes], ids: Sequence[int], *, precision: str = "f32") -> Float32: ...
 def video_positions(frames: int, height: int, width: int, frame_rate: float) -> Float32: ...
 def audio_positions(frames: int) -> Float32: ...
 def rope_table(positions: Float32, dim: int, max_pos: Sequence[float], theta: float) -> tuple[Float32, Float32]: ...

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ._files import exists
 from .errors import BackendError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ _AUDIO_BIT_RATE = 192_000  # transparent for both codecs in stereo
 _BT709, _LIMITED = 1, 1  # code points of ITU-T H.273
 _EXIF_DESCRIPTION = 0x010E
 _PNG_KEY = "sdltx"
-_COUNTER = re.compile(r"%0?\d?\d?d")
+_COUNTER = re.compile(r"%(?:0\d{1,2})?d(?![a-zA-Z])")
 
 _MOST_FRAMES = 65536
 _logger = logging.getLogger("sdltx")
@@ -45,8 +47,8 @@ class Encoder(Protocol):
     def finish(self, report: Callable[[int], object]) -> None:
         """Completes the temporary file; reports how many frames are done."""
 
-    def outputs(self, temporary: Path, path: Path) -> Iterable[tuple[Path, Path]]:
-        """Which temporary files become which files, for a clip that is to be called ``path``."""
+    def written(self, temporary: Path) -> list[Path]:
+        """The temporary files, in the order of :meth:`Format.names`."""
 
     def release(self) -> None:
         """Closes what is open, whether finished or not; may be called twice."""
@@ -65,6 +67,12 @@ class Format(Protocol):
 
     def longest_name(self, path: Path) -> Path:
         """The longest file name that a clip called ``path`` can need."""
+
+    def names(self, path: Path, frames: int) -> list[Path]:
+        """The files that a clip called ``path`` of ``frames`` frames becomes."""
+
+    def is_ours(self, file: Path) -> bool:
+        """Whether it may be replaced: the user has named it, or it is from sdltx."""
 
     def remove_leftovers(self, path: Path, frames: int) -> None:
         """Removes what an older, longer clip of the name ``path`` has left beside one of ``frames`` frames."""
@@ -85,6 +93,12 @@ class SingleFile:
     def longest_name(self, path: Path) -> Path:
         return path
 
+    def names(self, path: Path, frames: int) -> list[Path]:
+        return [path]
+
+    def is_ours(self, file: Path) -> bool:
+        return True
+
     def remove_leftovers(self, path: Path, frames: int) -> None:
         pass
 
@@ -94,6 +108,7 @@ class ContainerFormat(SingleFile):
     """Video files through PyAV."""
 
     has_sound: ClassVar[bool] = True
+    container: str  # as FFmpeg reads it
     video: str
     video_options: Mapping[str, str]
     audio: str
@@ -120,7 +135,8 @@ class ContainerFormat(SingleFile):
     def read_settings(self, path: Path) -> str | None:
         import av
 
-        with av.open(str(path)) as container:
+        # A file of ours, so that its name is no address, and of this format only.
+        with path.open("rb") as file, av.open(file, format=self.container) as container:
             return next((value for key, value in container.metadata.items() if key.lower() == "comment"), None)
 
 
@@ -184,8 +200,8 @@ class ContainerEncoder:
         self._container.close()
         report(self._frames)
 
-    def outputs(self, temporary: Path, path: Path) -> Iterable[tuple[Path, Path]]:
-        return [(temporary, path)]
+    def written(self, temporary: Path) -> list[Path]:
+        return [temporary]
 
     def release(self) -> None:
         import av
@@ -276,19 +292,24 @@ class AnimationEncoder:
             exif = Image.Exif()
             exif[_EXIF_DESCRIPTION] = self._settings
             kept = {"exif": exif}
-        self._pictures[0].save(
-            self._file,
-            self._format.name,
-            save_all=True,
-            append_images=self._further_pictures(report),
-            duration=self._durations(),
-            loop=0,
-            **kept,
-            **self._format.options,
-        )
+        try:
+            self._pictures[0].save(
+                self._file,
+                self._format.name,
+                save_all=True,
+                append_images=self._further_pictures(report),
+                duration=self._durations(),
+                loop=0,
+                **kept,
+                **self._format.options,
+            )
+        except (OverflowError, struct.error):  # equal pictures in a row become one, and times have few bits
+            raise InvalidRequestError(
+                f"[output] a picture here lasts longer than {self._format.name} files can say; use .mp4 or .webm"
+            ) from None
 
-    def outputs(self, temporary: Path, path: Path) -> Iterable[tuple[Path, Path]]:
-        return [(temporary, path)]
+    def written(self, temporary: Path) -> list[Path]:
+        return [temporary]
 
     def release(self) -> None:
         self._pictures.clear()
@@ -315,6 +336,17 @@ class SequenceFormat:
     def longest_name(self, path: Path) -> Path:
         return sequence_name(path, _MOST_FRAMES)
 
+    def names(self, path: Path, frames: int) -> list[Path]:
+        if frames == 1 and not _COUNTER.search(path.name):
+            return [path]
+        return [sequence_name(path, number) for number in range(1, frames + 1)]
+
+    def is_ours(self, file: Path) -> bool:
+        try:
+            return self.read_settings(file) is not None
+        except (OSError, SyntaxError, ValueError):
+            return False
+
     def remove_leftovers(self, path: Path, frames: int) -> None:
         if frames == 1 and not _COUNTER.search(path.name):
             return
@@ -322,11 +354,7 @@ class SequenceFormat:
             file = sequence_name(path, number)
             if not file.exists():
                 return
-            try:
-                ours = self.read_settings(file) is not None
-            except (OSError, SyntaxError, ValueError):
-                ours = False
-            if not ours:
+            if not self.is_ours(file):
                 _logger.warning("%s and what follows is not from sdltx; it stays beside the new frames", file)
                 return
             file.unlink()
@@ -342,7 +370,7 @@ class SequenceFormat:
     def read_settings(self, path: Path) -> str | None:
         from PIL import Image
 
-        with Image.open(path if path.exists() else sequence_name(path, 1)) as picture:
+        with Image.open(path if exists(path) else sequence_name(path, 1)) as picture:
             text: str | None = picture.info.get(_PNG_KEY)
             return text
 
@@ -370,10 +398,8 @@ class SequenceEncoder:
     def finish(self, report: Callable[[int], object]) -> None:
         report(self._frames)
 
-    def outputs(self, temporary: Path, path: Path) -> Iterable[tuple[Path, Path]]:
-        if self._frames == 1 and not _COUNTER.search(path.name):
-            return [(temporary / "1", path)]
-        return [(temporary / str(n), sequence_name(path, n)) for n in range(1, self._frames + 1)]
+    def written(self, temporary: Path) -> list[Path]:
+        return [temporary / str(n) for n in range(1, self._frames + 1)]
 
     def release(self) -> None:
         pass
@@ -389,6 +415,7 @@ def sequence_name(path: Path, number: int) -> Path:
 # Bit-exact muxing: the same clip gives the same bytes, without the random ids that WebM would get.
 FORMATS: Mapping[str, Format] = {
     ".mp4": ContainerFormat(
+        container="mp4",
         video="libx264",
         # With AVX-512, x264's macroblock tree gives other bits now and then on a busy machine, even on one thread.
         video_options={"crf": "17", "preset": "medium", "mbtree": "0"},
@@ -396,6 +423,7 @@ FORMATS: Mapping[str, Format] = {
         muxer_options={"fflags": "+bitexact", "movflags": "+faststart"},
     ),
     ".webm": ContainerFormat(
+        container="matroska",
         video="libvpx-vp9",
         video_options={"crf": "24", "b": "0", "cpu-used": "3", "row-mt": "1"},
         audio="libopus",

@@ -43,6 +43,8 @@ def check_name(target: Path) -> None:
         most = os.pathconf(target.parent, "PC_NAME_MAX")
     except FileNotFoundError:
         raise InvalidRequestError(f"[output] folder {target.parent} does not exist; create it first") from None
+    except NotADirectoryError:
+        raise InvalidRequestError(f"[output] {target.parent} is not a folder; choose another name") from None
     length = len(os.fsencode(target.name))
     if length > most:
         raise InvalidRequestError(
@@ -94,9 +96,43 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with failures_named(path):
             yield temporary
-            temporary.replace(target)
+            become(temporary, target)
     finally:
         remove_temporary(temporary)
+
+
+def become(temporary: Path, target: Path) -> None:
+    """Gives a complete file its name, so that a power cut leaves the old one or the new one."""
+    _sync(temporary)
+    temporary.replace(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    with suppress(OSError):  # some file systems cannot
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# What pathlib's questions of these names raise for a path that is too long, or below a closed folder, these answer.
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is something that can be looked at."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file that can be looked at."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder that can be looked at."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _arguments, _core
-from ._files import replacing, target_of
+from ._files import is_folder, replacing, target_of
 from .errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Plan:
             _arguments.refuse("convert", "tensor_types", "a dict of patterns and types", rules)
         self._rules = [(str(pattern), str(kind)) for pattern, kind in rules.items()]
         self._imatrix = "" if imatrix is None else _arguments.path("convert", imatrix)
-        self._threads = _arguments.integer("convert", "threads", threads) or 0
+        self._threads = _arguments.threads("convert", threads)
         self._type = _arguments.instance("convert", "type", type, str, f"one of {', '.join(TYPES)}")
         if self._type not in TYPES:
             raise InvalidRequestError(f"[convert] type '{type}' is unknown; use one of {', '.join(TYPES)}")
@@ -66,8 +66,9 @@ class Plan:
             _arguments.refuse("convert", "parts", "a list of names", parts)
         chosen = None if parts is None else [str(part) for part in parts]
         output = _arguments.path("convert", output)
-        self.folder = Path(output) if output.endswith(os.sep) or Path(output).is_dir() else None
+        # A name without a suffix is that of a folder: a Path has no / at its end.
         suffix = Path(output).suffix
+        self.folder = Path(output) if output.endswith(os.sep) or not suffix or is_folder(output) else None
         if self.folder is not None:
             self._conversions = self._for_folder(self.folder, chosen)
         elif suffix == ".gguf":
@@ -109,7 +110,7 @@ class Plan:
 
     def _conversion(self, format: str, parts: list[str], as_stored: bool = False) -> _core.Conversion:
         return _core.Conversion(
-            self._paths,
+            [_arguments.raw(path) for path in self._paths],
             format=format,
             type="keep" if as_stored else self._type,
             tensor_types=[] if as_stored else self._rules,

@@ -60,7 +60,8 @@ class Diagnosis:
     threads: int
     """Physical cores that this process may use."""
     level: str | None
-    """The CPU kernels in use, such as "x86-64-v3"; None if SDLTX_CPU_KERNELS names none that runs here."""
+    """The CPU kernels in use, such as "x86-64-v3", or "native": those of a build for the machine that built it. None if
+    none run here, or SDLTX_CPU_KERNELS names none of them."""
     levels: tuple[str, ...]
     """Those that are built in and run here, the best first."""
     kernels: tuple[str, ...]
@@ -99,23 +100,17 @@ def diagnose() -> Diagnosis:
     problems: list[str] = []
     hints: list[str] = []
     processor, flags = _processor()
-    built_in = _core.backends()
-    kernels = [name for name in _INSTRUCTION_SETS if built_in.get("CPU", {}).get(name, "0") != "0"]
-    known = bool(flags)
-    lacking = [name for name in kernels if known and _flag(name) not in flags]
-    unused = [name for name in _INSTRUCTION_SETS if name not in kernels and _flag(name) in flags]
-    if lacking:
-        problems.append(
-            f"the CPU kernels were built for another processor: this one lacks {', '.join(lacking)}, and a run ends "
-            "with an illegal instruction; build here, in the source folder: pip install --force-reinstall --no-deps ."
-        )
+    built_in: dict[str, Any] = {}
+    found: list[Device] = []
     level = None
     try:
         level = _core.cpu_kernels()
-    except InvalidRequestError as error:
+        built_in, found = _core.backends(), devices()
+        _look_at_gpus(built_in, found, problems, hints)
+    except (BackendError, InvalidRequestError) as error:
         problems.append(str(error).removeprefix("[device] "))
-    found = devices()
-    _look_at_gpus(built_in, found, problems, hints)
+    kernels = [name for name in _INSTRUCTION_SETS if built_in.get("CPU", {}).get(name, "0") != "0"]
+    unused = [name for name in _INSTRUCTION_SETS if name not in kernels and _flag(name) in flags] if built_in else []
     libraries = dict(_libraries(problems))
     return Diagnosis(
         version=_core.__version__,
@@ -207,7 +202,10 @@ def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     plural = "" if found.threads == 1 else "s"
     yield "processor", f"{found.processor}, {found.threads} core{plural} to use"
     unused = f"; not used: {' '.join(found.unused)}" if found.unused else ""
-    yield "kernels", f"{found.level or 'NONE'} of {', '.join(found.levels)}"
+    if found.level == "native":
+        yield "kernels", "native: built for the kind of processor that built it"
+    else:
+        yield "kernels", f"{found.level or 'NONE'} of {', '.join(found.levels) or 'none that run here'}"
     yield "", f"{' '.join(found.kernels) or 'portable'}{unused}"
     yield "backends", ", ".join(found.backends)
     for device in found.devices:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments
@@ -17,18 +20,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _MAX_CRF = 51
-_MOST_PIXELS = 1 << 28
+_LONGEST_SIDE = 16384  # of pictures in H.264
 # What the releases were trained with; later ones take finer pictures.
 _CRF, _CRF_SINCE_2_4 = 33, 18
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Condition:
     """A picture that a clip shows at one of its frames.
 
-    It is turned as its EXIF says, brought to 8-bit RGB (transparency is left out, of more bits the upper ones stay),
-    compressed as a frame of H.264 and back, because models learned from such frames, scaled to cover the clip, and cut
-    on both sides.
+    It is turned as its EXIF says and brought to 8-bit RGB: its colours are those of its profile in sRGB (the reference
+    takes all for sRGB), transparency is left out, of more bits the upper ones stay. Then it is compressed as a frame of
+    H.264 and back, because models learned from such frames, scaled to cover the clip, and cut on both sides.
     """
 
     image: str | os.PathLike[str] | Image | NDArray[np.uint8]
@@ -40,6 +43,7 @@ class Condition:
     """1: the picture as it is; less: a start that is denoised further; 0: no effect."""
     crf: int | None = None
     """Quality of H.264, from 1 (best) to 51; 0: no compression; None: what the checkpoint was made with."""
+    _read: NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame", _arguments.whole("image", "frame", self.frame))
@@ -54,8 +58,17 @@ class Condition:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what a clip remembers of it; ``path`` is None for a picture that is no file."""
-        path = os.fspath(self.image) if isinstance(self.image, (str, os.PathLike)) else None
-        return {"path": path, "frame": self.frame, "strength": self.strength, "crf": self.crf}
+        told: dict[str, Any] = {"path": None, "frame": self.frame, "strength": self.strength, "crf": self.crf}
+        if isinstance(self.image, (str, os.PathLike)):
+            told["path"] = os.fspath(self.image)
+            # So that another picture under this name is noticed.
+            with suppress(OSError):
+                told["sha256"] = hashlib.sha256(Path(self.image).read_bytes()).hexdigest()
+        return told
+
+    def loaded(self) -> Condition:
+        """Returns the same with its picture read already. Raises InvalidRequestError for what is no single picture."""
+        return self if self._read is not None else replace(self, _read=read(self.image))
 
 
 def conditions_of(image: Any | None, last_image: Any | None, more: Iterable[Condition] | None) -> list[Condition]:
@@ -73,7 +86,7 @@ def pixels(condition: Condition, version: str) -> NDArray[np.uint8]:
 
     Raises InvalidRequestError for what is no single picture.
     """
-    array = _array(condition.image)
+    array = read(condition.image) if condition._read is None else condition._read
     crf = condition.crf
     if crf is None:
         crf = _CRF if _before_2_4(version) else _CRF_SINCE_2_4
@@ -86,26 +99,20 @@ def _before_2_4(version: str) -> bool:
     return not all(part.isdigit() for part in parts) or tuple(map(int, parts)) < (2, 4)
 
 
-def _array(image: Any) -> NDArray[np.uint8]:
+def read(image: Any) -> NDArray[np.uint8]:
+    """Returns a picture as RGB bytes (H, W, 3), whatever it is given as; see :class:`Condition`.
+
+    Raises InvalidRequestError for what is no single picture.
+    """
     import numpy as np
     from PIL import Image as Pillow
 
+    from . import _pictures
+
     if isinstance(image, (str, os.PathLike)):
-        name = os.fspath(image)
-        try:
-            with Pillow.open(name) as opened:
-                return _of_pillow(opened, name)
-        except FileNotFoundError:
-            raise InvalidRequestError(f"[image] there is no file {name}") from None
-        except Pillow.DecompressionBombError:
-            raise InvalidRequestError(f"[image] {name} has too many pixels; scale it down") from None
-        except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for broken files
-            if isinstance(error, InvalidRequestError):
-                raise
-            reason = getattr(error, "strerror", None) or "it is none that Pillow reads, or broken"
-            raise InvalidRequestError(f"[image] cannot read {name} as a picture: {reason}") from None
+        return _pictures.read(image)
     if isinstance(image, Pillow.Image):
-        return _of_pillow(image, "the picture")
+        return _pictures.of_pillow(image, "the picture")
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InvalidRequestError(
@@ -115,28 +122,15 @@ def _array(image: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array)
 
 
-def _of_pillow(image: Image, name: str) -> NDArray[np.uint8]:
-    import numpy as np
-    from PIL import ImageOps
-
-    if (pictures := getattr(image, "n_frames", 1)) > 1:
-        raise InvalidRequestError(f"[image] {name} is an animation of {pictures} pictures; give one of them")
-    if image.width * image.height > _MOST_PIXELS:
-        raise InvalidRequestError(f"[image] {name} has too many pixels; scale it down")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits, of which Pillow would keep the lower ones
-        values = np.asarray(image).astype(np.int64)
-        gray = np.clip(values >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise InvalidRequestError(f"[image] {name} holds floating-point values; save it with 8 or 16 bits")
-    return np.array(image.convert("RGB"))
-
-
 def _compressed(array: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
     """The picture as a video of one frame has it; odd edges are cut off."""
     import av
+    import numpy as np
+    from PIL import Image as Pillow
 
+    if (longest := max(array.shape[:2])) > _LONGEST_SIDE:
+        size = [max(2, side * _LONGEST_SIDE // longest) for side in array.shape[1::-1]]
+        array = np.asarray(Pillow.fromarray(array).resize((size[0], size[1]), Pillow.Resampling.LANCZOS))
     height, width = (side // 2 * 2 for side in array.shape[:2])
     file = io.BytesIO()
     try:

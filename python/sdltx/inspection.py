@@ -108,7 +108,7 @@ def inspect(
     """
     if not paths:
         _arguments.refuse("inspect", "paths", "at least one file or folder", paths)
-    found = json.loads(_core.inspect([_arguments.path("inspect", path) for path in paths]))
+    found = json.loads(_core.inspect([_arguments.raw(_arguments.path("inspect", path)) for path in paths]))
     files = [FileReport(**entry) for entry in found.pop("files")]
     if sha256:
         sums = _checksums([file.path for file in files], progress)

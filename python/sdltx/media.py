@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 
 from . import sound
 from ._encoders import FORMATS, Format
-from ._files import check_name, check_writable, failures_named, remove_temporary, target_of, temporary_beside
+from ._files import (
+    become,
+    check_name,
+    check_writable,
+    exists,
+    failures_named,
+    remove_temporary,
+    target_of,
+    temporary_beside,
+)
 from .errors import BackendError, InvalidRequestError, ModelFileError
-from .values import Latents
+from .values import KEPT, Latents
 
 if TYPE_CHECKING:
     from ._core import Progress
@@ -65,6 +74,54 @@ def check_output(path: str | os.PathLike[str]) -> None:
     check_writable(path)
 
 
+def output_files(path: str | os.PathLike[str], num_frames: int, *, overwrite: bool = False) -> list[Path]:
+    """Returns the files that a clip of this name and length becomes: one, or one for each of its pictures.
+
+    Raises InvalidRequestError for one that cannot be written, and for one whose name was not given but made (of picture
+    sequences) that is there already and not from sdltx, unless ``overwrite``.
+    """
+    if sound.is_sound(path):
+        return [target_of(path)]
+    return _files_of(_format(Path(path)), target_of(path), num_frames, overwrite)
+
+
+def _files_of(format: Format, target: Path, num_frames: int, overwrite: bool) -> list[Path]:
+    files = format.names(target, num_frames)
+    for file in files:
+        if file == target:
+            continue
+        target_of(file)
+        if exists(file) and not overwrite and not format.is_ours(file):
+            raise InvalidRequestError(
+                f"[output] {file} is there and not from sdltx; choose another name, or allow it (overwrite)"
+            )
+    return files
+
+
+_FILES = ("upscalers", "distilled_lora", "loras", "loras_stage2", "images")
+
+
+def kept_settings(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Returns what a clip keeps of its settings: one of :data:`sdltx.values.KEPT`."""
+    if kind not in KEPT:
+        raise InvalidRequestError(f"[output] metadata {kind!r} is unknown; use one of {', '.join(KEPT)}")
+    if kind == "none":
+        return {}
+    names = _FILES if kind == "plain" else ()
+    return {name: _without_folders(value) if name in names else value for name, value in settings.items()}
+
+
+def _without_folders(value: Any) -> Any:
+    """Paths are the texts of these settings."""
+    if isinstance(value, str):
+        return Path(value).name
+    if isinstance(value, (list, tuple)):
+        return [_without_folders(one) for one in value]
+    if isinstance(value, Mapping):
+        return {**value, "path": _without_folders(value.get("path"))}
+    return value
+
+
 def takes_sound(path: str | os.PathLike[str]) -> bool:
     """Whether a clip of this name has sound; the others drop it. Raises InvalidRequestError for an unknown suffix."""
     return sound.is_sound(path) or _format(Path(path)).has_sound
@@ -93,6 +150,8 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InvalidRequestError(f"[settings] {str(path)!r} is no clip and no latents; give what sdltx wrote")
     try:
         text = sound.read_settings(file) if sound.is_sound(file) else _format(file).read_settings(file)
+    except FileNotFoundError:
+        raise InvalidRequestError(f"[settings] there is no file {file}") from None
     except (OSError, ValueError, SyntaxError, av.FFmpegError) as error:  # what PyAV and Pillow raise for bad files
         reason = getattr(error, "strerror", None) or error
         raise InvalidRequestError(f"[settings] cannot read {file}: {reason}") from None
@@ -114,6 +173,7 @@ class VideoWriter:
     frame_rate: frames per second; see :func:`exact_frame_rate`.
     audio_rate: sample rate in Hz of what :meth:`write_audio` gets; None: a silent clip. Formats without sound drop it.
     metadata: JSON-serialisable settings to keep in the file; :func:`read_settings` gets them back.
+    overwrite: also replace files of a sequence that are not from sdltx.
     progress: called with ("write", frames done, frames) while the clip is finished in :meth:`close`.
 
     Raises the errors of :func:`check_output`. The size of the clip is that of its first frames.
@@ -126,10 +186,12 @@ class VideoWriter:
         *,
         audio_rate: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self._path = Path(path)
         self._target = target_of(path)
+        self._overwrite = overwrite
         self._progress = progress
         self._shape: tuple[int, ...] | None = None
         self._frames = 0
@@ -158,21 +220,30 @@ class VideoWriter:
                 self._frames += 1
 
     def write_audio(self, samples: NDArray[np.float32], /) -> None:
-        """Appends (channels, n) float32 samples in [-1, 1], 1 or 2 channels; before, between or after the frames."""
-        if samples.ndim != 2 or len(samples) not in (1, 2):
+        """Appends (channels, n) samples, 1 or 2 channels; before, between or after the frames.
+
+        See :func:`sdltx.sound.samples_of` for what they may be.
+        """
+        samples = sound.samples_of("output", samples)
+        if len(samples) not in (1, 2):
             raise InvalidRequestError(f"[output] expected audio (1 or 2 channels, n), got {samples.shape}")
         with _failures_named(self._path):
-            self._encoder.write_audio(np.ascontiguousarray(samples, dtype=np.float32))
+            self._encoder.write_audio(np.ascontiguousarray(samples))
 
     def close(self) -> None:
-        """Finishes the encoding and gives the file its name. Raises InvalidRequestError if no frame was written."""
+        """Finishes the encoding and gives the files their names.
+
+        Raises InvalidRequestError if no frame was written, and what :func:`output_files` raises; then all files stay as
+        they were.
+        """
         try:
             if not self._frames:
                 raise InvalidRequestError(f"[output] no frames were written to {self._path}")
+            targets = _files_of(self._format, self._target, self._frames, self._overwrite)
             with _failures_named(self._path):
                 self._encoder.finish(self._report)
-                for source, target in self._encoder.outputs(self._temporary, self._target):
-                    source.replace(target)
+                for source, target in zip(self._encoder.written(self._temporary), targets, strict=True):
+                    become(source, target)
                 self._format.remove_leftovers(self._target, self._frames)
         finally:
             self.abort()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     Lora: TypeAlias = File | tuple[File, float]
 
 
+_MOST_BLOCKS = 1 << 20
+
+
 class Options(TypedDict, total=False):
     """Options of a clip. None, and what is not given, stands for the checkpoint's own default."""
 
@@ -121,7 +124,10 @@ def _wholes(where: str, name: str, values: Any) -> list[int] | None:
         return None
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
         _arguments.refuse(where, name, "a list of whole numbers", values)
-    return [_arguments.whole(where, name, value) for value in values]
+    found = [_arguments.whole(where, name, value) for value in values]
+    if any(abs(number) > _MOST_BLOCKS for number in found):
+        raise InvalidRequestError(f"[{where}] {name} holds numbers that no block has")
+    return found
 
 
 def _one_of(names: list[str]) -> Callable[[str, str, Any], str | None]:
@@ -186,7 +192,18 @@ def settled(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def core_options(given: Mapping[str, Any]) -> _core.SampleOptions:
     """Returns options as the core takes them. Raises as :func:`settled`."""
-    return _core.SampleOptions(**{_CORE_NAMES.get(name, name): value for name, value in settled(given).items()})
+    return _core.SampleOptions(
+        **{_CORE_NAMES.get(name, name): _raw(name, value) for name, value in settled(given).items()}
+    )
+
+
+def _raw(name: str, value: Any) -> Any:
+    """Paths as the core takes them."""
+    if name in ("loras", "loras_stage2"):
+        return [(_arguments.raw(path), strength) for path, strength in value]
+    if name == "upscaler":
+        return [_arguments.raw(path) for path in value]
+    return _arguments.raw(value) if name == "distilled_lora" else value
 
 
 def listed_loras(given: Any) -> list[list[Any]]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ._core import Progress
 
 _DEMO = Path(__file__).parent / "demo"
+_FASTEST_SOUND = 1_000_000  # samples per second
+_FRAME_RATE = 24.0  # of latents that do not tell theirs
 
 
 class Sink(Protocol):
@@ -103,16 +105,17 @@ class Pipeline:
         offload: str,
         progress: Progress | None,
     ) -> None:
-        number_of_threads = _arguments.integer("load", "threads", threads)
+        number_of_threads = _arguments.threads("load", threads)
         files = [_arguments.path("load", path) for path in paths]
+        _arguments.callback("load", "progress", progress)
         devices = device if isinstance(device, str) else ",".join(_names("load", "device", device))
         for name, value in (("precision", precision), ("offload", offload)):
             _arguments.instance("load", name, value, str, "a name")
         self._core = _core.Pipeline(
-            files,
+            [_arguments.raw(file) for file in files],
             device=devices,
             precision=precision,
-            threads=number_of_threads or 0,
+            threads=number_of_threads,
             offload=offload,
             progress=progress,
         )
@@ -184,6 +187,7 @@ class Pipeline:
 
     def encode(self, prompt: str, *, progress: Progress | None = None) -> Context:
         """Turns a prompt into what the transformer attends to; text beyond 1024 tokens is cut off."""
+        _arguments.callback("encode", "progress", progress)
         video, audio = self._core.encode(_arguments.text("encode", "prompt", prompt), progress=progress)
         return Context(video, audio, prompt)
 
@@ -252,6 +256,8 @@ class Pipeline:
             _arguments.instance("sample", "negative", negative, Context, "made by encode()")
         if noise is not None:
             _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
+        _arguments.callback("sample", "progress", progress)
+        _arguments.callback("sample", "on_step", on_step)
         wanted = settled(options)
         if noise is not None and noise.frame_rate:
             wanted.setdefault("frame_rate", noise.frame_rate)
@@ -348,9 +354,9 @@ class Pipeline:
         They are a start for :meth:`sample` with ``initial``, which adds the detail. The sound stays.
         """
         _arguments.instance("upscaler", "latents", latents, Latents, "made by sample() or Latents.load()")
-        rate = latents.frame_rate or Video.frame_rate
-        path = _arguments.path("upscaler", upscaler)
-        video, rate = self._core.upsample(latents.video, rate, path, progress=progress)
+        _arguments.callback("upscaler", "progress", progress)
+        path = _arguments.raw(_arguments.path("upscaler", upscaler))
+        video, rate = self._core.upsample(latents.video, latents.frame_rate or _FRAME_RATE, path, progress=progress)
         return Latents(video, latents.audio, rate)
 
     def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
@@ -360,16 +366,12 @@ class Pipeline:
         frame rate become a clip of 24 frames per second. Raises InvalidRequestError for latents of another model and
         tiles that do not advance, ModelMismatchError without a decoder, OutOfMemoryError, BackendError or Cancelled.
         """
-        import numpy as np
-
         self.check_latents(latents)
-        chunks = _Chunks()
-        self.decode_into(chunks, latents, tiling=tiling, progress=progress)
+        frames = _Frames(8 * (latents.video.shape[1] - 1) + 1)
+        self.decode_into(frames, latents, tiling=tiling, progress=progress)
         audio, sample_rate = self.decode_audio(latents, progress=progress) or (None, None)
         settings = decoded_settings(latents, tiling)
-        return Video(
-            np.concatenate(chunks.frames), audio, sample_rate, latents.frame_rate or Video.frame_rate, settings
-        )
+        return Video(frames.all, audio, sample_rate, latents.frame_rate or _FRAME_RATE, settings)
 
     def check_latents(self, latents: Latents) -> None:
         """Raises the InvalidRequestError that :meth:`decode` would raise for latents that are not of this model."""
@@ -385,6 +387,7 @@ class Pipeline:
         second, rounded to whole ones, so the sound is up to 50 ms shorter or longer than the pictures.
         """
         _arguments.instance("decode", "latents", latents, Latents, "made by sample() or Latents.load()")
+        _arguments.callback("decode", "progress", progress)
         if latents.audio is None or not self.info["has_audio"]:
             return None
         return self._core.decode_audio(latents.audio, progress=progress)
@@ -392,16 +395,18 @@ class Pipeline:
     def encode_audio(self, samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
         """Turns sound into normalised audio latents (C, T, mel), 25 a second, as the transformer makes them.
 
-        samples: (2, n), float32 in [-1, 1]; sample_rate: in Hz, any. The opposite is :meth:`decode_audio`; neither is
-        exact.
+        samples: (2, n), float32 in [-1, 1], or the integers of 16 or 32 bits that files hold; sample_rate: in Hz, up
+        to a million. The opposite is :meth:`decode_audio`; neither is exact.
 
         Raises InvalidRequestError for sound that is not stereo or shorter than 33 ms, ModelMismatchError without an
         audio encoder.
         """
-        import numpy as np
+        from .sound import samples_of
 
         rate = _arguments.whole("sound", "sample_rate", sample_rate)
-        return self._core.encode_audio(np.asarray(samples, np.float32), rate)
+        if not 1 <= rate <= _FASTEST_SOUND:
+            raise InvalidRequestError(f"[sound] a sample rate of {rate} Hz is out of range; use 1 to {_FASTEST_SOUND}")
+        return self._core.encode_audio(samples_of("sound", samples), rate)
 
     def encode_video(
         self, frames: NDArray[np.uint8], *, tiling: Tiling | None = None, progress: Progress | None = None
@@ -421,6 +426,7 @@ class Pipeline:
             raise InvalidRequestError(
                 f"[encode] expected RGB bytes (F, H, W, 3) uint8, got {values.shape} {values.dtype}"
             )
+        _arguments.callback("encode", "progress", progress)
         pixels = values / np.float32(127.5) - np.float32(1)
         return self._core.encode_video(pixels, tiling=_tiling("encode", tiling), progress=progress)
 
@@ -432,6 +438,7 @@ class Pipeline:
         So a long clip need not fit in memory. An exception of the sink stops decoding and comes out unchanged.
         """
         _arguments.instance("decode", "latents", latents, Latents, "made by sample() or Latents.load()")
+        _arguments.callback("decode", "progress", progress)
         self._core.decode(
             latents.video,
             tiling=_tiling("decode", tiling),
@@ -460,6 +467,8 @@ class Pipeline:
         If the last of them fails or is stopped, the exception has the denoised clip as its attribute ``latents``.
         """
         self.require("text encoder", "text projection", "transformer", "video decoder")
+        _arguments.callback("generate", "progress", progress)
+        _arguments.callback("generate", "on_step", on_step)
         wanted = settled(options)
         if noise is not None:
             _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
@@ -506,12 +515,21 @@ def _frames_of(conditions: Sequence[Condition]) -> list[tuple[None, None, int, f
     return [(None, None, one.frame, one.strength) for one in conditions]
 
 
-class _Chunks:
-    def __init__(self) -> None:
-        self.frames: list[NDArray[np.uint8]] = []
+class _Frames:
+    """Puts the pieces of a clip of known length where they belong."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._done = 0
+        self.all: NDArray[np.uint8]
 
     def write_frames(self, frames: NDArray[np.uint8], /) -> None:
-        self.frames.append(frames)
+        import numpy as np
+
+        if not self._done:
+            self.all = np.empty((self._length, *frames.shape[1:]), np.uint8)
+        self.all[self._done : self._done + len(frames)] = frames
+        self._done += len(frames)
 
 
 def _demo_files() -> list[Path]:

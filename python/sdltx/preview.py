@@ -33,9 +33,9 @@ class Projection:
         path = _cache_folder() / f"preview-{pipe.decoder_fingerprint()}.npy"
         self.matrix: NDArray[np.float32] | None = None
         """(C + 1, 3), float32: a row for each channel, and the colour of zero; colours are 0 to 1."""
-        with suppress(OSError, ValueError):
+        with suppress(Exception):  # a cache that is broken, in whatever way, is none
             kept = np.load(path, allow_pickle=False)
-            if kept.ndim == 2 and kept.shape[1] == 3 and kept.dtype == np.float32:
+            if kept.shape == (pipe.latent_channels + 1, 3) and kept.dtype == np.float32 and np.isfinite(kept).all():
                 self.matrix = kept
         if self.matrix is None:
             self.matrix = fit(pipe)
@@ -52,11 +52,11 @@ class Projection:
         small: NDArray[np.uint8] = np.rint(colours * 255).astype(np.uint8)
         return small.repeat(_MAGNIFY, axis=1).repeat(_MAGNIFY, axis=2)
 
-    def write(self, path: str | os.PathLike[str], latents: Latents) -> None:
+    def write(self, path: str | os.PathLike[str], latents: Latents, *, overwrite: bool = False) -> None:
         """Writes them as a small animation; see :class:`sdltx.media.VideoWriter` for what ``path`` may be."""
         from .media import VideoWriter
 
-        with VideoWriter(path, max((latents.frame_rate or 24) / 8, 0.1)) as writer:
+        with VideoWriter(path, max((latents.frame_rate or 24) / 8, 0.1), overwrite=overwrite) as writer:
             writer.write_frames(self.frames(latents))
 
 

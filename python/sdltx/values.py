@@ -6,19 +6,23 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import _arguments, _core
-from ._files import check_writable, replacing, target_of
+from ._files import check_writable, exists, is_file, replacing, target_of
 from .errors import InvalidRequestError, ModelFileError
 
 if TYPE_CHECKING:  # numpy takes most of the time of an import; it is loaded with the first array instead
+    from fractions import Fraction
+
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from ._core import Progress
 
+_FASTEST_CLIP, _FASTEST_SOUND = 1000, 1_000_000  # pictures and samples per second
+KEPT = ("full", "plain", "none")
+"""How much of its settings a clip keeps: all; all but the folders of files; nothing."""
 _LATENTS_KEY = "sdltx.latents"
 
 
@@ -31,7 +35,9 @@ def read_only(name: str, array: ArrayLike, axes: str, dtype: str) -> NDArray[Any
     import numpy as np
 
     given = np.asarray(array)
-    if given.ndim != axes.count(",") + 1 or not np.can_cast(given.dtype, dtype, "same_kind"):
+    # Whole numbers of another width are other pictures.
+    rule: Literal["safe", "same_kind"] = "safe" if dtype == "uint8" else "same_kind"
+    if given.ndim != axes.count(",") + 1 or not np.can_cast(given.dtype, dtype, rule):
         raise InvalidRequestError(f"[{name}] expected {axes} {dtype}, got {given.shape} {given.dtype}")
     result: NDArray[Any] = np.ascontiguousarray(
         given, dtype=dtype
@@ -134,8 +140,8 @@ class Latents(_Value):
 
         if not isinstance(path, (str, os.PathLike)):
             _arguments.refuse("latents", "path", "text or a Path", path)
-        if not Path(path).is_file():
-            what = "is no file" if Path(path).exists() else "does not exist"
+        if not is_file(path):
+            what = "is no file" if exists(path) else "does not exist"
             raise ModelFileError(f"[latents] {path} {what}; give one made by save()")
         try:
             with safe_open(path, framework="numpy") as file:
@@ -165,7 +171,7 @@ class Video(_Value):
     """(channels, samples), float32 in [-1, 1]; None for a silent clip."""
     sample_rate: int | None = None
     """Samples per second of ``audio`` in Hz; None for a silent clip."""
-    frame_rate: float = 24.0
+    frame_rate: float | Fraction = 24.0
     """Frames per second."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """How the clip was made (see :attr:`Latents.settings`); :meth:`save` stores it in the file."""
@@ -173,32 +179,64 @@ class Video(_Value):
     def __post_init__(self) -> None:
         object.__setattr__(self, "frames", read_only("video frames", self.frames, "(F, H, W, 3)", "uint8"))
         if self.audio is not None:
-            object.__setattr__(self, "audio", read_only("video audio", self.audio, "(channels, samples)", "float32"))
+            from .sound import samples_of
+
+            if self.sample_rate is None:
+                raise InvalidRequestError("[video audio] sound needs its sample_rate")
+            samples = samples_of("video audio", self.audio)
+            object.__setattr__(self, "audio", read_only("video audio", samples, "(channels, samples)", "float32"))
+        rate = _arguments.integer("video", "sample_rate", self.sample_rate)
+        if rate is not None and not 1 <= rate <= _FASTEST_SOUND:
+            raise InvalidRequestError(f"[video] sample_rate {rate} is out of range; use 1 to {_FASTEST_SOUND} Hz")
+        if not 0 < _arguments.real("video", "frame_rate", self.frame_rate) <= _FASTEST_CLIP:
+            raise InvalidRequestError(
+                f"[video] frame_rate {self.frame_rate} is out of range; use up to {_FASTEST_CLIP}"
+            )
+        if not isinstance(self.metadata, Mapping):
+            _arguments.refuse("video", "metadata", "a dictionary", self.metadata)
 
     @property
     def seed(self) -> int | None:
         """The seed of the start noise; None if all of the noise was given."""
         return self.metadata.get("seed")
 
-    def save(self, path: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        metadata: str = "full",
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         """Writes the clip; the suffix decides how: .mp4, .webm, .gif, .webp, .png (a file per frame), .wav (its sound).
 
         The sound is cut, or filled with silence, to the length of the pictures. An existing file is replaced; a run
         that fails or is interrupted leaves it untouched. ``progress`` gets ("write", done, total) while the file is
-        finished. Raises InvalidRequestError for a path that cannot be written
-        or a suffix that is not known, BackendError if an encoder is missing or the disk fails.
+        finished.
+
+        metadata: what the file tells of :attr:`metadata`: "full", "plain" (no folders of files) or "none".
+        overwrite: of a picture per frame, also replace pictures that are not from sdltx.
+
+        Raises InvalidRequestError for a path that cannot be written or a suffix that is not known, BackendError if an
+        encoder is missing or the disk fails.
         """
         from . import sound
-        from .media import VideoWriter, fit_audio
+        from .media import VideoWriter, fit_audio, kept_settings
 
+        told = kept_settings(self.metadata, metadata)
         if sound.is_sound(path):
             if self.audio is None or self.sample_rate is None:
                 raise InvalidRequestError(f"[output] the clip has no sound for {path}; choose another suffix")
             fitted = fit_audio(self.audio, self.sample_rate, len(self.frames), self.frame_rate)
-            sound.write(path, fitted, self.sample_rate, metadata=self.metadata)
+            sound.write(path, fitted, self.sample_rate, metadata=told)
             return
         with VideoWriter(
-            path, self.frame_rate, audio_rate=self.sample_rate, metadata=self.metadata, progress=progress
+            path,
+            self.frame_rate,
+            audio_rate=self.sample_rate,
+            metadata=told,
+            overwrite=overwrite,
+            progress=progress,
         ) as writer:
             if self.audio is not None and self.sample_rate is not None:
                 writer.write_audio(fit_audio(self.audio, self.sample_rate, len(self.frames), self.frame_rate))
@@ -207,7 +245,7 @@ class Video(_Value):
     def __repr__(self) -> str:
         count, height, width, _ = self.frames.shape
         sound = "silent" if self.audio is None else f"{len(self.audio)} channels at {self.sample_rate} Hz"
-        return f"Video({count} frames, {width}x{height}, {self.frame_rate:g} fps, {sound}, seed={self.seed})"
+        return f"Video({count} frames, {width}x{height}, {float(self.frame_rate):g} fps, {sound}, seed={self.seed})"
 
 
 def check_latents_output(path: str | os.PathLike[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
+import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +17,7 @@ from sdltx import _core
 
 from . import convert, decode, doctor, embed, generate, inspect, recipes, worker
 from .job import Job
-from .messages import open_standard_streams, say
+from .messages import close_standard_output, flush_standard_output, open_standard_streams, say
 from .options import Parser
 
 _EXIT_CODES = {
@@ -31,7 +33,10 @@ _EXIT_CODES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs ``sdltx-cli`` with ``argv`` (default: the process's arguments) and returns its exit status."""
+    """Runs ``sdltx-cli`` with ``argv`` (default: the process's arguments) and returns its exit status.
+
+    Signals are handled while it runs, on the main thread; afterwards as before.
+    """
     open_standard_streams()
     args, unknown = _parser().parse_known_args(argv)
     if unknown:
@@ -41,21 +46,42 @@ def main(argv: Sequence[str] | None = None) -> int:
             else "; -m takes one file, so repeat it, and -p the prompt"
         )
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    if threading.current_thread() is not threading.main_thread():
+        return _run(args)
     _import_libraries()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and means it
-            signal.signal(number, _end)
-    _core.end_on_second_signal()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number, handler in before.items():
+            if handler == signal.SIG_DFL:  # nohup ignores SIGHUP, and means it
+                signal.signal(number, _end)
+        if argv is None:  # a program of its own, not a call inside of one
+            _core.end_on_second_signal()
+        return _run(args)
+    finally:
+        if argv is not None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _run(args: argparse.Namespace) -> int:
     job = Job(args)
     try:
         with job:
             args.command(job)
+            flush_standard_output()
     except KeyboardInterrupt:
         say("stopped")
         code = 128 + signal.SIGINT
     except _Ended as ended:
         say("stopped")
         code = 128 + ended.number
+    except BrokenPipeError:  # the reader has seen enough
+        close_standard_output()
+        code = 128 + signal.SIGPIPE
+    except OSError as error:  # of standard output: those of files have names by now
+        close_standard_output()
+        say(f"error: [output] cannot write: {error.strerror or error}")
+        code = _EXIT_CODES[sdltx.BackendError]
     except Exception as error:
         if args.verbose >= 2:
             say(traceback.format_exc().rstrip())

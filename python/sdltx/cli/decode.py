@@ -33,7 +33,8 @@ def _decode(job: Job) -> None:
     job.warn_of_tiles()
     latents = sdltx.Latents.load(args.latents)
     if not latents.frame_rate:
-        raise sdltx.InvalidRequestError(f"[decode] {args.latents} does not say its frame rate")
+        job.note(f"note: {args.latents} does not say its frame rate; the clip gets {sdltx.Video.frame_rate:g}")
+    job.check_length(8 * (latents.video.shape[1] - 1) + 1)
     pipe = job.load()
     pipe.require(*job.decoders())
     pipe.check_latents(latents)

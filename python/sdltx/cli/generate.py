@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import resource
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import sdltx
-from sdltx import _core, pipeline
-from sdltx.images import conditions_of, pixels
+from sdltx import _arguments, _core, pipeline
+from sdltx.images import conditions_of
 from sdltx.options import NAMES
 
+from .._files import exists, is_folder
 from .job import Job
 from .options import (
     add_command,
@@ -199,27 +201,30 @@ def _generate(job: Job) -> None:
     args = job.args
     if not (args.output or args.save_latents or args.audio_out or args.dry_run):
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents, --audio-out or several")
+    if args.preview_every < 1:
+        raise sdltx.InvalidRequestError(f"[preview] --preview-every {args.preview_every} is too small; use 1 or more")
+    # First, as it fills in files that are read and what is written.
+    made_with = _repeat(args) if args.repeat is not None else {}
     pictures = _pictures(args)
     job.check_outputs(
         args.repeat,
         args.prompt_file,
         args.distilled_lora,
-        *(one.to_dict()["path"] for one in pictures),
+        *(os.fspath(one.image) for one in pictures if isinstance(one.image, (str, os.PathLike))),
         *(args.upscaler or ()),
         *(path for path, _ in [*(args.loras or ()), *(args.loras_stage2 or ())]),
     )
-    if args.preview_every < 1:
-        raise sdltx.InvalidRequestError(f"[preview] --preview-every {args.preview_every} is too small; use 1 or more")
-    made_with = _repeat(args) if args.repeat is not None else {}
-    pictures = _pictures(args)
-    for one in pictures:
-        pixels(one, "")  # raises
+    _tell_of_other_pictures(job, args)
+    pictures = [one.loaded() for one in pictures]
     prompt = _prompt(args)
+    if args.negative_prompt is not None:
+        args.negative_prompt = _as_typed(args.negative_prompt)
     request = {name: getattr(args, name) for name in NAMES if name != "audio"}
     request["audio"] = False if args.no_audio else None
     # What is wrong should not cost the loading of a model.
     pipeline.check(prompt=prompt, tiling=job.tiling(), **request)
-    pipeline.check(prompt=args.negative_prompt)
+    if args.negative_prompt is not None:
+        _arguments.text("encode", "negative prompt", args.negative_prompt)
     _warn(job, prompt)
     job.warn_of_tiles()
     start = time.monotonic()
@@ -236,6 +241,7 @@ def _generate(job: Job) -> None:
         request["upscaler"] = [_upscaler(pipe)]
     resolved = pipe.resolve(**request)
     pipe.check(conditions=pictures, **request)
+    job.check_length(resolved["num_frames"])
     request["seed"] = resolved["seed"]
     memory = pipe.estimate(**request, conditions=pictures, tiling=job.tiling())
     if args.dry_run:
@@ -259,14 +265,22 @@ def _generate(job: Job) -> None:
         negative = pipe.encode(args.negative_prompt, progress=job.bars.show)
     elif args.negative_prompt is not None and args.repeat is None:
         job.warn("the negative prompt has no effect: guidance_scale is 1 for picture and sound; see --guidance-scale")
-    latents = pipe.sample(
-        context,
-        negative=negative,
-        conditions=pictures,
-        **request,
-        progress=job.bars.show,
-        on_step=_previewer(job, pipe),
-    )
+    preview = _previewer(job, pipe)
+    with job.keeping_estimates() as note:
+
+        def on_step(done: int, steps: int, estimate: sdltx.Latents) -> None:
+            note(done, steps, estimate)
+            if preview is not None:
+                preview(done, steps, estimate)
+
+        latents = pipe.sample(
+            context,
+            negative=negative,
+            conditions=pictures,
+            **request,
+            progress=job.bars.show,
+            on_step=on_step,
+        )
     with job.keeping(latents):
         if args.save_latents is not None:
             job.save(latents, args.save_latents)
@@ -284,10 +298,17 @@ def _previewer(job: Job, pipe: sdltx.Pipeline) -> Callable[[int, int, sdltx.Late
     from ..preview import Projection
 
     projection = Projection(pipe)
+    broken = False
 
     def show(done: int, steps: int, estimate: sdltx.Latents) -> None:
-        if done % every == 0 or done == steps:
-            projection.write(path, estimate)
+        nonlocal broken
+        if broken or (done % every and done != steps):
+            return
+        try:
+            projection.write(path, estimate, overwrite=job.args.overwrite)
+        except (sdltx.SdltxError, OSError) as error:  # a glance is not worth the clip
+            broken = True
+            job.warn(f"there are no more previews: {error}")
 
     return show
 
@@ -388,20 +409,41 @@ def _prompt(args: argparse.Namespace) -> str:
     if source is None:
         if args.prompt is None:
             raise sdltx.InvalidRequestError("[generate] no prompt; give -p, --prompt-file or --from")
-        text = str(args.prompt)
-        # Where the locale is not UTF-8, its bytes arrive in disguise.
-        with suppress(UnicodeError):
-            text = os.fsencode(text).decode()
-        return text
+        return _as_typed(args.prompt)
     try:
         if source == "-" and sys.stdin is None:
             raise sdltx.InvalidRequestError("[prompt] standard input is closed; give the prompt with -p")
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return data.decode("utf-8-sig").rstrip("\r\n")  # Windows marks its text files
+        # Windows marks its text files, and ends lines in its own way.
+        return data.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\r\n")
     except OSError as error:
         raise sdltx.InvalidRequestError(f"[prompt] cannot read {source}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise sdltx.InvalidRequestError(f"[prompt] {source} is not UTF-8 text (byte {error.start})") from None
+
+
+def _as_typed(text: str) -> str:
+    """A prompt of the command line: where the locale is not UTF-8, its bytes arrive in disguise."""
+    with suppress(UnicodeError):
+        return os.fsencode(text).decode()
+    return text
+
+
+def _found(path: str, args: argparse.Namespace) -> str:
+    """The file that a clip remembers: as it says, else seen from the clip's folder, else by its name in one of -m."""
+    if exists(path):
+        return path
+    folders = [model for model in args.model if is_folder(model)]
+    places = [Path(args.repeat).parent / path, *(Path(folder) / Path(path).name for folder in folders)]
+    return next((str(place) for place in places if exists(place)), path)
+
+
+def _tell_of_other_pictures(job: Job, args: argparse.Namespace) -> None:
+    """Says so if a picture of --from is no longer the one that the clip was made with."""
+    for path, sha256 in getattr(args, "remembered_pictures", ()):
+        with suppress(OSError):
+            if hashlib.sha256(Path(path).read_bytes()).hexdigest() != sha256:
+                job.warn(f"{path} is not the picture that {args.repeat} was made with; the clips will differ")
 
 
 def _repeat(args: argparse.Namespace) -> dict[str, str]:
@@ -409,6 +451,11 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
     from ..media import read_settings
 
     settings = read_settings(args.repeat)
+    for name in ("initial", "noise"):
+        if settings.get(name):
+            raise sdltx.InvalidRequestError(
+                f"[from] {args.repeat} was made from values that were given to Python ({name}), which it does not keep"
+            )
     for other, name in (
         ("num_inference_steps", "sigmas"),
         ("sigmas", "num_inference_steps"),
@@ -432,7 +479,7 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
             )
         setattr(args, name, value)
     if args.images is None and args.last_image is None:
-        args.images = _repeated_pictures(args.repeat, settings.get("images", []))
+        args.images, args.remembered_pictures = _repeated_pictures(args, settings.get("images", []))
     given = args.loras is not None or args.loras_stage2 is not None
     for name in () if given else ("loras", "loras_stage2"):
         entries = settings.get(name)
@@ -442,13 +489,20 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
             raise sdltx.InvalidRequestError(
                 f"[from] {args.repeat}: setting {name} is {entries!r}; expected paths with strengths"
             )
-        setattr(args, name, [tuple(one) for one in entries])
+        if any(not isinstance(path, str) for path, _ in entries):
+            raise sdltx.InvalidRequestError(
+                f"[from] {args.repeat}: setting {name} is {entries!r}; expected paths with strengths"
+            )
+        setattr(args, name, [(_found(path, args), strength) for path, strength in entries])
     upscalers = settings.get("upscalers")
     if upscalers is not None and args.upscaler is None and not args.two_stage:
         if not isinstance(upscalers, list) or not all(isinstance(path, str) for path in upscalers):
             raise sdltx.InvalidRequestError(f"[from] {args.repeat}: setting upscalers is {upscalers!r}; expected paths")
-        args.upscaler = upscalers
-    args.no_audio = args.no_audio or settings.get("audio") is False
+        args.upscaler = [_found(path, args) for path in upscalers]
+    if "distilled_lora" in settings and args.distilled_lora == settings["distilled_lora"]:
+        args.distilled_lora = _found(args.distilled_lora, args)
+    if settings.get("audio") is False and not args.no_audio:
+        args.no_audio, args.silent_clip = True, args.repeat
     tiles = settings.get("tiling")
     if isinstance(tiles, list) and all(getattr(args, f"tile_{name}") is None for name in sdltx.Tiling._fields):
         if len(tiles) != len(sdltx.Tiling._fields) or any(type(value) is not int for value in tiles):
@@ -457,10 +511,12 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
             setattr(args, f"tile_{name}", value)
     if args.precision not in (None, "auto", "f32"):
         raise sdltx.InvalidRequestError(f"[from] {args.repeat}: precision {args.precision!r} is neither auto nor f32")
-    for name, known in (("preset", _core.presets), ("recipe", _core.recipes)):
-        if name in settings and getattr(args, name) not in known:
+    names = {"preset": _core.presets, "recipe": _core.recipes, "sampler": _core.samplers}
+    for name, known in {**names, "guidance_method": _core.guidance_methods}.items():
+        if settings.get(name) is not None and getattr(args, name) not in known:
+            flag = name.replace("_", "-")
             raise sdltx.InvalidRequestError(
-                f"[from] {args.repeat}: this version has no {name} {getattr(args, name)!r}; give --{name}"
+                f"[from] {args.repeat}: this version has no {name} {getattr(args, name)!r}; give --{flag}"
             )
     return {name: _spell(settings.get(name, f"an unknown {name.split('_')[0]}")) for name in _COMPARED}
 
@@ -476,17 +532,21 @@ def _upscaler(pipe: sdltx.Pipeline) -> str:
     return found[0]
 
 
-def _repeated_pictures(clip: str, entries: Any) -> list[sdltx.Condition]:
-    pictures = []
+def _repeated_pictures(args: argparse.Namespace, entries: Any) -> tuple[list[sdltx.Condition], list[tuple[str, str]]]:
+    """The pictures of a clip, and the checksums that their files had."""
+    clip, pictures, checksums = args.repeat, [], []
     for entry in entries if isinstance(entries, list) else [entries]:
         path = entry.get("path") if isinstance(entry, dict) else None
         if not isinstance(path, str):
             raise sdltx.InvalidRequestError(
                 f"[from] {clip} was made with a picture that it does not name; give all of them with -i"
             )
+        path = _found(path, args)
         names = ("frame", "strength", "crf")
         pictures.append(sdltx.Condition(path, **{name: entry[name] for name in names if name in entry}))
-    return pictures
+        if isinstance(entry.get("sha256"), str):
+            checksums.append((path, entry["sha256"]))
+    return pictures, checksums
 
 
 def _spell(value: object) -> str:

@@ -7,17 +7,21 @@ import logging
 import os
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import sdltx
 
+from .._files import exists, is_folder
 from .messages import Bars, LogLines, stderr
 
-_LEAST_TILE, _LEAST_OVERLAP = 256, 64  # pixels
+_LEAST_TILE, _LEAST_OVERLAP = 256, 64  # pixels that hardly show
+_SMALLEST_TILE = 64  # that is possible
 _LEAST_FRAMES, _LEAST_FRAME_OVERLAP = 32, 16
+_WORTH_KEEPING = 60  # seconds of denoising
 _MODEL_SUFFIXES = (".safetensors", ".gguf", ".json", ".model")
 
 
@@ -30,6 +34,8 @@ class Job:
         """What to say after an error."""
         self.saved: str | None = None
         """Where the denoised clip is already."""
+        self._read: set[str] = set()
+        self._estimate: tuple[int, int, sdltx.Latents] | None = None
         self.bars = Bars(not args.quiet and (stderr.isatty() or args.verbose > 0), timed=args.verbose > 0)
         self._log_lines = LogLines(self.bars)
 
@@ -63,7 +69,10 @@ class Job:
             self.bars.say(text)
 
     def check_outputs(self, *inputs: str | None) -> None:
-        """Fails before the long run instead of after it. ``inputs``: files that are read, besides the model."""
+        """Fails before the long run instead of after it. ``inputs``: files that are read, besides the model.
+
+        To be called when nothing of the command line is left to fill in.
+        """
         from .. import media, sound, values
 
         outputs = {
@@ -83,14 +92,34 @@ class Job:
                 raise sdltx.InvalidRequestError(f"[output] a preview has pictures and {given['--preview']} has none")
         if "--audio-out" in given:
             sound.check_output(given["--audio-out"])
-        if self.args.no_audio and ("--audio-out" in given or ("-o" in given and sound.is_sound(given["-o"]))):
-            raise sdltx.InvalidRequestError("[output] --no-audio leaves no sound to write; leave it out")
+        for flag in ("--audio-out", "-o"):
+            if self.args.no_audio and flag in given and sound.is_sound(given[flag]):
+                silent = getattr(self.args, "silent_clip", None)
+                why = f"{silent} was made without" if silent else "--no-audio leaves no"
+                raise sdltx.InvalidRequestError(
+                    f"[output] {why} sound, so there is none for {given[flag]}; leave it out"
+                )
         if len({os.path.realpath(path) for path in given.values()}) < len(given):
             raise sdltx.InvalidRequestError(f"[output] {' and '.join(given)} name the same file; give each its own")
-        read = {os.path.realpath(path) for path in _files_of([*self.args.model, *inputs])}
+        self._read = {os.path.realpath(path) for path in _files_of([*self.args.model, *inputs])}
         for flag, path in given.items():
-            if os.path.realpath(path) in read:
-                raise sdltx.InvalidRequestError(f"[output] {flag} {path} is also an input; choose another name")
+            self._refuse_inputs(flag, [Path(path)])
+
+    def check_length(self, num_frames: int) -> None:
+        """Checks the files of a clip of this length: those that are named by the number of a picture, too."""
+        from .. import media
+
+        lengths = {"-o": (self.args.output, num_frames), "--preview": (getattr(self.args, "preview", None), None)}
+        for flag, (path, length) in lengths.items():
+            if path is not None:
+                frames = (num_frames - 1) // 8 + 1 if length is None else length
+                self._refuse_inputs(flag, media.output_files(path, frames, overwrite=True))
+                media.output_files(path, frames, overwrite=self.args.overwrite)
+
+    def _refuse_inputs(self, flag: str, files: Iterable[Path]) -> None:
+        for file in files:
+            if os.path.realpath(file) in self._read:
+                raise sdltx.InvalidRequestError(f"[output] {flag} {file} is also an input; choose another name")
 
     def load(self) -> sdltx.Pipeline:
         """Opens the model of the command line."""
@@ -162,13 +191,49 @@ class Job:
         """Around what is done with a denoised clip: if it fails or is stopped, the clip is kept."""
         try:
             yield
-        except BaseException:
-            if kept := self.saved or self._rescue(latents):
-                model = "".join(f" -m {shlex.quote(path)}" for path in self.args.model)
-                output = shlex.quote(self.args.output or "clip.mp4")
+        except BaseException as error:
+            if kept := self.saved or self._rescue(latents, "latents"):
                 self.rescued.append(f"the denoised clip is kept in {kept}; go on with")
-                self.rescued.append(f"  sdltx-cli decode {shlex.quote(kept)}{model} -o {output}")
+                self.rescued.append(f"  {self._decode_command(kept, isinstance(error, MemoryError))}")
             raise
+
+    @contextmanager
+    def keeping_estimates(self) -> Iterator[Callable[[int, int, sdltx.Latents], None]]:
+        """Around the denoising, which tells each step: if it fails or is stopped after long, the last one is kept."""
+        start = time.monotonic()
+
+        def note(done: int, steps: int, estimate: sdltx.Latents) -> None:
+            self._estimate = done, steps, estimate
+
+        try:
+            yield note
+        except BaseException:
+            if self._estimate is not None and time.monotonic() - start >= _WORTH_KEEPING:
+                done, steps, estimate = self._estimate
+                if kept := self._rescue(estimate, f"step-{done}"):
+                    self.rescued.append(f"what the clip looks like after {done} of {steps} steps is kept in {kept}: ")
+                    self.rescued.append(f"  {self._decode_command(kept, False)}")
+            raise
+
+    def _decode_command(self, latents: str, smaller: bool) -> str:
+        """What goes on with latents. ``smaller``: memory was short, so in smaller tiles."""
+        args = self.args
+        words = ["sdltx-cli", "decode", latents]
+        for path in args.model:
+            words += ["-m", path]
+        for name in ("device", "offload", "precision", "threads"):
+            if getattr(args, name) is not None:
+                words += [f"--{name}", str(getattr(args, name))]
+        tiles = {name: getattr(args, f"tile_{name}") for name in sdltx.Tiling._fields}
+        if smaller:
+            tiles["size"] = max(_SMALLEST_TILE, min(tiles["size"] or sdltx.Tiling().size, 2 * _LEAST_TILE) // 64 * 32)
+        for name, value in tiles.items():
+            if value is not None:
+                words += [f"--tile-{name.replace('_', '-')}", str(value)]
+        if args.audio_out and args.output:
+            words += ["--audio-out", args.audio_out]
+        words += ["-o", args.output or args.audio_out or "clip.mp4"]
+        return shlex.join(words)
 
     def save(self, latents: sdltx.Latents, path: str) -> None:
         """Saves a denoised clip."""
@@ -176,30 +241,32 @@ class Job:
         self.saved = path
         self.note(f"wrote {path}")
 
-    def _rescue(self, latents: sdltx.Latents) -> str | None:
-        output = Path(self.args.output or self.args.save_latents)
+    def _rescue(self, latents: sdltx.Latents, what: str) -> str | None:
+        args = self.args
+        output = Path(args.output or getattr(args, "save_latents", None) or args.audio_out or "clip")
         for folder in (output.parent, Path(), Path(tempfile.gettempdir())):
-            path = folder / f"{output.stem[:50]}.latents.safetensors"
+            path = folder / f"{output.stem[:50]}.{what}.safetensors"
             for number in range(2, 1000):
-                if not path.exists():
+                if not exists(path):
                     break
-                path = path.with_name(f"{output.stem[:50]}.latents-{number}.safetensors")
+                path = path.with_name(f"{output.stem[:50]}.{what}-{number}.safetensors")
             try:
                 latents.save(path)
             except sdltx.SdltxError:
                 continue
             return str(path)
-        self.rescued.append("the denoised clip is lost: no folder takes it")
+        self.rescued.append("what was denoised is lost: no folder takes it")
         return None
 
     def write(self, pipe: sdltx.Pipeline, latents: sdltx.Latents) -> None:
         """Decodes straight into the output file."""
         from .. import sound as wav
-        from ..media import VideoWriter, fit_audio
+        from ..media import VideoWriter, fit_audio, kept_settings, output_files
         from ..pipeline import decoded_settings
 
         args = self.args
         tiling = self.tiling()
+        frame_rate = latents.frame_rate or sdltx.Video.frame_rate
         # The sound first: it is small, and the writer has to know whether there is any.
         sound = pipe.decode_audio(latents, progress=self.bars.show) if self.with_sound() else None
         rate = sound[1] if sound else None
@@ -209,23 +276,25 @@ class Job:
                 continue
             if sound is None:
                 raise sdltx.InvalidRequestError(f"[output] there is no sound for {path}")
-            samples = fit_audio(*sound, num_frames, latents.frame_rate)
-            settings = decoded_settings(latents, None)
+            samples = fit_audio(*sound, num_frames, frame_rate)
+            settings = kept_settings(decoded_settings(latents, None), args.metadata)
             wav.write(path, samples, sound[1], sample_format=args.wav_format, metadata=settings)
             self.note(f"wrote {path}")
         if not self.with_pictures():
             return
         with VideoWriter(
             args.output,
-            latents.frame_rate,
+            frame_rate,
             audio_rate=rate,
-            metadata=decoded_settings(latents, tiling),
+            metadata=kept_settings(decoded_settings(latents, tiling), args.metadata),
+            overwrite=args.overwrite,
             progress=self.bars.show,
         ) as writer:
             if sound:
-                writer.write_audio(fit_audio(*sound, num_frames, latents.frame_rate))
+                writer.write_audio(fit_audio(*sound, num_frames, frame_rate))
             pipe.decode_into(writer, latents, tiling=tiling, progress=self.bars.show)
-        self.note(f"wrote {args.output}")
+        files = output_files(args.output, num_frames, overwrite=True)
+        self.note(f"wrote {args.output}" if len(files) == 1 else f"wrote {files[0].name} ... {files[-1].name}")
 
 
 def _files_of(paths: Iterable[str | None]) -> Iterator[Path]:
@@ -233,5 +302,5 @@ def _files_of(paths: Iterable[str | None]) -> Iterator[Path]:
     for path in filter(None, paths):
         file = Path(path)
         yield file
-        if file.is_dir():
+        if is_folder(file):
             yield from (f for f in (*file.glob("*"), *file.glob("*/*")) if f.suffix in _MODEL_SUFFIXES)

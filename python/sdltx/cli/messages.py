@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -53,6 +54,21 @@ def open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what it cannot spell is no reason to fail
+
+
+def flush_standard_output() -> None:
+    """Writes what was printed. Raises OSError if that cannot be, BrokenPipeError if nobody reads it."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def close_standard_output() -> None:
+    """Drops what was printed, and what will be."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def say(text: str) -> None:

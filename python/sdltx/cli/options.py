@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import sdltx
-from sdltx import _core
+from sdltx import _core, values
 
+from .._files import exists
 from .job import Job
 from .messages import say
 
@@ -105,6 +105,18 @@ def output_options(
     group.add_argument("--no-audio", action="store_true", help=silent)
     group.add_argument("--audio-out", metavar="FILE.wav", help="also write the sound to a file of its own")
     group.add_argument(
+        "--metadata",
+        choices=values.KEPT,
+        default="full",
+        help="what the clip tells of how it was made: all, so that --from repeats it; all but the folders of files; or "
+        "nothing (default: full)",
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="of one picture per frame, also replace pictures that are not from sdltx",
+    )
+    group.add_argument(
         "--wav-format", choices=tuple(sound.FORMATS), default="s16", help="samples of .wav files (default: s16)"
     )
     tiles = command.add_argument_group(
@@ -132,15 +144,16 @@ def message_options(command: argparse.ArgumentParser) -> None:
 def threads(text: str) -> int:
     """Reads a number of CPU threads."""
     with suppress(ValueError):
-        if (number := int(text)) >= 1:
+        if 1 <= (number := int(text)) <= _core.max_threads:
             return number
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads; use 1 or more")
+    shown = text if len(text) <= 20 else f"{text[:17]}..."
+    raise argparse.ArgumentTypeError(f"{shown!r} is not a number of threads; use 1 to {_core.max_threads}")
 
 
 def picture(text: str) -> sdltx.Condition:
     """Reads ``PATH[:FRAME[:STRENGTH[:CRF]]]``; a file whose name has such an end is meant as a whole."""
     parts = text.split(":")
-    for count in range(0 if Path(text).exists() else min(3, len(parts) - 1), -1, -1):
+    for count in range(0 if exists(text) else min(3, len(parts) - 1), -1, -1):
         split = len(parts) - count
         try:
             numbers = [kind(number) for kind, number in zip((int, float, int), parts[split:], strict=False)]
@@ -156,7 +169,7 @@ def picture(text: str) -> sdltx.Condition:
 def lora(text: str) -> tuple[str, float]:
     """Reads ``PATH[:STRENGTH]``; a file whose name has such an end is meant as a whole."""
     path, colon, strength = text.rpartition(":")
-    if colon and not Path(text).exists():
+    if colon and not exists(text):
         with suppress(ValueError):
             return path, float(strength)
     return text, 1.0
