@@ -1,7 +1,7 @@
 """CPU kernels against each other: the times of a clip as ratios of the first, from runs in turns.
 
 python bench/kernels.py x86-64-v4+bf16 x86-64-v3 x86-64-v2
-python bench/kernels.py x86-64-v4+bf16 /folder/with/another/sdltx    # such as one built with SDLTX_NATIVE=ON
+python bench/kernels.py x86-64-v4+bf16 /folder/with/another/sdltx    # such as one of an earlier commit
 
 Prints median and range of each ratio. Every run is a process of its own that takes the processor time of
 denoising and decoding with the built-in model, after one run of each to warm up.

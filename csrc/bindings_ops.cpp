@@ -158,6 +158,7 @@ void bind_ops(py::module_& module) {
         },
         "x"_a, "cos"_a, "sin"_a);
     m.def("stop_ends_all_pieces", &single_op::stop_ends_all_pieces, "device"_a);
+    m.def("resident_after_advice", &single_op::resident_after_advice, "path"_a, "seconds"_a = 5.0);
     m.def("abort", &single_op::abort, "message"_a);
 }
 

@@ -154,3 +154,15 @@ def test_the_release_is_measured_without_its_weights(tmp_path):
     print(f"768x512x121: {int(measured) / GIB:.2f} GiB of inputs and working memory, {took} s, peak {megabytes} MB")
     assert GIB / 2 < int(measured) < 4 * GIB
     assert float(megabytes) < 500
+
+
+def test_what_is_announced_is_read(tmp_path):
+    """Of a range that is many times what the system reads at once."""
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        for _ in range(64):
+            file.write(os.urandom(2**20))
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert sdltx._core.ops.resident_after_advice(str(path)) > 0.99

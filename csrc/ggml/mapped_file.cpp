@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "model_file.h"
 #include "platform.h"
@@ -91,7 +93,21 @@ void MappedFile::advise(const uint8_t* begin, size_t bytes, int advice) const {
     if (from < to) ::madvise(const_cast<uint8_t*>(data_) + from, to - from, advice);
 }
 
-void MappedFile::will_need(const uint8_t* begin, size_t bytes) const { advise(begin, bytes, MADV_WILLNEED); }
+// Of one request the system reads the first megabytes at most, so there are many.
+void MappedFile::will_need(const uint8_t* begin, size_t bytes) const {
+    constexpr size_t read_ahead = size_t{128} << 10;
+    for (size_t at = 0; at < bytes; at += read_ahead)
+        advise(begin + at, std::min(read_ahead, bytes - at), MADV_WILLNEED);
+}
+
+double MappedFile::resident() const {
+    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE)), pages = (size_ + page - 1) / page;
+    std::vector<unsigned char> there(pages);
+    if (::mincore(const_cast<uint8_t*>(data_), size_, there.data()) != 0) return 0;
+    const auto count = std::count_if(there.begin(), there.end(), [](unsigned char c) { return c & 1; });
+    return static_cast<double>(count) / static_cast<double>(pages);
+}
+
 // The pages leave this process; the file cache keeps them until it needs room, and then gives them up first.
 void MappedFile::forget(const uint8_t* begin, size_t bytes) const {
 #ifdef MADV_COLD

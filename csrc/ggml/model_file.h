@@ -21,7 +21,7 @@ struct stat;
 namespace sdltx {
 
 // A read-only memory-mapped file. Base address is page aligned.
-class MappedFile {
+class SDLTX_EXPORT MappedFile {
  public:
     explicit MappedFile(const std::string& path);  // throws Error(model_file)
     ~MappedFile();
@@ -36,6 +36,8 @@ class MappedFile {
     // Advice to the kernel about a part of the file: it is about to be read, or will not be read again soon.
     void will_need(const uint8_t* begin, size_t bytes) const;
     void forget(const uint8_t* begin, size_t bytes) const;
+    // The share of its pages that are in memory.
+    double resident() const;
 
  private:
     void advise(const uint8_t* begin, size_t bytes, int advice) const;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <numeric>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -205,6 +206,15 @@ bool stop_ends_all_pieces(const std::string& device) {
     const ggml_status status = placed ? backend.compute(sched, graph, {}) : GGML_STATUS_FAILED;
     ggml_backend_sched_free(sched);
     return asked && status == GGML_STATUS_ABORTED;
+}
+
+double resident_after_advice(const std::string& path, double seconds) {
+    const MappedFile file(path);
+    file.will_need(file.data(), file.size());
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+    while (file.resident() < 1 && std::chrono::steady_clock::now() < end)
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    return file.resident();
 }
 
 void abort(const std::string& message) {

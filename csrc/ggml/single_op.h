@@ -63,6 +63,9 @@ SDLTX_EXPORT Array rotate_half(const Array& x, const Array& cos, const Array& si
 // Whether a run on `device` in three pieces, the middle one on the CPU, ends when the poll says so once in the first.
 SDLTX_EXPORT bool stop_ends_all_pieces(const std::string& device);
 
+// The share of a file that is in memory `seconds` after it was said to be needed.
+SDLTX_EXPORT double resident_after_advice(const std::string& path, double seconds);
+
 // Fails an assertion of ggml, which ends the process.
 [[noreturn]] SDLTX_EXPORT void abort(const std::string& message);
 

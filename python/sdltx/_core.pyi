@@ -330,4 +330,6 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
     @staticmethod
     def stop_ends_all_pieces(device: str) -> bool: ...
     @staticmethod
+    def resident_after_advice(path: str, seconds: float = 5.0) -> float: ...
+    @staticmethod
     def abort(message: str) -> None: ...  # ends the process

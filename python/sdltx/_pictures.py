@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _MOST_PIXELS = 1 << 28
-_ORIENTATION = 0x0112  # of EXIF
+_EXIF_HEADER = b"Exif\0\0"
+_ORIENTATION, _SHORT = 0x0112, 3  # a tag, and the type of its value
 _HEIF = (".heic", ".heif", ".hif")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -37,8 +40,11 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
     _use_heif(name)
     try:
-        with _opened(name) as image:
-            return of_pillow(image, name)
+        # Pillow warns of large photos, and of tags that nobody needs.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _opened(name) as image:
+                return of_pillow(image, name)
     except FileNotFoundError:
         raise InvalidRequestError(f"[image] there is no file {name}") from None
     except Pillow.DecompressionBombError:
@@ -77,25 +83,26 @@ def of_pillow(image: Image, name: str) -> NDArray[np.uint8]:
 
 
 def _opened(name: str) -> Image:
-    """Opens without the warning for large photos, and PNG files without texts that Pillow finds too long."""
+    """Opens PNG files without texts that Pillow finds too long, and all others as they are."""
     from PIL import Image as Pillow
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-        try:
-            image = Pillow.open(name)
-            if image.format == "PNG":
-                image.load()  # texts may follow the pixels
-            return image
-        except (ValueError, SyntaxError, OSError):
-            with Path(name).open("rb") as file:
-                if file.read(len(_PNG_SIGNATURE)) != _PNG_SIGNATURE:
-                    raise
-                data = _without_texts(file.read())
-        try:
-            return Pillow.open(io.BytesIO(data))
-        except (ValueError, SyntaxError) as error:
-            raise OSError(None, f"it is broken ({error})") from None
+    image = None
+    try:
+        image = Pillow.open(name)
+        if image.format == "PNG":
+            image.load()  # texts may follow the pixels
+        return image
+    except (ValueError, SyntaxError, OSError):
+        if image is not None:
+            image.close()
+        with Path(name).open("rb") as file:
+            if file.read(len(_PNG_SIGNATURE)) != _PNG_SIGNATURE:
+                raise
+            data = _without_texts(file.read())
+    try:
+        return Pillow.open(io.BytesIO(data))
+    except (ValueError, SyntaxError) as error:
+        raise OSError(None, f"it is broken ({error})") from None
 
 
 def _without_texts(chunks: bytes) -> bytes:
@@ -161,12 +168,27 @@ def _in_srgb(image: Image) -> Image:
     return converted or image.convert("RGB")
 
 
+def _orientation(exif: bytes) -> int | None:
+    """The one tag of EXIF that counts, in the first directory: what stands beside it may be wrong in any way."""
+    data = exif.removeprefix(_EXIF_HEADER).removeprefix(_EXIF_HEADER)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    with suppress(struct.error, TypeError):
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", data, at)
+            if tag == _ORIENTATION and kind == _SHORT:
+                return int(value)
+    return None
+
+
 def _turned(array: NDArray[np.uint8], image: Image) -> NDArray[np.uint8]:
-    """Looks at the one tag that counts: others may be wrong in ways that do not matter here."""
-    orientation: Any = None
-    with suppress(Exception):  # EXIF is written by thousands of programs, and read by one
-        orientation = image.getexif().get(_ORIENTATION)
-    turns: dict[Any, Any] = {
+    exif = image.info.get("exif")
+    orientation = _orientation(exif) if isinstance(exif, bytes) else None
+    if orientation is None:
+        with suppress(Exception):  # where other formats keep it
+            orientation = image.getexif().get(_ORIENTATION)
+    turns: dict[Any, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
         2: lambda a: a[:, ::-1],
         3: lambda a: a[::-1, ::-1],
         4: lambda a: a[::-1],
