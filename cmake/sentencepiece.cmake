@@ -46,7 +46,7 @@ function(sdltx_add_sentencepiece)
     "${source}/src" "${source}/src/builtin_pb" "${source}/third_party/protobuf-lite")
   target_compile_definitions(sdltx_sentencepiece PRIVATE HAVE_PTHREAD=1 _USE_INTERNAL_STRING_VIEW)
   target_compile_features(sdltx_sentencepiece PUBLIC cxx_std_17)
-  target_compile_options(sdltx_sentencepiece PRIVATE $<IF:$<CXX_COMPILER_ID:MSVC>,/w,-w>)
+  target_compile_options(sdltx_sentencepiece PRIVATE $<IF:$<CXX_COMPILER_ID:MSVC>,/w,-w> $<$<CONFIG:Release>:-O1>)
   set_target_properties(sdltx_sentencepiece PROPERTIES
     POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   find_package(Threads REQUIRED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 import pytest
+from commands import read_safetensors, write_safetensors
 from compare import assert_close
 from safetensors.numpy import save_file
 
@@ -203,11 +204,31 @@ def test_sound_that_cannot_be_encoded(tiny, tiny_paths, tmp_path):
         pipe.encode_audio(np.zeros((2, 9000), np.float32), 16000)
 
 
-def test_clipping_is_told(tiny, demo, caplog):
+@pytest.fixture(scope="module")
+def loud(tiny_paths, tmp_path_factory):
+    """The tiny model with a vocoder whose last layer is thirty times as strong."""
+    header, blob = read_safetensors(tiny_paths[0])
+    data = bytearray(blob)
+    (name,) = (n for n in header if n.endswith("bwe_generator.conv_post.weight"))
+    begin, end = header[name]["data_offsets"]
+    bits = np.frombuffer(data[begin:end], np.uint16).astype(np.uint32) << 16
+    louder = (30 * bits.view(np.float32)).astype(np.float32)
+    data[begin:end] = (louder.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+    path = write_safetensors(tmp_path_factory.mktemp("loud") / "loud.safetensors", header, bytes(data))
+    with sdltx.load(path, tiny_paths[1], precision="f32") as pipe:
+        yield pipe
+
+
+def test_clipping_is_told(tiny, loud, demo, caplog):
     latents = np.random.default_rng(5).standard_normal((2, 10, 16)).astype(np.float32)
-    wave, _ = tiny._core.decode_audio(40 * latents)
-    told = "samples are louder than a file can hold and were clipped" in caplog.text
-    assert told == (np.mean(np.abs(wave) >= 1) > 1e-3)
+    wave, _ = loud._core.decode_audio(latents)
+    clipped = np.mean(np.abs(wave) >= 1)
+    assert clipped > 1e-2
+    (line,) = (record.getMessage() for record in caplog.records if "clipped" in record.getMessage())
+    assert f"[sound] {1000 * clipped:.0f} of 1000 samples are louder than a file can hold" in line
     caplog.clear()
+    wave, _ = tiny._core.decode_audio(latents)
+    assert np.mean(np.abs(wave) >= 1) < 1e-3
+    assert "clipped" not in caplog.text
     demo.generate("a red circle with high beeps", width=64, height=64, num_frames=9, num_inference_steps=2, seed=1)
     assert "clipped" not in caplog.text

@@ -57,10 +57,7 @@ def test_json_and_checksums(tiny_paths, tmp_path):
     assert found["files"][0]["sha256"] == hashlib.sha256(Path(tiny_paths[0]).read_bytes()).hexdigest()
     seen = []
     report = sdltx.inspect(tiny_paths[0], sha256=True, progress=lambda *event: seen.append(event))
-    assert (
-        report.to_dict() == {**found, **{k: tuple(v) for k, v in found.items() if isinstance(v, list)}}
-        or json.loads(json.dumps(report.to_dict())) == found
-    )
+    assert json.loads(json.dumps(report.to_dict())) == found
     assert seen[-1] == ("checksum", report.files[0].bytes, report.files[0].bytes)
 
 

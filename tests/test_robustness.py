@@ -252,7 +252,7 @@ def test_too_little_memory_is_an_error_and_not_a_crash(tmp_path, megabytes):
         timeout=120,
     )
     assert done.returncode >= 0, done.stderr
-    assert done.returncode in (0, 1, 5, 6), done.stderr
+    assert done.returncode in (0, 5, 6), done.stderr
     assert {p.name for p in tmp_path.iterdir()} <= {"m.mp4", "m.latents.safetensors"}
     if done.returncode:
         assert "GGML_ASSERT" not in done.stderr

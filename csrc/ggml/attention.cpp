@@ -135,7 +135,7 @@ ggml_tensor* device_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tens
     };
     ggml_tensor *queries = ggml_permute(ctx, q, 0, 2, 1, 3), *keys = by_head(k), *values = by_head(v);
     // Not every device has a kernel for every width of a head.
-    if (!g.backend().can(flash_kernel(g, queries, keys, values, mask, scale)))
+    if (!g.backend().can(g.device(), flash_kernel(g, queries, keys, values, mask, scale)))
         return softmax_attention(g, q, k, v, mask, scale);
     return in_pieces(g, flash_kernel, queries, keys, values, mask, scale);
 }

@@ -329,7 +329,9 @@ std::string Backend::device_names() const {
 
 bool Backend::is_gpu(size_t i) const { return kind_of(ggml_backend_get_device(backends_[i].get())) == "gpu"; }
 
-bool Backend::can(const ggml_tensor* node) const { return ggml_backend_supports_op(backends_.front().get(), node); }
+bool Backend::can(size_t device, const ggml_tensor* node) const {
+    return ggml_backend_supports_op(backends_[device].get(), node);
+}
 
 size_t Backend::available_memory(size_t i) const {
     if (i + 1 == backends_.size()) return sdltx::available_memory();

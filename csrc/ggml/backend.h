@@ -69,8 +69,8 @@ class SDLTX_EXPORT Backend {
     Offload offload() const { return offload_; }
     // Whether plans run on memory of the host: mapped files are their weights then.
     bool uses_host_memory() const { return backends_.size() == 1; }
-    // Whether the first device, and so the plans that run on it, can compute `node` itself.
-    bool can(const ggml_tensor* node) const;
+    // Whether backends()[device] can compute `node` itself.
+    bool can(size_t device, const ggml_tensor* node) const;
     int threads() const { return threads_; }
     // Whether backends()[i] is a GPU of this machine.
     bool is_gpu(size_t i) const;

@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <regex>
 #include <set>
 
 #include "json.h"
@@ -49,14 +48,25 @@ struct Numbered {
 };
 
 std::optional<Numbered> numbered(const std::string& path) {
-    static const std::regex pattern("(.*-)([0-9]{5})(-of-([0-9]{5})\\.(?:safetensors|gguf))");
-    const size_t slash = path.find_last_of('/') + 1;
-    std::smatch found;
-    const std::string name = path.substr(slash);
-    if (!std::regex_match(name, found, pattern)) return std::nullopt;
-    const int number = std::stoi(found[2]), count = std::stoi(found[4]);
+    constexpr size_t digits = 5;
+    const std::string of = "-of-";
+    const size_t dot = path.rfind('.');
+    if (dot == std::string::npos || (path.substr(dot) != ".safetensors" && path.substr(dot) != ".gguf") ||
+        dot < 1 + digits + of.size() + digits)
+        return std::nullopt;
+    const size_t count_at = dot - digits, number_at = count_at - of.size() - digits;
+    if (path.compare(count_at - of.size(), of.size(), of) != 0 || path[number_at - 1] != '-') return std::nullopt;
+    const auto read = [&](size_t at) {
+        int value = 0;
+        for (size_t i = at; i < at + digits; ++i) {
+            if (path[i] < '0' || path[i] > '9') return 0;
+            value = value * 10 + (path[i] - '0');
+        }
+        return value;
+    };
+    const int number = read(number_at), count = read(count_at);
     if (number < 1 || number > count) return std::nullopt;
-    return Numbered{path.substr(0, slash) + found[1].str(), found[3].str(), count};
+    return Numbered{path.substr(0, number_at), path.substr(number_at + digits), count};
 }
 
 std::string set_of(const std::string& path) {

@@ -32,6 +32,8 @@ class Plan {
 
     const Backend& backend() const { return backend_; }
     const std::string& what() const { return what_; }
+    // Which of the backends it runs on.
+    size_t device() const { return device_; }
     // Where to make the next nodes; see TensorArena::context().
     ggml_context* ctx() { return arena_.context(); }
 

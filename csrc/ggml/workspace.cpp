@@ -45,9 +45,14 @@ size_t kernel_memory_of(ggml_cgraph* graph) {
     for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
         const ggml_tensor* node = ggml_graph_node(graph, i);
         if (node->op != GGML_OP_MUL_MAT || node->src[0]->type == GGML_TYPE_F32) continue;
-        int64_t values = ggml_nelements(node->src[1]) + ggml_nelements(node);
-        if (ggml_is_quantized(node->src[0]->type)) values += ggml_nelements(node->src[0]);
-        most = std::max(most, 2.0 * static_cast<double>(values));
+        double bytes = 2.0 * static_cast<double>(ggml_nelements(node->src[1]) + ggml_nelements(node));
+        // Weights in half precision are multiplied as floats, where sums are to be kept as such: see product().
+        const auto weights = static_cast<double>(ggml_nelements(node->src[0]));
+        if (node->src[0]->type == GGML_TYPE_F16)
+            bytes += 4.0 * weights;
+        else if (ggml_is_quantized(node->src[0]->type))
+            bytes += 2.0 * weights;
+        most = std::max(most, bytes);
     }
     return always + static_cast<size_t>(1.05 * most);
 }
