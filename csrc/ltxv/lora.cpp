@@ -1,5 +1,6 @@
 #include "lora.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -95,11 +96,10 @@ Loras::Loras(std::vector<std::pair<std::shared_ptr<Lora>, float>> files) {
                 d.scale *= strength;
                 deltas_[weight].push_back(d);
             }
-        files_.push_back(std::move(file));
+        if (std::find(files_.begin(), files_.end(), file) == files_.end()) files_.push_back(std::move(file));
     }
 }
 
-// A file may be given several times; its weights are held once for each.
 std::vector<Weights*> Loras::weights() const {
     std::vector<Weights*> all;
     for (auto& file : files_) all.push_back(&file->weights());
