@@ -1,5 +1,6 @@
 #include "json.h"
 
+#include <filesystem>
 #include <fstream>
 #include <unordered_set>
 
@@ -69,6 +70,10 @@ Json parse_json(std::string_view text, const std::string& where) {
 }
 
 Json parse_json_file(const std::string& path) {
+    // A pipe would have us wait for somebody who writes into it.
+    std::error_code problem;
+    if (!std::filesystem::is_regular_file(path, problem))
+        throw Error(ErrorCode::model_file, "[" + path + "] is not a regular file");
     std::ifstream in(path, std::ios::binary | std::ios::ate);
     const auto size = in ? static_cast<int64_t>(in.tellg()) : -1;
     if (size < 0) throw Error(ErrorCode::model_file, "[" + path + "] cannot read the file");

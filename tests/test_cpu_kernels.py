@@ -98,7 +98,7 @@ def test_a_build_for_a_better_processor_says_so():
         if words[0] != "convert":
             assert done.returncode == 6
             (line,) = errors(done)
-            assert "whose processor has sse3, ssse3, which this one lacks; build it here" in line
+            assert "for a processor that has sse3, ssse3, which this one lacks; build it here" in line
     told = json.loads(run("doctor", "--json", env=lacking).stdout)
     assert told["level"] is None
     assert told["levels"] == told["devices"] == []

@@ -196,7 +196,7 @@ def test_a_single_pixel_is_a_picture(tiny):
     [
         (lambda path: None, "there is no file"),
         (lambda path: path.write_text("not a picture"), "cannot read"),
-        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.mkdir(), "is a directory"),
         (
             lambda path: Image.new("RGB", (9, 9)).save(
                 path, format="gif", save_all=True, append_images=[Image.new("RGB", (9, 9), "red")]

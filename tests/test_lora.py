@@ -460,3 +460,101 @@ def test_command_line(tiny_paths, tmp_path):
     done = run("generate", *clip, *model, "--lora", tiny_paths[0], "--dry-run")
     assert done.returncode == 4
     assert "is a part of a model and not a LoRA" in errors(done)[0]
+
+
+@pytest.mark.parametrize(
+    ("spell", "pattern"),
+    [
+        (diffusers, "proj_in"),
+        (diffusers, "transformer.transformer_blocks.0.attn1.to_q"),
+        (lambda name: f"base_model.model.diffusion_model.{name}", "diffusion_model.transformer_blocks.0.attn1.to_q"),
+        (lambda name: f"base_model.model.{name}", "base_model.model.transformer_blocks.0.attn1.to_q"),
+        (lambda name: f"base_model.model.{name}", "patchify_proj"),
+    ],
+)
+def test_patterns_of_alpha_in_the_spelling_of_the_file(tiny, pairs, tmp_path, spell, pattern):
+    changed = "patchify_proj" if "proj" in pattern.split(".")[-1] else "transformer_blocks.0.attn1.to_q"
+    alphas = {f"diffusion_model.{name}.alpha": np.float32(32 if name == changed else 4) for name in pairs}
+    want = write(tmp_path / "want.safetensors", pairs, **alphas)
+    tensors = {}
+    for name, (down, up) in pairs.items():
+        tensors |= {f"{spell(name)}.lora_A.weight": down, f"{spell(name)}.lora_B.weight": up}
+    told = {"transformer.lora_alpha": 4, "transformer.alpha_pattern": {pattern: 32}}
+    # More keys than a short text has.
+    told["transformer.alpha_pattern"] |= {f"transformer_blocks.1.attn1.to_q.{'x' * 50}{i}": 4 for i in range(200)}
+    save_file(tensors, tmp_path / "x.safetensors", metadata={"lora_adapter_metadata": json.dumps(told)})
+    context = tiny.encode("x")
+    expected = tiny.sample(context, **SIZE, loras=[want]).video
+    np.testing.assert_array_equal(tiny.sample(context, **SIZE, loras=[tmp_path / "x.safetensors"]).video, expected)
+    flat = {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
+    save_file(tensors, tmp_path / "y.safetensors", metadata=flat)
+    np.testing.assert_array_equal(tiny.sample(context, **SIZE, loras=[tmp_path / "y.safetensors"]).video, expected)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"text_encoder.lora_alpha": "32"},
+        {"transformer.lora_alpha": "4", "vae.lora_alpha": "32", "text_encoder.use_rslora": "True"},
+        {"transformer.lora_alpha": "4", "text_encoder.use_dora": "True"},
+        {"lora_alpha": "None", "use_dora": "False", "use_rslora": "0"},
+    ],
+)
+def test_settings_of_other_networks_do_not_count(tiny, pairs, tmp_path, metadata):
+    tensors = {}
+    for name, (down, up) in pairs.items():
+        tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
+    context = tiny.encode("x")
+    got = tiny.sample(context, **SIZE, loras=[tmp_path / "x.safetensors"])
+    np.testing.assert_array_equal(got.video, tiny.sample(context, **SIZE, loras=[LORA]).video)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "line"),
+    [
+        ({"lora_alpha": "abc"}, "lora_alpha .*no number"),
+        ({"lora_alpha": "NaN"}, "lora_alpha .*no number"),
+        ({"alpha_pattern": "{'to_q': 32}"}, "alpha_pattern .*no JSON object"),
+        ({"lora_alpha": "4", "alpha_pattern": '{"to_q": 32, "attn1.to_q": 4}'}, "several values"),
+        ({"use_rslora": "maybe"}, "neither true nor false"),
+        ({"use_dora": "true"}, "DoRA"),
+        ({"lora_adapter_metadata": '{"use_dora": "True"}'}, "DoRA"),
+        ({"lora_adapter_metadata": "[1]"}, "not a JSON object"),
+        ({"lora_adapter_metadata": '{"peft_type": "LOHA"}'}, "LOHA"),
+        ({"lora_adapter_metadata": '{"fan_in_fan_out": true}'}, "fan_in_fan_out"),
+    ],
+)
+def test_settings_of_the_wrong_form_are_refused(tiny, pairs, tmp_path, metadata, line):
+    tensors = {}
+    for name, (down, up) in pairs.items():
+        tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
+    with pytest.raises(sdltx.SdltxError, match=line):
+        tiny.check(loras=[tmp_path / "x.safetensors"])
+
+
+def test_patterns_that_fit_nothing_are_told(tiny, pairs, tmp_path, caplog):
+    write(tmp_path / "adapter_model.safetensors", pairs, lambda name: f"base_model.model.{name}")
+    told = {"peft_type": "LORA", "lora_alpha": 4, "alpha_pattern": {"to_nowhere": 8}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(told))
+    tiny.check(loras=[tmp_path])
+    assert "to_nowhere (alpha_pattern)" in caplog.text
+
+
+def test_two_adapters_and_parts(tiny, pairs, tmp_path):
+    name, (down, up) = next(iter(pairs.items()))
+    two = tmp_path / "x.safetensors"
+    save_file({f"{name}.lora_A.a.weight": down, f"{name}.lora_B.b.weight": up}, two)
+    with pytest.raises(sdltx.ModelMismatchError, match="of two adapters"):
+        tiny.check(loras=[two])
+    part = write(tmp_path / "l-00001-of-00002.safetensors", pairs)
+    with pytest.raises(sdltx.ModelFileError, match="is one of 2 parts"):
+        tiny.check(loras=[part])
+
+
+def test_names_of_many_dots(tiny, pairs, tmp_path):
+    path = write(tmp_path / "x.safetensors", pairs, **{"a." * 300_000 + "q": np.zeros(1, np.float32)})
+    with pytest.raises(sdltx.ModelFileError, match="a tensor has a name of 600001 bytes") as raised:
+        tiny.check(loras=[path])
+    assert len(str(raised.value)) < 400

@@ -40,7 +40,9 @@ def write(path, frames, rate=24, **options):
 
 def video_frames(path):
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        # Told the colours, as older versions of PyAV do not look at the tags.
+        frames = [frame.reformat(format="rgb24", src_colorspace=1) for frame in container.decode(video=0)]
+        return np.stack([frame.to_ndarray() for frame in frames])
 
 
 def names(folder):

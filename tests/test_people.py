@@ -626,3 +626,92 @@ def test_after_closing(tiny_paths):
         with pytest.raises(sdltx.InvalidRequestError, match="it is closed"):
             call()
     assert "LTX-2.3" in repr(pipe)
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.mp4", "p.wav", "p.safetensors"])
+def test_pipes_are_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    for words in (["-i", name, "-p", "x"], ["--from", name], ["--lora", name, "-p", "x"]):
+        done = run("generate", *words, "-o", "a.gif", "--steps", "1", cwd=tmp_path, timeout=30)
+        assert done.returncode in (2, 3), done.stderr
+        assert len(errors(done)) == 1
+
+
+def test_a_pipe_for_a_configuration(tiny_paths, tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    (tmp_path / "model.safetensors").symlink_to(f"{tiny_paths[1]}/model.safetensors")
+    with pytest.raises(sdltx.ModelFileError, match="is not a regular file"):
+        sdltx.load(tiny_paths[0], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a\ud800b.png"])
+def test_names_that_no_file_can_have(tiny, tmp_path, name):
+    video = sdltx.Video(np.zeros((1, 32, 32, 3), np.uint8))
+    for call in (
+        lambda: sdltx.images.read(name),
+        lambda: video.save(name),
+        lambda: media.read_settings(name),
+        lambda: tiny.check(loras=[name]),
+        lambda: tiny.resolve(upscaler=name),
+        lambda: sdltx.load(name),
+    ):
+        with pytest.raises(sdltx.InvalidRequestError, match="no name that a file can have"):
+            call()
+    for setting in (
+        {"images": [{"path": name}]},
+        {"loras": [[name, 1.0]]},
+        {"upscalers": [name]},
+        {"distilled_lora": name},
+    ):
+        latents = sdltx.Latents(
+            np.zeros((4, 1, 1, 1), np.float32), settings={"sdltx_version": "9", "prompt": "x", **setting}
+        )
+        latents.save(tmp_path / "l.safetensors")
+        done = run("generate", "--from", tmp_path / "l.safetensors", "--dry-run")
+        assert done.returncode == 2, done.stderr
+        assert len(errors(done)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["-o", "./-x.mp4"], []),
+        (["-o", "n.mp4", "--metadata", "none"], ["--metadata", "none"]),
+        (["-o", "s.png", "--overwrite"], ["--overwrite"]),
+        (["-o", "w.wav", "--wav-format", "f32"], ["--wav-format", "f32"]),
+        (["-o", os.fsdecode(b"b\xff c.mp4")], []),
+    ],
+)
+def test_the_printed_command_does_the_rest(tmp_path, words, kept):
+    """It is given to a shell as it stands."""
+    picture(tmp_path / "s_0003.png")
+    done = interrupted(tmp_path, "sound" if "w.wav" in words else "decode", *words)
+    assert done.returncode == 130, done.stderr
+    command = done.stderr.splitlines()[-1].strip()
+    assert all(word in command for word in kept)
+    again = subprocess.run(
+        ["bash", "-c", command.replace("sdltx-cli", f"{sys.executable} -m sdltx", 1)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert again.returncode == 0, (command, again.stderr)
+
+
+def test_previews_and_clips_of_the_same_names(tmp_path):
+    done = generate("-o", tmp_path / "a.png", "--preview", tmp_path / "a_%04d.png")
+    assert done.returncode == 2
+    assert "both write" in errors(done)[0]
+
+
+def test_an_index_and_a_folder_with_a_part_missing(tiny_paths, tmp_path, caplog):
+    from test_model_parts import CHECKPOINT, shard
+
+    files = shard(tmp_path / "c", tiny_paths[0], CHECKPOINT["released"], 3)
+    with sdltx.load(tmp_path / "c" / "model.safetensors.index.json", tiny_paths[1]) as pipe:
+        pipe.require("transformer", "vocoder")
+    (tmp_path / "c" / "model.safetensors.index.json").unlink()
+    files[1].unlink()
+    with pytest.raises(sdltx.ModelMismatchError):
+        sdltx.load(tmp_path / "c", tiny_paths[1])
+    assert caplog.text.count("is one of 3 parts, of which these are not there: 2") == 1

@@ -242,3 +242,32 @@ def test_whole_numbers_of_32_bits():
     gray = PIXELS[..., 0]
     for values, want in ((gray.astype(np.int32), gray), (gray.astype(np.int32) * 257, gray)):
         np.testing.assert_array_equal(images.read(Image.fromarray(values))[..., 0], want)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "gif", "tiff", "bmp", "ppm", "tga", "ico", "dds", "sgi"])
+def test_mutated_pictures(tmp_path, kind):
+    """Bytes changed at random: a picture or one typed error."""
+    plain = photo(tmp_path / f"a.{kind}").read_bytes()
+    animated = b""
+    if kind in ("gif", "webp", "png"):
+        animated = photo(
+            tmp_path / f"b.{kind}", save_all=True, append_images=[Image.fromarray(255 - PIXELS)]
+        ).read_bytes()
+    rng = np.random.default_rng(2)
+    for i in range(150):
+        data = bytearray(animated if animated and i % 2 else plain)
+        for _ in range(rng.integers(1, 5)):
+            data[rng.integers(min(len(data), 300))] = rng.integers(256)
+        path = tmp_path / f"{i % 2}.{kind}"
+        path.write_bytes(bytes(data))
+        try:
+            assert read(path).ndim == 3
+        except sdltx.InvalidRequestError as error:
+            assert str(error).startswith("[image]")
+
+
+def test_programs_are_no_pictures(tmp_path):
+    path = tmp_path / "a.eps"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    with pytest.raises(sdltx.InvalidRequestError, match="none that Pillow reads"):
+        read(path)

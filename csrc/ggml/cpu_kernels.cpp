@@ -151,7 +151,7 @@ const CpuKernels& cpu_kernels() {
         for (const std::string& feature : lacking(sdltx_kernel_features))
             missing += (missing.empty() ? "" : ", ") + feature;
         throw Error(ErrorCode::backend,
-                    "[device] this was built on a machine whose processor has " + missing +
+                    "[device] this was built for a processor that has " + missing +
                         ", which this one lacks; build it here, in the source folder: pip install --force-reinstall "
                         "--no-deps .");
     }

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "backend.h"
 #include "json.h"
 #include "model_file.h"
 
@@ -118,6 +119,24 @@ FolderFiles files_of(const fs::path& folder, std::error_code& problem) {
     return files;
 }
 
+// Says which parts of a model that is split are not in its folder, once for each set.
+void tell_missing_parts(const std::string& path, const std::vector<Given>& files) {
+    const auto parts = numbered(path);
+    if (!parts) return;
+    std::string missing;
+    for (int i = 1, before = 0; i <= parts->count; ++i) {
+        const std::string part = parts->name(i);
+        if (std::none_of(files.begin(), files.end(), [&](const Given& f) { return f.path == part; })) {
+            if (missing.size() < 200) missing += (missing.empty() ? "" : ", ") + std::to_string(i);
+        } else if (before++ == 0 && part != path) {
+            return;  // told with the first part that is there
+        }
+    }
+    if (!missing.empty())
+        log(30, "[load] " + path + " is one of " + std::to_string(parts->count) +
+                    " parts, of which these are not there: " + missing);
+}
+
 // The cache of Hugging Face keeps the files of a model in snapshots/<commit>; refs/main says which is the latest.
 fs::path snapshot_of(const fs::path& folder) {
     std::error_code problem;
@@ -141,7 +160,13 @@ std::vector<Given> given_files(const std::vector<std::string>& paths, std::vecto
     for (auto& path : paths) {
         std::error_code problem;
         if (!fs::is_directory(path, problem)) {
-            for (Given& part : with_other_parts(path)) names.push_back(std::move(part));
+            if (ends_with(path, ".safetensors.index.json")) {
+                std::map<std::string, std::string> listed;
+                add_shards(path, listed);
+                for (auto& [file, index] : listed) names.push_back({file, Source::listed, index});
+            } else {
+                for (Given& part : with_other_parts(path)) names.push_back(std::move(part));
+            }
             add_folder(fs::path(path).parent_path());
             continue;
         }
@@ -156,6 +181,7 @@ std::vector<Given> given_files(const std::vector<std::string>& paths, std::vecto
             const auto found = files_of(folder, unreadable);
             if (folder != searched.front() && found.chosen.empty()) continue;
             add_folder(folder);
+            for (const Given& file : found.chosen) tell_missing_parts(file.path, found.chosen);
             names.insert(names.end(), found.chosen.begin(), found.chosen.end());
             beside.insert(beside.end(), found.beside_index.begin(), found.beside_index.end());
         }
@@ -167,6 +193,9 @@ std::vector<Given> given_files(const std::vector<std::string>& paths, std::vecto
 }
 
 std::string one_file_of(const std::string& path) {
+    if (const auto parts = numbered(path); parts && parts->count > 1)
+        throw Error(ErrorCode::model_file,
+                    "[" + path + "] is one of " + std::to_string(parts->count) + " parts; give the whole in one file");
     std::error_code problem;
     if (!fs::is_directory(path, problem)) return path;
     const fs::path adapter = fs::path(path) / "adapter_model.safetensors";

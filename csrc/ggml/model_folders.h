@@ -20,6 +20,7 @@ struct Given {
 std::vector<Given> given_files(const std::vector<std::string>& paths, std::vector<std::string>& folders);
 
 // The file that a folder was given for: the only one, or adapter_model.safetensors. What is no folder stays.
+// Throws Error(model_file) for one of several parts, which would be less than the whole.
 std::string one_file_of(const std::string& path);
 
 }  // namespace sdltx

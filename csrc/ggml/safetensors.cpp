@@ -35,6 +35,9 @@ uint64_t as_size(const Json& j, const std::string& where) {
 
 TensorInfo read_entry(const std::string& name, const Json& entry, const uint8_t* data, uint64_t data_size,
                       const std::string& path) {
+    if (constexpr size_t longest = 1 << 10; name.size() > longest)
+        throw Error(ErrorCode::model_file, "[" + path + "] a tensor has a name of " + std::to_string(name.size()) +
+                                               " bytes, such as '" + name.substr(0, 40) + "...'");
     const std::string where = "[" + path + "] tensor '" + name + "'";
     if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets") ||
         !entry["dtype"].is_string() || !entry["shape"].is_array() || !entry["data_offsets"].is_array() ||

@@ -36,10 +36,13 @@ void tell(const ModelFile& file, const LoraContents& contents) {
     const auto others = static_cast<int64_t>(contents.unknown.size());
     log(20, start + ": " + std::to_string(contents.modules) + " of " + std::to_string(contents.modules + others) +
                 " modules are applied");
+    std::string named;
+    size_t count = 0;
+    for (const std::string& name : contents.unknown)
+        if (count++ < 5) named += (named.empty() ? "'" : ", '") + name + "'";
     if (others)
         log(30, start + ": " + std::to_string(others) +
-                    " modules are none of the transformer's and have no effect, such as '" + *contents.unknown.begin() +
-                    "'");
+                    " modules are none of the transformer's and have no effect, such as " + named);
     for (const char* key : {"reference_downscale_factor", "reference_temporal_scale_factor"})
         if (const auto value = file.metadata(key)) {
             log(30, start + " is an IC-LoRA (" + key + " " + *value +

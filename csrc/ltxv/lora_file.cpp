@@ -152,51 +152,73 @@ class Names {
 // --- alpha ---
 
 // What trainers say of a whole file: in `lora_adapter_metadata` (diffusers), in single keys of the header
-// (SimpleTuner), or in adapter_config.json beside it (PEFT). Keys may have the name of the network before them.
+// (SimpleTuner), or in adapter_config.json beside it (PEFT). Keys may have the name of the network before them; those
+// of other networks do not count.
 class Settings {
  public:
-    explicit Settings(const ModelFile& file) : file_(file) {
-        constexpr const char* keys[] = {"lora_alpha", "alpha_pattern", "use_rslora", "use_dora"};
-        const auto take = [&](const std::string& key, const Json& value) {
-            const std::string last = key.substr(key.rfind('.') == std::string::npos ? 0 : key.rfind('.') + 1);
-            for (const char* known : keys)
-                if (last == known && !value.is_null()) values_[known] = value;
-        };
-        const auto take_all = [&](const Json& j) {
-            if (j.is_object())
-                for (auto& [key, value] : j.items()) take(key, value);
+    Settings(const ModelFile& file, const Names& names) : file_(file), names_(names) {
+        const auto take_all = [&](const Json& j, const std::string& where) {
+            if (!j.is_object()) fail(file, where + " is not a JSON object", ErrorCode::model_file);
+            for (auto& [key, value] : j.items())
+                if (const auto known = known_key(key)) take(*known, value);
         };
         const fs::path path(file.path());
         std::error_code problem;
         const fs::path config = path.parent_path() / "adapter_config.json";
         const bool of_peft = std::any_of(file.tensors().begin(), file.tensors().end(),
                                          [](auto& t) { return starts_with(t.stored_name, "base_model.model."); });
-        if ((of_peft || path.filename() == "adapter_model.safetensors") && fs::is_regular_file(config, problem))
-            take_all(parse_json_file(config.string()));
+        if ((of_peft || path.filename() == "adapter_model.safetensors") && fs::exists(config, problem))
+            take_all(parse_json_file(config.string()), "adapter_config.json beside it");
         for (auto& [key, text] : file.texts()) {
             if (key == "lora_adapter_metadata") {
-                take_all(parse_json(text, file.path() + "] [lora_adapter_metadata"));
-                continue;
+                take_all(parse_json_value(text, file.path() + "] [lora_adapter_metadata"), key);
+            } else if (const auto known = known_key(key)) {
+                const bool none = text == "None" || text.empty();
+                const Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+                take(*known, none ? Json() : value.is_discarded() ? Json(text) : value);
             }
-            Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-            if (text == "True" || text == "False") value = text == "True";
-            if (!value.is_discarded() && text.size() < 4096) take(key, value);
         }
-        if (flag("use_dora"))
-            fail(file, "says that it is DoRA, which is not implemented; plain LoRAs are, and .diff and .diff_b");
-    }
-    // Alpha of a module, if the file has one for it.
-    std::optional<float> alpha(const std::string& module) const {
-        if (const auto patterns = values_.find("alpha_pattern");
-            patterns != values_.end() && patterns->second.is_object())
+        const auto refuse = [&](const std::string& what) {
+            fail(file,
+                 "says that it is " + what + ", which is not implemented; plain LoRAs are, and .diff and .diff_b");
+        };
+        if (flag("use_dora")) refuse("DoRA");
+        if (flag("fan_in_fan_out")) refuse("of transposed matrices (fan_in_fan_out)");
+        if (const auto type = values_.find("peft_type"); type != values_.end() && type->second != "LORA")
+            refuse("of the kind " + spell(type->second));
+        flag("use_rslora");  // throws for what is neither
+        if (const auto patterns = values_.find("alpha_pattern"); patterns != values_.end()) {
+            if (!patterns->second.is_object())
+                fail(file, "has the alpha_pattern " + spell(patterns->second) + ", which is no JSON object",
+                     ErrorCode::model_file);
             for (auto& [pattern, value] : patterns->second.items()) {
                 if (pattern.find_first_of("*+?^$|()[]{}\\") != std::string::npos)
-                    fail(file_, "has the alpha_pattern '" + pattern + "'; only names of modules are implemented");
-                if (module == pattern || ends_with(module, "." + pattern)) return number("alpha_pattern", value);
+                    fail(file, "has the alpha_pattern '" + pattern + "'; only names of modules are implemented");
+                patterns_[pattern] = number("alpha_pattern", value);
+                unused_.insert(pattern);
             }
-        const auto all = values_.find("lora_alpha");
-        return all == values_.end() ? std::nullopt : std::make_optional(number("lora_alpha", all->second));
+        }
+        if (const auto all = values_.find("lora_alpha"); all != values_.end())
+            alpha_ = number("lora_alpha", all->second);
     }
+    // Alpha of a module, which the file calls `spelled`, if there is one for it.
+    std::optional<float> alpha(const std::string& module, const std::string& spelled) {
+        std::optional<float> found;
+        for (auto& [pattern, value] : patterns_) {
+            const auto ends_as = [&, &end = pattern](const std::string& name) {
+                return name == end || ends_with(name, "." + end);
+            };
+            if (!ends_as(module) && !ends_as(spelled) && names_.module_of(pattern) != module) continue;
+            unused_.erase(pattern);
+            if (found && *found != value)
+                fail(file_, "has several values in its alpha_pattern for '" + spelled + "', such as that of '" +
+                                pattern + "'");
+            found = value;
+        }
+        return found ? found : alpha_;
+    }
+    // Patterns that fit no module.
+    const std::set<std::string>& unused() const { return unused_; }
     // What alpha is divided by.
     float divisor(int64_t rank) const {
         const auto r = static_cast<float>(rank);
@@ -204,9 +226,28 @@ class Settings {
     }
 
  private:
+    // Which setting a key stands for; nothing for others, and for those of other networks.
+    static std::optional<std::string> known_key(const std::string& key) {
+        constexpr const char* keys[] = {"lora_alpha", "alpha_pattern",  "use_rslora",
+                                        "use_dora",   "fan_in_fan_out", "peft_type"};
+        constexpr const char* networks[] = {"", "transformer.", "diffusion_model.", "model.diffusion_model.", "unet."};
+        for (const char* network : networks)
+            for (const char* known : keys)
+                if (key == std::string(network) + known) return known;
+        return std::nullopt;
+    }
+    void take(const std::string& key, const Json& value) {
+        if (!value.is_null()) values_[key] = value;
+    }
     bool flag(const char* key) const {
         const auto found = values_.find(key);
-        return found != values_.end() && found->second.is_boolean() && found->second.get<bool>();
+        if (found == values_.end()) return false;
+        const Json& value = found->second;
+        for (const auto& [meant, spellings] :
+             {std::pair<bool, Json>{true, {true, 1, "true", "True", "1"}}, {false, {false, 0, "false", "False", "0"}}})
+            if (std::find(spellings.begin(), spellings.end(), value) != spellings.end()) return meant;
+        fail(file_, std::string("has the ") + key + " " + spell(value) + ", which is neither true nor false",
+             ErrorCode::model_file);
     }
     float number(const std::string& key, const Json& value) const {
         const float n = value.is_number() ? value.get<float>() : std::nanf("");
@@ -215,8 +256,22 @@ class Settings {
         return n;
     }
     const ModelFile& file_;
+    const Names& names_;
     std::map<std::string, Json> values_;
+    std::optional<float> alpha_;
+    std::map<std::string, float> patterns_;
+    std::set<std::string> unused_;
 };
+
+// The name between .lora_A or .lora_B and the end of a tensor's name; empty for none.
+std::string adapter_of(const std::string& name) {
+    for (const char* mark : {".lora_A.", ".lora_B."})
+        if (const size_t at = name.find(mark); at != std::string::npos) {
+            const std::string rest = name.substr(at + std::string(mark).size());
+            return rest.substr(0, rest.find('.') == std::string::npos ? 0 : rest.find('.'));
+        }
+    return "";
+}
 
 float alpha_of(const ModelFile& file, const TensorInfo& t) {
     const std::optional<double> value = t.elements() == 1 ? number_of(t) : std::nullopt;
@@ -243,6 +298,8 @@ void check_readable(const ModelFile& file, const TensorInfo& t) {
 void check_pair(const ModelFile& file, const std::string& name, const TensorInfo* down, const TensorInfo* up,
                 const Weights::Tensor& w) {
     if (!down || !up) fail(file, "'" + name + "' has one of its two matrices; the file is not complete");
+    if (adapter_of(down->stored_name) != adapter_of(up->stored_name))
+        fail(file, "'" + down->stored_name + "' and '" + up->stored_name + "' are of two adapters; keep one of them");
     for (const TensorInfo* t : {down, up}) check_readable(file, *t);
     const auto &a = down->shape, &b = up->shape;
     if (w.shape.size() != 2 || a.size() != 2 || b.size() != 2 || a[0] < 1 || a[0] != b[1] || a[1] != w.shape[1] ||
@@ -301,7 +358,7 @@ std::map<std::string, Found> modules_of(const ModelFile& file, const Names& name
 
 LoraContents read_lora(const ModelFile& file, const std::vector<Weights::Tensor>& transformer) {
     const Names names(transformer);
-    const Settings settings(file);
+    Settings settings(file, names);
     LoraContents contents;
     for (auto& [module, found] : modules_of(file, names, contents.unknown)) {
         const Module& m = found.module;
@@ -314,7 +371,7 @@ LoraContents read_lora(const ModelFile& file, const std::vector<Weights::Tensor>
             const int64_t rank = down->shape[0];
             if (alpha)
                 scale = alpha_of(file, *alpha) / settings.divisor(rank);
-            else if (const auto of_file = settings.alpha(module))
+            else if (const auto of_file = settings.alpha(module, found.name))
                 scale = *of_file / settings.divisor(rank);
             contents.additions[weight->name].push_back({down, up, nullptr, scale});
         }
@@ -328,6 +385,7 @@ LoraContents read_lora(const ModelFile& file, const std::vector<Weights::Tensor>
         add_whole(m.at(Role::diff_bias), bias, 1);
         ++contents.modules;
     }
+    for (const std::string& pattern : settings.unused()) contents.unknown.insert(pattern + " (alpha_pattern)");
     return contents;
 }
 

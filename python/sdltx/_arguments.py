@@ -81,7 +81,14 @@ def path(where: str, value: Any) -> str:
     """Returns a path as text."""
     if not isinstance(value, (str, os.PathLike)):
         refuse(where, "path", "text or a Path, and each file as an argument of its own", value)
-    return os.fsdecode(value)
+    text = os.fsdecode(value)
+    try:
+        possible = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise InvalidRequestError(f"[{where}] {text!r} is no name that a file can have")
+    return text
 
 
 def text(where: str, name: str, value: Any) -> str:

@@ -18,7 +18,10 @@ def target_of(path: str | os.PathLike[str]) -> Path:
     Raises InvalidRequestError for what is no regular file or is write-protected, for a name that is too long, and for a
     folder that does not exist.
     """
-    target = Path(os.path.realpath(path))
+    try:
+        target = Path(os.path.realpath(path))
+    except ValueError:
+        raise InvalidRequestError(f"[output] {os.fspath(path)!r} is no name that a file can have") from None
     try:
         check_name(target)
         mode = target.stat().st_mode if target.exists() else None

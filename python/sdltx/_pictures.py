@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _arguments
+from ._files import exists, is_file, is_folder
 from .errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 _MOST_PIXELS = 1 << 28
 _EXIF_HEADER = b"Exif\0\0"
 _ORIENTATION, _SHORT = 0x0112, 3  # a tag, and the type of its value
+# Those that people have pictures in; some others run programs, such as PostScript.
+_FORMATS = (
+    *("PNG", "JPEG", "MPO", "JPEG2000", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "TGA", "ICO", "AVIF", "HEIF"),
+    *("QOI", "DDS", "SGI"),
+)
 _HEIF = (".heic", ".heif", ".hif")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -34,7 +41,10 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
     Raises InvalidRequestError for what is missing, broken, no picture or an animation.
     """
-    name = os.fspath(path)
+    name = _arguments.path("image", path)
+    if exists(name) and not is_file(name):
+        what = "is a directory" if is_folder(name) else "is no regular file"
+        raise InvalidRequestError(f"[image] {name} {what}")
     from PIL import Image as Pillow
     from PIL import UnidentifiedImageError
 
@@ -45,6 +55,8 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore")
             with _opened(name) as image:
                 return of_pillow(image, name)
+    except (InvalidRequestError, MemoryError):
+        raise
     except FileNotFoundError:
         raise InvalidRequestError(f"[image] there is no file {name}") from None
     except Pillow.DecompressionBombError:
@@ -56,6 +68,8 @@ def read(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     except OSError as error:
         reason = error.strerror or "it is broken"
         raise InvalidRequestError(f"[image] cannot read {name} as a picture: {reason}") from None
+    except Exception as error:  # what a broken file makes one of many formats raise
+        raise InvalidRequestError(f"[image] cannot read {name} as a picture: it is broken ({error})") from None
 
 
 def of_pillow(image: Image, name: str) -> NDArray[np.uint8]:
@@ -67,18 +81,18 @@ def of_pillow(image: Image, name: str) -> NDArray[np.uint8]:
 
     Raises InvalidRequestError for animations, for too many pixels, and for what is broken.
     """
-    # An animation has several pictures that are one; a photo with a preview, a TIFF with pages, is its first.
-    if image.format in ("MPO", "TIFF"):
-        image.seek(0)
-    elif (pictures := getattr(image, "n_frames", 1)) > 1:
-        raise InvalidRequestError(f"[image] {name} is an animation of {pictures} pictures; give one of them")
-    if image.width * image.height > _MOST_PIXELS:
-        raise InvalidRequestError(f"[image] {name} has too many pixels; scale it down")
     try:
+        # An animation has several pictures that are one; a photo with a preview, a TIFF with pages, is its first.
+        if image.format in ("MPO", "TIFF"):
+            image.seek(0)
+        elif (pictures := getattr(image, "n_frames", 1)) > 1:
+            raise InvalidRequestError(f"[image] {name} is an animation of {pictures} pictures; give one of them")
+        if image.width * image.height > _MOST_PIXELS:
+            raise InvalidRequestError(f"[image] {name} has too many pixels; scale it down")
         return np.ascontiguousarray(_turned(_rgb(image, name), image))
-    except InvalidRequestError:
+    except (InvalidRequestError, MemoryError):
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:  # what Pillow raises for broken pictures
+    except Exception as error:  # what a broken file makes one of many formats raise
         raise InvalidRequestError(f"[image] {name} is broken: {error}") from None
 
 
@@ -87,8 +101,10 @@ def _opened(name: str) -> Image:
     from PIL import Image as Pillow
 
     image = None
+    Pillow.init()
+    formats = [format for format in _FORMATS if format in Pillow.OPEN]
     try:
-        image = Pillow.open(name)
+        image = Pillow.open(name, formats=formats)
         if image.format == "PNG":
             image.load()  # texts may follow the pixels
         return image
@@ -100,7 +116,7 @@ def _opened(name: str) -> Image:
                 raise
             data = _without_texts(file.read())
     try:
-        return Pillow.open(io.BytesIO(data))
+        return Pillow.open(io.BytesIO(data), formats=["PNG"])
     except (ValueError, SyntaxError) as error:
         raise OSError(None, f"it is broken ({error})") from None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import sound
+from . import _arguments, sound
 from ._encoders import FORMATS, Format
 from ._files import (
     become,
@@ -24,6 +24,7 @@ from ._files import (
     check_writable,
     exists,
     failures_named,
+    is_file,
     remove_temporary,
     target_of,
     temporary_beside,
@@ -140,7 +141,9 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     import av
 
-    file = Path(path)
+    file = Path(_arguments.path("settings", path))
+    if exists(file) and not is_file(file):
+        raise InvalidRequestError(f"[settings] {file} is no file")
     if file.suffix.lower() == ".safetensors":
         try:
             return dict(Latents.load(file).settings)

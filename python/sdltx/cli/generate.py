@@ -413,7 +413,12 @@ def _prompt(args: argparse.Namespace) -> str:
     try:
         if source == "-" and sys.stdin is None:
             raise sdltx.InvalidRequestError("[prompt] standard input is closed; give the prompt with -p")
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        most = _core.max_prompt_bytes + 8  # and a mark
+        if source == "-":
+            data = sys.stdin.buffer.read(most)
+        else:
+            with Path(source).open("rb") as file:
+                data = file.read(most)
         # Windows marks its text files, and ends lines in its own way.
         return data.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\r\n")
     except OSError as error:
@@ -431,6 +436,7 @@ def _as_typed(text: str) -> str:
 
 def _found(path: str, args: argparse.Namespace) -> str:
     """The file that a clip remembers: as it says, else seen from the clip's folder, else by its name in one of -m."""
+    _arguments.path("from", path)
     if exists(path):
         return path
     folders = [model for model in args.model if is_folder(model)]
@@ -499,7 +505,7 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
         if not isinstance(upscalers, list) or not all(isinstance(path, str) for path in upscalers):
             raise sdltx.InvalidRequestError(f"[from] {args.repeat}: setting upscalers is {upscalers!r}; expected paths")
         args.upscaler = [_found(path, args) for path in upscalers]
-    if "distilled_lora" in settings and args.distilled_lora == settings["distilled_lora"]:
+    if settings.get("distilled_lora") is not None and args.distilled_lora == settings["distilled_lora"]:
         args.distilled_lora = _found(args.distilled_lora, args)
     if settings.get("audio") is False and not args.no_audio:
         args.no_audio, args.silent_clip = True, args.repeat

@@ -109,12 +109,17 @@ class Job:
         """Checks the files of a clip of this length: those that are named by the number of a picture, too."""
         from .. import media
 
+        written: dict[Path, str] = {}
         lengths = {"-o": (self.args.output, num_frames), "--preview": (getattr(self.args, "preview", None), None)}
         for flag, (path, length) in lengths.items():
             if path is not None:
                 frames = (num_frames - 1) // 8 + 1 if length is None else length
                 self._refuse_inputs(flag, media.output_files(path, frames, overwrite=True))
-                media.output_files(path, frames, overwrite=self.args.overwrite)
+                for file in media.output_files(path, frames, overwrite=self.args.overwrite):
+                    if written.setdefault(file, flag) != flag:
+                        raise sdltx.InvalidRequestError(
+                            f"[output] -o and --preview both write {file}; give each its own"
+                        )
 
     def _refuse_inputs(self, flag: str, files: Iterable[Path]) -> None:
         for file in files:
@@ -218,7 +223,7 @@ class Job:
     def _decode_command(self, latents: str, smaller: bool) -> str:
         """What goes on with latents. ``smaller``: memory was short, so in smaller tiles."""
         args = self.args
-        words = ["sdltx-cli", "decode", latents]
+        words = ["sdltx-cli", "decode", f"./{latents}" if latents.startswith("-") else latents]
         for path in args.model:
             words += ["-m", path]
         for name in ("device", "offload", "precision", "threads"):
@@ -230,10 +235,15 @@ class Job:
         for name, value in tiles.items():
             if value is not None:
                 words += [f"--tile-{name.replace('_', '-')}", str(value)]
+        if args.metadata != "full":
+            words += ["--metadata", args.metadata]
+        if args.wav_format != "s16":
+            words += ["--wav-format", args.wav_format]
+        words += ["--overwrite"] * args.overwrite
         if args.audio_out and args.output:
             words += ["--audio-out", args.audio_out]
         words += ["-o", args.output or args.audio_out or "clip.mp4"]
-        return shlex.join(words)
+        return " ".join(map(_quoted, words))
 
     def save(self, latents: sdltx.Latents, path: str) -> None:
         """Saves a denoised clip."""
@@ -295,6 +305,14 @@ class Job:
             pipe.decode_into(writer, latents, tiling=tiling, progress=self.bars.show)
         files = output_files(args.output, num_frames, overwrite=True)
         self.note(f"wrote {args.output}" if len(files) == 1 else f"wrote {files[0].name} ... {files[-1].name}")
+
+
+def _quoted(word: str) -> str:
+    """For a shell; names that are no text in the way of bash, as they cannot be shown."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ./_-")
+    return "$'" + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(word)) + "'"
 
 
 def _files_of(paths: Iterable[str | None]) -> Iterator[Path]:
