@@ -158,3 +158,33 @@ def test_every_source_is_listed_in_cmake():
     for file in CSRC.rglob("*.cpp"):
         name = str(file.relative_to(CSRC))
         assert name in (word.strip("()") for word in listed), f"{name} is not built"
+
+
+def types_of(text: str) -> list[str]:
+    """The types that a source file defines where other files see them, or their functions, by their full names."""
+    found: list[str] = []
+    inside: list[str] = []
+    for line in text.splitlines():
+        if opened := re.match(r"namespace ?([\w:]*) ?\{$", line):
+            inside.append(opened[1])
+        elif line.startswith("}  // namespace"):
+            inside.pop()
+        elif "" not in inside and (
+            type_ := re.match(r"(?:struct|class|union|enum class) (?:SDLTX_EXPORT )?([\w:]+)[^;]*\{", line)
+        ):
+            found.append("::".join([*inside, type_[1]]))
+    assert not inside
+    return found
+
+
+def test_no_two_types_have_one_name():
+    """The linker takes the functions of one for the other, as it cannot tell them apart."""
+    assert types_of("namespace a {\nstruct B {\n};\nnamespace {\nstruct C {\n}  // namespace\n}  // namespace a\n") == [
+        "a::B"
+    ]
+    files: dict[str, list[str]] = {}
+    for path in sorted(CSRC.rglob("*.h")) + sorted(CSRC.rglob("*.cpp")):
+        for name in types_of(path.read_text()):
+            files.setdefault(name, []).append(path.name)
+    assert len(files) > 100
+    assert {name: where for name, where in files.items() if len(where) > 1} == {}

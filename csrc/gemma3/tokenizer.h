@@ -14,7 +14,7 @@
 
 namespace sentencepiece {
 class SentencePieceProcessor;
-}
+}  // namespace sentencepiece
 
 namespace sdltx {
 

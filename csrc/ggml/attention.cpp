@@ -44,12 +44,12 @@ ggml_tensor* own_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor*
     };
     constexpr int64_t faster = 4;  // than the kernels that patience was measured with
     const int64_t tokens = q->ne[2];
-    const std::vector<Piece> pieces = cut_rows(g, tokens, 2 * shape.head_dim * shape.heads * shape.keys / faster);
+    const std::vector<RowPiece> pieces = cut_rows(g, tokens, 2 * shape.head_dim * shape.heads * shape.keys / faster);
     if (pieces.size() == 1)
         return g.computed(GGML_TYPE_F32, {q->ne[0], q->ne[1], tokens, 1}, sources(q, mask),
                           [=](ggml_tensor* dst, Share share) { compute(dst, dst->src, share); });
     ggml_tensor* y = filled(g, nullptr, q->ne[0], q->ne[1], tokens, 1);
-    for (const Piece& p : pieces) {
+    for (const RowPiece& p : pieces) {
         const auto some = [&](ggml_tensor* t, int axis) {
             int64_t ne[3] = {t->ne[0], t->ne[1], t->ne[2]};
             ne[axis] = p.count;
@@ -91,7 +91,7 @@ ggml_tensor* in_pieces(Plan& g, Kernel kernel, ggml_tensor* q, ggml_tensor* k, g
     const int64_t work = 2 * head_dim * k->ne[1];                  // of a query and a head
     const int64_t fitting = g.backend().patience() / (64 * work);  // the fewest queries of a piece
     const int64_t heads_of_piece = std::clamp(fitting / group * group, group, heads);
-    const std::vector<Piece> pieces = cut_rows(g, tokens, heads_of_piece * work);
+    const std::vector<RowPiece> pieces = cut_rows(g, tokens, heads_of_piece * work);
     if (pieces.size() == 1 && heads_of_piece == heads) return kernel(g, q, k, v, mask, scale);
     const auto some = [&](ggml_tensor* t, int64_t rows, int64_t first, int64_t layers, int64_t first_layer) {
         return ggml_view_3d(g.ctx(), t, t->ne[0], rows, layers, t->nb[1], t->nb[2],
@@ -100,7 +100,7 @@ ggml_tensor* in_pieces(Plan& g, Kernel kernel, ggml_tensor* q, ggml_tensor* k, g
     ggml_tensor* y = filled(g, nullptr, head_dim, heads, tokens, 1);
     for (int64_t head = 0; head < heads; head += heads_of_piece) {
         const int64_t n = std::min(heads_of_piece, heads - head);
-        for (const Piece& p : pieces) {
+        for (const RowPiece& p : pieces) {
             ggml_tensor* out =
                 kernel(g, some(q, p.count, p.first, n, head), some(k, k->ne[1], 0, n / group, head / group),
                        some(v, v->ne[1], 0, n / group, head / group),

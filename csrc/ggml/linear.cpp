@@ -131,12 +131,12 @@ ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, const Ending&
         if (residual) all.push_back(added);
         return all;
     };
-    const std::vector<Piece> pieces = cut_rows(g, tokens, work_of(g, l, tokens));
+    const std::vector<RowPiece> pieces = cut_rows(g, tokens, work_of(g, l, tokens));
     if (pieces.size() == 1)
         return g.computed(GGML_TYPE_F32, {outputs, tokens, 1, 1}, sources(rows, ending.residual),
                           [=](ggml_tensor* dst, Share share) { compute(dst, dst->src, share); });
     ggml_tensor* y = uninitialised(g, GGML_TYPE_F32, {outputs, tokens, 1, 1});
-    for (const Piece& p : pieces) {
+    for (const RowPiece& p : pieces) {
         const auto some = [&](ggml_tensor* t) {
             return ggml_view_2d(g.ctx(), t, t->ne[0], p.count, t->nb[1], offset(t, 1, p.first));
         };
@@ -182,10 +182,10 @@ ggml_tensor* with_deltas(Plan& g, const Linear& l, ggml_tensor* x, ggml_tensor* 
 // What few rows do not make short enough, such as the projection of all of Gemma's layers, is cut by its results.
 ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
     if (!ggml_is_matrix(w) || !ggml_is_matrix(x)) return whole_product(g, w, x);
-    const std::vector<Piece> pieces = cut_rows(g, w->ne[1], w->ne[0] * x->ne[1]);
+    const std::vector<RowPiece> pieces = cut_rows(g, w->ne[1], w->ne[0] * x->ne[1]);
     if (pieces.size() == 1) return whole_product(g, w, x);
     ggml_tensor* y = filled(g, nullptr, w->ne[1], x->ne[1], 1, 1);
-    for (const Piece& p : pieces) {
+    for (const RowPiece& p : pieces) {
         ggml_tensor* some = ggml_view_2d(g.ctx(), w, w->ne[0], p.count, w->nb[1], offset(w, 1, p.first));
         ggml_tensor* to = ggml_view_2d(g.ctx(), y, p.count, x->ne[1], y->nb[1], offset(y, 0, p.first));
         y = g.after(y, ggml_cpy(g.ctx(), whole_product(g, some, x), to));
