@@ -61,13 +61,17 @@ def test_files_that_are_no_models_are_told_apart(tmp_path, content, said):
         ("models/*.safetensors", "no file fits"),
         ("~/models", "not quoted"),
         ("", "empty"),
-        ("a\0b", "NUL"),
         ("no-such-file.safetensors", "check the path"),
     ],
 )
 def test_paths_that_lead_nowhere_get_a_hint(path, said):
     with pytest.raises(sdltx.ModelFileError, match=said):
         sdltx.load(path)
+
+
+def test_what_is_no_path_is_a_request_that_is_wrong():
+    with pytest.raises(sdltx.InvalidRequestError, match="no name that a file can have"):
+        sdltx.load("a\0b")
 
 
 def test_a_pipe_is_no_model(tmp_path):
