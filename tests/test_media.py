@@ -40,8 +40,10 @@ def write(path, frames, rate=24, **options):
 
 def video_frames(path):
     with av.open(str(path)) as container:
-        # Told the colours, as older versions of PyAV do not look at the tags.
-        frames = [frame.reformat(format="rgb24", src_colorspace=1) for frame in container.decode(video=0)]
+        # Older versions of PyAV do not look at the tags, nor at colours that are the same on both sides.
+        frames = [
+            frame.reformat(format="rgb24", src_colorspace=1, dst_colorspace=5) for frame in container.decode(video=0)
+        ]
         return np.stack([frame.to_ndarray() for frame in frames])
 
 
