@@ -25,7 +25,7 @@ from sdltx import _arguments, media, pipeline
         (["--tile-size", "33"], "32"),
         (["--tile-frames", "5"], "8"),
         (["--tile-size", "64", "--tile-overlap", "64"], "overlap 64"),
-        (["-s", "-1"], "none for a random one"),
+        (["-s", "-2"], "use -1 or more"),
         (["--preset", "fast"], "distilled"),
         (["--fps", "1e99999999"], "rate"),
         (["-t", "abc"], "'abc' is not a number of threads"),

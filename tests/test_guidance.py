@@ -29,7 +29,7 @@ def start(tiny, golden, name, **options):
     return tiny._core.sampler(
         positive["video"],
         positive["audio"],
-        _core.SampleOptions(**size, sigmas=sigmas, **options),
+        _core.ClipOptions(**size, sigmas=sigmas, **options),
         video_noise=video.T.reshape(-1, f, h, w),
         audio_noise=audio.reshape(len(audio), -1, 16).transpose(1, 0, 2),
         negative=(negative["video"], negative["audio"]),
@@ -279,7 +279,7 @@ def test_guidance_without_a_text_encoder(tiny_paths, tiny):
         ({"modality_scale": -0.5}, "modality_scale -0.5 is out of range"),
         ({"guidance_rescale": 1.5}, "guidance_rescale 1.5 is out of range; use 0 to 1"),
         ({"guidance_skip_steps": -1}, "guidance_skip_steps -1 is out of range"),
-        ({"stg_blocks": [-1]}, "stg_blocks holds -1; blocks are counted from 0"),
+        ({"stg_blocks": [-1]}, "stg_blocks -1 is out of range; use 0 to"),
         ({"stg_blocks": "28"}, "stg_blocks"),
         ({"stg_blocks": [0.5]}, "stg_blocks"),
         ({"guidance_interval": [0.9, 0.1]}, "guidance_interval must be two noise levels"),

@@ -372,7 +372,7 @@ def test_trace(pipe, context):
         ({"num_inference_steps": None, "sigmas": [1.0]}, None),
         ({"num_inference_steps": None, "sigmas": [0.5, 1.0, 0.0]}, None),
         ({"num_inference_steps": None, "sigmas": [1.0, float("nan"), 0.0]}, None),
-        ({"seed": -1}, "seed"),
+        ({"seed": -2}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"noise": sdltx.Latents(video=np.zeros((8, 2, 1, 3), np.float32))}, None),
         ({"noise": sdltx.Latents(np.zeros((8, 2, 1, 2), np.float32), np.zeros((2, 1, 16), np.float32))}, None),

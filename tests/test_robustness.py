@@ -133,7 +133,7 @@ def test_closed(tiny_paths):
         loop = pipe._core.sampler(
             context.video,
             context.audio,
-            _core.SampleOptions(width=32, height=32, num_frames=1, frame_rate=1.0, num_inference_steps=1),
+            _core.ClipOptions(width=32, height=32, num_frames=1, frame_rate=1.0, num_inference_steps=1),
         )
     for call in (lambda: pipe.encode("x"), lambda: pipe.sample(context, **SMALL), loop.step, lambda: pipe.tokenize("")):
         with pytest.raises(sdltx.InvalidRequestError, match="closed"):
@@ -148,7 +148,7 @@ def test_steps_end(pipe):
     loop = pipe._core.sampler(
         context.video,
         context.audio,
-        _core.SampleOptions(width=32, height=32, num_frames=1, frame_rate=1.0, num_inference_steps=1),
+        _core.ClipOptions(width=32, height=32, num_frames=1, frame_rate=1.0, num_inference_steps=1),
     )
     loop.step()
     before = loop.video

@@ -46,7 +46,7 @@ def test_distilled_trajectory(tiny, golden):
     loop = tiny._core.sampler(
         context["video"],
         context["audio"],
-        _core.SampleOptions(
+        _core.ClipOptions(
             width=width,
             height=height,
             num_frames=frames,
@@ -152,7 +152,7 @@ BAD_REQUESTS = {
     "between 32 and": {"width": 0},
     "frame rate must be above 0": {"frame_rate": -1.0},
     "frame rate must be": {"frame_rate": float("nan")},
-    "0 steps": {"num_inference_steps": 0},
+    "num_inference_steps 0 is": {"num_inference_steps": 0},
     "sigmas must fall": {"sigmas": [0.5, 0.7, 0.0]},
     "at least two values": {"sigmas": [1.0]},
     "list of sigmas is empty": {"sigmas": []},

@@ -6,9 +6,10 @@
 #include <initializer_list>
 #include <optional>
 
+#include "base/json.h"
+#include "base/log.h"
 #include "ggml/attention.h"
 #include "ggml/pieces.h"
-#include "json.h"
 
 namespace sdltx {
 
@@ -420,8 +421,7 @@ std::vector<size_t> Gemma3Encoder::measure(int64_t tokens) {
     return most;
 }
 
-Array encode_tokens(const std::vector<std::string>& paths, const std::vector<int32_t>& ids, bool exact) {
-    const ModelFiles files(paths);
+Array encode_tokens(const ModelFiles& files, const std::vector<int32_t>& ids, bool exact) {
     const Backend backend("cpu", exact, 0);
     Workspace workspace(backend);
     Gemma3Encoder encoder(files, workspace);

@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "base/types.h"
 #include "ggml/linear.h"
 #include "ggml/model_file.h"
 #include "ggml/ops.h"
 #include "ggml/weights.h"
 #include "ggml/workspace.h"
-#include "types.h"
 
 namespace sdltx {
 
@@ -71,6 +71,6 @@ class Gemma3Encoder {
 };
 
 // All hidden states of some ids, for tests: opens, loads, encodes and closes, on the CPU.
-SDLTX_EXPORT Array encode_tokens(const std::vector<std::string>& paths, const std::vector<int32_t>& ids, bool exact);
+SDLTX_EXPORT Array encode_tokens(const ModelFiles& files, const std::vector<int32_t>& ids, bool exact);
 
 }  // namespace sdltx

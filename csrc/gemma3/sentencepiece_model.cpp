@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
-#include "json.h"
+#include "base/json.h"
 #include "sentencepiece_model.pb.h"
 #include "tokenizer_json.h"
 #include "utf8.h"

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <functional>
 
-#include "json.h"
+#include "base/json.h"
 #include "sentencepiece_model.pb.h"
 #include "sentencepiece_processor.h"
 #include "utf8.h"

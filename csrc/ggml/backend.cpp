@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <mutex>
 
+#include "base/log.h"
+#include "base/platform.h"
 #include "cpu_kernels.h"
 #include "ggml-alloc.h"
 #include "ggml-rpc.h"
-#include "platform.h"
 #include "worker.h"
 
 namespace sdltx {
@@ -14,17 +15,6 @@ namespace sdltx {
 namespace {
 
 constexpr size_t max_devices = 16;  // of ggml's scheduler
-
-struct Log {
-    std::mutex mutex;
-    LogCallback callback = nullptr;
-    void* user = nullptr;
-};
-
-Log& log_state() {
-    static auto& state = *new Log;  // never destroyed: threads may log until the process is gone
-    return state;
-}
 
 void on_ggml_log(ggml_log_level ggml_level, const char* text, void*) {
     // Lines are handed out in pieces, by each thread its own.
@@ -119,28 +109,11 @@ F cpu_procedure(const char* name) {
 
 }  // namespace
 
-void set_log(LogCallback callback, void* user) {
-    {
-        std::lock_guard<std::mutex> lock(log_state().mutex);
-        log_state().callback = callback;
-        log_state().user = user;
-    }
-    ggml_log_set(on_ggml_log, nullptr);
-}
-
-void log(int level, const std::string& text) {
-    LogCallback callback;
-    void* user;
-    {
-        std::lock_guard<std::mutex> lock(log_state().mutex);
-        callback = log_state().callback;
-        user = log_state().user;
-    }
-    if (callback) callback(level, text.c_str(), user);
-}
+void take_ggml_log() { ggml_log_set(on_ggml_log, nullptr); }
 
 Backend::Backend(const std::string& device, bool exact, int threads, Offload offload)
     : exact_(exact), threads_(threads), offload_(offload) {
+    take_ggml_log();
     ggml_set_abort_callback(last_words);
     if (threads < 0 || threads > GGML_MAX_N_THREADS)
         throw Error(ErrorCode::invalid_request, "[threads] " + std::to_string(threads) +
@@ -286,6 +259,7 @@ std::vector<ggml_backend_t> Backend::backends() const {
 }
 
 std::vector<DeviceInfo> Backend::devices() {
+    take_ggml_log();
     cpu_kernels();  // throws
     std::vector<DeviceInfo> out;
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {

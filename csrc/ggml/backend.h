@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "error.h"
-#include "export.h"
+#include "base/error.h"
+#include "base/export.h"
 #include "ggml-backend.h"
 #include "ggml.h"
 #include "lost_worker.h"
@@ -154,10 +154,7 @@ class SDLTX_EXPORT Backend {
     mutable double speed_;  // multiply-adds per second that have been seen where the host does not compute
 };
 
-// Log lines of ggml and of this library; level is Python's logging level (10 debug ... 40 error). Process wide, as
-// ggml's is.
-using LogCallback = void (*)(int level, const char* text, void* user);
-SDLTX_EXPORT void set_log(LogCallback callback, void* user);
-SDLTX_EXPORT void log(int level, const std::string& text);
+// From now on what ggml says goes to log(), not to the standard error of the process.
+SDLTX_EXPORT void take_ggml_log();
 
 }  // namespace sdltx

@@ -1,4 +1,4 @@
-#include "ggml/cpu_kernels.h"
+#include "cpu_kernels.h"
 
 #include <array>
 #include <cstdint>
@@ -9,7 +9,7 @@
 #include <cpuid.h>
 #endif
 
-#include "error.h"
+#include "base/error.h"
 
 // Each level of cmake/cpu_levels.cmake has ggml's functions under names of its own.
 #define LEVEL(name, suffix)                                                                    \

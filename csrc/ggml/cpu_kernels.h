@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "export.h"
+#include "base/export.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
 #include "kernels/kernels.h"

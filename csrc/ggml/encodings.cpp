@@ -10,8 +10,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "backend.h"
-#include "json.h"
+#include "base/json.h"
+#include "base/log.h"
 
 namespace sdltx {
 

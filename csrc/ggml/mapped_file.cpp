@@ -3,8 +3,8 @@
 #include <cstring>
 #include <vector>
 
+#include "base/platform.h"
 #include "model_file.h"
-#include "platform.h"
 
 #ifdef _WIN32
 #error "memory mapping is written for POSIX systems"

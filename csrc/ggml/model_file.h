@@ -11,10 +11,10 @@
 #include <unordered_set>
 #include <vector>
 
-#include "error.h"
-#include "export.h"
+#include "base/error.h"
+#include "base/export.h"
+#include "base/problems.h"
 #include "ggml.h"
-#include "problems.h"
 
 struct stat;
 
@@ -126,6 +126,26 @@ class SDLTX_EXPORT ModelFile {
 
 struct Given;  // a file, and why it is looked at
 
+// What files call things, and what else they are than parts of a model. The layer above knows; the default changes no
+// name and takes all that there is for parts.
+struct Naming {
+    // Gives every tensor the name that the networks ask for. The files of a set are parts of one: what tells how its
+    // names are spelled is in any of them.
+    void (*normalise)(const std::vector<ModelFile*>& set) = nullptr;
+    // What a file is that holds no part of a model but changes one or comes after it; empty for all else.
+    struct Addition {
+        const char* kind;    // "a LoRA"
+        const char* advice;  // to who gives it as a part of a model: "give it as a LoRA"
+    };
+    std::optional<Addition> (*addition)(const ModelFile& file) = nullptr;
+    // Tensors that stand for a part: a model has one of each.
+    struct Probe {
+        const char* tensor;
+        const char* part;
+    };
+    std::vector<Probe> parts;
+};
+
 // Every tensor of every file under the name that the networks use.
 class SDLTX_EXPORT ModelFiles {
  public:
@@ -133,11 +153,10 @@ class SDLTX_EXPORT ModelFiles {
     // what an index json lists. A part NAME-00001-of-00003 brings the others. Throws Error(model_file), and
     // Error(model_mismatch) for a file given by name that holds something else than a part of a model, and for parts
     // that several files hold. With `problems` it goes on instead, without the file that cannot be read.
-    explicit ModelFiles(const std::vector<std::string>& paths, Problems* problems = nullptr);
-    // A file that changes a model or comes after it, of this kind: "a LoRA", "a latent upscaler"; or the folder in
-    // which it is the only one, or is called adapter_model.safetensors. Throws Error(model_file), and
-    // Error(model_mismatch) for another one.
-    ModelFiles(const std::string& path, const std::string& kind);
+    ModelFiles(const std::vector<std::string>& paths, const Naming& naming, Problems* problems = nullptr);
+    // A file that changes a model or comes after it, of this kind; or the folder in which it is the only one, or is
+    // called adapter_model.safetensors. Throws Error(model_file), and Error(model_mismatch) for another one.
+    ModelFiles(const std::string& path, const std::string& kind, const Naming& naming);
     ~ModelFiles();
 
     const TensorInfo* find(const std::string& name) const;
@@ -148,7 +167,7 @@ class SDLTX_EXPORT ModelFiles {
     std::vector<std::string> unused_files() const;
     std::vector<std::string> unused_tensors() const;
     const std::vector<std::unique_ptr<ModelFile>>& files() const { return files_; }
-    // What changes a model or comes after it: "a LoRA", "a latent upscaler".
+    // What changes a model or comes after it.
     struct Addition {
         std::unique_ptr<ModelFile> file;
         std::string kind;
@@ -168,8 +187,8 @@ class SDLTX_EXPORT ModelFiles {
         bool beside_index;
         std::vector<std::unique_ptr<ModelFile>> files;
     };
-    void open(const Given& given, bool needed, std::vector<Set>& sets);
-    void add(Set& set, std::unordered_set<std::string>& held);
+    void open(const Given& given, bool needed, const Naming& naming, std::vector<Set>& sets);
+    void add(Set& set, const Naming& naming, std::unordered_set<std::string>& held);
 
     std::vector<std::unique_ptr<ModelFile>> files_;
     std::vector<Addition> additions_;

@@ -1,11 +1,10 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "backend.h"
+#include "base/log.h"
 #include "encodings.h"
 #include "model_file.h"
 #include "model_folders.h"
-#include "model_names.h"
 
 namespace fs = std::filesystem;
 
@@ -29,7 +28,7 @@ std::unique_ptr<ModelFile> open_or_skip(const std::string& path, bool needed) {
 
 ModelFiles::~ModelFiles() = default;
 
-ModelFiles::ModelFiles(const std::vector<std::string>& paths, Problems* problems) {
+ModelFiles::ModelFiles(const std::vector<std::string>& paths, const Naming& naming, Problems* problems) {
     std::vector<Given> given;
     attempt(problems, [&] { given = given_files(paths, folders_); });
     std::unordered_set<std::string> seen;
@@ -40,42 +39,42 @@ ModelFiles::ModelFiles(const std::vector<std::string>& paths, Problems* problems
         if (!seen.insert(problem ? one.path : real).second) continue;  // the same file given twice
         const bool needed =
             one.source == Source::named || one.source == Source::listed || (sets.empty() && &one == &given.back());
-        attempt(problems, [&] { open(one, needed, sets); });
+        attempt(problems, [&] { open(one, needed, naming, sets); });
     }
     std::unordered_set<std::string> held;
-    for (Set& set : sets) attempt(problems, [&] { add(set, held); });
+    for (Set& set : sets) attempt(problems, [&] { add(set, naming, held); });
     for (auto& file : files_)
         for (auto& t : file->tensors()) {
             auto [it, fresh] = by_name_.emplace(t.name, &t);
             if (!fresh) duplicates_.emplace(t.name, std::make_pair(it->second->file->path(), file->path()));
         }
-    for (auto& part : part_probes)
-        if (auto* two = duplicate(part.probe))
+    for (auto& probe : naming.parts)
+        if (auto* two = duplicate(probe.tensor))
             attempt(problems, [&] {
                 throw Error(ErrorCode::model_mismatch, "[load] " + two->first + " and " + two->second +
-                                                           " both hold a " + part.name + "; give one of them");
+                                                           " both hold a " + probe.part + "; give one of them");
             });
 }
 
-ModelFiles::ModelFiles(const std::string& path, const std::string& kind) {
+ModelFiles::ModelFiles(const std::string& path, const std::string& kind, const Naming& naming) {
     files_.push_back(ModelFile::open(one_file_of(path)));
-    const std::string found = kind_of_addition(*files_.front());
+    const auto addition = naming.addition ? naming.addition(*files_.front()) : std::nullopt;
+    const std::string found = addition ? addition->kind : "";
     if (found != kind)
         throw Error(ErrorCode::model_mismatch, "[" + path + "] is " + (found.empty() ? "a part of a model" : found) +
                                                    " and not " + kind + "; give the right file");
     for (auto& t : files_.front()->tensors()) by_name_.emplace(t.name, &t);
 }
 
-void ModelFiles::open(const Given& given, bool needed, std::vector<Set>& sets) {
+void ModelFiles::open(const Given& given, bool needed, const Naming& naming, std::vector<Set>& sets) {
     auto file = open_or_skip(given.path, needed);
     if (!file) return;
-    if (const std::string kind = kind_of_addition(*file); !kind.empty()) {
+    if (const auto addition = naming.addition ? naming.addition(*file) : std::nullopt) {
+        const std::string kind = addition->kind;
         additions_.push_back({std::move(file), kind});
         if (given.source == Source::named)
-            throw Error(ErrorCode::model_mismatch, "[" + given.path + "] is " + kind + ", not a part of a model; " +
-                                                       (kind == "a LoRA"              ? "give it as a LoRA"
-                                                        : kind == "a latent upscaler" ? "give it as the upscaler"
-                                                                                      : "leave it out"));
+            throw Error(ErrorCode::model_mismatch,
+                        "[" + given.path + "] is " + kind + ", not a part of a model; " + addition->advice);
         log(20, "[load] not used: " + given.path + ", which is " + kind);
         return;
     }
@@ -84,13 +83,13 @@ void ModelFiles::open(const Given& given, bool needed, std::vector<Set>& sets) {
     set->files.push_back(std::move(file));
 }
 
-void ModelFiles::add(Set& set, std::unordered_set<std::string>& held) {
+void ModelFiles::add(Set& set, const Naming& naming, std::unordered_set<std::string>& held) {
     std::vector<ModelFile*> files;
     for (auto& file : set.files) {
         file->join(*set.files.front());
         files.push_back(file.get());
     }
-    normalise_names(files);
+    if (naming.normalise) naming.normalise(files);
     attach_encodings(files);
     const auto holds_what_is_there = [&](const ModelFile* file) {
         return std::any_of(file->tensors().begin(), file->tensors().end(), [&](auto& t) { return held.count(t.name); });

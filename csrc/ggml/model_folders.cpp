@@ -7,8 +7,8 @@
 #include <map>
 #include <set>
 
-#include "backend.h"
-#include "json.h"
+#include "base/json.h"
+#include "base/log.h"
 #include "model_file.h"
 
 namespace fs = std::filesystem;

@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/types.h"
 #include "kernels/kernels.h"
 #include "state.h"
-#include "types.h"
 
 namespace sdltx {
 

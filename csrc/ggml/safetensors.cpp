@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "json.h"
+#include "base/json.h"
 #include "model_file.h"
 
 namespace sdltx {

@@ -76,7 +76,7 @@ std::vector<double> seconds_of_runs() { return seconds; }
 Conv3dResult conv3d(const std::string& path, const std::string& name, const Array& x, int64_t out,
                     std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias,
                     const std::string& lowering, bool reflect, const Array& residual, int threads) {
-    const ModelFiles files({path});
+    const ModelFiles files({path}, Naming{});
     const Backend backend("cpu", exact, threads);
     Workspace workspace(backend);
     Weights weights(files, backend, "op", "");

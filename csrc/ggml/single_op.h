@@ -5,8 +5,8 @@
 #include <array>
 #include <string>
 
-#include "export.h"
-#include "types.h"
+#include "base/export.h"
+#include "base/types.h"
 
 namespace sdltx::single_op {
 

@@ -3,8 +3,8 @@
 
 #include <optional>
 
+#include "base/types.h"
 #include "model_file.h"
-#include "types.h"
 
 namespace sdltx {
 

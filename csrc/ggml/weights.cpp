@@ -1,13 +1,12 @@
 #include "weights.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
-#include <mutex>
 #include <utility>
 
+#include "base/parallel.h"
+#include "conversion.h"
 #include "encodings.h"
-#include "parallel.h"
 #include "values.h"
 
 namespace sdltx {
@@ -18,60 +17,10 @@ constexpr size_t max_reported = 8;
 // Bytes to convert that are worth waking more threads for.
 constexpr size_t worth_threads = size_t{4} << 20;
 
-int64_t count(const std::vector<int64_t>& shape) {
-    int64_t n = 1;
-    for (int64_t d : shape) n *= d;
-    return n;
-}
-
-// ggml reads 16-bit halves and floats in place; a file may have them at any byte.
-bool aligned(const TensorInfo& info) {
-    const size_t unit = info.type == GGML_TYPE_F32 ? sizeof(float) : sizeof(uint16_t);
-    return reinterpret_cast<uintptr_t>(info.data) % unit == 0;
-}
-
 // The shape without axes of size 1: files differ in whether they keep those of a vector or a 1x1 kernel.
 std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
     shape.erase(std::remove(shape.begin(), shape.end(), 1), shape.end());
     return shape;
-}
-
-void upload(ggml_tensor* to, const std::vector<uint8_t>& bytes) {
-    static std::mutex uploads;  // devices are not asked to take several at once
-    std::lock_guard<std::mutex> lock(uploads);
-    ggml_backend_tensor_set(to, bytes.data(), 0, bytes.size());
-}
-
-// Writes the elements of `from` in the order of `axes`. The innermost axis is written in one go; the others are walked
-// so that reading stays local.
-template <typename T>
-void permute(const T* from, T* to, const std::vector<Axis>& axes) {
-    struct Step {
-        int64_t length, from, to;
-    };
-    std::vector<Step> steps;
-    int64_t stride = 1;
-    for (size_t i = axes.size(); i-- > 0;) {
-        steps.insert(steps.begin(), {axes[i].length, axes[i].stride, stride});
-        stride *= axes[i].length;
-    }
-    std::stable_sort(steps.begin(), steps.end() - 1, [](auto& a, auto& b) { return a.from > b.from; });
-    const auto walk = [&](const auto& self, size_t axis, const T* source, T* target) -> void {
-        const Step& s = steps[axis];
-        if (axis + 1 == steps.size()) {
-            for (int64_t i = 0; i < s.length; ++i) target[i] = source[i * s.from];
-            return;
-        }
-        for (int64_t i = 0; i < s.length; ++i) self(self, axis + 1, source + i * s.from, target + i * s.to);
-    };
-    walk(walk, 0, from, to);
-}
-
-void permute(const void* from, void* to, size_t element, const std::vector<Axis>& axes) {
-    if (element == sizeof(uint16_t))
-        permute(static_cast<const uint16_t*>(from), static_cast<uint16_t*>(to), axes);
-    else
-        permute(static_cast<const uint32_t*>(from), static_cast<uint32_t*>(to), axes);
 }
 
 }  // namespace
@@ -96,8 +45,7 @@ ggml_tensor* Weights::declare(const std::string& name, std::vector<int64_t> shap
     how.shape = std::move(shape);
     how.info = files_.find(how.name);
     if (how.info) how.info->used = true;
-    const bool as_stored =
-        how.info && how.info->type == type && !how.fill && !how.packed && how.order.empty() && how.plus == 0;
+    const bool as_stored = how.info && how.info->type == type && how.layout.as_stored();
     how.in_place = as_stored && backend_.uses_host_memory() && aligned(*how.info);
     how.tensor = ggml_new_tensor(arena_.context(), type, static_cast<int>(ne.size()), ne.data());
     ggml_set_name(how.tensor, how.name.c_str());
@@ -132,7 +80,7 @@ ScaledMatrix Weights::scaled_matrix(const std::string& name, std::vector<int64_t
     if (backend_.exact() || !info || info->encoding == Encoding::none || info->shape != shape)
         return {matrix(name, std::move(shape)), nullptr};
     Declared how;
-    how.packed = true;
+    how.layout.packed = true;
     const std::vector<int64_t> ne(shape.rbegin(), shape.rend());
     ScaledMatrix m{declare(name, shape, packed_type(*info), ne, std::move(how)), nullptr};
     if (const TensorInfo* scale = info->scale) {
@@ -149,21 +97,21 @@ ggml_tensor* Weights::table(const std::string& name, std::vector<int64_t> shape)
 ggml_tensor* Weights::vector(const std::string& name, std::vector<int64_t> shape, float plus) {
     std::vector<int64_t> ne(shape.rbegin(), shape.rend());
     Declared how;
-    how.plus = plus;
+    how.layout.plus = plus;
     return declare(name, std::move(shape), GGML_TYPE_F32, std::move(ne), std::move(how));
 }
 
 ggml_tensor* Weights::permuted(const std::string& name, std::vector<int64_t> shape, ggml_type type,
                                std::vector<int64_t> ne, std::vector<Axis> order) {
     Declared how;
-    how.order = std::move(order);
+    how.layout.order = std::move(order);
     return declare(name, std::move(shape), type, std::move(ne), std::move(how));
 }
 
 ggml_tensor* Weights::laid_out(const std::string& name, std::vector<int64_t> shape, std::vector<int64_t> ne,
-                               Fill fill) {
+                               Layout::Fill fill) {
     Declared how;
-    how.fill = std::move(fill);
+    how.layout.fill = std::move(fill);
     return declare(name, std::move(shape), GGML_TYPE_F32, std::move(ne), std::move(how));
 }
 
@@ -332,7 +280,11 @@ void Weights::convert_all(const std::vector<size_t>& which, const Progress& prog
     parallel_for(
         bytes >= worth_threads ? backend_.threads() : 1, total,
         [&](int64_t i) {
-            if (const Declared& d = declared_[which[static_cast<size_t>(i)]]; !d.in_place) convert(d);
+            const Declared& d = declared_[which[static_cast<size_t>(i)]];
+            if (d.values)
+                *d.values = floats_of(*d.info);
+            else if (!d.in_place)
+                convert(*d.info, d.layout, d.tensor);
         },
         [&](int64_t done) { report(progress, "load", std::min(done, total - 1), total); });
     report(progress, "load", total, total);
@@ -346,67 +298,6 @@ ggml_backend_buffer_t Weights::buffer_over(const ModelFile& file) {
         throw Error(ErrorCode::backend, "[" + component_ + "] the device cannot use " + file.path() + " in place");
     ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     return mapped_.emplace_back(&file, std::move(buffer)).second.get();
-}
-
-void Weights::convert(const Declared& d) const {
-    const TensorInfo& info = *d.info;
-    const MappedFile& file = info.file->map();
-    file.will_need(info.data, info.nbytes);
-    const int64_t n = count(d.shape);
-    std::vector<uint8_t> copy;
-    const void* stored = info.data;
-    ggml_type stored_as = info.type;
-    const bool encoded = info.encoding != Encoding::none;
-    const bool direct = !d.values && d.order.empty() && !d.fill;
-    if (encoded && !direct) {
-        copy.resize(static_cast<size_t>(n) * sizeof(float));
-        convert_values(info, copy.data(), GGML_TYPE_F32, n);
-        stored = copy.data();
-        stored_as = GGML_TYPE_F32;
-    } else if (!encoded && !aligned(info)) {
-        copy.assign(info.data, info.data + info.nbytes);
-        stored = copy.data();
-    }
-    const auto floats = [&] {
-        std::vector<float> values(static_cast<size_t>(n));
-        convert_values(stored, stored_as, values.data(), GGML_TYPE_F32, n);
-        return values;
-    };
-    if (d.values) {
-        *d.values = floats();
-    } else {
-        ggml_tensor* t = d.tensor;
-        // Written in place where that is host memory, else by way of a copy.
-        const bool host = ggml_backend_buffer_is_host(t->buffer);
-        std::vector<uint8_t> staged(host ? 0 : ggml_nbytes(t));
-        void* to = host ? t->data : staged.data();
-        if (!d.order.empty()) {
-            // Elements of a block type lie alone only once they are floats.
-            const ggml_type type = ggml_blck_size(stored_as) == 1 ? stored_as : GGML_TYPE_F32;
-            const std::vector<float> values = type == stored_as ? std::vector<float>{} : floats();
-            const void* from = type == stored_as ? stored : values.data();
-            if (type == t->type) {
-                permute(from, to, ggml_type_size(type), d.order);
-            } else {
-                std::vector<uint8_t> moved(static_cast<size_t>(n) * ggml_type_size(type));
-                permute(from, moved.data(), ggml_type_size(type), d.order);
-                convert_values(moved.data(), type, to, t->type, n);
-            }
-        } else if (d.fill) {
-            d.fill(floats().data(), static_cast<float*>(to));
-        } else {
-            if (d.packed)
-                pack(info, to);
-            else if (encoded)
-                convert_values(info, to, t->type, n);
-            else
-                convert_values(stored, stored_as, to, t->type, n);
-            if (d.plus != 0)
-                for (int64_t i = 0; i < n; ++i) static_cast<float*>(to)[i] += d.plus;
-        }
-        if (!host) upload(t, staged);
-    }
-    file.forget(info.data, info.nbytes);
 }
 
 size_t Weights::mapped() const {

@@ -1,22 +1,17 @@
 // The weights of one network: declared by name and shape, checked together, brought to the device when they are needed.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "arena.h"
 #include "backend.h"
+#include "base/types.h"
+#include "conversion.h"
 #include "model_file.h"
-#include "types.h"
 
 namespace sdltx {
-
-// One axis of a layout: how long it is, and how far apart its neighbours lie in another layout, in elements.
-struct Axis {
-    int64_t length, stride;
-};
 
 // A matrix whose product is still to be multiplied: by one number [1], or by one for each result [out].
 struct ScaledMatrix {
@@ -48,10 +43,9 @@ class Weights {
     // their strides in the stored one.
     ggml_tensor* permuted(const std::string& name, std::vector<int64_t> shape, ggml_type type, std::vector<int64_t> ne,
                           std::vector<Axis> order);
-    // A weight of which something is computed on load, always F32: `fill` gets the stored values and writes the new
-    // ones.
-    using Fill = std::function<void(const float* stored, float* laid_out)>;
-    ggml_tensor* laid_out(const std::string& name, std::vector<int64_t> shape, std::vector<int64_t> ne, Fill fill);
+    // A weight of which something is computed on load, always F32.
+    ggml_tensor* laid_out(const std::string& name, std::vector<int64_t> shape, std::vector<int64_t> ne,
+                          Layout::Fill fill);
 
     // The tensors that were declared, by group: 0 for those of no block, i + 1 for those of block i.
     struct Tensor {
@@ -101,10 +95,7 @@ class Weights {
         ggml_tensor* tensor = nullptr;               // null for host weights
         std::shared_ptr<std::vector<float>> values;  // of host weights
         bool in_place = false;                       // the device uses the bytes of the mapped file
-        bool packed = false;                         // see encodings.h
-        float plus = 0;
-        std::vector<Axis> order;  // when elements change places
-        Fill fill;
+        Layout layout;
     };
     // Weights that come and go together.
     struct Group {
@@ -124,7 +115,6 @@ class Weights {
     void place(size_t group);
     void drop(size_t group, bool keep_buffers);
     void convert_all(const std::vector<size_t>& which, const Progress& progress) const;
-    void convert(const Declared& d) const;
     bool by_block() const { return backend_.offload() == Offload::blocks; }
 
     const ModelFiles& files_;

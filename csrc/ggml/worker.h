@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "export.h"
+#include "base/export.h"
 
 namespace sdltx {
 

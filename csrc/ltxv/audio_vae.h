@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "base/types.h"
 #include "config.h"
 #include "ggml/conv3d.h"
 #include "ggml/workspace.h"
-#include "types.h"
 
 namespace sdltx {
 

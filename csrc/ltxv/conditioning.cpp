@@ -34,6 +34,11 @@ void append_keyframe(StreamState& s, const Geometry& g, const Keyframe& keyframe
     s.positions = std::move(all);
 }
 
+void freeze(StreamState& s) {
+    s.clean = s.latent;
+    std::fill(s.mask.begin(), s.mask.end(), 0.0f);
+}
+
 void add_noise(StreamState& s, const std::vector<float>& noise, float k) {
     for (size_t i = 0; i < s.latent.size(); ++i) {
         const float m = s.mask[i / static_cast<size_t>(s.channels)];

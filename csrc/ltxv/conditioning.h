@@ -20,6 +20,9 @@ void begin_with(StreamState& s, const Geometry& g, const Keyframe& keyframe);
 // Tokens of its own at the end, which the clip sees at their time and which are dropped after the last step.
 void append_keyframe(StreamState& s, const Geometry& g, const Keyframe& keyframe);
 
+// The whole stream stays what its latent is.
+void freeze(StreamState& s);
+
 // latent = k noise + (1 - k) latent, conditioned tokens blended with what they are held at (ltx-core GaussianNoiser).
 // noise (T, C); k is the first sigma.
 void add_noise(StreamState& s, const std::vector<float>& noise, float k);

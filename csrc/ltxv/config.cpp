@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 
+#include "base/json.h"
+#include "base/log.h"
 #include "config_from_shapes.h"
-#include "ggml/backend.h"
-#include "json.h"
 #include "video_vae_blocks.h"
 
 namespace sdltx {

@@ -4,9 +4,9 @@
 
 #include <string>
 
-#include "export.h"
+#include "base/export.h"
+#include "base/json.h"
 #include "ggml/model_file.h"
-#include "json.h"
 
 namespace sdltx {
 

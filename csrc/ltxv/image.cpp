@@ -4,7 +4,7 @@
 #include <cmath>
 #include <vector>
 
-#include "error.h"
+#include "base/error.h"
 
 namespace sdltx {
 

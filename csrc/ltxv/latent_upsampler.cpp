@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "json.h"
+#include "base/json.h"
 
 namespace sdltx {
 

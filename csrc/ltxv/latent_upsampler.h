@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "base/types.h"
 #include "ggml/conv3d.h"
 #include "ggml/workspace.h"
-#include "types.h"
 
 namespace sdltx {
 

@@ -4,9 +4,10 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/log.h"
+#include "base/parallel.h"
 #include "ggml/values.h"
 #include "lora_file.h"
-#include "parallel.h"
 
 namespace sdltx {
 
@@ -53,8 +54,8 @@ void tell(const ModelFile& file, const LoraContents& contents) {
 
 }  // namespace
 
-Lora::Lora(const std::string& path, const Weights& transformer)
-    : path_(path), opened_(std::make_unique<ModelFiles>(path, "a LoRA")) {
+Lora::Lora(const std::string& path, std::unique_ptr<ModelFiles> opened, const Weights& transformer)
+    : path_(path), opened_(std::move(opened)) {
     const std::vector<Weights::Tensor> tensors = transformer.tensors();
     const ModelFile& file = *opened_->files().front();
     const LoraContents contents = read_lora(file, tensors);

@@ -7,18 +7,18 @@
 #include <utility>
 #include <vector>
 
+#include "base/types.h"
 #include "ggml/plan.h"
 #include "ggml/weights.h"
-#include "types.h"
 
 namespace sdltx {
 
 // An opened file, which is used where it lies.
 class Lora {
  public:
-    // `path`: the file, or PEFT's folder with it. A log line tells how many modules it changes. Throws Error(model_file
-    // | model_mismatch) for what is no LoRA, for what read_lora() refuses, and for values that are not finite.
-    Lora(const std::string& path, const Weights& transformer);
+    // `opened`: its file alone, and `path` that which was given for it. A log line tells how many modules it changes.
+    // Throws Error(model_mismatch) for what read_lora() refuses, and for values that are not finite.
+    Lora(const std::string& path, std::unique_ptr<ModelFiles> opened, const Weights& transformer);
 
     const std::string& path() const { return path_; }
     // Whether the file is still the one that was opened.

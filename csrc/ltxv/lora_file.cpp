@@ -8,8 +8,8 @@
 #include <set>
 #include <unordered_map>
 
+#include "base/json.h"
 #include "ggml/values.h"
-#include "json.h"
 
 namespace fs = std::filesystem;
 

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include "error.h"
+#include "base/error.h"
 
 namespace sdltx {
 

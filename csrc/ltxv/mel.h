@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "export.h"
-#include "types.h"
+#include "base/export.h"
+#include "base/types.h"
 
 namespace sdltx {
 

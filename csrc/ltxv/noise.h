@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "export.h"
+#include "base/export.h"
 
 namespace sdltx {
 

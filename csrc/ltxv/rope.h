@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "export.h"
+#include "base/export.h"
 
 namespace sdltx {
 

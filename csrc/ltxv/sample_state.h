@@ -3,9 +3,9 @@
 
 #include <vector>
 
+#include "base/types.h"
 #include "geometry.h"
 #include "rope.h"
-#include "types.h"
 
 namespace sdltx {
 

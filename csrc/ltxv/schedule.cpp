@@ -3,8 +3,8 @@
 #include <cmath>
 #include <string>
 
-#include "error.h"
-#include "types.h"
+#include "base/error.h"
+#include "base/types.h"
 
 namespace sdltx {
 

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "attention.h"
+#include "base/types.h"
 #include "config.h"
 #include "ggml/workspace.h"
-#include "types.h"
 
 namespace sdltx {
 

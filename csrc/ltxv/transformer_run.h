@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "base/types.h"
 #include "ggml/workspace.h"
 #include "lora.h"
 #include "rope.h"
 #include "transformer.h"
-#include "types.h"
 
 namespace sdltx {
 

@@ -5,10 +5,10 @@
 #include <memory>
 #include <vector>
 
+#include "base/types.h"
 #include "config.h"
 #include "ggml/workspace.h"
 #include "tiling.h"
-#include "types.h"
 #include "video_vae_blocks.h"
 
 namespace sdltx {

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/platform.h"
 #include "geometry.h"
-#include "platform.h"
 
 namespace sdltx {
 

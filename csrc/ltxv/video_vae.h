@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "base/types.h"
 #include "config.h"
 #include "ggml/workspace.h"
 #include "tiling.h"
-#include "types.h"
 #include "video_vae_blocks.h"
 
 namespace sdltx {

@@ -22,7 +22,7 @@ class BackendError(SdltxError): ...
 class BusyError(SdltxError): ...
 
 def set_log(callback: Callable[[int, str], None] | None) -> None: ...  # (level of `logging`, line)
-def inspect(paths: Sequence[str | bytes]) -> str: ...  # JSON, as csrc/inspect.h says
+def inspect(paths: Sequence[str | bytes]) -> str: ...  # JSON, as csrc/model/inspect.h says
 def fit_image(image: NDArray[np.uint8], height: int, width: int) -> Float32: ...  # (height, width, 3) in [-1, 1]
 
 max_threads: int
@@ -33,7 +33,7 @@ def guard_file(path: str) -> None: ...  # removed if the process ends by an asse
 def release_file(path: str) -> None: ...
 def remove_guarded_files() -> None: ...  # now
 def serve(host: str, port: int, *, device: str, threads: int) -> None: ...  # returns by an error only
-def check(options: SampleOptions) -> None: ...
+def check(options: ClipOptions) -> None: ...
 def check_tiling(tiling: tuple[int, int, int, int] | None) -> None: ...
 
 presets: list[str]
@@ -46,12 +46,13 @@ default_tiling: tuple[int, int, int, int]  # fields of sdltx.Tiling
 
 def preset_table() -> list[dict[str, Any]]: ...
 def recipe_table() -> list[dict[str, Any]]: ...
+def option_table() -> list[dict[str, Any]]: ...  # the rows of csrc/clip/options.def
 
 samplers: list[str]
 guidance_methods: list[str]
 default_negative_prompt: str
 
-class SampleOptions:
+class ClipOptions:
     def __init__(self, **kwargs: Any) -> None: ...  # of sdltx.options.Options, without None
 
 class Conversion:
@@ -94,7 +95,7 @@ class Pipeline:
     ) -> None: ...
     @property
     def info(self) -> dict[str, Any]: ...
-    def doubts(self, options: SampleOptions) -> list[str]: ...
+    def doubts(self, options: ClipOptions) -> list[str]: ...
     @property
     def device(self) -> str: ...
     def set_patience(self, multiply_adds: int) -> None: ...  # of an operation, for tests; not after close()
@@ -107,14 +108,14 @@ class Pipeline:
     def tokenize(self, text: str) -> NDArray[np.int32]: ...
     def hidden_states(self, prompt: str) -> Float32: ...
     def encode(self, prompt: str, *, progress: Progress | None = None) -> tuple[Float32, Float32]: ...
-    def resolve(self, options: SampleOptions) -> dict[str, Any]: ...
+    def resolve(self, options: ClipOptions) -> dict[str, Any]: ...
     def upscalers(self) -> list[tuple[str, str]]: ...
-    def check(self, options: SampleOptions, conditions: Sequence[_Condition] = ...) -> None: ...
+    def check(self, options: ClipOptions, conditions: Sequence[_Condition] = ...) -> None: ...
     def sample(
         self,
         video_context: Float32,
         audio_context: Float32,
-        options: SampleOptions,
+        options: ClipOptions,
         *,
         video_noise: Float32 | None = None,
         audio_noise: Float32 | None = None,
@@ -129,7 +130,7 @@ class Pipeline:
         self,
         video_context: Float32,
         audio_context: Float32,
-        options: SampleOptions,
+        options: ClipOptions,
         *,
         video_noise: Float32 | None = None,
         audio_noise: Float32 | None = None,
@@ -175,7 +176,7 @@ class Pipeline:
     ) -> int: ...  # bytes, of a latent of this shape
     def estimate(
         self,
-        options: SampleOptions,
+        options: ClipOptions,
         *,
         tiling: tuple[int, int, int, int] | None = None,
         conditions: Sequence[_Condition] = ...,

@@ -1,112 +1,94 @@
-"""What a clip is asked to be: the arguments of sample() and generate(), and how they reach the core."""
+"""What a clip is asked to be: the arguments of sample() and generate(), and how they reach the core.
+
+Which options there are is told by csrc/clip/options.def; nothing here knows one by its name.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypeVar
 
 from . import _arguments, _core
+from ._options import Options
 from .errors import InvalidRequestError
 
-if TYPE_CHECKING:
-    from fractions import Fraction
-    from typing import TypeAlias
+__all__ = [
+    "NAMES",
+    "ROWS",
+    "TYPES",
+    "Options",
+    "core_options",
+    "explicit",
+    "listed_loras",
+    "recipes",
+    "sentences",
+    "settled",
+]
 
-    File: TypeAlias = str | os.PathLike[str]
-    Lora: TypeAlias = File | tuple[File, float]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-
-_MOST_BLOCKS = 1 << 20
-
-
-class Options(TypedDict, total=False):
-    """Options of a clip. None, and what is not given, stands for the checkpoint's own default."""
-
-    width: int | None
-    """Pixels, a multiple of 32."""
-    height: int | None
-    """Pixels, a multiple of 32."""
-    num_frames: int | None
-    """Length in frames, 8 k + 1."""
-    frame_rate: float | Fraction | None
-    """Frames per second, above 0."""
-    num_inference_steps: int | None
-    """Steps of the default schedule, at least 1."""
-    sigmas: Sequence[float] | None
-    """Noise levels, falling from 1 to a final 0, in place of the default schedule."""
-    seed: int | None
-    """Of the start noise, 0 to 2**63 - 1; None: a random one. The result tells which (``latents.seed``). One seed gives
-    one noise everywhere, and the same latents whatever ``threads`` is."""
-    preset: str | None
-    """Name of one of ``pipe.presets``: whose defaults and schedule apply; None: those that fit the checkpoint."""
-    sampler: str | None
-    """"euler", "gradient_estimation", "euler_ancestral" or "res_2s", which takes two estimates per step."""
-    audio: bool | None
-    """Whether sound is made along with the picture (default). Without it a run is a little faster, and the picture
-    another one: the two streams look at each other."""
-    guidance_scale: float | None
-    """Classifier-free guidance of the picture, away from the negative prompt; 1: none. Scales are 0 to 100."""
-    audio_guidance_scale: float | None
-    """The same of the sound."""
-    stg_scale: float | None
-    """Spatio-temporal guidance of the picture, away from what the model makes when self-attention is left out in
-    ``stg_blocks``; 0: none."""
-    audio_stg_scale: float | None
-    """The same of the sound."""
-    stg_blocks: Sequence[int] | None
-    """Blocks of the transformer, counted from 0."""
-    modality_scale: float | None
-    """Guidance of the picture away from what it would be without hearing the sound; 1: none."""
-    audio_modality_scale: float | None
-    """The same of the sound, which does not see the picture."""
-    guidance_rescale: float | None
-    """How far guided estimates are brought back to the spread of plain ones, 0 to 1."""
-    audio_guidance_rescale: float | None
-    """The same of the sound."""
-    guidance_skip_steps: int | None
-    """Steps between two that are estimated; the picture's last estimate serves in between. 0: every step."""
-    audio_guidance_skip_steps: int | None
-    """The same of the sound. Steps that both skip cost nothing."""
-    guidance_interval: Sequence[float] | None
-    """Lowest and highest noise level at which there is guidance, within 0 and 1."""
-    guidance_method: str | None
-    """How the difference to the negative prompt counts: "cfg", "cfg_star" (the negative estimate is scaled to the
-    length of the other) or "apg" (adaptive projected guidance)."""
-    apg_eta: float | None
-    """Weight of the part of the difference that is parallel to the estimate; 1: as much as the rest."""
-    apg_threshold: float | None
-    """Longest difference, as an L2 norm; 0: any."""
-    recipe: str | None
-    """Name of one of ``sdltx.recipes()``: how the clip is made; None: as fits the checkpoint, in two stages if there is
-    an upscaler. Upscaler and distilled LoRA that it needs are also found in the folders of the model."""
-    upscaler: File | Sequence[File] | None
-    """The file of a latent upscaler, or several: the clip is made in two stages, smaller or with fewer frames first;
-    then it is upscaled and refined in three steps. The size is that of the result, a multiple of 64 for a factor of
-    two, and of 96 for one of 1.5; if it is not given, the first stage has the checkpoint's own."""
-    loras: Iterable[Lora] | None
-    """Files of LoRAs, or pairs of a file and a strength (1 otherwise). The weights of the model stay as they are."""
-    loras_stage2: Iterable[Lora] | None
-    """Those of the second stage, in place of ``loras``."""
-    distilled_lora: File | None
-    """The LoRA that makes a distilled checkpoint of this one, for recipes that refine with it; they know how strong."""
+ROWS: dict[str, dict[str, Any]] = {row["name"]: row for row in _core.option_table()}
+"""The rows of options.def, by name: kind, group, unit, range, flags, metavar, remembered, inherited, since, help, docs,
+choices."""
+TYPES = {
+    "text": "str",
+    "choice": "str",
+    "whole": "int",
+    "real": "float | Fraction",
+    "flag": "bool",
+    "wholes": "Sequence[int]",
+    "reals": "Sequence[float]",
+    "file": "File",
+    "files": "File | Sequence[File]",
+    "loras": "Iterable[Lora]",
+}
+"""What callers may pass for options of a kind, as annotations spell it."""
 
 
-def _file(where: str, _name: str, value: Any) -> str | None:
-    return None if value is None else _arguments.path(where, value)
+def sentences(row: Mapping[str, Any]) -> str:
+    """Returns what an option is, as docstrings and docs say it."""
+    text = f"{row['help'][0].upper()}{row['help'][1:]}."
+    if row["unit"] and row["unit"].split(",")[0] not in row["help"]:
+        text = f"{row['unit'][0].upper()}{row['unit'][1:]}."
+    if row["choices"]:
+        text += f" One of {', '.join(row['choices'])}."
+    elif row["range"] and row["range"][1] < 1 << 20:
+        text += f" From {row['range'][0]:g} to {row['range'][1]:g}."
+    return f"{text} {row['docs']}".rstrip()
 
 
-def _files(_where: str, _name: str, value: Any) -> list[str] | None:
-    if value is None:
-        return None
+def explicit(function: _Function) -> _Function:
+    """Spells the options out where a function takes ``**options``: in its signature, and at the end of its docstring.
+
+    So ``help()``, Jupyter and sphinx show them; type checkers read the same of :class:`Options`.
+    """
+    own = inspect.signature(function)
+    given = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    keywords = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=f"{TYPES[ROWS[name]['kind']]} | None"
+        )
+        for name in NAMES
+    ]
+    function.__signature__ = own.replace(parameters=[*given, *keywords])  # type: ignore[attr-defined]
+    lines = [f"{name}: {sentences(ROWS[name])}" for name in NAMES]
+    function.__doc__ = inspect.cleandoc(function.__doc__ or "") + "\n\nOptions:\n\n" + "\n".join(lines) + "\n"
+    return function
+
+
+def _file(where: str, _name: str, value: Any) -> str:
+    return _arguments.path(where, value)
+
+
+def _files(_where: str, name: str, value: Any) -> list[str]:
     files = [value] if isinstance(value, (str, os.PathLike)) or not isinstance(value, Sequence) else value
-    return [_arguments.path("upscaler", one) for one in files]
+    return [_arguments.path(name, one) for one in files]
 
 
-def _loras(_where: str, name: str, given: Any) -> list[tuple[str, float]] | None:
-    if given is None:
-        return None
+def _loras(_where: str, name: str, given: Any) -> list[tuple[str, float]]:
     if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
         _arguments.refuse("lora", name, "a list of files, or of files and strengths", given)
     found = []
@@ -119,62 +101,34 @@ def _loras(_where: str, name: str, given: Any) -> list[tuple[str, float]] | None
     return found
 
 
-def _wholes(where: str, name: str, values: Any) -> list[int] | None:
-    if values is None:
-        return None
+def _wholes(where: str, name: str, values: Any) -> list[int]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
         _arguments.refuse(where, name, "a list of whole numbers", values)
-    found = [_arguments.whole(where, name, value) for value in values]
-    if any(abs(number) > _MOST_BLOCKS for number in found):
-        raise InvalidRequestError(f"[{where}] {name} holds numbers that no block has")
-    return found
+    return [_arguments.whole(where, name, value) for value in values]
 
 
-def _one_of(names: list[str]) -> Callable[[str, str, Any], str | None]:
-    def read(where: str, name: str, value: Any) -> str | None:
-        return None if value is None else _arguments.instance(where, name, value, str, f"one of {', '.join(names)}")
-
-    return read
+def _choice(where: str, name: str, value: Any) -> str:
+    return _arguments.instance(where, name, value, str, f"one of {', '.join(ROWS[name]['choices'])}")
 
 
-def _flag(where: str, name: str, value: Any) -> bool | None:
-    return None if value is None else _arguments.instance(where, name, value, bool, "True or False")
+def _flag(where: str, name: str, value: Any) -> bool:
+    return _arguments.instance(where, name, value, bool, "True or False")
 
 
 _READ: dict[str, Callable[[str, str, Any], Any]] = {
-    "width": _arguments.integer,
-    "height": _arguments.integer,
-    "num_frames": _arguments.integer,
-    "frame_rate": _arguments.number,
-    "num_inference_steps": _arguments.integer,
-    "sigmas": _arguments.numbers,
-    "seed": _arguments.integer,
-    "preset": _one_of(_core.presets),
-    "sampler": _one_of(_core.samplers),
-    "audio": _flag,
-    "guidance_scale": _arguments.number,
-    "audio_guidance_scale": _arguments.number,
-    "stg_scale": _arguments.number,
-    "audio_stg_scale": _arguments.number,
-    "stg_blocks": _wholes,
-    "modality_scale": _arguments.number,
-    "audio_modality_scale": _arguments.number,
-    "guidance_rescale": _arguments.number,
-    "audio_guidance_rescale": _arguments.number,
-    "guidance_skip_steps": _arguments.integer,
-    "audio_guidance_skip_steps": _arguments.integer,
-    "guidance_interval": _arguments.numbers,
-    "guidance_method": _one_of(_core.guidance_methods),
-    "apg_eta": _arguments.number,
-    "apg_threshold": _arguments.number,
-    "recipe": _one_of(_core.recipes),
-    "upscaler": _files,
+    "text": lambda _where, name, value: _arguments.text("encode", name, value),
+    "choice": _choice,
+    "whole": _arguments.whole,
+    "real": _arguments.real,
+    "flag": _flag,
+    "wholes": _wholes,
+    "reals": _arguments.numbers,
+    "file": _file,
+    "files": _files,
     "loras": _loras,
-    "loras_stage2": _loras,
-    "distilled_lora": _file,
 }
-_CORE_NAMES = {"upscaler": "upscalers", "loras_stage2": "second_loras"}
-NAMES = tuple(_READ)
+NAMES = tuple(name for name, row in ROWS.items() if row["group"] not in ("prompt", "decoding"))
+"""Options that are keywords of sample() and generate(); prompts and tiles are arguments of their own."""
 
 
 def settled(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,30 +139,34 @@ def settled(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidRequestError for values of another kind, TypeError for names that there are not.
     """
-    if unknown := given.keys() - _READ.keys():
-        raise TypeError(f"there is no option {', '.join(sorted(unknown))}; use {', '.join(_READ)}")
-    return {name: read("sample", name, given[name]) for name, read in _READ.items() if given.get(name) is not None}
+    if unknown := given.keys() - set(NAMES):
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}; use {', '.join(NAMES)}")
+    return {name: read(name, given[name]) for name in NAMES if given.get(name) is not None}
 
 
-def core_options(given: Mapping[str, Any]) -> _core.SampleOptions:
+def read(name: str, value: Any) -> Any:
+    """Returns the value of an option as a plain one. Raises InvalidRequestError for another kind."""
+    return _READ[ROWS[name]["kind"]]("sample", name, value)
+
+
+def core_options(given: Mapping[str, Any]) -> _core.ClipOptions:
     """Returns options as the core takes them. Raises as :func:`settled`."""
-    return _core.SampleOptions(
-        **{_CORE_NAMES.get(name, name): _raw(name, value) for name, value in settled(given).items()}
-    )
+    return _core.ClipOptions(**{name: _raw(name, value) for name, value in settled(given).items()})
 
 
 def _raw(name: str, value: Any) -> Any:
     """Paths as the core takes them."""
-    if name in ("loras", "loras_stage2"):
+    kind = ROWS[name]["kind"]
+    if kind == "loras":
         return [(_arguments.raw(path), strength) for path, strength in value]
-    if name == "upscaler":
+    if kind == "files":
         return [_arguments.raw(path) for path in value]
-    return _arguments.raw(value) if name == "distilled_lora" else value
+    return _arguments.raw(value) if kind == "file" else value
 
 
 def listed_loras(given: Any) -> list[list[Any]]:
     """Returns LoRAs as a clip remembers them: paths and strengths."""
-    return [list(one) for one in _loras("lora", "loras", given) or ()]
+    return [list(one) for one in _loras("lora", "loras", given or ())]
 
 
 def recipes() -> list[dict[str, Any]]:

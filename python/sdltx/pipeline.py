@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import _arguments, _core
 from .errors import InvalidRequestError, ModelFileError
 from .images import Condition, conditions_of, pixels
-from .options import Options, core_options, listed_loras, settled
+from .options import Options, core_options, explicit, listed_loras, settled
 from .values import Context, Latents, Tiling, Video
 
 if TYPE_CHECKING:
@@ -70,11 +70,9 @@ def load(
     )
 
 
+@explicit
 def check(*, prompt: str | None = None, tiling: Tiling | None = None, **options: Unpack[Options]) -> None:
-    """Raises the InvalidRequestError that :meth:`Pipeline.generate` would raise for these; needs no model.
-
-    options: see :class:`sdltx.options.Options`.
-    """
+    """Raises the InvalidRequestError that :meth:`Pipeline.generate` would raise for these; needs no model."""
     if prompt is not None:
         _arguments.text("encode", "prompt", prompt)
     _core.check_tiling(_tiling("decode", tiling))
@@ -146,6 +144,7 @@ class Pipeline:
         """
         return self._core.memory()
 
+    @explicit
     def estimate(
         self, *, conditions: Sequence[Condition] = (), tiling: Tiling | None = None, **options: Unpack[Options]
     ) -> dict[str, int]:
@@ -196,10 +195,12 @@ class Pipeline:
         """The kinds of checkpoints, and what each makes clips with: dictionaries of :class:`Options` and a name."""
         return _core.preset_table()
 
+    @explicit
     def check(self, *, conditions: Sequence[Condition] = (), **options: Unpack[Options]) -> None:
         """Raises what :meth:`sample` would raise for these options and files, and for the frames of these pictures."""
         self._core.check(core_options(options), _frames_of(conditions))
 
+    @explicit
     def resolve(self, **options: Unpack[Options]) -> dict[str, Any]:
         """Returns what :meth:`sample` would run with these options: theirs, with nothing left open, and more.
 
@@ -210,12 +211,17 @@ class Pipeline:
         if a recipe was asked for and what it needs is not there, ModelFileError or ModelMismatchError for another file
         than an upscaler.
         """
-        return self._core.resolve(core_options(options))
+        resolved = self._core.resolve(core_options(options))
+        for stage in resolved["stages"]:
+            stage["loras"] = [tuple(one) for one in stage["loras"]]
+        return resolved
 
+    @explicit
     def doubts(self, **options: Unpack[Options]) -> list[str]:
         """Returns what is possible with :meth:`sample` but probably not meant, a line each."""
         return self._core.doubts(core_options(options))
 
+    @explicit
     def sample(
         self,
         context: Context,
@@ -245,7 +251,6 @@ class Pipeline:
         on_step: called after each step as ``on_step(done, steps, estimate)``, where the estimate is what the finished
             clip is taken to be so far; :class:`sdltx.preview.Projection` makes pictures of it. An exception that it
             raises ends the run and comes out unchanged.
-        options: see :class:`sdltx.options.Options`; what is not given is the checkpoint's own default.
 
         Raises InvalidRequestError for a value outside its range and for what is no picture, ModelMismatchError for
         guidance without a text encoder or ``negative`` and pictures without a video encoder, OutOfMemoryError,
@@ -446,6 +451,7 @@ class Pipeline:
             progress=progress,
         )
 
+    @explicit
     def generate(
         self,
         prompt: str,

@@ -16,56 +16,46 @@ from typing import Any
 import sdltx
 from sdltx import _arguments, _core, pipeline
 from sdltx.images import conditions_of
-from sdltx.options import NAMES
+from sdltx.options import NAMES, ROWS
 
 from .._files import exists, is_folder
 from .job import Job
 from .options import (
     add_command,
-    frame_rate,
-    guidance_options,
-    lora,
+    clip_option,
     message_options,
     model_options,
-    numbers,
     output_options,
     picture,
 )
 
-# What a clip remembers and --from repeats: setting -> accepted types.
-_REPEATED: dict[str, tuple[type, ...]] = {
-    "prompt": (str,),
-    "seed": (int,),
-    "width": (int,),
-    "height": (int,),
-    "num_frames": (int,),
-    "frame_rate": (int, float),
-    "num_inference_steps": (int,),
-    "sigmas": (list,),
-    "preset": (str,),
-    "precision": (str,),
-    "negative_prompt": (str,),
-    "sampler": (str,),
-    **dict.fromkeys(
-        (
-            *("guidance_scale", "audio_guidance_scale", "stg_scale", "audio_stg_scale"),
-            *("modality_scale", "audio_modality_scale", "guidance_rescale", "audio_guidance_rescale"),
-            *("apg_eta", "apg_threshold"),
-        ),
-        (int, float),
-    ),
-    "guidance_skip_steps": (int,),
-    "audio_guidance_skip_steps": (int,),
-    "stg_blocks": (list,),
-    "guidance_interval": (list,),
-    "guidance_method": (str,),
-    "recipe": (str,),
-    "distilled_lora": (str,),
+# What --from repeats besides LoRAs, upscalers, tiles and sound: setting -> accepted types.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "choice": (str,),
+    "whole": (int,),
+    "real": (int, float),
+    "wholes": (list,),
+    "reals": (list,),
+    "file": (str,),
 }
+_REPEATED = {
+    **{name: _TYPES[row["kind"]] for name, row in ROWS.items() if row["remembered"] and row["kind"] in _TYPES},
+    "precision": (str,),
+}
+del _REPEATED["tiling"]
 # What stays of a clip that is made again by another recipe, which has its own values of the rest.
-_OF_ANY_RECIPE = ("prompt", "negative_prompt", "seed", "width", "height", "num_frames", "frame_rate", "precision")
+_OF_ANY_RECIPE = (*(name for name, row in ROWS.items() if row["group"] in ("prompt", "clip")), "precision")
 # What a clip remembers so that --from can tell what differs.
 _COMPARED = ("model_files", "device", "sdltx_version")
+
+# Titles of the groups of options, and options of which only one can be given.
+_GROUPS = {
+    "clip": "clip (defaults: the model's own)",
+    "recipe": "recipe",
+    "guidance": "guidance (defaults: the preset's; each kind costs a pass more per step)",
+}
+_EITHER = ("upscaler two_stage", "num_inference_steps sigmas")
 
 _SIZE = ("width", "height", "num_frames", "frame_rate")
 # Attention looks from every token at every token; the largest clips that the releases were shown have half of this.
@@ -85,7 +75,6 @@ def add(commands: Any) -> None:
     _prompt_options(command)
     _picture_options(command)
     _clip_options(command)
-    guidance_options(command)
     group = output_options(command, silent="make no sound at all; the picture is then another one")
     group.add_argument(
         "--save-latents", metavar="FILE", help="also keep the result before decoding, as .safetensors for decode"
@@ -102,14 +91,9 @@ def add(commands: Any) -> None:
 
 def _prompt_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("prompt").add_mutually_exclusive_group()
-    group.add_argument("-p", "--prompt", metavar="TEXT", help="what the clip shows; - reads it from standard input")
+    clip_option(group, "prompt", "; - reads it from standard input")
     group.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a UTF-8 text file")
-    command.add_argument_group("negative prompt").add_argument(
-        "-n",
-        "--negative-prompt",
-        metavar="TEXT",
-        help="what the clip is guided away from (default: the reference's list of faults)",
-    )
+    clip_option(command.add_argument_group("negative prompt"), "negative_prompt")
     command.add_argument_group("repeating a clip").add_argument(
         "--from",
         dest="repeat",
@@ -136,65 +120,21 @@ def _picture_options(command: argparse.ArgumentParser) -> None:
 
 
 def _clip_options(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("clip (defaults: the model's own)")
-    group.add_argument("-W", "--width", metavar="PX", type=int, help="a multiple of 32")
-    group.add_argument("-H", "--height", metavar="PX", type=int, help="a multiple of 32")
-    group.add_argument(
-        "--num-frames", "--video-frames", metavar="N", type=int, help="a multiple of 8, plus 1: 9, 17, 25, ..., 121"
-    )
-    group.add_argument(
-        "--frame-rate", "--fps", metavar="FPS", type=frame_rate, help="frames per second, such as 24 or 24000/1001"
-    )
-    group.add_argument("-s", "--seed", metavar="N", type=int, help="of the start noise, 0 or more (default: random)")
-    group.add_argument(
-        "--recipe",
-        metavar="NAME",
-        choices=_core.recipes,
-        help="how the clip is made; sdltx-cli recipes tells what each needs (default: as fits the checkpoint)",
-    )
-    for flag, name, text in (
-        ("--lora", "loras", "change the model with a LoRA, at this strength (default: 1); repeat it for several"),
-        ("--lora-stage2", "loras_stage2", "the LoRAs of the second stage of two (default: those of --lora)"),
-    ):
-        group.add_argument(flag, metavar="PATH[:STRENGTH]", type=lora, action="append", dest=name, help=text)
-    group.add_argument(
-        "--distilled-lora",
-        metavar="FILE",
-        help="the LoRA that makes a distilled checkpoint of the model, for recipes that refine with it; they know how "
-        "strong (default: the one that lies in a folder of -m)",
-    )
-    stages = group.add_mutually_exclusive_group()
-    stages.add_argument(
-        "--upscaler",
-        metavar="FILE",
-        action="append",
-        dest="upscaler",
-        help="make the clip in two stages: smaller first (or with fewer frames, for an upscaler of frames), then "
-        "upscaled and refined; width, height and number of frames are those of the result. Repeat it for several",
-    )
-    stages.add_argument(
-        "--two-stage", action="store_true", help="the same with the upscaler x2 that lies in a folder of -m"
-    )
-    schedule = group.add_mutually_exclusive_group()
-    schedule.add_argument(
-        "--steps", "--num-inference-steps", dest="num_inference_steps", metavar="N", type=int, help="denoising steps"
-    )
-    schedule.add_argument(
-        "--sigmas",
-        metavar="S,S,...",
-        type=numbers,
-        help="noise levels in place of a number of steps, falling from 1 to 0",
-    )
-    group.add_argument(
-        "--preset",
-        choices=_core.presets,
-        help="whose defaults and schedule apply (default: as the name of the transformer's file tells)",
-    )
-    group.add_argument(
-        "--sampler",
-        choices=_core.samplers,
-        help="how a step goes; res_2s takes two estimates and double the time (default: the preset's)",
-    )
+    for name, title in _GROUPS.items():
+        group = command.add_argument_group(title)
+        together: dict[str, Any] = {}
+        for option in (option for option, row in ROWS.items() if row["group"] == name and row["flags"]):
+            pair = next((pair for pair in _EITHER if option in pair.split()), None)
+            if pair is None:
+                clip_option(group, option)
+                continue
+            if pair not in together:
+                together[pair] = group.add_mutually_exclusive_group()
+            clip_option(together[pair], option)
+            if option == "upscaler":
+                together[pair].add_argument(
+                    "--two-stage", action="store_true", help="the same with the upscaler x2 that lies in a folder of -m"
+                )
 
 
 def _generate(job: Job) -> None:
@@ -517,8 +457,7 @@ def _repeat(args: argparse.Namespace) -> dict[str, str]:
             setattr(args, f"tile_{name}", value)
     if args.precision not in (None, "auto", "f32"):
         raise sdltx.InvalidRequestError(f"[from] {args.repeat}: precision {args.precision!r} is neither auto nor f32")
-    names = {"preset": _core.presets, "recipe": _core.recipes, "sampler": _core.samplers}
-    for name, known in {**names, "guidance_method": _core.guidance_methods}.items():
+    for name, known in ((name, row["choices"]) for name, row in ROWS.items() if row["kind"] == "choice"):
         if settings.get(name) is not None and getattr(args, name) not in known:
             flag = name.replace("_", "-")
             raise sdltx.InvalidRequestError(

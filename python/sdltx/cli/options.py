@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import sdltx
 from sdltx import _core, values
+from sdltx.options import ROWS
 
 from .._files import exists
 from .job import Job
@@ -201,26 +202,28 @@ def _listed(text: str, kind: Callable[[str], _Number], what: str) -> list[_Numbe
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what}") from None
 
 
-def guidance_options(command: argparse.ArgumentParser) -> None:
-    """Adds how clips are guided."""
-    group = command.add_argument_group("guidance (defaults: the preset's; each kind costs a pass more per step)")
-    for flags, what in (
-        (("--guidance-scale", "--cfg-scale"), "classifier-free guidance away from the negative prompt, 1: none"),
-        (("--stg-scale",), "guidance away from a pass without self-attention in some blocks, 0: none"),
-        (("--modality-scale",), "guidance away from a pass in which picture and sound do not see each other, 1: none"),
-        (("--guidance-rescale",), "how far the spread of guided estimates is brought back, 0 to 1"),
-    ):
-        group.add_argument(*flags, metavar="X", type=float, help=f"{what}; of the picture")
-        audio = [flag.replace("--", "--audio-", 1) for flag in flags]
-        group.add_argument(*audio, metavar="X", type=float, help="the same of the sound")
-    group.add_argument("--stg-blocks", metavar="N,N,...", type=blocks, help="blocks of --stg-scale")
-    for flag, what in (("--guidance-skip-steps", "picture"), ("--audio-guidance-skip-steps", "sound")):
-        group.add_argument(flag, metavar="N", type=int, help=f"use an estimate of the {what} for N more steps")
-    group.add_argument(
-        "--guidance-interval", metavar="LOW,HIGH", type=numbers, help="noise levels with guidance (default: 0,1)"
-    )
-    group.add_argument(
-        "--guidance-method", choices=_core.guidance_methods, help="how the negative prompt counts (default: cfg)"
-    )
-    group.add_argument("--apg-eta", metavar="X", type=float, help="weight of the parallel part with apg (default: 1)")
-    group.add_argument("--apg-threshold", metavar="X", type=float, help="longest difference with apg (default: any)")
+_READERS: dict[str, Callable[[str], Any]] = {
+    "whole": int,
+    "real": float,
+    "wholes": blocks,
+    "reals": numbers,
+    "loras": lora,
+}
+
+
+def clip_option(group: Any, name: str, more: str = "") -> None:
+    """Adds an option of a clip as its row tells. ``more``: goes on from its help."""
+    row = ROWS[name]
+    kinds: dict[str, Any] = {"metavar": row["metavar"]}
+    if row["choices"]:
+        kinds["choices"] = row["choices"]
+    elif name == "frame_rate":
+        kinds["type"] = frame_rate
+    elif row["kind"] in _READERS:
+        kinds["type"] = _READERS[row["kind"]]
+    if row["kind"] in ("files", "loras"):
+        kinds["action"] = "append"
+        more += "; repeat it for several"
+    elif row["choices"]:
+        more += f"; one of {', '.join(row['choices'])}"
+    group.add_argument(*row["flags"].split(), dest=name, help=(row["help"] + more).replace("%", "%%"), **kinds)

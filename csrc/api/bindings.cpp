@@ -1,0 +1,569 @@
+// The Python extension sdltx._core: converts, releases the GIL, calls, converts. No arithmetic, no defaults.
+#include "bindings.h"
+
+#include <cstring>
+#include <utility>
+
+#include "base/log.h"
+#include "base/platform.h"
+#include "bindings_guard.h"
+#include "clip/pipeline.h"
+#include "ggml/cpu_kernels.h"
+#include "ggml/worker.h"
+#include "ltxv/image.h"
+#include "ltxv/noise.h"
+#include "ltxv/schedule.h"
+#include "model/names.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+using namespace sdltx;
+
+namespace {
+
+// --- errors and log ---
+
+py::object error_classes[8];
+
+void bind_errors(py::module_& m) {
+    auto define = [&](const char* name, const py::tuple& bases) {
+        py::object cls = py::reinterpret_steal<py::object>(
+            PyErr_NewException((std::string("sdltx.") + name).c_str(), bases.ptr(), nullptr));
+        m.attr(name) = cls;
+        return cls;
+    };
+    py::object base = define("SdltxError", py::make_tuple(py::handle(PyExc_Exception)));
+    error_classes[0] = base;
+    error_classes[static_cast<int>(ErrorCode::model_file)] = define("ModelFileError", py::make_tuple(base));
+    error_classes[static_cast<int>(ErrorCode::model_mismatch)] = define("ModelMismatchError", py::make_tuple(base));
+    error_classes[static_cast<int>(ErrorCode::out_of_memory)] =
+        define("OutOfMemoryError", py::make_tuple(base, py::handle(PyExc_MemoryError)));
+    error_classes[static_cast<int>(ErrorCode::invalid_request)] =
+        define("InvalidRequestError", py::make_tuple(base, py::handle(PyExc_ValueError)));
+    error_classes[static_cast<int>(ErrorCode::cancelled)] = define("Cancelled", py::make_tuple(base));
+    error_classes[static_cast<int>(ErrorCode::backend)] = define("BackendError", py::make_tuple(base));
+    error_classes[static_cast<int>(ErrorCode::busy)] = define("BusyError", py::make_tuple(base));
+    py::register_exception_translator([](std::exception_ptr p) {
+        try {
+            if (p) std::rethrow_exception(p);
+        } catch (const Error& e) {
+            // A message may quote bytes of a damaged file that are not UTF-8.
+            PyObject* text = PyUnicode_DecodeUTF8(e.what(), static_cast<Py_ssize_t>(std::strlen(e.what())), "replace");
+            PyErr_SetObject(error_classes[static_cast<int>(e.code())].ptr(), text);
+            Py_XDECREF(text);
+        } catch (const std::bad_alloc&) {
+            PyErr_SetString(error_classes[static_cast<int>(ErrorCode::out_of_memory)].ptr(),
+                            "[memory] the process ran out of memory; ask for a smaller picture or fewer frames");
+        }
+    });
+}
+
+// Kept for the life of the process: ggml may log from any thread until the end.
+PyObject* log_function = nullptr;
+
+void on_log(int level, const char* text, void*) {
+    const WithGil gil;
+    if (!log_function) return;
+    const auto function = py::reinterpret_borrow<py::object>(log_function);  // it may replace itself while it runs
+    PyObject* line = PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(std::strlen(text)), "replace");
+    PyObject* result = line ? PyObject_CallFunction(function.ptr(), "iN", level, line) : nullptr;
+    Py_XDECREF(result);
+    if (result) return;
+    if (PyErr_ExceptionMatches(PyExc_Exception))
+        PyErr_WriteUnraisable(function.ptr());
+    else
+        deferred = std::make_unique<py::error_already_set>();
+}
+
+void bind_log(py::module_& m) {
+    m.def(
+        "set_log",
+        [](std::optional<py::function> callback) {
+            PyObject* old = log_function;
+            log_function = callback ? callback->release().ptr() : nullptr;
+            Py_XDECREF(old);
+            set_log(log_function ? on_log : nullptr, nullptr);
+        },
+        "callback"_a);
+    take_ggml_log();
+}
+
+// --- pipeline ---
+
+py::dict info_dict(const Pipeline& p) {
+    const ModelInfo& i = p.info();
+    const SampleSettings s = p.defaults();
+    py::dict defaults("width"_a = s.width, "height"_a = s.height, "num_frames"_a = s.num_frames,
+                      "frame_rate"_a = s.frame_rate, "steps"_a = s.num_inference_steps());
+    py::object note = i.note.empty() ? py::object(py::none()) : py::object(decoded(i.note));
+    py::list parts;
+    for (Part part : i.parts) parts.append(name_of(part));
+    return py::dict("model"_a = decoded(i.name), "version"_a = decoded(i.version), "distilled"_a = i.distilled,
+                    "preset"_a = s.preset, "defaults"_a = defaults, "negative_prompt"_a = decoded(i.negative_prompt),
+                    "own_defaults"_a = i.defaults.num_inference_steps.has_value(), "parts"_a = parts, "note"_a = note,
+                    "has_audio"_a = i.has(Part::audio_decoder) && i.has(Part::vocoder));
+}
+
+// The inputs of one stream of velocity(), kept alive for the call.
+struct StreamArguments {
+    std::vector<float> tokens, timesteps;
+    Positions positions;
+    Array context;
+    Pipeline::VelocityInput input;
+
+    StreamArguments(const py::dict& d, float sigma) {
+        const Array t = to_array(d["tokens"].cast<FloatArray>()), p = to_array(d["positions"].cast<FloatArray>()),
+                    s = to_array(d["timesteps"].cast<FloatArray>());
+        context = to_array(d["context"].cast<FloatArray>());
+        if (t.shape.size() != 2 || p.shape.size() != 3 || p.dim(1) != t.dim(0) || p.dim(2) != 2 ||
+            static_cast<int64_t>(s.data.size()) != t.dim(0) || context.shape.size() != 2)
+            throw Error(
+                ErrorCode::invalid_request,
+                "[velocity] a stream takes tokens (T, C), timesteps (T), positions (axes, T, 2) and context (rows, D)");
+        tokens = t.data;
+        timesteps = s.data;
+        positions = {p.dim(0), p.dim(1), p.data};
+        input = {{&tokens, &timesteps, sigma}, &positions, &context};
+    }
+};
+
+// A sampling loop that owns its context.
+struct PySampler {
+    Context context;
+    std::optional<Context> negative;
+    std::unique_ptr<Sampler> loop;
+    Pipeline* pipeline;
+};
+
+py::array_t<float> tokens_of(const StreamState& s) { return to_numpy({s.num_tokens, s.channels}, s.latent); }
+
+void bind_sampler(py::module_& m) {
+    py::class_<PySampler>(m, "Sampler")
+        .def("step", [](PySampler& s) { Guard(std::nullopt).run(s.pipeline, [&] { s.pipeline->step(*s.loop); }); })
+        .def_property_readonly("index", [](const PySampler& s) { return s.loop->index(); })
+        .def_property_readonly("num_steps", [](const PySampler& s) { return s.loop->num_steps(); })
+        .def_property_readonly("video", [](const PySampler& s) { return tokens_of(s.loop->state().video); })
+        .def_property_readonly("audio", [](const PySampler& s) { return tokens_of(s.loop->state().audio); })
+        .def_property_readonly("video_denoised",
+                               [](const PySampler& s) {
+                                   const StreamState& v = s.loop->state().video;
+                                   return to_numpy({v.num_tokens, v.channels}, s.loop->denoised().video);
+                               })
+        .def_property_readonly("audio_denoised", [](const PySampler& s) {
+            const StreamState& a = s.loop->state().audio;
+            return to_numpy({a.num_tokens, a.channels}, s.loop->denoised().audio);
+        });
+}
+
+// Video and audio context.
+using FloatPair = std::pair<FloatArray, FloatArray>;
+std::optional<Context> context_of(const std::optional<FloatPair>& arrays) {
+    if (!arrays) return std::nullopt;
+    return Context{to_array(arrays->first), to_array(arrays->second)};
+}
+
+// (image (H, W, 3) or None, latent (C, 1, H', W') or None, frame, strength) each.
+using ConditionTuple = std::tuple<std::optional<py::array_t<uint8_t, py::array::c_style | py::array::forcecast>>,
+                                  std::optional<FloatArray>, int64_t, float>;
+std::vector<Condition> conditions_of(const std::vector<ConditionTuple>& given) {
+    std::vector<Condition> out;
+    for (const auto& [image, latent, frame, strength] : given) {
+        Condition& c = out.emplace_back();
+        if (image && image->ndim() == 3)
+            c.image = {1, image->shape(0), image->shape(1), {image->data(), image->data() + image->size()}};
+        if (latent) c.latent = to_array(*latent);
+        c.frame = frame;
+        c.strength = strength;
+    }
+    return out;
+}
+
+// Video and audio latents, either may be None.
+using LatentTuple = std::pair<std::optional<FloatArray>, std::optional<FloatArray>>;
+Latents latents_of(const std::optional<LatentTuple>& given) {
+    if (!given) return {};
+    return {to_array(given->first), to_array(given->second), 0};
+}
+
+Offload offload_of(const std::string& name) {
+    if (name == "none") return Offload::none;
+    if (name == "stage") return Offload::stage;
+    if (name == "blocks") return Offload::blocks;
+    throw Error(ErrorCode::invalid_request, "[load] offload '" + name + "' is unknown; use none, stage or blocks");
+}
+
+void bind_pipeline(py::module_& m) {
+    py::class_<Pipeline>(m, "Pipeline")
+        .def(py::init([](const std::vector<std::string>& paths, const std::string& device, const std::string& precision,
+                         int threads, const std::string& offload, std::optional<py::function> progress) {
+                 if (precision != "auto" && precision != "f32")
+                     throw Error(ErrorCode::invalid_request,
+                                 "[load] precision '" + precision + "' is unknown; use auto or f32");
+                 Guard guard(std::move(progress));
+                 LoadOptions o{device, precision == "f32", threads, offload_of(offload), guard.progress()};
+                 return guard.run(nullptr, [&] { return std::make_unique<Pipeline>(paths, o); });
+             }),
+             "paths"_a, py::kw_only(), "device"_a, "precision"_a, "threads"_a, "offload"_a, "progress"_a = py::none())
+        .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p); })
+        .def(
+            "doubts",
+            [](const Pipeline& p, const ClipOptions& o) {
+                return Guard(std::nullopt).run(nullptr, [&] { return p.doubts(p.resolve({o, {}, {}, {}})); });
+            },
+            "options"_a)
+        .def("unused_tensors",
+             [](Pipeline& p) {
+                 py::list names;
+                 for (auto& name : p.unused_tensors()) names.append(decoded(name));
+                 return names;
+             })
+        .def("upscalers",
+             [](const Pipeline& p) {
+                 py::list found;
+                 for (auto& [path, kind] : p.upscalers()) found.append(py::make_tuple(decoded(path), kind));
+                 return found;
+             })
+        .def("decoder_fingerprint", &Pipeline::decoder_fingerprint)
+        .def_property_readonly("latent_channels", &Pipeline::latent_channels)
+        .def_property_readonly("device", [](Pipeline& p) { return p.device(); })
+        .def(
+            "set_patience", [](Pipeline& p, int64_t multiply_adds) { p.backend().set_patience(multiply_adds); },
+            "multiply_adds"_a)
+        .def(
+            "require",
+            [](const Pipeline& p, const std::vector<std::string>& names) {
+                std::vector<Part> parts;
+                for (auto& name : names) parts.push_back(part_of(name));
+                p.require(parts);
+            },
+            "parts"_a)
+        .def(
+            "check_latents",
+            [](Pipeline& p, const std::vector<int64_t>& video, const std::optional<std::vector<int64_t>>& audio) {
+                p.check_latents(&video, audio ? &*audio : nullptr);
+            },
+            "video"_a, "audio"_a)
+        .def(
+            "tokenize",
+            [](Pipeline& p, const std::string& text) {
+                const auto ids = p.tokenize(text);
+                return py::array_t<int32_t>(static_cast<py::ssize_t>(ids.size()), ids.data());
+            },
+            "text"_a)
+        .def(
+            "hidden_states",
+            [](Pipeline& p, const std::string& prompt) {
+                return to_numpy(Guard(std::nullopt).run(&p, [&] { return p.hidden_states(prompt); }));
+            },
+            "prompt"_a)
+        .def(
+            "encode",
+            [](Pipeline& p, const std::string& prompt, std::optional<py::function> progress) {
+                Guard guard(std::move(progress));
+                const Context c = guard.run(&p, [&] { return p.encode(prompt, guard.progress()); });
+                return py::make_tuple(to_numpy(c.video), to_numpy(c.audio));
+            },
+            "prompt"_a, py::kw_only(), "progress"_a = py::none())
+        .def(
+            "resolve",
+            [](const Pipeline& p, const ClipOptions& o) {
+                return to_python(to_json(Guard(std::nullopt).run(nullptr, [&] { return p.resolve({o, {}, {}, {}}); })));
+            },
+            "options"_a)
+        .def(
+            "check",
+            [](Pipeline& p, const ClipOptions& o, const std::vector<ConditionTuple>& conditions) {
+                const Request request{o, conditions_of(conditions), {}, {}};
+                Guard(std::nullopt).run(&p, [&] { p.check(p.resolve(request), request); });
+            },
+            "options"_a, "conditions"_a = py::list())
+        .def(
+            "sample",
+            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const ClipOptions& o,
+               const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
+               const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
+               const std::optional<LatentTuple>& initial, const std::optional<LatentTuple>& second_noise,
+               std::optional<py::function> progress, std::optional<py::function> on_step) {
+                const Request request{
+                    o, conditions_of(conditions), {to_array(video_noise), to_array(audio_noise)}, latents_of(initial)};
+                const ClipPlan plan = p.resolve(request);
+                const Latents again = latents_of(second_noise);
+                const Context context{to_array(video_context), to_array(audio_context)};
+                const std::optional<Context> away = context_of(negative);
+                Guard guard(std::move(progress));
+                const auto arrays = [](const Latents& l) {
+                    return py::make_tuple(to_numpy(l.video),
+                                          l.audio.empty() ? py::object(py::none()) : py::object(to_numpy(l.audio)));
+                };
+                Pipeline::OnStep each;
+                if (on_step)
+                    each = [&](int64_t done, int64_t steps, const Latents& estimate) {
+                        const WithGil gil;
+                        return guard.call([&] { (*on_step)(done, steps, *arrays(estimate)); });
+                    };
+                const Latents l = guard.run(&p, [&] {
+                    return p.sample(context, away ? &*away : nullptr, plan, request, {again.video, again.audio},
+                                    guard.progress(), each);
+                });
+                const py::tuple result = arrays(l);
+                Json told = to_json(plan);
+                if (o.seed.value_or(-1) < 0 && !plan.draws_noise(request)) told["seed"] = nullptr;
+                return py::make_tuple(result[0], result[1], to_python(told));
+            },
+            "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
+            "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
+            "initial"_a = py::none(), "second_noise"_a = py::none(), "progress"_a = py::none(),
+            "on_step"_a = py::none())
+        .def(
+            "sampler",
+            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const ClipOptions& o,
+               const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
+               const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
+               const std::optional<LatentTuple>& initial) {
+                auto s = std::make_unique<PySampler>();
+                s->context = {to_array(video_context), to_array(audio_context)};
+                s->negative = context_of(negative);
+                s->pipeline = &p;
+                s->loop = p.sampler(s->context, s->negative ? &*s->negative : nullptr, p.resolve({o, {}, {}, {}}).whole,
+                                    {{to_array(video_noise), to_array(audio_noise)},
+                                     conditions_of(conditions),
+                                     latents_of(initial),
+                                     {},
+                                     false});
+                return s;
+            },
+            "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
+            "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
+            "initial"_a = py::none(), py::keep_alive<0, 1>())
+        .def(
+            "velocity",
+            [](Pipeline& p, const py::dict& video, std::optional<py::dict> audio, float sigma,
+               std::vector<int> skip_video, std::vector<int> skip_audio, bool isolated,
+               const std::vector<LoraPair>& loras) {
+                const StreamArguments v(video, sigma);
+                std::optional<StreamArguments> a;
+                if (audio) a.emplace(*audio, sigma);
+                const Velocity out = Guard(std::nullopt).run(&p, [&] {
+                    return p.velocity(v.input, a ? &a->input : nullptr, {skip_video, skip_audio, isolated},
+                                      loras_of(loras));
+                });
+                const int64_t channels = static_cast<int64_t>(v.tokens.size()) / v.positions.tokens;
+                py::object sound = py::none();
+                if (a)
+                    sound = to_numpy(
+                        {a->positions.tokens, static_cast<int64_t>(a->tokens.size()) / a->positions.tokens}, out.audio);
+                return py::make_tuple(to_numpy({v.positions.tokens, channels}, out.video), sound);
+            },
+            "video"_a, "audio"_a, py::kw_only(), "sigma"_a, "skip_video_self_attn"_a = std::vector<int>{},
+            "skip_audio_self_attn"_a = std::vector<int>{}, "skip_cross_modal"_a = false,
+            "loras"_a = std::vector<LoraPair>{})
+        .def(
+            "decode",
+            [](Pipeline& p, const FloatArray& video, std::optional<std::array<int64_t, 4>> tiling,
+               py::function on_frames, bool raw, std::optional<py::function> progress) {
+                const Array latents = to_array(video);
+                const Tiling t = tiling_of(tiling);
+                Guard guard(std::move(progress));
+                const auto sink = [&](const Array& frames) {
+                    Frames bytes;
+                    if (!raw) bytes = to_bytes(frames);
+                    const WithGil gil;
+                    const bool go_on = guard.call([&] {
+                        if (raw)
+                            on_frames(to_numpy(frames));
+                        else
+                            on_frames(py::array_t<uint8_t>(frames.shape, bytes.data.data()));
+                    });
+                    if (!go_on) throw Error(ErrorCode::cancelled, "[decode] stopped");
+                };
+                guard.run(&p, [&] { p.decode(latents, t, sink, guard.progress()); });
+            },
+            "video"_a, py::kw_only(), "tiling"_a = py::none(), "on_frames"_a, "raw"_a = false,
+            "progress"_a = py::none())
+        .def(
+            "encode_video",
+            [](Pipeline& p, const FloatArray& pixels, std::optional<std::array<int64_t, 4>> tiling,
+               std::optional<py::function> progress) {
+                const Array frames = to_array(pixels);
+                const Tiling t = tiling_of(tiling);
+                Guard guard(std::move(progress));
+                return to_numpy(guard.run(&p, [&] { return p.encode_video(frames, t, guard.progress()); }));
+            },
+            "pixels"_a, py::kw_only(), "tiling"_a = py::none(), "progress"_a = py::none())
+        .def(
+            "upsample",
+            [](Pipeline& p, const FloatArray& video, double frame_rate, const std::string& upscaler,
+               std::optional<py::function> progress) {
+                const Latents latents{to_array(video), {}, frame_rate};
+                Guard guard(std::move(progress));
+                const Latents out = guard.run(&p, [&] { return p.upsample(latents, upscaler, guard.progress()); });
+                return py::make_tuple(to_numpy(out.video), out.frame_rate);
+            },
+            "video"_a, "frame_rate"_a, "upscaler"_a, py::kw_only(), "progress"_a = py::none())
+        .def(
+            "decode_memory",
+            [](Pipeline& p, int64_t frames, int64_t height, int64_t width,
+               std::optional<std::array<int64_t, 4>> tiling) {
+                return p.decode_memory({frames, height, width}, tiling_of(tiling));
+            },
+            "frames"_a, "height"_a, "width"_a, py::kw_only(), "tiling"_a = py::none())
+        .def(
+            "estimate",
+            [](Pipeline& p, const ClipOptions& o, std::optional<std::array<int64_t, 4>> tiling,
+               const std::vector<ConditionTuple>& conditions) {
+                Request request{o, conditions_of(conditions), {}, {}};
+                if (tiling) request.options.tiling.emplace(tiling->begin(), tiling->end());
+                const Pipeline::Estimate e =
+                    Guard(std::nullopt).run(&p, [&] { return p.estimate(p.resolve(request), request); });
+                return py::dict("encode"_a = e.encode, "denoise"_a = e.denoise, "upscale"_a = e.upscale,
+                                "decode"_a = e.decode);
+            },
+            "options"_a, py::kw_only(), "tiling"_a = py::none(), "conditions"_a = py::list())
+        .def("memory",
+             [](Pipeline& p) {
+                 py::list devices;
+                 for (auto& d : p.memory())
+                     devices.append(py::dict("device"_a = d.device, "weights"_a = d.weights, "mapped"_a = d.mapped,
+                                             "inputs"_a = d.inputs, "working"_a = d.working));
+                 return devices;
+             })
+        .def(
+            "decode_audio",
+            [](Pipeline& p, const FloatArray& audio, double piece_seconds, std::optional<py::function> progress) {
+                const Array latents = to_array(audio);
+                Guard guard(std::move(progress));
+                const Waveform w =
+                    guard.run(&p, [&] { return p.decode_audio(latents, piece_seconds, guard.progress()); });
+                return py::make_tuple(to_numpy(w.samples), w.sample_rate);
+            },
+            "audio"_a, py::kw_only(), "piece_seconds"_a = 4.0, "progress"_a = py::none())
+        .def(
+            "encode_audio",
+            [](Pipeline& p, const FloatArray& samples, int sample_rate) {
+                const Waveform sound{to_array(samples), sample_rate, 0};
+                return to_numpy(Guard(std::nullopt).run(&p, [&] { return p.encode_audio(sound); }));
+            },
+            "samples"_a, "sample_rate"_a)
+        .def(
+            "trace", [](Pipeline& p, std::vector<std::string> patterns) { p.trace(std::move(patterns)); }, "patterns"_a)
+        .def("traced",
+             [](Pipeline& p) {
+                 py::dict out;
+                 for (auto& [name, a] : p.traced()) out[py::str(name)] = to_numpy(a);
+                 return out;
+             })
+        .def("traced_runs", &Pipeline::traced_runs)
+        .def("close", &Pipeline::close);
+}
+
+// --- building blocks that tests call on their own ---
+
+void bind_parts(py::module_& m) {
+    py::class_<Tokenizer>(m, "Tokenizer")
+        .def(py::init([](const std::vector<std::string>& paths) {
+                 return Tokenizer::load(ModelFiles(paths, ltx_naming()));
+             }),
+             "paths"_a)
+        .def(
+            "encode",
+            [](const Tokenizer& t, const std::string& text) {
+                const auto ids = t.encode(text);
+                return py::array_t<int32_t>(static_cast<py::ssize_t>(ids.size()), ids.data());
+            },
+            "text"_a)
+        .def_property_readonly("size", &Tokenizer::size);
+    m.def(
+        "encode_tokens",
+        [](const std::vector<std::string>& paths, const std::vector<int32_t>& ids, const std::string& precision) {
+            return to_numpy(encode_tokens(ModelFiles(paths, ltx_naming()), ids, precision == "f32"));
+        },
+        "paths"_a, "ids"_a, py::kw_only(), "precision"_a = "f32");
+    m.def(
+        "video_positions",
+        [](int64_t frames, int64_t height, int64_t width, double frame_rate) {
+            const Positions p = video_positions(frames, height, width, frame_rate);
+            return to_numpy({p.axes, p.tokens, 2}, p.bounds);
+        },
+        "frames"_a, "height"_a, "width"_a, "frame_rate"_a);
+    m.def(
+        "fit_image",
+        [](const py::array_t<uint8_t, py::array::c_style>& image, int64_t height, int64_t width) {
+            const Array fitted = fit_image(
+                {1, image.shape(0), image.shape(1), {image.data(), image.data() + image.size()}}, height, width);
+            return to_numpy({height, width, 3}, fitted.data);
+        },
+        "image"_a, "height"_a, "width"_a);
+    m.def(
+        "audio_positions",
+        [](int64_t frames) {
+            const Positions p = audio_positions(frames);
+            return to_numpy({p.axes, p.tokens, 2}, p.bounds);
+        },
+        "frames"_a);
+    m.def(
+        "rope_table",
+        [](const FloatArray& positions, int64_t dim, const std::vector<double>& max_pos, double theta) {
+            const Array p = to_array(positions);
+            const RopeTable t = rope_table({p.dim(0), p.dim(1), p.data}, dim, max_pos, theta);
+            return py::make_tuple(to_numpy({p.dim(1), dim / 2}, t.cos), to_numpy({p.dim(1), dim / 2}, t.sin));
+        },
+        "positions"_a, "dim"_a, "max_pos"_a, "theta"_a);
+    m.def("usable_processors", &usable_processors);
+    m.attr("max_threads") = GGML_MAX_N_THREADS;
+    m.def("end_on_second_signal", &end_on_second_signal);
+    m.def("guard_file", &guard_file, "path"_a);
+    m.def("release_file", &release_file, "path"_a);
+    m.def("remove_guarded_files", &remove_guarded_files);
+    m.def("distilled_sigmas", &distilled_sigmas);
+    m.def("distilled_stage_2_sigmas", &distilled_stage_2_sigmas);
+    m.def(
+        "ltx2_sigmas",
+        [](int64_t steps, int64_t tokens, bool stretch) { return ltx2_sigmas(steps, {tokens, stretch, 0.1}); },
+        "steps"_a, "tokens"_a = 4096, "stretch"_a = true);
+    m.def(
+        "normal_noise",
+        [](uint64_t seed, uint32_t stream, int64_t count, uint32_t step) {
+            return to_numpy({count}, normal_noise(seed, static_cast<NoiseStream>(stream), count, step));
+        },
+        "seed"_a, "stream"_a, "count"_a, "step"_a = 0);
+    m.def(
+        "serve",
+        [](const std::string& host, int port, const std::string& device, int threads) {
+            const WithoutGil release;
+            serve(host, port, device, threads);
+        },
+        "host"_a, "port"_a, py::kw_only(), "device"_a, "threads"_a);
+    m.def("backends", [] {
+        py::dict out;
+        for (auto& b : Backend::built_in()) {
+            py::dict features;
+            for (auto& [name, value] : b.features) features[py::str(name)] = value;
+            out[py::str(b.name)] = features;
+        }
+        return out;
+    });
+    m.def("cpu_kernels", [] { return cpu_kernels().name; });
+    m.def("cpu_kernel_names", &cpu_kernel_names);
+    m.def("devices", [] {
+        py::list out;
+        for (auto& d : Backend::devices())
+            out.append(py::dict("name"_a = d.name, "description"_a = d.description, "kind"_a = d.kind,
+                                "memory_free"_a = d.memory_free, "memory_total"_a = d.memory_total));
+        return out;
+    });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+    m.attr("__version__") = SDLTX_VERSION;
+    m.attr("ggml_version") = Backend::ggml_version();
+    bind_errors(m);
+    bind_log(m);
+    bind_options(m);
+    bind_sampler(m);
+    bind_pipeline(m);
+    bind_files(m);
+    bind_parts(m);
+    bind_ops(m);
+}

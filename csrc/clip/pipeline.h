@@ -1,0 +1,230 @@
+// A loaded model and everything that can be done with it. The one class behind the Python binding and the C ABI.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/platform.h"
+#include "base/types.h"
+#include "model/info.h"
+#include "model/networks.h"
+#include "plan.h"
+#include "stage.h"
+
+namespace sdltx {
+
+struct LoadOptions {
+    std::string device = "cpu";       // see Backend
+    bool exact = false;               // every operation in float32
+    int threads = 0;                  // of the CPU; 0 = one per core
+    Offload offload = Offload::none;  // how long weights stay
+    Progress progress;                // of the constructor only
+};
+
+// Threads: any thread may call, one at a time. A call while another thread's runs throws Error(busy); a call from a
+// callback of the running one works between its units of work, and throws Error(busy) inside of one. Callbacks run on
+// the calling thread.
+// Ownership: arguments are read until the call returns, unless a line here says longer; results belong to the caller.
+// Errors: besides what each call lists, those that compute throw Error(cancelled) when a callback says stop,
+// Error(out_of_memory), Error(backend) when a device fails or values are not finite, and what the callbacks throw,
+// unchanged; whatever they threw, the pipeline can be used again. After close() they throw Error(invalid_request).
+class SDLTX_EXPORT Pipeline {
+ public:
+    // Holds the pipeline for the calling thread; every call takes one, and a caller may around several.
+    class Turn {
+     public:
+        explicit Turn(Pipeline& pipeline);
+        ~Turn();
+        Turn(const Turn&) = delete;
+        Turn& operator=(const Turn&) = delete;
+
+     private:
+        Pipeline& pipeline_;
+        std::optional<WholeSystemCalls> whole_system_calls_;  // with a worker
+    };
+
+    // Opens files and folders in any order as one name space and reads what describes the weights; the weights come
+    // when they are needed. Throws Error(model_file | model_mismatch | backend).
+    Pipeline(const std::vector<std::string>& paths, const LoadOptions& options);
+    ~Pipeline();
+
+    const ModelInfo& info() const { return info_; }
+    // Not after close().
+    Backend& backend() { return *backend_; }
+    // Names of the devices, separated by commas.
+    std::string device();
+    // Throws Error(model_mismatch) that names every one of `parts` that was not among the files.
+    void require(const std::vector<Part>& parts) const;
+    // Tells decoders apart: a number made of their small weights, in hexadecimal digits. Throws Error(model_mismatch)
+    // without a decoder.
+    std::string decoder_fingerprint();
+    // Channels of video latents; 0 without transformer and decoder.
+    int64_t latent_channels() const;
+    // Names of the tensors of the files that no part has a use for.
+    std::vector<std::string> unused_tensors();
+    // Paths of the latent upscalers in the folders that were given, and what each does: "space x2".
+    std::vector<std::pair<std::string, std::string>> upscalers() const;
+    // Gives all memory and files back.
+    void close();
+
+    // Token ids of a prompt (UTF-8) as it is encoded: surrounding white space stripped, <bos> first, at most 1024; more
+    // are cut off with a warning in the log. Throws Error(model_mismatch) without a text encoder.
+    std::vector<int32_t> tokenize(const std::string& prompt);
+    // Gemma's hidden states (L+1, N, hidden) of a prompt.
+    Array hidden_states(const std::string& prompt);
+    // What the transformer attends to: video (1024, width), audio (1024, width). Progress counts Gemma's layers, then
+    // the projection. Throws Error(model_mismatch) without text encoder and projection.
+    Context encode(const std::string& prompt, const Progress& progress);
+
+    // What a request comes to. Upscaler and distilled LoRA that a recipe wants and nobody names are looked for in the
+    // folders that were given. Throws Error(invalid_request), also for what check() in options.h refuses,
+    // Error(model_mismatch) for what a recipe that was asked for cannot do without, Error(model_file | model_mismatch)
+    // for files that are no upscalers.
+    ClipPlan resolve(const Request& request) const;
+    // The settings of a request that asks for nothing; also after close().
+    SampleSettings defaults() const { return resolve_stage(ClipOptions{}); }
+    // What of it is probably not meant; see doubts() in settings.h.
+    std::vector<std::string> doubts(const ClipPlan& plan) const;
+    // What running it would throw for the LoRAs, and for the frames and strengths of pictures, which are not looked at.
+    // The LoRAs stay open for it.
+    void check(const ClipPlan& plan, const Request& request);
+    // What a stage is made of besides prompts.
+    struct Inputs {
+        Noise noise;
+        std::vector<Condition> conditions;
+        Latents initial;  // what is refined, with schedules that begin below 1; see Start
+        std::vector<LoraFile> loras;
+        bool appends_first_frame = false;  // see Recipe
+    };
+    // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
+    // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for
+    // contexts and noise of other shapes and for conditions that cannot be, Error(model_mismatch) without a
+    // transformer, or without a text encoder or video encoder that is needed.
+    std::unique_ptr<Sampler> sampler(const Context& context, const Context* negative, const SampleSettings& settings,
+                                     const Inputs& inputs, const Progress& progress = {});
+    // Progress counts the blocks of the transformer over all estimates.
+    void step(Sampler& sampler, const Progress& progress = {});
+    // What is known of the clip after each step: its clean estimate. Returns false to cancel.
+    using OnStep = std::function<bool(int64_t done, int64_t steps, const Latents& estimate)>;
+    // sampler() and all its steps. Throws what they throw.
+    Latents sample(const Context& context, const Context* negative, const SampleSettings& settings,
+                   const Inputs& inputs, const Progress& progress, const OnStep& on_step = {});
+    // The same for a clip: all its stages, with what comes between them; pictures are encoded for each stage.
+    // second_noise: of a second stage; empty: drawn.
+    Latents sample(const Context& context, const Context* negative, const ClipPlan& plan, const Request& request,
+                   const Noise& second_noise, const Progress& progress, const OnStep& on_step = {});
+    // Latents with more pixels or more frames: what the file of an upscaler makes of them. More frames last as long as
+    // before, at a higher rate; the sound stays. Throws Error(model_file | model_mismatch) for another file,
+    // Error(invalid_request) for latents of another model or a size that it cannot bring forth.
+    Latents upsample(const Latents& latents, const std::string& upscaler, const Progress& progress);
+    // One call of the transformer.
+    struct VelocityInput {
+        StreamInput stream;
+        const Positions* positions = nullptr;
+        const Array* context = nullptr;
+    };
+    Velocity velocity(const VelocityInput& video, const VelocityInput* audio, const Perturbation& perturbation,
+                      const std::vector<LoraFile>& loras = {});
+
+    // Throws Error(invalid_request) for latents of these shapes that the decoders which are there do not take; null for
+    // what is not there.
+    void check_latents(const std::vector<int64_t>* video, const std::vector<int64_t>* audio);
+    // Decodes video latents (C, F', H', W') tile by tile; frames are handed out in order as they are ready, RGB in [-1,
+    // 1]. Throws Error(invalid_request) for latents that belong to no clip and tilings that do not advance,
+    // Error(model_mismatch) without a decoder.
+    void decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink, const Progress& progress);
+    // Pixels (F, H, W, 3) in [-1, 1] -> normalised video latents; see VideoEncoder. Throws Error(model_mismatch)
+    // without an encoder.
+    Array encode_video(const Array& pixels, const Tiling& tiling, const Progress& progress);
+    // Bytes of working memory and inputs that decode() takes at a time for latents (F', H', W').
+    size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
+    // The same of what a plan does, the most of its stages, all devices together, weights not counted; 0 for parts that
+    // are not there. Prompts have the most tokens that count. Pictures count by their frames. Nothing is allocated and
+    // no weight is read. Throws what check() throws.
+    struct Estimate {
+        size_t encode = 0, denoise = 0, upscale = 0, decode = 0;
+    };
+    Estimate estimate(const ClipPlan& plan, const Request& request);
+    // What is held on each device, the one for computing first.
+    struct DeviceMemory {
+        std::string device;
+        size_t weights = 0, inputs = 0, working = 0;  // bytes
+        size_t mapped = 0;                            // of weights that are used where they lie in the files
+    };
+    std::vector<DeviceMemory> memory();
+
+    // Decodes audio latents (C, T, mel bins) to 48 kHz stereo, (4 (T - 1) + 1) / 100 seconds long. `piece_seconds` of
+    // sound are synthesised at a time, 0 = all at once; the pieces meet without a seam. Throws as decode().
+    Waveform decode_audio(const Array& audio, double piece_seconds, const Progress& progress);
+
+    // Stereo sound (2, n) at any rate -> normalised audio latents (C, T, mel bins), 25 a second. Throws
+    // Error(invalid_request) for another number of channels and sound that is too short, Error(model_mismatch) without
+    // an audio encoder.
+    Array encode_audio(const Waveform& sound);
+
+    // Keeps the tensors of stages that match one of `patterns` from now on, and forgets earlier ones; see Trace.
+    void trace(std::vector<std::string> patterns);
+    std::map<std::string, Array> traced();
+    std::map<std::string, int64_t> traced_runs();  // how often each of them was computed
+
+ private:
+    // Holds the weights of `networks` while a stage of a run needs them, and gives the working memory back after it.
+    class Stage {
+     public:
+        Stage(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress);
+        ~Stage();
+        Stage(const Stage&) = delete;
+        Stage& operator=(const Stage&) = delete;
+
+     private:
+        Pipeline& pipeline_;
+        std::vector<Weights*> networks_;
+    };
+    SampleSettings resolve_stage(const ClipOptions& options) const;
+    void plan_two_stages(const Request& request, ClipPlan& plan) const;
+    // What recipes want and nobody named, among the files of the folders; empty if it is not there.
+    std::string find_upscaler() const;
+    std::string find_distilled_lora() const;
+    // What a stage of a plan runs with: all but noise and latents.
+    static Inputs inputs_of(const ClipPlan& plan, const Step& stage, const std::vector<Condition>& pictures);
+    // Bytes that each step of a plan takes; see estimate().
+    std::vector<size_t> measure(const ClipPlan& plan, const Request& request);
+    size_t denoising_memory(const SampleSettings& settings, const Inputs& inputs);
+    std::vector<Keyframe> encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
+                                 const Progress& progress);
+    // The LoRAs of these files, which are opened once as long as they are asked for and do not change; null for none.
+    std::shared_ptr<Loras> loras(const std::vector<LoraFile>& files);
+    // Closes all that are not in `kept`.
+    void keep_loras(const std::vector<LoraFile>& kept);
+    // The weights that denoising needs.
+    std::vector<Weights*> denoising(const Loras* loras);
+    void release();  // everything, in the order in which it depends on each other
+    Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
+
+    // They stay while they are held, also when another thread closes the pipeline.
+    std::shared_ptr<const ModelFiles> files() const;
+
+    mutable std::mutex turn_mutex_;
+    std::thread::id turn_owner_;
+    int turn_depth_ = 0;
+    bool closed_ = false;
+    int stages_ = 0;  // that are going on, one in the other
+
+    std::shared_ptr<const ModelFiles> files_;
+    std::unique_ptr<Backend> backend_;
+    std::unique_ptr<Workspace> workspace_;
+    ModelConfig config_;
+    ModelInfo info_;
+    std::optional<Networks> networks_;
+    std::optional<Context> default_negative_;
+    std::vector<std::shared_ptr<Lora>> loras_;  // that are open
+    Trace trace_;
+};
+
+}  // namespace sdltx

@@ -1,0 +1,265 @@
+// What a request comes to, and clips of several stages.
+#include <algorithm>
+
+#include "base/log.h"
+#include "ggml/values.h"
+#include "ltxv/latent_upsampler.h"
+#include "model/names.h"
+#include "pipeline.h"
+
+namespace sdltx {
+
+namespace {
+
+UpscaleFactor factor_of(const std::vector<std::string>& upscalers) {
+    UpscaleFactor factor;
+    for (const std::string& path : upscalers)
+        switch (LatentUpsampler::kind_of(ModelFiles(path, upscaler_kind, ltx_naming()))) {
+            case LatentUpsampler::Kind::space_2:
+                factor.numerator *= 2;
+                break;
+            case LatentUpsampler::Kind::space_3_2:
+                factor.numerator *= 3;
+                factor.denominator *= 2;
+                break;
+            case LatentUpsampler::Kind::time_2:
+                factor.frames *= 2;
+        }
+    return factor;
+}
+
+// The only one of `found`; empty if there is none.
+std::string only(const std::vector<std::string>& found, const std::string& what) {
+    if (found.size() > 1) {
+        std::string text;
+        for (const std::string& path : found) text += (text.empty() ? "" : ", ") + path;
+        throw Error(ErrorCode::invalid_request,
+                    "[recipe] several files are " + what + " (" + text + "); name the one to take");
+    }
+    return found.empty() ? "" : found.front();
+}
+
+[[noreturn]] void lacks(const Recipe& recipe, const std::string& what) {
+    throw Error(ErrorCode::model_mismatch, "[recipe] " + std::string(recipe.name) + " needs " + what +
+                                               "; give its file, or the folder where it lies among those of the model");
+}
+
+bool any_distilled(const std::vector<LoraFile>& loras) {
+    return std::any_of(loras.begin(), loras.end(), [](const LoraFile& f) { return is_distilled_lora(f.path); });
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> Pipeline::upscalers() const {
+    std::vector<std::pair<std::string, std::string>> found;
+    const std::shared_ptr<const ModelFiles> open = files();
+    for (auto& addition : open->additions()) {
+        if (addition.kind != upscaler_kind) continue;
+        const ModelFiles files(addition.file->path(), addition.kind, ltx_naming());
+        try {
+            found.emplace_back(addition.file->path(), LatentUpsampler::name_of(LatentUpsampler::kind_of(files)));
+        } catch (const Error& e) {
+            log(20, e.what());  // one of another kind
+        }
+    }
+    return found;
+}
+
+std::string Pipeline::find_upscaler() const {
+    std::vector<std::string> found;
+    for (auto& [path, kind] : upscalers())
+        if (kind == LatentUpsampler::name_of(LatentUpsampler::Kind::space_2)) found.push_back(path);
+    return only(found, "spatial upscalers");
+}
+
+std::string Pipeline::find_distilled_lora() const {
+    std::vector<std::string> found;
+    const std::shared_ptr<const ModelFiles> open = files();
+    for (auto& addition : open->additions())
+        if (addition.kind == lora_kind && is_distilled_lora(addition.file->path()))
+            found.push_back(addition.file->path());
+    return only(found, "distilled LoRAs");
+}
+
+SampleSettings Pipeline::resolve_stage(const ClipOptions& options) const {
+    constexpr int64_t blocks_of_release = 48;
+    return sdltx::resolve(options, *info_.preset, info_.defaults,
+                          config_.transformer ? config_.transformer->num_layers : blocks_of_release);
+}
+
+namespace {
+
+const std::vector<LoraFile>& loras_of_second(const ClipOptions& o) {
+    return listed(o.loras_stage2 ? o.loras_stage2 : o.loras);
+}
+
+// A stage, and what it has to know before.
+void add_stage(ClipPlan& plan, const Request& request, const SampleSettings& settings, std::vector<LoraFile> loras) {
+    if (!request.images.empty())
+        plan.steps.push_back({StepKind::encode_pictures, {Part::video_encoder}, settings, {}, ""});
+    plan.steps.push_back({StepKind::denoise, {Part::transformer}, settings, std::move(loras), ""});
+}
+
+}  // namespace
+
+ClipPlan Pipeline::resolve(const Request& request) const {
+    files();  // throws
+    const ClipOptions& options = request.options;
+    sdltx::check(options);
+    const Recipe& recipe = recipe_of(options, preset_of(options, *info_.preset));
+    ClipPlan plan{&recipe, options.recipe.has_value(), resolve_stage(options), "", {}};
+    if (recipe.wants_distilled_lora()) {
+        if (options.distilled_lora)
+            plan.distilled_lora = *options.distilled_lora;
+        else if (!any_distilled(listed(options.loras)) && !any_distilled(loras_of_second(options)))
+            plan.distilled_lora = find_distilled_lora();
+        if (plan.asked && plan.distilled_lora.empty() && !any_distilled(loras_of_second(options)))
+            lacks(recipe, "the distilled LoRA of the checkpoint");
+    }
+    plan.steps.push_back({StepKind::encode_prompts, {Part::text_encoder, Part::text_projection}, plan.whole, {}, ""});
+    if (recipe.two_stages)
+        plan_two_stages(request, plan);
+    else
+        add_stage(plan, request, plan.whole, listed(options.loras));
+    plan.steps.push_back({StepKind::decode_pictures, {Part::video_decoder}, plan.whole, {}, ""});
+    if (plan.whole.audio)
+        plan.steps.push_back({StepKind::decode_sound, {Part::audio_decoder, Part::vocoder}, plan.whole, {}, ""});
+    return plan;
+}
+
+void Pipeline::plan_two_stages(const Request& request, ClipPlan& plan) const {
+    const Recipe& recipe = *plan.recipe;
+    std::vector<std::string> upscalers = listed(request.options.upscaler);
+    if (upscalers.empty()) upscalers = {find_upscaler()};
+    if (upscalers.front().empty()) lacks(recipe, "a spatial upscaler");
+    const TwoRequests requests = two_stages(request.options, plan.whole, factor_of(upscalers));
+    const auto loras = [&](const std::vector<LoraFile>& asked, float strength) {
+        return loras_of_stage(asked, plan.distilled_lora, strength);
+    };
+    plan.whole = resolve_stage(requests.whole);
+    const SampleSettings first = resolve_stage(requests.first);
+    add_stage(plan, request, first, loras(listed(request.options.loras), recipe.first_strength));
+    for (const std::string& file : upscalers)
+        plan.steps.push_back({StepKind::upscale, {Part::video_decoder}, first, {}, file});
+    add_stage(plan, request, resolve_stage(requests.second),
+              loras(loras_of_second(request.options), recipe.second_strength));
+    plan.whole.sigmas = first.sigmas;
+    plan.whole.schedule = first.schedule;
+}
+
+std::vector<std::string> Pipeline::doubts(const ClipPlan& plan) const {
+    files();  // throws
+    const bool own_defaults = info_.defaults.num_inference_steps.has_value();
+    std::vector<std::string> lines = sdltx::doubts(plan.of(StepKind::denoise).front()->settings, *info_.preset,
+                                                   own_defaults, info_.distilled_told || plan.asked);
+    const Recipe& recipe = *plan.recipe;
+    if (recipe.wants_distilled_lora() && plan.distilled_lora.empty() && !own_defaults &&
+        !any_distilled(plan.of(StepKind::denoise).back()->loras))
+        lines.push_back("[recipe] " + std::string(recipe.name) +
+                        " refines with the distilled LoRA of the checkpoint, which is not among the files; without it "
+                        "the second stage leaves noise");
+    return lines;
+}
+
+Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, const std::vector<Condition>& pictures) {
+    Inputs inputs;
+    inputs.conditions = pictures_of_stage(plan, stage, pictures);
+    inputs.loras = stage.loras;
+    inputs.appends_first_frame = plan.recipe->appends_first_frame;
+    return inputs;
+}
+
+void Pipeline::check(const ClipPlan& plan, const Request& request) {
+    const Turn turn(*this);
+    check_frames(request.images, plan.whole.num_frames);
+    std::vector<LoraFile> wanted;
+    for (const Step* stage : plan.of(StepKind::denoise)) {
+        check_frames(pictures_of_stage(plan, *stage, request.images), stage->settings.num_frames);
+        wanted.insert(wanted.end(), stage->loras.begin(), stage->loras.end());
+    }
+    for (const Condition& c : request.images)
+        if (c.latent.empty()) require({Part::video_encoder});
+    if (plan.recipe->appends_first_frame && request.images.empty())
+        throw Error(ErrorCode::invalid_request,
+                    "[recipe] " + std::string(plan.recipe->name) + " needs pictures to go between; give one or more");
+    if (request.refines() && plan.of(StepKind::denoise).size() > 1)
+        throw Error(ErrorCode::invalid_request,
+                    "[sample] a clip that is refined has one stage; leave out initial or upscaler");
+    keep_loras(wanted);
+    if (!wanted.empty()) require({Part::transformer});
+    loras(wanted);
+}
+
+namespace {
+
+// Sound cut to `frames`, or silence after it: sizes of stages are rounded each for itself.
+Array with_frames(const Array& audio, int64_t frames) {
+    if (audio.empty() || audio.dim(1) == frames) return audio;
+    Array out{{audio.dim(0), frames, audio.dim(2)}, {}};
+    out.data.resize(static_cast<size_t>(out.dim(0) * frames * out.dim(2)));
+    const int64_t kept = std::min(frames, audio.dim(1)) * audio.dim(2);
+    for (int64_t c = 0; c < audio.dim(0); ++c)
+        std::copy_n(audio.data.begin() + c * audio.dim(1) * audio.dim(2), kept,
+                    out.data.begin() + c * frames * audio.dim(2));
+    return out;
+}
+
+}  // namespace
+
+Latents Pipeline::sample(const Context& context, const Context* negative, const ClipPlan& plan, const Request& request,
+                         const Noise& second_noise, const Progress& progress, const OnStep& on_step) {
+    const Turn turn(*this);
+    check(plan, request);
+    Latents latents;
+    bool first = true;
+    for (const Step& step : plan.steps) {
+        if (step.kind == StepKind::upscale) latents = upsample(latents, step.upscaler, progress);
+        if (step.kind != StepKind::denoise) continue;
+        Inputs inputs = inputs_of(plan, step, request.images);
+        inputs.noise = first ? request.noise : second_noise;
+        if (!first) latents.audio = with_frames(latents.audio, step.settings.latent.audio_frames);
+        inputs.initial = first ? request.initial : latents;
+        Latents result = sample(context, negative, step.settings, inputs, progress, on_step);
+        if (!first && plan.recipe->keeps_first_sound) result.audio = std::move(latents.audio);
+        latents = std::move(result);
+        first = false;
+    }
+    return latents;
+}
+
+Latents Pipeline::upsample(const Latents& latents, const std::string& upscaler, const Progress& progress) {
+    const Turn turn(*this);
+    const auto statistics = [&](const char* name) {
+        const TensorInfo* t = files_->find(std::string("vae.per_channel_statistics.") + name);
+        if (!t)
+            throw Error(ErrorCode::model_mismatch,
+                        "[upscaler] the statistics of the video VAE are not among the files; add the file that has it");
+        return to_float(*t).data;
+    };
+    const std::vector<float> mean = statistics("mean-of-means"), deviation = statistics("std-of-means");
+    const ModelFiles files(upscaler, upscaler_kind, ltx_naming());
+    LatentUpsampler network(files, *workspace_, static_cast<int64_t>(mean.size()));
+    Latents out = latents;
+    const int64_t cells = out.video.empty() ? 0 : out.video.dim(1) * out.video.dim(2) * out.video.dim(3);
+    if (out.video.shape.size() != 4 || out.video.dim(0) != static_cast<int64_t>(mean.size()))
+        throw Error(ErrorCode::invalid_request, "[upscaler] expected video latents of (" + std::to_string(mean.size()) +
+                                                    ", frames, height, width), got " + spell_shape(out.video.shape));
+    check_video_latents(out.video.dim(1), out.video.dim(2), out.video.dim(3));
+    const auto [frames, height, width] = network.result({out.video.dim(1), out.video.dim(2), out.video.dim(3)});
+    check_video_latents(frames, height, width);
+    for (size_t i = 0; i < out.video.data.size(); ++i) {
+        const size_t c = i / static_cast<size_t>(cells);
+        out.video.data[i] = out.video.data[i] * deviation[c] + mean[c];
+    }
+    const Stage stage(*this, {&network.weights()}, progress);
+    report(progress, "upscale", 0, 1);
+    out.video = network.upsample(out.video, tracing());
+    report(progress, "upscale", 1, 1);
+    const auto more = static_cast<size_t>(frames * height * width);
+    for (size_t i = 0; i < out.video.data.size(); ++i)
+        out.video.data[i] = (out.video.data[i] - mean[i / more]) / deviation[i / more];
+    if (network.kind() == LatentUpsampler::Kind::time_2) out.frame_rate *= 2;
+    return out;
+}
+
+}  // namespace sdltx

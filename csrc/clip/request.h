@@ -1,0 +1,28 @@
+// What somebody asks for: options, and what is no number or name. Settled once at the door, then only read. No ggml.
+#pragma once
+
+#include <vector>
+
+#include "base/json.h"
+#include "base/types.h"
+#include "options.h"
+
+namespace sdltx {
+
+struct Request {
+    ClipOptions options;
+    std::vector<Condition> images;
+    Noise noise;      // to start from; what is empty is drawn from the seed
+    Latents initial;  // what is refined, with schedules that begin below 1
+
+    bool refines() const { return !initial.video.empty() || !initial.audio.empty(); }
+};
+
+// Options by name, and `images`: objects with path, frame, strength and crf. Values that are no text or number, such as
+// the pixels of a picture, are left out.
+SDLTX_EXPORT Json to_json(const Request& request);
+// The opposite: sets what `json` has. Throws Error(invalid_request) for values of another kind and for names that there
+// are not.
+SDLTX_EXPORT void read_json(const Json& json, Request& request);
+
+}  // namespace sdltx

@@ -1,0 +1,39 @@
+// One stage of a clip, made out of denoiser, steppers and conditioning (sampling.md section 6).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ltxv/conditioning.h"
+#include "ltxv/config.h"
+#include "ltxv/sampler.h"
+#include "recipes.h"
+#include "settings.h"
+
+namespace sdltx {
+
+// What one stream of a stage starts from (conditioning.md section 1; the reference's ModalitySpec).
+struct Spec {
+    Array noise;                       // in the shape of the result; empty: drawn from the seed
+    Array initial;                     // what is refined, in that shape; empty: nothing
+    std::vector<Keyframe> keyframes;   // of pictures
+    bool appends_first_frame = false;  // see Recipe
+    bool frozen = false;               // stays what it is, for the other stream to look at
+};
+struct Start {
+    Spec video, audio;
+    std::shared_ptr<Loras> loras;  // null for none
+};
+
+// One stage: noise at the first level, then the steps of the schedule. A keyframe at frame 0 is what the clip begins
+// with, others are appended. The contexts must outlive the loop; `negative` may be null without CFG. Throws
+// Error(invalid_request) for contexts, noise, latents and keyframes of other shapes.
+std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
+                                   const Context& context, const Context* negative, const SampleSettings& settings,
+                                   const Start& from, Trace* trace);
+
+// Where a stage stands, as latents.
+Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings);
+
+}  // namespace sdltx

@@ -1,0 +1,89 @@
+"""Written by tools/write_options.py from csrc/clip/options.def; edit that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    import os
+    from fractions import Fraction
+    from typing import TypeAlias
+
+    File: TypeAlias = str | os.PathLike[str]
+    Lora: TypeAlias = File | tuple[File, float]
+
+
+class Options(TypedDict, total=False):
+    """Options of a clip. None, and what is not given, stands for the checkpoint's own default."""
+
+    width: int | None
+    """Pixels, a multiple of 32."""
+    height: int | None
+    """Pixels, a multiple of 32."""
+    num_frames: int | None
+    """Frames, 8 k + 1."""
+    frame_rate: float | Fraction | None
+    """Frames per second, such as 24 or 24000/1001."""
+    seed: int | None
+    """Of the start noise, 0 or more; -1: a random one (default). The result tells which it was. One seed gives one
+    noise everywhere, and the same latents whatever the number of threads is."""
+    audio: bool | None
+    """Whether sound is made along with the picture (default). Without it a run is a little faster, and the picture
+    another one: the two streams look at each other."""
+    recipe: str | None
+    """How the clip is made (default: as fits the checkpoint, in two stages if there is an upscaler). One of distilled,
+    distilled-two-stage, guided, guided-two-stage, hq, keyframes. Upscaler and distilled LoRA that it needs are also
+    found in the folders of the model."""
+    preset: str | None
+    """Whose defaults and schedule apply (default: as fits the checkpoint). One of distilled, dev-2.0, dev, hq."""
+    sampler: str | None
+    """How a step goes; res_2s takes two estimates and double the time (default: the preset's). One of euler,
+    gradient_estimation, euler_ancestral, res_2s."""
+    num_inference_steps: int | None
+    """Denoising steps of the default schedule. From 1 to 1000."""
+    sigmas: Sequence[float] | None
+    """Noise levels in place of a number of steps, falling from 1 to 0. From 0 to 1."""
+    upscaler: File | Sequence[File] | None
+    """Make the clip in two stages: smaller first (or with fewer frames, for an upscaler of frames), then upscaled and
+    refined; width, height and number of frames are those of the result. The size is a multiple of 64 for a factor of
+    two, and of 96 for one of 1.5; if it is not given, the first stage has the checkpoint's own."""
+    loras: Iterable[Lora] | None
+    """Change the model with a LoRA, at this strength (default: 1). The weights of the model stay as they are."""
+    loras_stage2: Iterable[Lora] | None
+    """The LoRAs of the second stage of two (default: those of the first)."""
+    distilled_lora: File | None
+    """The LoRA that makes a distilled checkpoint of the model, for recipes that refine with it; they know how strong
+    (default: the one that lies in a folder of the model)."""
+    guidance_scale: float | Fraction | None
+    """Classifier-free guidance away from the negative prompt, 1: none; of the picture. From 0 to 100."""
+    audio_guidance_scale: float | Fraction | None
+    """The same of the sound. From 0 to 100."""
+    stg_scale: float | Fraction | None
+    """Guidance away from a pass without self-attention in some blocks, 0: none; of the picture. From 0 to 100."""
+    audio_stg_scale: float | Fraction | None
+    """The same of the sound. From 0 to 100."""
+    stg_blocks: Sequence[int] | None
+    """Blocks whose self-attention is left out, counted from 0 (default: the preset's)."""
+    modality_scale: float | Fraction | None
+    """Guidance away from a pass in which picture and sound do not see each other, 1: none; of the picture. From 0 to
+    100."""
+    audio_modality_scale: float | Fraction | None
+    """The same of the sound. From 0 to 100."""
+    guidance_rescale: float | Fraction | None
+    """How far the spread of guided estimates is brought back, 0 to 1; of the picture. From 0 to 1."""
+    audio_guidance_rescale: float | Fraction | None
+    """The same of the sound. From 0 to 1."""
+    guidance_skip_steps: int | None
+    """Use an estimate of the picture for N more steps. From 0 to 1000. 0: every step has its own."""
+    audio_guidance_skip_steps: int | None
+    """Use an estimate of the sound for N more steps. From 0 to 1000. Steps that both skip cost nothing."""
+    guidance_interval: Sequence[float] | None
+    """Lowest and highest noise level with guidance (default: 0 and 1). From 0 to 1."""
+    guidance_method: str | None
+    """How the negative prompt counts (default: cfg). One of cfg, cfg_star, apg. "cfg_star" scales the negative estimate
+    to the length of the other; "apg" is adaptive projected guidance."""
+    apg_eta: float | Fraction | None
+    """Weight of the parallel part with apg (default: 1). From -100 to 100. 1: as much as the rest."""
+    apg_threshold: float | Fraction | None
+    """Longest difference with apg, as an L2 norm (default: 0, any)."""
