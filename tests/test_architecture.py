@@ -13,7 +13,7 @@ CSRC = Path(__file__).parent.parent / "csrc"
 LAYERS = ["sdltx", "base", "ggml", "gemma3 ltxv", "model", "clip", "api"]
 # Within folders where the order is not plain: a file includes those before it only.
 INSIDE = {
-    "clip": ["options", "request", "settings", "recipes", "plan", "stage", "pipeline"],
+    "clip": ["options", "request", "settings", "recipes", "plan", "run", "work", "stage", "pipeline"],
     "api": ["capi_values", "capi_run", "bindings_gil", "bindings_guard", "bindings"],
 }
 WITHOUT_GGML = [
@@ -23,6 +23,8 @@ WITHOUT_GGML = [
     "clip/recipes",
     "clip/request",
     "clip/plan",
+    "clip/run",
+    "clip/work",
     "ltxv/conditioning",
     "ltxv/sample_state",
     "ltxv/steppers",
@@ -87,11 +89,13 @@ PYTHON_LAYERS = {
     "doctor": 5,
     "images": 4,
     "inspection": 5,
-    "pipeline": 5,
-    "preview": 6,
-    "__init__": 6,
-    "cli": 7,
-    "__main__": 8,
+    "request": 5,
+    "jobs": 6,
+    "pipeline": 7,
+    "preview": 8,
+    "__init__": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 

@@ -122,7 +122,8 @@ def test_numbers_of_numpy_are_numbers(demo, tmp_path):
     ("call", "words"),
     [
         (lambda p: p.generate(None), ["prompt", "text", "None"]),
-        (lambda p: p.generate(["a"]), ["prompt", "text", "list"]),
+        (lambda p: p.generate(5), ["prompt", "text", "int 5"]),
+        (lambda p: p.generate([5]), ["prompt", "text", "int 5"]),
         (lambda p: p.encode(b"a"), ["prompt", "text", "bytes"]),
         (lambda p: p.generate("x", width=32.0), ["width", "whole number", "float 32.0"]),
         (lambda p: p.generate("x", seed=1.0), ["seed", "whole number", "float 1.0"]),

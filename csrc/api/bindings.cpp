@@ -21,42 +21,7 @@ using namespace sdltx;
 
 namespace {
 
-// --- errors and log ---
-
-py::object error_classes[8];
-
-void bind_errors(py::module_& m) {
-    auto define = [&](const char* name, const py::tuple& bases) {
-        py::object cls = py::reinterpret_steal<py::object>(
-            PyErr_NewException((std::string("sdltx.") + name).c_str(), bases.ptr(), nullptr));
-        m.attr(name) = cls;
-        return cls;
-    };
-    py::object base = define("SdltxError", py::make_tuple(py::handle(PyExc_Exception)));
-    error_classes[0] = base;
-    error_classes[static_cast<int>(ErrorCode::model_file)] = define("ModelFileError", py::make_tuple(base));
-    error_classes[static_cast<int>(ErrorCode::model_mismatch)] = define("ModelMismatchError", py::make_tuple(base));
-    error_classes[static_cast<int>(ErrorCode::out_of_memory)] =
-        define("OutOfMemoryError", py::make_tuple(base, py::handle(PyExc_MemoryError)));
-    error_classes[static_cast<int>(ErrorCode::invalid_request)] =
-        define("InvalidRequestError", py::make_tuple(base, py::handle(PyExc_ValueError)));
-    error_classes[static_cast<int>(ErrorCode::cancelled)] = define("Cancelled", py::make_tuple(base));
-    error_classes[static_cast<int>(ErrorCode::backend)] = define("BackendError", py::make_tuple(base));
-    error_classes[static_cast<int>(ErrorCode::busy)] = define("BusyError", py::make_tuple(base));
-    py::register_exception_translator([](std::exception_ptr p) {
-        try {
-            if (p) std::rethrow_exception(p);
-        } catch (const Error& e) {
-            // A message may quote bytes of a damaged file that are not UTF-8.
-            PyObject* text = PyUnicode_DecodeUTF8(e.what(), static_cast<Py_ssize_t>(std::strlen(e.what())), "replace");
-            PyErr_SetObject(error_classes[static_cast<int>(e.code())].ptr(), text);
-            Py_XDECREF(text);
-        } catch (const std::bad_alloc&) {
-            PyErr_SetString(error_classes[static_cast<int>(ErrorCode::out_of_memory)].ptr(),
-                            "[memory] the process ran out of memory; ask for a smaller picture or fewer frames");
-        }
-    });
-}
+// --- log ---
 
 // Kept for the life of the process: ggml may log from any thread until the end.
 PyObject* log_function = nullptr;
@@ -162,22 +127,6 @@ std::optional<Context> context_of(const std::optional<FloatPair>& arrays) {
     return Context{to_array(arrays->first), to_array(arrays->second)};
 }
 
-// (image (H, W, 3) or None, latent (C, 1, H', W') or None, frame, strength) each.
-using ConditionTuple = std::tuple<std::optional<py::array_t<uint8_t, py::array::c_style | py::array::forcecast>>,
-                                  std::optional<FloatArray>, int64_t, float>;
-std::vector<Condition> conditions_of(const std::vector<ConditionTuple>& given) {
-    std::vector<Condition> out;
-    for (const auto& [image, latent, frame, strength] : given) {
-        Condition& c = out.emplace_back();
-        if (image && image->ndim() == 3)
-            c.image = {1, image->shape(0), image->shape(1), {image->data(), image->data() + image->size()}};
-        if (latent) c.latent = to_array(*latent);
-        c.frame = frame;
-        c.strength = strength;
-    }
-    return out;
-}
-
 // Video and audio latents, either may be None.
 using LatentTuple = std::pair<std::optional<FloatArray>, std::optional<FloatArray>>;
 Latents latents_of(const std::optional<LatentTuple>& given) {
@@ -193,7 +142,9 @@ Offload offload_of(const std::string& name) {
 }
 
 void bind_pipeline(py::module_& m) {
-    py::class_<Pipeline>(m, "Pipeline")
+    py::class_<Pipeline> pipeline(m, "Pipeline");
+    bind_run(m, pipeline);
+    pipeline
         .def(py::init([](const std::vector<std::string>& paths, const std::string& device, const std::string& precision,
                          int threads, const std::string& offload, std::optional<py::function> progress) {
                  if (precision != "auto" && precision != "f32")

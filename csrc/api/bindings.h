@@ -6,8 +6,10 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <exception>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -35,6 +37,27 @@ inline pybind11::str decoded(const std::string& s) {
         PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "replace"));
 }
 
+// (image (H, W, 3) or None, latent (C, 1, H', W') or None, frame, strength) each.
+using ConditionTuple =
+    std::tuple<std::optional<pybind11::array_t<uint8_t, pybind11::array::c_style | pybind11::array::forcecast>>,
+               std::optional<FloatArray>, int64_t, float>;
+inline std::vector<Condition> conditions_of(const std::vector<ConditionTuple>& given) {
+    std::vector<Condition> out;
+    for (const auto& [image, latent, frame, strength] : given) {
+        Condition& c = out.emplace_back();
+        if (image && image->ndim() == 3)
+            c.image = {1, image->shape(0), image->shape(1), {image->data(), image->data() + image->size()}};
+        if (latent) c.latent = to_array(*latent);
+        c.frame = frame;
+        c.strength = strength;
+    }
+    return out;
+}
+
+// SdltxError and its kinds, and what becomes of exceptions.
+void bind_errors(pybind11::module_& m);
+// What `error` is in Python; it is not null.
+pybind11::object exception_of(const std::exception_ptr& error);
 // ClipOptions, presets and tiles.
 void bind_options(pybind11::module_& m);
 // Dictionaries, lists, texts and numbers.
@@ -44,6 +67,9 @@ using LoraPair = std::pair<std::string, float>;
 std::vector<LoraFile> loras_of(const std::vector<LoraPair>& pairs);
 // Null: the defaults.
 Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& numbers);
+// Job, and Pipeline.run().
+class Pipeline;
+void bind_run(pybind11::module_& m, pybind11::class_<Pipeline>& pipeline);
 // Model files without a model.
 void bind_files(pybind11::module_& m);
 // sdltx._core.ops: the op builders one at a time, for their tests.

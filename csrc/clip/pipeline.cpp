@@ -7,7 +7,6 @@
 
 #include "base/log.h"
 #include "gemma3/prompt.h"
-#include "ltxv/image.h"
 #include "ltxv/mel.h"
 #include "model/names.h"
 
@@ -200,13 +199,17 @@ Array Pipeline::hidden_states(const std::string& prompt) {
     return networks_->text_encoder->encode(ids, tracing());
 }
 
+std::vector<Weights*> Pipeline::encoding() {
+    std::vector<Weights*> networks = networks_->text_projection->weights();
+    networks.push_back(&networks_->text_encoder->weights());
+    return networks;
+}
+
 Context Pipeline::encode(const std::string& prompt, const Progress& progress) {
     const Turn turn(*this);
     require({Part::text_encoder, Part::text_projection});
     const std::vector<int32_t> ids = tokenize(prompt);
-    std::vector<Weights*> networks = networks_->text_projection->weights();
-    networks.push_back(&networks_->text_encoder->weights());
-    const Stage stage(*this, networks, progress);
+    const Stage stage(*this, encoding(), progress);
     const int64_t total = networks_->text_encoder->config().num_hidden_layers + 1;
     report(progress, "encode", 0, total);
     const Array states =
@@ -222,32 +225,26 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
     const Turn turn(*this);
     require({Part::transformer});
     if (settings.guidance.needs_negative() && !negative) {
-        if (!default_negative_ && !(networks_->text_encoder && networks_->text_projection))
-            throw Error(ErrorCode::model_mismatch,
-                        "[sample] guidance needs the context of a negative prompt, and no text encoder is among the "
-                        "files; pass that context, or a guidance_scale of 1 for video and sound");
+        require_negative();
         if (!default_negative_) default_negative_ = encode(info_.negative_prompt, progress);
         negative = &*default_negative_;
     }
-    const Start start{{inputs.noise.video, inputs.initial.video, encode(inputs.conditions, settings, progress),
-                       inputs.appends_first_frame},
-                      {inputs.noise.audio, inputs.initial.audio},
-                      loras(inputs.loras)};
+    std::vector<Keyframe> keyframes;
+    for (Condition& c : encoded(inputs.conditions, settings, progress))
+        keyframes.push_back({std::move(c.latent), frame_of(c, settings.num_frames), c.strength});
+    const Start start{
+        {inputs.noise.video, inputs.initial.video, std::move(keyframes), inputs.appends_first_frame, false},
+        {inputs.noise.audio, inputs.initial.audio, {}, false, false},
+        loras(inputs.loras)};
     return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings, start,
                      tracing());
 }
 
-std::vector<Keyframe> Pipeline::encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
-                                       const Progress& progress) {
-    check_frames(conditions, settings.num_frames);
-    // Whole, as the reference does it: tiles of a picture would change its latents where they meet.
-    const int64_t height = settings.latent.height * 32, width = settings.latent.width * 32;
-    std::vector<Keyframe> keyframes;
-    for (const Condition& c : conditions)
-        keyframes.push_back(
-            {c.latent.empty() ? encode_video(fit_image(c.image, height, width), untiled, progress) : c.latent,
-             frame_of(c, settings.num_frames), c.strength});
-    return keyframes;
+void Pipeline::require_negative() const {
+    if (!default_negative_ && !(networks_->text_encoder && networks_->text_projection))
+        throw Error(ErrorCode::model_mismatch,
+                    "[sample] guidance needs the context of a negative prompt, and no text encoder is among the files; "
+                    "pass that context, or a guidance_scale of 1 for video and sound");
 }
 
 // Reports blocks, as a step of a large model takes minutes.

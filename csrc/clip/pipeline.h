@@ -15,6 +15,7 @@
 #include "model/info.h"
 #include "model/networks.h"
 #include "plan.h"
+#include "run.h"
 #include "stage.h"
 
 namespace sdltx {
@@ -119,6 +120,11 @@ class SDLTX_EXPORT Pipeline {
     // second_noise: of a second stage; empty: drawn.
     Latents sample(const Context& context, const Context* negative, const ClipPlan& plan, const Request& request,
                    const Noise& second_noise, const Progress& progress, const OnStep& on_step = {});
+    // Runs jobs whose plans are those of their requests here, part of the model by part; failures of a job are in it,
+    // and the others go on. Latents stay in the jobs. Throws Error(cancelled) when an event says so.
+    void run(std::vector<Job>& jobs, const RunEvents& events);
+    // How far the run is that goes on, or was the last. Any thread may ask at any time.
+    WholeProgress whole_progress() const;
     // Latents with more pixels or more frames: what the file of an upscaler makes of them. More frames last as long as
     // before, at a higher rate; the sound stays. Throws Error(model_file | model_mismatch) for another file,
     // Error(invalid_request) for latents of another model or a size that it cannot bring forth.
@@ -186,6 +192,22 @@ class SDLTX_EXPORT Pipeline {
         Pipeline& pipeline_;
         std::vector<Weights*> networks_;
     };
+    class Runner;
+    // check() of what is no LoRA.
+    void check_inputs(const ClipPlan& plan, const Request& request);
+    double operations(const Step& step) const;
+    // Throws Error(model_mismatch) unless the context of the model's negative prompt is there or can be made.
+    void require_negative() const;
+    // The pictures with their latents in place of pixels.
+    std::vector<Condition> encoded(std::vector<Condition> pictures, const SampleSettings& settings,
+                                   const Progress& progress);
+    // All stages of a job that is encoded, with what comes between them. `on_begin` hears which begins.
+    Latents denoise(const Context& context, const Context* negative, const Job& job, const Noise& second_noise,
+                    const Progress& progress, const OnStep& on_step,
+                    const std::function<void(const Step&)>& on_begin = {});
+    // The weights that encoding prompts needs.
+    std::vector<Weights*> encoding();
+    void tell(const WholeProgress& whole);
     SampleSettings resolve_stage(const ClipOptions& options) const;
     void plan_two_stages(const Request& request, ClipPlan& plan) const;
     // What recipes want and nobody named, among the files of the folders; empty if it is not there.
@@ -196,8 +218,6 @@ class SDLTX_EXPORT Pipeline {
     // Bytes that each step of a plan takes; see estimate().
     std::vector<size_t> measure(const ClipPlan& plan, const Request& request);
     size_t denoising_memory(const SampleSettings& settings, const Inputs& inputs);
-    std::vector<Keyframe> encode(const std::vector<Condition>& conditions, const SampleSettings& settings,
-                                 const Progress& progress);
     // The LoRAs of these files, which are opened once as long as they are asked for and do not change; null for none.
     std::shared_ptr<Loras> loras(const std::vector<LoraFile>& files);
     // Closes all that are not in `kept`.
@@ -214,6 +234,7 @@ class SDLTX_EXPORT Pipeline {
     std::thread::id turn_owner_;
     int turn_depth_ = 0;
     bool closed_ = false;
+    WholeProgress whole_;
     int stages_ = 0;  // that are going on, one in the other
 
     std::shared_ptr<const ModelFiles> files_;

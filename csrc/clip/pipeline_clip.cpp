@@ -122,8 +122,7 @@ ClipPlan Pipeline::resolve(const Request& request) const {
     else
         add_stage(plan, request, plan.whole, listed(options.loras));
     plan.steps.push_back({StepKind::decode_pictures, {Part::video_decoder}, plan.whole, {}, ""});
-    if (plan.whole.audio)
-        plan.steps.push_back({StepKind::decode_sound, {Part::audio_decoder, Part::vocoder}, plan.whole, {}, ""});
+    plan.steps.push_back({StepKind::decode_sound, {Part::audio_decoder, Part::vocoder}, plan.whole, {}, ""});
     return plan;
 }
 
@@ -169,14 +168,10 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
     return inputs;
 }
 
-void Pipeline::check(const ClipPlan& plan, const Request& request) {
-    const Turn turn(*this);
+void Pipeline::check_inputs(const ClipPlan& plan, const Request& request) {
     check_frames(request.images, plan.whole.num_frames);
-    std::vector<LoraFile> wanted;
-    for (const Step* stage : plan.of(StepKind::denoise)) {
+    for (const Step* stage : plan.of(StepKind::denoise))
         check_frames(pictures_of_stage(plan, *stage, request.images), stage->settings.num_frames);
-        wanted.insert(wanted.end(), stage->loras.begin(), stage->loras.end());
-    }
     for (const Condition& c : request.images)
         if (c.latent.empty()) require({Part::video_encoder});
     if (plan.recipe->appends_first_frame && request.images.empty())
@@ -185,9 +180,19 @@ void Pipeline::check(const ClipPlan& plan, const Request& request) {
     if (request.refines() && plan.of(StepKind::denoise).size() > 1)
         throw Error(ErrorCode::invalid_request,
                     "[sample] a clip that is refined has one stage; leave out initial or upscaler");
+    for (const Step* stage : plan.of(StepKind::denoise)) {
+        if (!stage->loras.empty()) require({Part::transformer});
+        loras(stage->loras);
+    }
+}
+
+void Pipeline::check(const ClipPlan& plan, const Request& request) {
+    const Turn turn(*this);
+    std::vector<LoraFile> wanted;
+    for (const Step* stage : plan.of(StepKind::denoise))
+        wanted.insert(wanted.end(), stage->loras.begin(), stage->loras.end());
     keep_loras(wanted);
-    if (!wanted.empty()) require({Part::transformer});
-    loras(wanted);
+    check_inputs(plan, request);
 }
 
 namespace {
@@ -210,19 +215,34 @@ Latents Pipeline::sample(const Context& context, const Context* negative, const 
                          const Noise& second_noise, const Progress& progress, const OnStep& on_step) {
     const Turn turn(*this);
     check(plan, request);
+    return denoise(context, negative, {request, plan, {}, {}, {}}, second_noise, progress, on_step);
+}
+
+Latents Pipeline::denoise(const Context& context, const Context* negative, const Job& job, const Noise& second_noise,
+                          const Progress& progress, const OnStep& on_step,
+                          const std::function<void(const Step&)>& on_begin) {
     Latents latents;
-    bool first = true;
-    for (const Step& step : plan.steps) {
-        if (step.kind == StepKind::upscale) latents = upsample(latents, step.upscaler, progress);
-        if (step.kind != StepKind::denoise) continue;
-        Inputs inputs = inputs_of(plan, step, request.images);
-        inputs.noise = first ? request.noise : second_noise;
+    size_t stage = 0;
+    for (const Step& step : job.plan.steps) {
+        if (step.kind != StepKind::upscale && step.kind != StepKind::denoise) continue;
+        if (on_begin) on_begin(step);
+        if (step.kind == StepKind::upscale) {
+            latents = upsample(latents, step.upscaler, progress);
+            continue;
+        }
+        const bool first = stage == 0;
+        Inputs inputs;
+        inputs.conditions =
+            stage < job.images.size() ? job.images[stage] : pictures_of_stage(job.plan, step, job.request.images);
+        inputs.loras = step.loras;
+        inputs.appends_first_frame = job.plan.recipe->appends_first_frame;
+        inputs.noise = first ? job.request.noise : second_noise;
         if (!first) latents.audio = with_frames(latents.audio, step.settings.latent.audio_frames);
-        inputs.initial = first ? request.initial : latents;
+        inputs.initial = first ? job.request.initial : latents;
         Latents result = sample(context, negative, step.settings, inputs, progress, on_step);
-        if (!first && plan.recipe->keeps_first_sound) result.audio = std::move(latents.audio);
+        if (!first && job.plan.recipe->keeps_first_sound) result.audio = std::move(latents.audio);
         latents = std::move(result);
-        first = false;
+        ++stage;
     }
     return latents;
 }

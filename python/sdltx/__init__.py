@@ -40,6 +40,7 @@ from .images import Condition
 from .inspection import ModelReport, inspect
 from .options import recipes
 from .pipeline import Pipeline, load
+from .request import Request
 from .values import Context, Latents, Tiling, Video
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "ModelReport",
     "OutOfMemoryError",
     "Pipeline",
+    "Request",
     "SdltxError",
     "Tiling",
     "Video",

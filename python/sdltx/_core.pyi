@@ -55,6 +55,22 @@ default_negative_prompt: str
 class ClipOptions:
     def __init__(self, **kwargs: Any) -> None: ...  # of sdltx.options.Options, without None
 
+class Job:
+    def __init__(
+        self,
+        options: ClipOptions,  # prompts and tiles too
+        *,
+        conditions: Sequence[_Condition] = ...,
+        noise: _Latents | None = None,
+        initial: _Latents | None = None,
+        context: tuple[Float32, Float32] | None = None,  # that need not be encoded
+        negative: tuple[Float32, Float32] | None = None,
+        latents: _Latents | None = None,  # that need not be denoised
+        pictures: bool = True,
+        sound: bool = True,
+        sound_first: bool = False,
+    ) -> None: ...
+
 class Conversion:
     def __init__(
         self,
@@ -126,6 +142,13 @@ class Pipeline:
         progress: Progress | None = None,
         on_step: Callable[[int, int, Float32, Float32 | None], object] | None = None,
     ) -> tuple[Float32, Float32 | None, dict[str, Any]]: ...
+    # `on`: what is told of jobs by their numbers: encoded(i, context, negative), step(i, done, steps, latents),
+    # denoised(i, latents, plan), sound(i, (samples, rate) or None), frames(i, pixels), finished(i, exception or None)
+    def run(
+        self, jobs: Sequence[Job], *, progress: Progress | None = None, on: dict[str, Callable[..., object]] = ...
+    ) -> None: ...
+    @property
+    def whole_progress(self) -> tuple[float, float | None]: ...
     def sampler(
         self,
         video_context: Float32,

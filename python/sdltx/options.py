@@ -149,9 +149,9 @@ def read(name: str, value: Any) -> Any:
     return _READ[ROWS[name]["kind"]]("sample", name, value)
 
 
-def core_options(given: Mapping[str, Any]) -> _core.ClipOptions:
-    """Returns options as the core takes them. Raises as :func:`settled`."""
-    return _core.ClipOptions(**{name: _raw(name, value) for name, value in settled(given).items()})
+def core_options(given: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> _core.ClipOptions:
+    """Returns options as the core takes them; ``more``: prompts and tiles. Raises as :func:`settled`."""
+    return _core.ClipOptions(**{name: _raw(name, value) for name, value in settled(given).items()}, **(more or {}))
 
 
 def _raw(name: str, value: Any) -> Any:

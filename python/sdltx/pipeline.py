@@ -6,13 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from . import _arguments, _core
 from .errors import InvalidRequestError, ModelFileError
-from .images import Condition, conditions_of, pixels
-from .options import Options, core_options, explicit, listed_loras, settled
-from .values import Context, Latents, Tiling, Video
+from .images import Condition
+from .jobs import Job, Maker, VideoJob, core_job, hears_steps, remembered
+from .options import Options, core_options, explicit
+from .request import Request
+from .values import Context, Latents, Tiling, Video, tiles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
 
     from ._core import Progress
 
+    _Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
+    _Latents = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+    OnStep = Callable[[int, int, Latents], object]
+
 _DEMO = Path(__file__).parent / "demo"
 _FASTEST_SOUND = 1_000_000  # samples per second
-_FRAME_RATE = 24.0  # of latents that do not tell theirs
 
 
 class Sink(Protocol):
@@ -75,7 +80,7 @@ def check(*, prompt: str | None = None, tiling: Tiling | None = None, **options:
     """Raises the InvalidRequestError that :meth:`Pipeline.generate` would raise for these; needs no model."""
     if prompt is not None:
         _arguments.text("encode", "prompt", prompt)
-    _core.check_tiling(_tiling("decode", tiling))
+    _core.check_tiling(tiles("decode", tiling))
     _core.check(core_options(options))
 
 
@@ -155,7 +160,7 @@ class Pipeline:
         0 stands for a part that is not there. Nothing is allocated and no weight is read.
         """
         return self._core.estimate(
-            core_options(options), tiling=_tiling("estimate", tiling), conditions=_frames_of(conditions)
+            core_options(options), tiling=tiles("estimate", tiling), conditions=_frames_of(conditions)
         )
 
     def close(self) -> None:
@@ -259,93 +264,86 @@ class Pipeline:
         _arguments.instance("sample", "context", context, Context, "made by encode()")
         if negative is not None:
             _arguments.instance("sample", "negative", negative, Context, "made by encode()")
-        if noise is not None:
-            _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
-        _arguments.callback("sample", "progress", progress)
-        _arguments.callback("sample", "on_step", on_step)
-        wanted = settled(options)
-        if noise is not None and noise.frame_rate:
-            wanted.setdefault("frame_rate", noise.frame_rate)
-        pictures = self._pictures(image, last_image, conditions, wanted)
-        if initial is not None:
-            _arguments.instance("sample", "initial", initial, Latents, "what is refined")
-        return self._sample(context, negative, noise, pictures, initial, progress, on_step, wanted)
-
-    def _pictures(
-        self, image: Any | None, last_image: Any | None, more: Iterable[Condition] | None, options: dict[str, Any]
-    ) -> list[tuple[Condition, NDArray[np.uint8]]]:
-        """Reads the pictures of a call, once its frames and files are known to be in order."""
-        conditions = conditions_of(image, last_image, more)
-        self.check(conditions=conditions, **options)
-        version = self.info["version"]
-        return [(one, pixels(one, version)) for one in conditions]
-
-    def _sample(
-        self,
-        context: Context,
-        negative: Context | None,
-        noise: Latents | None,
-        pictures: Sequence[tuple[Condition, NDArray[np.uint8]]],
-        initial: Latents | None,
-        progress: Progress | None,
-        on_step: Callable[[int, int, Latents], object] | None,
-        options: dict[str, Any],
-    ) -> Latents:
-        rate = self.resolve(**options)["frame_rate"]
-
-        def step(done: int, steps: int, video: NDArray[np.float32], audio: NDArray[np.float32] | None) -> None:
-            assert on_step is not None
-            on_step(done, steps, Latents(video, audio, rate))
-
-        video, audio, resolved = self._core.sample(
-            context.video,
-            context.audio,
-            core_options(options),
-            video_noise=noise.video if noise else None,
-            audio_noise=noise.audio if noise else None,
-            negative=None if negative is None else (negative.video, negative.audio),
-            conditions=[(picture, None, one.frame, one.strength) for one, picture in pictures],
-            initial=None if initial is None else (initial.video, initial.audio),
-            progress=progress,
-            on_step=step if on_step else None,
+        request = Request(
+            "", image=image, last_image=last_image, conditions=conditions, noise=noise, initial=initial, **options
         )
-        settings = self._remembered(context, negative, resolved, options)
-        if pictures:
-            settings["images"] = [one.to_dict() for one, _ in pictures]
-        # What they were cannot be told, so that nobody takes the rest for a recipe.
-        given = {"initial": initial is not None, "noise": noise is not None}
-        settings |= {name: True for name, there in given.items() if there}
-        return Latents(video, audio, resolved["frame_rate"], settings)
+        job = _Sampled(request, on_step, context=context, negative=negative)
+        self._run_one("sample", job, progress)
+        assert job.latents is not None
+        return job.latents
 
-    def _remembered(
-        self, context: Context, negative: Context | None, resolved: dict[str, Any], options: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Returns what a clip tells of how it was made, so that it can be made again."""
-        guided = resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1
-        sigmas = _arguments.numbers("sample", "sigmas", options.get("sigmas"))
-        files = {
-            "upscalers": resolved["upscalers"],
-            "distilled_lora": resolved["distilled_lora"],
-            "loras": listed_loras(options.get("loras")),
-            "recipe": options.get("recipe"),
-        }
-        if options.get("loras_stage2") is not None:
-            files["loras_stage2"] = listed_loras(options["loras_stage2"])
-        derived = ("stages", *files)
-        return {
-            "sdltx_version": _core.__version__,
-            "model": self.info["model"],
-            "model_version": self.info["version"],
-            "model_files": self.files,
-            "device": self.device,
-            "precision": self.precision,
-            "prompt": context.prompt,
-            "negative_prompt": (negative.prompt if negative else self.info["negative_prompt"]) if guided else None,
-            **{name: value for name, value in resolved.items() if name not in derived},
-            "num_inference_steps": resolved["num_inference_steps"] if sigmas is None else None,
-            "sigmas": sigmas,
-            **{name: value for name, value in files.items() if value or name == "loras_stage2"},
-        }
+    def run(self, jobs: Sequence[Job], *, progress: Progress | None = None) -> None:
+        """Runs jobs part of the model by part: all prompts are encoded, then all clips denoised, then all decoded.
+
+        So each part is loaded once, whatever ``offload`` says. A job that fails has the reason as its ``error``, its
+        ``latents`` if they were finished, and the others go on. ``progress`` hears of one job after the other; how far
+        the whole run is tells :attr:`whole_progress`.
+
+        Raises what stops the run: what ``progress`` raises, and exceptions of jobs' methods that are neither SdltxError
+        nor OSError.
+        """
+        _arguments.callback("run", "progress", progress)
+        ready = [core_job(self.info["version"], job) for job in jobs]
+        rates: dict[int, float] = {}
+        maker = Maker(self.info, self.files, self.device, self.precision)
+
+        def encoded(i: int, context: _Pair, negative: _Pair | None) -> None:
+            job = jobs[i]
+            job.context = job.context or Context(*context, job.request.prompt)
+            if negative is not None:
+                text = job.request.negative_prompt
+                job.negative = job.negative or Context(
+                    *negative, self.info["negative_prompt"] if text is None else text
+                )
+            job.on_encoded()
+
+        def step(i: int, done: int, steps: int, values: _Latents) -> None:
+            if i not in rates:
+                rates[i] = self._core.resolve(core_options(jobs[i].request.options))["frame_rate"]
+            jobs[i].on_step(done, steps, Latents(*values, rates[i]))
+
+        def denoised(i: int, values: _Latents, plan: dict[str, Any]) -> None:
+            jobs[i].latents = Latents(*values, plan["frame_rate"], remembered(maker, jobs[i], plan))
+            jobs[i].context = jobs[i].negative = None
+            jobs[i].on_denoised()
+
+        def finished(i: int, error: BaseException | None) -> None:
+            jobs[i].error = error
+            jobs[i].on_finished()
+
+        self._core.run(
+            ready,
+            progress=progress,
+            on={
+                "encoded": encoded,
+                **({"step": step} if any(hears_steps(job) for job in jobs) else {}),
+                "denoised": denoised,
+                "sound": lambda i, sound: jobs[i].on_sound(sound),
+                "frames": lambda i, frames: jobs[i].on_frames(frames),
+                "finished": finished,
+            },
+        )
+
+    @property
+    def whole_progress(self) -> tuple[float, float | None]:
+        """How far the run is that goes on, or was the last: a fraction from 0 to 1, and seconds left if known.
+
+        Both are estimates of the work; any thread may ask, callbacks too.
+        """
+        fraction, left = self._core.whole_progress
+        return fraction, left
+
+    def _run_one(self, where: str, job: Job, progress: Progress | None) -> None:
+        """Runs a job alone; its failure is raised, with the denoised clip if there is one."""
+        _arguments.callback(where, "progress", progress)
+        try:
+            self.run([job], progress=progress)
+            if job.error is not None:
+                raise job.error
+        except BaseException as error:
+            if job.latents is not None:
+                error.latents = job.latents  # type: ignore[attr-defined]
+            raise
 
     def upscalers(self) -> dict[str, str]:
         """Tells which upscalers lie in its folders: "space x2", "space x1.5" or "time x2" by path."""
@@ -361,7 +359,7 @@ class Pipeline:
         _arguments.instance("upscaler", "latents", latents, Latents, "made by sample() or Latents.load()")
         _arguments.callback("upscaler", "progress", progress)
         path = _arguments.raw(_arguments.path("upscaler", upscaler))
-        video, rate = self._core.upsample(latents.video, latents.frame_rate or _FRAME_RATE, path, progress=progress)
+        video, rate = self._core.upsample(latents.video, latents.frame_rate or 24.0, path, progress=progress)
         return Latents(video, latents.audio, rate)
 
     def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
@@ -372,11 +370,10 @@ class Pipeline:
         tiles that do not advance, ModelMismatchError without a decoder, OutOfMemoryError, BackendError or Cancelled.
         """
         self.check_latents(latents)
-        frames = _Frames(8 * (latents.video.shape[1] - 1) + 1)
-        self.decode_into(frames, latents, tiling=tiling, progress=progress)
-        audio, sample_rate = self.decode_audio(latents, progress=progress) or (None, None)
-        settings = decoded_settings(latents, tiling)
-        return Video(frames.all, audio, sample_rate, latents.frame_rate or _FRAME_RATE, settings)
+        job = VideoJob(Request("", tiling=tiling), latents=latents)
+        self._run_one("decode", job, progress)
+        assert job.video is not None
+        return job.video
 
     def check_latents(self, latents: Latents) -> None:
         """Raises the InvalidRequestError that :meth:`decode` would raise for latents that are not of this model."""
@@ -433,7 +430,7 @@ class Pipeline:
             )
         _arguments.callback("encode", "progress", progress)
         pixels = values / np.float32(127.5) - np.float32(1)
-        return self._core.encode_video(pixels, tiling=_tiling("encode", tiling), progress=progress)
+        return self._core.encode_video(pixels, tiling=tiles("encode", tiling), progress=progress)
 
     def decode_into(
         self, sink: Sink, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None
@@ -446,15 +443,15 @@ class Pipeline:
         _arguments.callback("decode", "progress", progress)
         self._core.decode(
             latents.video,
-            tiling=_tiling("decode", tiling),
+            tiling=tiles("decode", tiling),
             on_frames=sink.write_frames,
             progress=progress,
         )
 
-    @explicit
-    def generate(
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a text is a list of texts, too
         self,
-        prompt: str,
+        prompt: str | Request,
         *,
         negative_prompt: str | None = None,
         noise: Latents | None = None,
@@ -464,37 +461,78 @@ class Pipeline:
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
+        return_exceptions: bool = False,
         **options: Unpack[Options],
-    ) -> Video:
-        """:meth:`encode`, :meth:`sample` and :meth:`decode` in turn; the arguments are theirs.
+    ) -> Video: ...
+    @overload
+    def generate(
+        self,
+        prompt: Iterable[str | Request],
+        *,
+        negative_prompt: str | None = None,
+        noise: Latents | None = None,
+        image: Any | None = None,
+        last_image: Any | None = None,
+        conditions: Iterable[Condition] | None = None,
+        tiling: Tiling | None = None,
+        progress: Progress | None = None,
+        on_step: Callable[[int, int, Latents], object] | None = None,
+        return_exceptions: bool = False,
+        **options: Unpack[Options],
+    ) -> list[Any]: ...
+    @explicit
+    def generate(
+        self,
+        prompt: str | Request | Iterable[str | Request],
+        *,
+        negative_prompt: str | None = None,
+        noise: Latents | None = None,
+        image: Any | None = None,
+        last_image: Any | None = None,
+        conditions: Iterable[Condition] | None = None,
+        tiling: Tiling | None = None,
+        progress: Progress | None = None,
+        on_step: Callable[[int, int, Latents], object] | None = None,
+        return_exceptions: bool = False,
+        **options: Unpack[Options],
+    ) -> Any:
+        """Makes a clip: :meth:`encode`, :meth:`sample` and :meth:`decode`, whose arguments these are.
 
+        prompt: what the clip shows; or a :class:`sdltx.Request`, which has all but ``progress`` and ``on_step``; or a
+            list of both, which gives a list of clips, made part of the model by part (see :meth:`run`).
         negative_prompt: what the clip is guided away from where guidance_scale is not 1; None: the model's.
+        return_exceptions: of a list, give the exceptions of clips that failed in their places; else the first of them
+            is raised when all others are done.
 
-        If the last of them fails or is stopped, the exception has the denoised clip as its attribute ``latents``.
+        If decoding fails or is stopped, the exception has the denoised clip as its attribute ``latents``.
         """
-        self.require("text encoder", "text projection", "transformer", "video decoder")
-        _arguments.callback("generate", "progress", progress)
         _arguments.callback("generate", "on_step", on_step)
-        wanted = settled(options)
-        if noise is not None:
-            _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
-            if noise.frame_rate:
-                wanted.setdefault("frame_rate", noise.frame_rate)
-        check(prompt=prompt, tiling=tiling, **wanted)  # before the prompt is encoded
-        if negative_prompt is not None:
-            _arguments.text("encode", "negative prompt", negative_prompt)
-        pictures = self._pictures(image, last_image, conditions, wanted)
-        resolved = self.resolve(**wanted)
-        context = self.encode(prompt, progress=progress)
-        negative = None
-        if negative_prompt is not None and (resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1):
-            negative = self.encode(negative_prompt, progress=progress)
-        latents = self._sample(context, negative, noise, pictures, None, progress, on_step, wanted)
-        try:
-            return self.decode(latents, tiling=tiling, progress=progress)
-        except BaseException as error:
-            error.latents = latents  # type: ignore[attr-defined]
-            raise
+        given = {
+            "negative_prompt": negative_prompt,
+            "noise": noise,
+            "image": image,
+            "last_image": last_image,
+            "conditions": conditions,
+            "tiling": tiling,
+            **options,
+        }
+        if isinstance(prompt, (str, Request)):
+            job = _Generated(_request(prompt, given), on_step)
+            self._run_one("generate", job, progress)
+            assert job.video is not None
+            return job.video
+        if not isinstance(prompt, Iterable):
+            _arguments.refuse("encode", "prompt", "text, a Request, or a list of them", prompt)
+        # Once, as iterators can be read but once.
+        given = {name: list(value) if isinstance(value, Iterator) else value for name, value in given.items()}
+        jobs = [_Generated(_request(one, given), on_step) for one in prompt]
+        self.run(jobs, progress=progress)
+        failed = [job.error for job in jobs if job.error is not None]
+        if failed and not return_exceptions:
+            raise failed[0]
+        return [job.error or job.video for job in jobs]
+
+    __call__ = generate
 
     @contextmanager
     def trace(self, *patterns: str) -> Iterator[dict[str, NDArray[np.float32]]]:
@@ -521,21 +559,32 @@ def _frames_of(conditions: Sequence[Condition]) -> list[tuple[None, None, int, f
     return [(None, None, one.frame, one.strength) for one in conditions]
 
 
-class _Frames:
-    """Puts the pieces of a clip of known length where they belong."""
+class _Sampled(Job):
+    """Ends with latents."""
 
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self._done = 0
-        self.all: NDArray[np.uint8]
+    pictures = sound = False
 
-    def write_frames(self, frames: NDArray[np.uint8], /) -> None:
-        import numpy as np
+    def __init__(self, request: Request, on_step: OnStep | None, **given: Any) -> None:
+        super().__init__(request, **given)
+        if on_step is not None:
+            _arguments.callback("sample", "on_step", on_step)
+            self.on_step = on_step  # type: ignore[method-assign, assignment]
 
-        if not self._done:
-            self.all = np.empty((self._length, *frames.shape[1:]), np.uint8)
-        self.all[self._done : self._done + len(frames)] = frames
-        self._done += len(frames)
+
+class _Generated(VideoJob):
+    def __init__(self, request: Request, on_step: OnStep | None) -> None:
+        super().__init__(request)
+        if on_step is not None:
+            self.on_step = on_step  # type: ignore[method-assign, assignment]
+
+
+def _request(prompt: str | Request, given: dict[str, Any]) -> Request:
+    more = {name: value for name, value in given.items() if value is not None}
+    return (
+        prompt.replaced(**more)
+        if isinstance(prompt, Request) and more
+        else (prompt if isinstance(prompt, Request) else Request(prompt, **more))
+    )
 
 
 def _demo_files() -> list[Path]:
@@ -543,23 +592,6 @@ def _demo_files() -> list[Path]:
     if not files:
         raise ModelFileError("[load] no model is given and this build has none built in; pass the files of a model")
     return [*files, _DEMO / "gemma"]
-
-
-def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:
-    """What a clip of these latents remembers: their settings, and the tiles that its pictures were decoded in."""
-    tiles = _tiling("decode", tiling)
-    return dict(latents.settings) if tiles is None else {**latents.settings, "tiling": list(tiles)}
-
-
-def _tiling(where: str, tiling: Tiling | None) -> tuple[int, int, int, int] | None:
-    if tiling is None:
-        return None
-    if not isinstance(tiling, tuple) or len(tiling) != len(Tiling._fields):
-        _arguments.refuse(where, "tiling", f"Tiling({', '.join(Tiling._fields)})", tiling)
-    size, overlap, frames, frame_overlap = (
-        _arguments.whole(where, f"tile {name}", value) for name, value in zip(Tiling._fields, tiling, strict=True)
-    )
-    return size, overlap, frames, frame_overlap
 
 
 def _names(where: str, name: str, values: Any) -> list[str]:

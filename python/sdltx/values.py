@@ -59,6 +59,18 @@ class Tiling(NamedTuple):
     """Frames that consecutive tiles share, a multiple of 8."""
 
 
+def tiles(where: str, tiling: Any) -> tuple[int, int, int, int] | None:
+    """Returns tiles as the core takes them. Raises InvalidRequestError for another kind."""
+    if tiling is None:
+        return None
+    if not isinstance(tiling, tuple) or len(tiling) != len(Tiling._fields):
+        _arguments.refuse(where, "tiling", f"Tiling({', '.join(Tiling._fields)})", tiling)
+    size, overlap, frames, frame_overlap = (
+        _arguments.whole(where, f"tile {name}", value) for name, value in zip(Tiling._fields, tiling, strict=True)
+    )
+    return size, overlap, frames, frame_overlap
+
+
 class _Value:
     """Comes out of a copy or a pickle as it comes out of its constructor: checked, and its arrays read-only."""
 

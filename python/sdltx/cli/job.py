@@ -271,8 +271,8 @@ class Job:
     def write(self, pipe: sdltx.Pipeline, latents: sdltx.Latents) -> None:
         """Decodes straight into the output file."""
         from .. import sound as wav
+        from ..jobs import decoded_settings
         from ..media import VideoWriter, fit_audio, kept_settings, output_files
-        from ..pipeline import decoded_settings
 
         args = self.args
         tiling = self.tiling()

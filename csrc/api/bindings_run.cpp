@@ -1,0 +1,142 @@
+// Runs of several requests, for Python: the jobs, and what is told of them by their numbers.
+#include "bindings.h"
+#include "bindings_guard.h"
+#include "ltxv/video_vae.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace sdltx {
+
+namespace {
+
+using FloatPair = std::pair<FloatArray, FloatArray>;
+using LatentPair = std::pair<std::optional<FloatArray>, std::optional<FloatArray>>;
+
+py::tuple arrays_of(const Array& video, const Array& audio) {
+    return py::make_tuple(to_numpy(video), audio.empty() ? py::object(py::none()) : py::object(to_numpy(audio)));
+}
+
+std::optional<Context> context_of(const std::optional<FloatPair>& given) {
+    if (!given) return std::nullopt;
+    return Context{to_array(given->first), to_array(given->second)};
+}
+
+// Tells Python of a job. Exceptions of this library and of files end that job, others the run.
+template <typename F>
+bool told(Guard& guard, F&& f) {
+    const WithGil gil;
+    std::exception_ptr failed;
+    const bool go_on = guard.call([&] {
+        try {
+            f();
+        } catch (py::error_already_set& e) {
+            const py::module_ core = py::module_::import("sdltx._core");
+            const bool ours = e.matches(core.attr("SdltxError")) || e.matches(PyExc_OSError);
+            if (!ours || e.matches(core.attr("Cancelled"))) throw;
+            failed = std::current_exception();
+        }
+    });
+    if (failed) throw JobFailed{failed};
+    return go_on;
+}
+
+void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function> progress,
+         const std::map<std::string, py::function>& on) {
+    Guard guard(std::move(progress));
+    std::vector<Job> jobs;
+    for (Job* job : given) {
+        Job& copy = jobs.emplace_back(*job);
+        guard.run(nullptr, [&] { copy.plan = p.resolve(copy.request); });
+    }
+    const auto handler = [&](const char* name) {
+        const auto found = on.find(name);
+        return found == on.end() ? py::function() : found->second;
+    };
+    const py::function on_encoded = handler("encoded"), on_step = handler("step"), on_denoised = handler("denoised"),
+                       on_sound = handler("sound"), on_frames = handler("frames"), on_finished = handler("finished");
+    RunEvents events;
+    events.progress = guard.progress();
+    if (on_encoded)
+        events.on_encoded = [&](size_t i) {
+            return told(guard, [&] {
+                const Context& c = *jobs[i].context;
+                const py::object away = jobs[i].negative
+                                            ? py::object(arrays_of(jobs[i].negative->video, jobs[i].negative->audio))
+                                            : py::object(py::none());
+                on_encoded(i, arrays_of(c.video, c.audio), away);
+            });
+        };
+    if (on_step)
+        events.on_step = [&](size_t i, int64_t done, int64_t steps, const Latents& l) {
+            return told(guard, [&] { on_step(i, done, steps, arrays_of(l.video, l.audio)); });
+        };
+    if (on_denoised)
+        events.on_denoised = [&](size_t i) {
+            return told(guard, [&] {
+                const Job& job = jobs[i];
+                Json plan = to_json(job.plan);
+                if (job.request.options.seed.value_or(-1) < 0 && !job.plan.draws_noise(job.request))
+                    plan["seed"] = nullptr;
+                on_denoised(i, arrays_of(job.latents->video, job.latents->audio), to_python(plan));
+            });
+        };
+    if (on_sound)
+        events.on_sound = [&](size_t i, const Waveform* w) {
+            return told(guard, [&] {
+                on_sound(i,
+                         w ? py::object(py::make_tuple(to_numpy(w->samples), w->sample_rate)) : py::object(py::none()));
+            });
+        };
+    if (on_frames)
+        events.on_frames = [&](size_t i, const Array& pixels) {
+            const Frames bytes = to_bytes(pixels);
+            return told(guard, [&] { on_frames(i, py::array_t<uint8_t>(pixels.shape, bytes.data.data())); });
+        };
+    events.on_finished = [&](size_t i) {
+        const WithGil gil;
+        const bool go_on = guard.call([&] {
+            if (on_finished) on_finished(i, jobs[i].failure ? exception_of(jobs[i].failure) : py::object(py::none()));
+        });
+        jobs[i].latents.reset();
+        jobs[i].failure = jobs[i].failure ? std::make_exception_ptr(0) : nullptr;  // Python's is not to be freed later
+        return go_on;
+    };
+    guard.run(&p, [&] { p.run(jobs, events); });
+}
+
+}  // namespace
+
+void bind_run(py::module_& m, py::class_<Pipeline>& pipeline) {
+    py::class_<Job>(m, "Job").def(
+        py::init([](const ClipOptions& options, const std::vector<ConditionTuple>& conditions,
+                    const std::optional<LatentPair>& noise, const std::optional<LatentPair>& initial,
+                    const std::optional<FloatPair>& context, const std::optional<FloatPair>& negative,
+                    const std::optional<LatentPair>& latents, bool pictures, bool sound, bool sound_first) {
+            auto job = std::make_unique<Job>();
+            job->request.options = options;
+            job->request.images = conditions_of(conditions);
+            if (noise) job->request.noise = {to_array(noise->first), to_array(noise->second)};
+            if (initial) job->request.initial = {to_array(initial->first), to_array(initial->second), 0};
+            job->context = context_of(context);
+            job->negative = context_of(negative);
+            if (latents) job->latents = Latents{to_array(latents->first), to_array(latents->second), 0};
+            job->pictures = pictures;
+            job->sound = sound;
+            job->sound_first = sound_first;
+            return job;
+        }),
+        "options"_a, py::kw_only(), "conditions"_a = py::list(), "noise"_a = py::none(), "initial"_a = py::none(),
+        "context"_a = py::none(), "negative"_a = py::none(), "latents"_a = py::none(), "pictures"_a = true,
+        "sound"_a = true, "sound_first"_a = false);
+    pipeline
+        .def("run", &run, "jobs"_a, py::kw_only(), "progress"_a = py::none(),
+             "on"_a = std::map<std::string, py::function>{})
+        .def_property_readonly("whole_progress", [](const Pipeline& p) {
+            const WholeProgress w = p.whole_progress();
+            return py::make_tuple(w.fraction,
+                                  w.seconds_left < 0 ? py::object(py::none()) : py::object(py::float_(w.seconds_left)));
+        });
+}
+
+}  // namespace sdltx

@@ -1,0 +1,312 @@
+// Runs of several requests, part of the model by part.
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "ltxv/image.h"
+#include "pipeline.h"
+#include "work.h"
+
+namespace sdltx {
+
+namespace {
+
+constexpr double sound_piece_seconds = 4;
+
+double weights_of(const Weights& weights) {
+    double count = 0;
+    for (const Weights::Tensor& t : weights.tensors())
+        count += std::accumulate(t.shape.begin(), t.shape.end(), 1.0, std::multiplies<double>());
+    return count;
+}
+
+double cells_of(const Geometry& g) { return static_cast<double>(g.frames * g.height * g.width); }
+
+}  // namespace
+
+// Multiply-adds, roughly: for a bar that moves evenly, nothing else.
+double Pipeline::operations(const Step& step) const {
+    constexpr double prompt_tokens = 256, convolutions_per_weight = 16, upscaling_per_cell = 4e8, sound_per_frame = 2e9;
+    const Geometry& g = step.settings.latent;
+    const Networks& n = *networks_;
+    switch (step.kind) {
+        case StepKind::encode_prompts:
+            return n.text_encoder ? weights_of(n.text_encoder->weights()) * prompt_tokens : 0;
+        case StepKind::encode_pictures:
+            return n.video_encoder ? weights_of(n.video_encoder->weights()) * convolutions_per_weight *
+                                         static_cast<double>(g.height * g.width)
+                                   : 0;
+        case StepKind::denoise: {
+            if (!n.transformer) return 0;
+            const TransformerConfig& c = n.transformer->config();
+            const double tokens = cells_of(g), layers = static_cast<double>(c.num_layers);
+            const double pass = weights_of(n.transformer->weights()) * tokens +
+                                2 * tokens * tokens * static_cast<double>(c.video.dim()) * layers;
+            double calls = 0;
+            for (const float sigma : Stepper::levels(step.settings.sampler, step.settings.sigmas))
+                calls += static_cast<double>(Stepper::calls(step.settings.sampler, sigma));
+            return pass * calls * step.settings.guidance.passes();
+        }
+        case StepKind::upscale:
+            return cells_of(g) * upscaling_per_cell;
+        case StepKind::decode_pictures:
+            return n.video_decoder ? weights_of(n.video_decoder->weights()) * convolutions_per_weight * cells_of(g) : 0;
+        case StepKind::decode_sound:
+            return static_cast<double>(g.audio_frames) * sound_per_frame;
+    }
+    return 0;
+}
+
+// One run: what has to be done of each job, and who is told.
+class Pipeline::Runner {
+ public:
+    Runner(Pipeline& pipeline, std::vector<Job>& jobs, const RunEvents& events)
+        : pipeline_(pipeline), jobs_(jobs), events_(events) {}
+
+    void operator()() {
+        open_loras();
+        each([&](size_t i) { check(i); });
+        each([&](size_t i) { plan_work(i, [&](const Step& s, double n) { work_.add(s.kind, n); }); });
+        encode_prompts();
+        encode_pictures();
+        denoise();
+        decode();
+    }
+
+ private:
+    // Calls f(number) for every job that goes on, and ends those that fail.
+    template <typename F>
+    void each(F&& f) {
+        for (size_t i = 0; i < jobs_.size(); ++i) {
+            Job& job = jobs_[i];
+            if (job.failure) continue;
+            try {
+                f(i);
+            } catch (const JobFailed& failed) {
+                job.failure = failed.why;
+            } catch (const Error& e) {
+                if (e.code() == ErrorCode::cancelled || e.code() == ErrorCode::busy) throw;
+                job.failure = std::current_exception();
+            } catch (const std::exception&) {
+                job.failure = std::current_exception();
+            }
+            if (job.failure) finish(i);
+        }
+    }
+    template <typename F>
+    bool any(F&& f) const {
+        return std::any_of(jobs_.begin(), jobs_.end(), [&](const Job& job) { return !job.failure && f(job); });
+    }
+    static void go_on(bool again) {
+        if (!again) throw Error(ErrorCode::cancelled, "[run] stopped");
+    }
+
+    // What is no longer needed goes back; a failed job's work will not be done.
+    void finish(size_t i) {
+        Job& job = jobs_[i];
+        work_.end();
+        if (job.failure) plan_work(i, [&](const Step& s, double n) { work_.drop(s.kind, n); });
+        job.context.reset();
+        job.negative.reset();
+        job.images.clear();
+        if (events_.on_finished) go_on(events_.on_finished(i));
+    }
+
+    // Calls add(step, operations) for every piece of a job that is still to be done.
+    template <typename Add>
+    void plan_work(size_t i, Add&& add) {
+        const Job& job = jobs_[i];
+        for (const Step& step : job.plan.steps)
+            if (needs(job, step) && !done_.count({i, &step})) add(step, pipeline_.operations(step));
+    }
+    static bool needs(const Job& job, const Step& step) {
+        switch (step.kind) {
+            case StepKind::encode_prompts:
+                return !job.latents && (!job.context || (job.plan.guided() && !job.negative));
+            case StepKind::decode_pictures:
+                return job.pictures;
+            case StepKind::decode_sound:
+                return job.sound && job.plan.whole.audio;
+            default:
+                return !job.latents;
+        }
+    }
+    void begin(size_t i, const Step& step) {
+        done_.insert({i, &step});
+        work_.begin(step.kind, pipeline_.operations(step));
+        tell();
+    }
+    void tell() { pipeline_.tell(work_.whole()); }
+    Progress progress() {
+        return [this](const ProgressEvent& e) {
+            if (std::string(e.phase) != "load") work_.advance(e.done, e.total);
+            tell();
+            return !events_.progress || events_.progress(e);
+        };
+    }
+    static const Step* step_of(const Job& job, StepKind kind) { return job.plan.of(kind).front(); }
+
+    // All of them, as jobs take turns.
+    void open_loras() {
+        std::vector<LoraFile> wanted;
+        for (const Job& job : jobs_)
+            for (const Step& step : job.plan.steps) wanted.insert(wanted.end(), step.loras.begin(), step.loras.end());
+        pipeline_.keep_loras(wanted);
+    }
+
+    // What is wrong should not show after hours.
+    void check(size_t i) {
+        const Job& job = jobs_[i];
+        pipeline_.check_inputs(job.plan, job.request);
+        std::vector<Part> parts;
+        if (!job.latents && !job.context) parts = {Part::text_encoder, Part::text_projection};
+        if (!job.latents) parts.push_back(Part::transformer);
+        if (job.pictures) parts.push_back(Part::video_decoder);
+        pipeline_.require(parts);
+        if (!job.latents && job.plan.guided() && !job.negative) pipeline_.require_negative();
+    }
+
+    void encode_prompts() {
+        const auto wanted = [](const Job& job) { return needs(job, job.plan.steps.front()); };
+        const auto known_already = [&](const Job& job) {
+            return job.context &&
+                   (job.request.options.negative_prompt.value_or(pipeline_.info_.negative_prompt) ==
+                    pipeline_.info_.negative_prompt) &&
+                   pipeline_.default_negative_;
+        };
+        if (!any(wanted)) return;
+        std::optional<Stage> held;
+        if (any([&](const Job& job) { return wanted(job) && !known_already(job); }))
+            held.emplace(pipeline_, pipeline_.encoding(), progress());
+        std::map<std::string, Context> known;  // several clips of one prompt
+        const auto encoded = [&](const std::string& prompt) {
+            // That of the model stays for later runs.
+            if (prompt == pipeline_.info_.negative_prompt) {
+                if (!pipeline_.default_negative_) pipeline_.default_negative_ = pipeline_.encode(prompt, progress());
+                return *pipeline_.default_negative_;
+            }
+            const auto there = known.find(prompt);
+            return there != known.end() ? there->second
+                                        : known.emplace(prompt, pipeline_.encode(prompt, progress())).first->second;
+        };
+        each([&](size_t i) {
+            Job& job = jobs_[i];
+            if (!wanted(job)) return;
+            begin(i, job.plan.steps.front());
+            const ClipOptions& o = job.request.options;
+            if (!job.context) job.context = encoded(o.prompt.value_or(""));
+            if (job.plan.guided() && !job.negative)
+                job.negative = encoded(o.negative_prompt.value_or(pipeline_.info_.negative_prompt));
+            if (events_.on_encoded) go_on(events_.on_encoded(i));
+        });
+        work_.end();
+    }
+
+    void encode_pictures() {
+        const auto wanted = [](const Job& job) { return !job.latents && !job.request.images.empty(); };
+        if (!any(wanted)) return;
+        const Stage held(pipeline_, {&pipeline_.networks_->video_encoder->weights()}, progress());
+        each([&](size_t i) {
+            Job& job = jobs_[i];
+            if (!wanted(job)) return;
+            const auto steps = job.plan.of(StepKind::encode_pictures);
+            const auto stages = job.plan.of(StepKind::denoise);
+            for (size_t stage = 0; stage < stages.size(); ++stage) {
+                begin(i, *steps[stage]);
+                job.images.push_back(pipeline_.encoded(pictures_of_stage(job.plan, *stages[stage], job.request.images),
+                                                       stages[stage]->settings, progress()));
+            }
+            for (Condition& c : job.request.images) c.image = {};
+        });
+        work_.end();
+    }
+
+    void denoise() {
+        const auto wanted = [](const Job& job) { return !job.latents; };
+        if (!any(wanted)) return;
+        const Stage held(pipeline_, {&pipeline_.networks_->transformer->weights()}, progress());
+        each([&](size_t i) {
+            Job& job = jobs_[i];
+            if (!wanted(job)) return;
+            const OnStep on_step = [&](int64_t done, int64_t steps, const Latents& estimate) {
+                return !events_.on_step || events_.on_step(i, done, steps, estimate);
+            };
+            job.latents = pipeline_.denoise(*job.context, job.negative ? &*job.negative : nullptr, job, {}, progress(),
+                                            on_step, [&](const Step& step) { begin(i, step); });
+            job.context.reset();
+            job.negative.reset();
+            if (events_.on_denoised) go_on(events_.on_denoised(i));
+        });
+        work_.end();
+    }
+
+    void decode() {
+        Networks& n = *pipeline_.networks_;
+        const bool sounds = n.audio_decoder && n.vocoder;
+        const auto has_sound = [&](const Job& job) { return job.sound && sounds && !job.latents->audio.empty(); };
+        std::vector<Weights*> networks;
+        if (any(has_sound)) networks = {&n.audio_decoder->weights(), &n.vocoder->weights()};
+        if (any([](const Job& job) { return job.pictures; })) networks.push_back(&n.video_decoder->weights());
+        const Stage held(pipeline_, networks, progress());
+        each([&](size_t i) {
+            Job& job = jobs_[i];
+            const auto sound = [&] {
+                std::optional<Waveform> wave;
+                if (has_sound(job)) {
+                    begin(i, *step_of(job, StepKind::decode_sound));
+                    wave = pipeline_.decode_audio(job.latents->audio, sound_piece_seconds, progress());
+                }
+                if (events_.on_sound) go_on(events_.on_sound(i, wave ? &*wave : nullptr));
+            };
+            if (job.sound_first) sound();
+            if (job.pictures) {
+                begin(i, *step_of(job, StepKind::decode_pictures));
+                const VideoDecoder::Sink sink = [&](const Array& pixels) {
+                    if (events_.on_frames) go_on(events_.on_frames(i, pixels));
+                };
+                pipeline_.decode(job.latents->video, tiling_of(job.request.options), sink, progress());
+            }
+            if (!job.sound_first) sound();
+            finish(i);
+        });
+        work_.end();
+        tell();
+    }
+
+    Pipeline& pipeline_;
+    std::vector<Job>& jobs_;
+    const RunEvents& events_;
+    std::set<std::pair<size_t, const Step*>> done_;  // or begun
+    Work work_;
+};
+
+void Pipeline::run(std::vector<Job>& jobs, const RunEvents& events) {
+    const Turn turn(*this);
+    tell({});
+    Runner(*this, jobs, events)();
+}
+
+std::vector<Condition> Pipeline::encoded(std::vector<Condition> pictures, const SampleSettings& settings,
+                                         const Progress& progress) {
+    check_frames(pictures, settings.num_frames);
+    // Whole, as the reference does it: tiles of a picture would change its latents where they meet.
+    const int64_t height = settings.latent.height * 32, width = settings.latent.width * 32;
+    for (Condition& c : pictures) {
+        if (c.latent.empty()) c.latent = encode_video(fit_image(c.image, height, width), untiled, progress);
+        c.image = {};
+    }
+    return pictures;
+}
+
+void Pipeline::tell(const WholeProgress& whole) {
+    std::lock_guard<std::mutex> lock(turn_mutex_);
+    whole_ = whole;
+}
+
+WholeProgress Pipeline::whole_progress() const {
+    std::lock_guard<std::mutex> lock(turn_mutex_);
+    return whole_;
+}
+
+}  // namespace sdltx

@@ -1,0 +1,190 @@
+"""What a run does with a request, and what becomes of it: subclasses of :class:`Job` say where its results go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _core
+from .images import pixels
+from .options import core_options
+from .request import Request
+from .values import Context, Latents, Tiling, Video
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+_FRAME_RATE = Video.frame_rate  # of latents that do not tell theirs
+
+
+class Job:
+    """A request on its way through :meth:`sdltx.Pipeline.run`. The run calls what here is empty.
+
+    SdltxError and OSError that a method raises end this job alone; other exceptions end the run.
+    """
+
+    pictures = True
+    """Whether pictures are decoded."""
+    sound = True
+    """Whether sound is decoded, if there is any."""
+    sound_first = False
+    """Whether it is told before the pictures, for who has to know whether there is any."""
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        context: Context | None = None,
+        negative: Context | None = None,
+        latents: Latents | None = None,
+    ) -> None:
+        """context, negative: prompts that need not be encoded; latents: a clip that need not be denoised."""
+        self.request = request
+        self.context = context
+        self.negative = negative
+        self.latents = latents
+        self.error: BaseException | None = None
+        """What it ended with."""
+
+    def on_step(self, done: int, steps: int, estimate: Latents) -> None:
+        """After each step, with what the finished clip is taken to be so far."""
+
+    def on_encoded(self) -> None:
+        """Its contexts are there."""
+
+    def on_denoised(self) -> None:
+        """Its latents are there."""
+
+    def on_sound(self, sound: tuple[NDArray[np.float32], int] | None) -> None:
+        """Its sound; None: there is none."""
+
+    def on_frames(self, frames: NDArray[np.uint8]) -> None:
+        """The next of its pictures (n, H, W, 3)."""
+
+    def on_finished(self) -> None:
+        """It is done, or ``error`` says why not."""
+
+
+class VideoJob(Job):
+    """Keeps the clip in memory."""
+
+    video: Video | None = None
+    _done = 0
+    _frames: NDArray[np.uint8] | None = None
+    _samples: NDArray[np.float32] | None = None
+    _rate: int | None = None
+
+    def on_sound(self, sound: tuple[NDArray[np.float32], int] | None) -> None:
+        """Keeps it."""
+        if sound is not None:
+            self._samples, self._rate = sound
+
+    def on_frames(self, frames: NDArray[np.uint8]) -> None:
+        """Puts them where they belong."""
+        import numpy as np
+
+        assert self.latents is not None
+        if self._frames is None:
+            length = 8 * (self.latents.video.shape[1] - 1) + 1
+            self._frames = np.empty((length, *frames.shape[1:]), np.uint8)
+        self._frames[self._done : self._done + len(frames)] = frames
+        self._done += len(frames)
+
+    def on_finished(self) -> None:
+        """Makes the clip of it."""
+        if self.error is not None or self._frames is None or self.latents is None:
+            return
+        settings = decoded_settings(self.latents, self.request.tiling)
+        rate = self.latents.frame_rate or _FRAME_RATE
+        self.video = Video(self._frames, self._samples, self._rate, rate, settings)
+        self._frames = None
+
+
+def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:
+    """Returns what a clip of these latents remembers: also the tiles that it was decoded in, if they were given."""
+    return dict(latents.settings) if tiling is None else {**latents.settings, "tiling": list(tiling)}
+
+
+def hears_steps(job: Job) -> bool:
+    """Whether anybody listens to its steps: telling them costs a copy of the clip."""
+    return "on_step" in vars(job) or type(job).on_step is not Job.on_step
+
+
+class Maker(NamedTuple):
+    """What a clip tells of the model that made it."""
+
+    info: Mapping[str, Any]
+    files: list[str]
+    device: str
+    precision: str
+
+
+def core_job(version: str, job: Job) -> _core.Job:
+    """Returns it as the core takes it; reads its pictures for a model of this version."""
+    request = job.request
+    texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
+    tiles: dict[str, Any] = {} if request.tiling is None else {"tiling": list(request.tiling)}
+    more = {name: value for name, value in {**texts, **tiles}.items() if value is not None}
+    arrays: dict[str, Any] = {
+        name: None if value is None else (value.video, value.audio)
+        for name, value in (
+            ("noise", request.noise),
+            ("initial", request.initial),
+            ("context", job.context),
+            ("negative", job.negative),
+            ("latents", job.latents),
+        )
+    }
+    pictures = (
+        [] if job.latents else [(pixels(one, version), None, one.frame, one.strength) for one in request.conditions]
+    )
+    return _core.Job(
+        core_options(request.options, more),
+        conditions=pictures,
+        pictures=job.pictures,
+        sound=job.sound,
+        sound_first=job.sound_first,
+        **arrays,
+    )
+
+
+def remembered(maker: Maker, job: Job, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a clip tells of how it was made, so that it can be made again."""
+    request, options = job.request, job.request.options
+    guided = plan["guidance_scale"] != 1 or plan["audio_guidance_scale"] != 1
+    files = {
+        "upscalers": plan["upscalers"],
+        "distilled_lora": plan["distilled_lora"],
+        "loras": [list(one) for one in options.get("loras", ())],
+        "recipe": options.get("recipe"),
+    }
+    if "loras_stage2" in options:
+        files["loras_stage2"] = [list(one) for one in options["loras_stage2"]]
+    derived = ("stages", *files)
+    sigmas = options.get("sigmas")
+    # Prompts of contexts that were given are known if they came from encode().
+    prompt = request.prompt if job.context is None else job.context.prompt
+    negative = request.negative_prompt if job.negative is None else job.negative.prompt
+    if negative is None and job.negative is None:
+        negative = maker.info["negative_prompt"]
+    settings = {
+        "sdltx_version": _core.__version__,
+        "model": maker.info["model"],
+        "model_version": maker.info["version"],
+        "model_files": maker.files,
+        "device": maker.device,
+        "precision": maker.precision,
+        "prompt": prompt,
+        "negative_prompt": negative if guided else None,
+        **{name: value for name, value in plan.items() if name not in derived},
+        "num_inference_steps": plan["num_inference_steps"] if sigmas is None else None,
+        "sigmas": sigmas,
+        **{name: value for name, value in files.items() if value or name == "loras_stage2"},
+    }
+    if request.conditions:
+        settings["images"] = [one.to_dict() for one in request.conditions]
+    # What they were cannot be told, so that nobody takes the rest for a recipe.
+    given = {"initial": request.initial is not None, "noise": request.noise is not None}
+    return settings | {name: True for name, there in given.items() if there}
