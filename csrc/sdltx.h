@@ -13,8 +13,9 @@
  *   SDLTX_ERROR_INVALID_REQUEST; a freed object is found out unless another one has taken its place.
  * - Strings are UTF-8 and end with 0. Arrays are dense, in C order (last index fastest). Numbers have stated units.
  * - Structs of options begin with their version and are to be filled by their _init function, which sets every field to
- *   "as the model wants it" (SDLTX_DEFAULT_INT, SDLTX_DEFAULT_FLOAT, NULL). A program keeps working with later versions
- *   of the library: fields are added at the end, under a new version number, and what an old version lacks is default.
+ *   "as the model wants it". A program keeps working with later versions of the library: fields are added at the end,
+ *   under a new version number, and what an old version lacks is default. What a clip is asked to be is no struct but
+ *   an sdltx_request, whose options have names: those that come later change nothing here.
  * - Threads: different pipelines are independent. One pipeline is used by one thread at a time: a call while another
  *   thread's runs is SDLTX_ERROR_BUSY, and so is a call for the same pipeline from a callback, unless it comes between
  *   two units of work. Callbacks run on the calling thread, within the call, and must not throw, jump out or free the
@@ -63,7 +64,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 5
+#define SDLTX_ABI_VERSION 6
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -82,9 +83,6 @@ SDLTX_API void sdltx_explain_crashes(void);
 SDLTX_API void sdltx_string_free(char* text);
 
 /* --- values --- */
-
-#define SDLTX_DEFAULT_INT INT64_MIN
-#define SDLTX_DEFAULT_FLOAT ((double)-1.0e300)
 
 /* float32 values; `shape` has `dims` entries, and what follows them is ignored. data NULL: absent. */
 typedef struct sdltx_array {
@@ -211,96 +209,103 @@ typedef struct sdltx_latents sdltx_latents;
 /* The clean estimate after step `done` of `steps`; it is borrowed for the time of the call. Other than 0 stops. */
 typedef int32_t (*sdltx_step_fn)(int64_t done, int64_t steps, const sdltx_latents* estimate, void* payload);
 
-/* What is not given is what the checkpoint was made for. The fields mean what they mean in Python
- * (sdltx.options.Options).
+/* Frames first .. first + count - 1, RGB bytes (count, height, width, 3), borrowed for the time of the call. They come
+ * in order. Other than 0 stops.
  */
-/* A file of a LoRA, and how strongly it counts, usually 1. The model's weights stay as they are. */
-typedef struct sdltx_lora {
-    const char* path;
-    double strength;
-} sdltx_lora;
+typedef int32_t (*sdltx_frames_fn)(const uint8_t* rgb, int64_t first, int64_t count, int64_t height, int64_t width,
+                                   void* payload);
+
+/* What a run tells; any of them may be NULL. To be filled with {SDLTX_CALLBACKS_VERSION} and then by name. */
+#define SDLTX_CALLBACKS_VERSION 1
+typedef struct sdltx_callbacks {
+    uint32_t version;
+    int32_t reserved;
+    sdltx_progress_fn progress;
+    sdltx_step_fn on_step;
+    sdltx_frames_fn on_frames; /* frames go here and are not kept, so any length fits; NULL: they are in the video */
+    void* payload;             /* of all of them */
+} sdltx_callbacks;
+
+/* --- requests --- */
+
+/* What a clip is asked to be; what is not set is what the checkpoint was made for. It does not change while it is used,
+ * and may be used any number of times. Options have names, which sdltx_options lists with their kinds, units and
+ * ranges (docs/options.md). A name that there is not, and a setter of another kind, are SDLTX_ERROR_INVALID_REQUEST;
+ * what no checkpoint could do is told by sdltx_check, and by whatever uses the request.
+ */
+typedef struct sdltx_request sdltx_request;
+SDLTX_API sdltx_status sdltx_request_new(sdltx_request** request);
+SDLTX_API void sdltx_request_free(sdltx_request* request);
+
+/* A JSON list of objects: name, kind, group, unit, range (two numbers or null), choices, since, help, docs. */
+SDLTX_API sdltx_status sdltx_options(char** json);
+
+/* Of the kinds text, choice and file. */
+SDLTX_API sdltx_status sdltx_request_set_text(sdltx_request* request, const char* name, const char* value);
+/* Of the kinds whole, real and flag (0 or 1). */
+SDLTX_API sdltx_status sdltx_request_set_int(sdltx_request* request, const char* name, int64_t value);
+/* Of the kind real. */
+SDLTX_API sdltx_status sdltx_request_set_float(sdltx_request* request, const char* name, double value);
+/* Of the kinds wholes and reals: lists. */
+SDLTX_API sdltx_status sdltx_request_set_ints(sdltx_request* request, const char* name, const int64_t* values,
+                                              size_t count);
+SDLTX_API sdltx_status sdltx_request_set_floats(sdltx_request* request, const char* name, const double* values,
+                                                size_t count);
+/* One more of the kind files. */
+SDLTX_API sdltx_status sdltx_request_add_text(sdltx_request* request, const char* name, const char* value);
+/* One more of the kind loras ("loras", "loras_stage2"): a file, and how strongly it counts, usually 1. */
+SDLTX_API sdltx_status sdltx_request_add_lora(sdltx_request* request, const char* name, const char* path,
+                                              double strength);
+/* Of any kind: as if it had never been set. */
+SDLTX_API sdltx_status sdltx_request_unset(sdltx_request* request, const char* name);
 
 /* A picture that the clip shows at one of its frames: RGB bytes (height, width, 3) of any size, scaled to cover the
- * clip and cut on both sides. Models learned from frames of videos; Python compresses pictures as H.264 and back first
- * (libx264, crf 33 for LTX-2.0 and 2.3), which this library has no codec for.
+ * clip and cut on both sides. frame 0: what the clip begins with; negative: from its end. strength 1: as it is, less: a
+ * start that is denoised further, 0: no effect. Models learned from frames of videos; Python compresses pictures as
+ * H.264 and back first (libx264, crf 33 for LTX-2.0 and 2.3), which this library has no codec for.
  */
-typedef struct sdltx_image {
-    const uint8_t* rgb;
-    int64_t height, width;
-    int64_t frame;   /* 0: what the clip begins with; negative: from its end */
-    double strength; /* 1: as it is, less: a start that is denoised further, 0: no effect */
-} sdltx_image;
+SDLTX_API sdltx_status sdltx_request_add_image(sdltx_request* request, const uint8_t* rgb, int64_t height,
+                                               int64_t width, int64_t frame, double strength);
+/* Start noise in the shape of the latents; NULL: drawn from the seed. */
+SDLTX_API sdltx_status sdltx_request_set_noise(sdltx_request* request, const sdltx_array* video,
+                                               const sdltx_array* audio);
+/* What is refined, with sigmas that begin below 1; NULL: nothing. */
+SDLTX_API sdltx_status sdltx_request_set_initial(sdltx_request* request, const sdltx_latents* latents);
 
-#define SDLTX_SAMPLE_OPTIONS_VERSION 5
-typedef struct sdltx_sample_options {
-    uint32_t version;
-    int32_t audio;               /* 1: picture and sound, 0: the picture alone, -1 (default): as the model does */
-    const char* preset;          /* "distilled", "dev", "dev-2.0", "hq" */
-    const char* sampler;         /* "euler", "gradient_estimation", "euler_ancestral", "res_2s" */
-    int64_t width, height;       /* pixels, multiples of 32 */
-    int64_t num_frames;          /* 8 k + 1 */
-    double frame_rate;           /* frames per second */
-    int64_t num_inference_steps; /* of the checkpoint's schedule */
-    const float* sigmas;         /* falling noise levels in [0, 1], in place of a schedule */
-    size_t num_sigmas;           /* one more than there are steps */
-    int64_t seed;                /* 0 to 2^63 - 1; drawn if it is not given */
-    double guidance_scale, audio_guidance_scale;
-    double stg_scale, audio_stg_scale;
-    double modality_scale, audio_modality_scale;
-    double guidance_rescale, audio_guidance_rescale;
-    int64_t guidance_skip_steps, audio_guidance_skip_steps;
-    const int64_t* stg_blocks;
-    size_t num_stg_blocks;
-    double guidance_interval[2]; /* lowest and highest noise level with guidance; both or neither */
-    const char* guidance_method; /* "cfg", "cfg_star", "apg" */
-    double apg_eta, apg_threshold;
-    const sdltx_array* video_noise; /* start noise in the shape of the latents; NULL: drawn from the seed */
-    const sdltx_array* audio_noise;
-    sdltx_progress_fn progress;
-    void* progress_payload;
-    sdltx_step_fn on_step;
-    void* on_step_payload;
-    /* version 2 */
-    const sdltx_image* images;
-    size_t num_images;
-    /* version 3 */
-    const char* const* upscalers; /* files of latent upscalers: the clip is made in two stages, see sdltx_upsample; its
-                                     size is that of the result */
-    size_t num_upscalers;
-    const sdltx_latents* initial; /* what is refined, with sigmas that begin below 1; NULL: nothing */
-    /* version 4 */
-    const sdltx_lora* loras;
-    size_t num_loras;
-    const sdltx_lora* second_loras; /* of the second stage of two; NULL: those of the first. A pointer with
-                                       num_second_loras 0: none */
-    size_t num_second_loras;
-    /* version 5 */
-    const char* recipe; /* one of sdltx_recipes; NULL: the one that fits the model and the rest of these. Of what
-                           it needs, upscaler and distilled LoRA are also found in the folders of the model */
-    const char* distilled_lora; /* the file, for recipes that want it, which know its strengths */
-} sdltx_sample_options;
-SDLTX_API sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t version);
+/* Sets what a JSON object has by name, all of it or, on failure, nothing; null stands for what is not set. LoRAs are
+ * lists of a path and a strength.
+ */
+SDLTX_API sdltx_status sdltx_request_read(sdltx_request* request, const char* json);
+/* The opposite; pictures, noise and latents are left out. */
+SDLTX_API sdltx_status sdltx_request_json(const sdltx_request* request, char** json);
 
 /* Whether there is a model that could do this: what is wrong with options is told before one is loaded. NULL for the
  * defaults.
  */
-SDLTX_API sdltx_status sdltx_check(const sdltx_sample_options* options);
+SDLTX_API sdltx_status sdltx_check(const sdltx_request* request);
 
 /* What would run, as a JSON object with every option, also `passes` of the transformer per step, recipe, upscalers,
  * distilled_lora (null: none) and stages: a list of such objects, with their loras (path, strength). Computes nothing.
- * options: NULL for the defaults. A seed that is not given is drawn here; pass it on to repeat it.
+ * request: NULL for the defaults. A seed that is not given is drawn here; pass it on to repeat it.
  */
-SDLTX_API sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json);
+SDLTX_API sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_request* request, char** json);
 
 /* What is possible with these options but probably not meant, as a JSON list of lines for people. */
-SDLTX_API sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json);
+SDLTX_API sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_request* request, char** json);
 
-/* Denoises. negative: what the clip is guided away from; NULL: the model's negative prompt, if there is guidance.
- * options: NULL for the defaults.
+/* The bytes of memory that the parts of a run take, weights not counted: a JSON object with encode, denoise, upscale
+ * and decode; 0 for parts that are not there. Nothing is allocated and no weight is read. NULL for the defaults.
+ */
+SDLTX_API sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_request* request, char** json);
+
+/* --- running --- */
+
+/* Denoises. negative: what the clip is guided away from; NULL: the model's negative prompt, if there is guidance. The
+ * prompts of the request are not looked at. request and callbacks: NULL for the defaults, and for none.
  */
 SDLTX_API sdltx_status sdltx_sample(sdltx_pipeline* pipeline, const sdltx_context* context,
-                                    const sdltx_context* negative, const sdltx_sample_options* options,
-                                    sdltx_latents** latents);
+                                    const sdltx_context* negative, const sdltx_request* request,
+                                    const sdltx_callbacks* callbacks, sdltx_latents** latents);
 SDLTX_API void sdltx_latents_free(sdltx_latents* latents);
 
 /* Latents out of values: video (channels, F', H', W'), audio (channels, T, mel bins), frames per second. One of the two
@@ -327,34 +332,12 @@ SDLTX_API sdltx_status sdltx_encode_audio(sdltx_pipeline* pipeline, const sdltx_
 
 typedef struct sdltx_video sdltx_video;
 
-/* Frames first .. first + count - 1, RGB bytes (count, height, width, 3), borrowed for the time of the call. They come
- * in order. Other than 0 stops.
- */
-typedef int32_t (*sdltx_frames_fn)(const uint8_t* rgb, int64_t first, int64_t count, int64_t height, int64_t width,
-                                   void* payload);
-
-#define SDLTX_DECODE_OPTIONS_VERSION 1
-typedef struct sdltx_decode_options {
-    uint32_t version;
-    int32_t pictures;     /* 1 (default), or 0: the sound alone */
-    int32_t sound;        /* 1 (default): the sound too, if latents and model have it, or 0 */
-    int32_t reserved;     /* 0 */
-    int64_t tile_size;    /* pixels of the longer side of a tile, 0: whole pictures */
-    int64_t tile_overlap; /* pixels */
-    int64_t tile_frames;  /* 0: all */
-    int64_t tile_frame_overlap;
-    sdltx_frames_fn on_frames; /* frames go here and are not kept, so any length fits; NULL: they are in the video */
-    void* on_frames_payload;
-    sdltx_progress_fn progress;
-    void* progress_payload;
-} sdltx_decode_options;
-SDLTX_API sdltx_status sdltx_decode_options_init(sdltx_decode_options* options, uint32_t version);
-
 /* Pictures (frames, height, width, 3) in [-1, 1], sides multiples of 32 -> latents of pictures alone, of the first 8 k
- * + 1 frames. options: the tiles and the progress; NULL for the defaults.
+ * + 1 frames. Of the request its tiling counts. request and callbacks: NULL for the defaults, and for none.
  */
 SDLTX_API sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_array* pixels,
-                                          const sdltx_decode_options* options, sdltx_latents** latents);
+                                          const sdltx_request* request, const sdltx_callbacks* callbacks,
+                                          sdltx_latents** latents);
 
 /* Latents with more pixels or more frames, as the file of an upscaler makes them. More frames last as long as before,
  * at a higher rate; the sound stays. They are a start for sdltx_sample with `initial`.
@@ -362,15 +345,15 @@ SDLTX_API sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_
 SDLTX_API sdltx_status sdltx_upsample(sdltx_pipeline* pipeline, const sdltx_latents* latents, const char* upscaler,
                                       sdltx_latents** result);
 
-/* The bytes of memory that the parts of a run take, weights not counted: a JSON object with encode, denoise, upscale
- * and decode; 0 for parts that are not there. Nothing is allocated and no weight is read. NULL for default options.
- */
-SDLTX_API sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_sample_options* options,
-                                      const sdltx_decode_options* decode_options, char** json);
+/* What of a clip is decoded. */
+enum { SDLTX_PICTURES = 1, SDLTX_SOUND = 2 };
 
-/* options: NULL for the defaults. */
+/* what: SDLTX_PICTURES, SDLTX_SOUND or both; both give a silent clip where latents or model have no sound. Of the
+ * request its tiling counts. request and callbacks: NULL for the defaults, and for none.
+ */
 SDLTX_API sdltx_status sdltx_decode(sdltx_pipeline* pipeline, const sdltx_latents* latents,
-                                    const sdltx_decode_options* options, sdltx_video** video);
+                                    const sdltx_request* request, int32_t what, const sdltx_callbacks* callbacks,
+                                    sdltx_video** video);
 SDLTX_API void sdltx_video_free(sdltx_video* video);
 
 /* RGB bytes (num_frames, height, width, 3). */
@@ -392,14 +375,26 @@ SDLTX_API sdltx_status sdltx_video_sound(const sdltx_video* video, sdltx_sound* 
 /* As sdltx_latents_settings, of the latents that it was decoded from. Borrowed. */
 SDLTX_API sdltx_status sdltx_video_settings(const sdltx_video* video, const char** json);
 
-/* encode, sample and decode in turn; what cannot be decoded is refused before anything is computed. negative_prompt:
- * NULL for the model's. options and decode_options: NULL for the defaults. The progress of `options` hears of
- * encoding and denoising, and of decoding unless `decode_options` has its own. latents: NULL, or where the denoised
- * clip goes; they are the caller's also when decoding fails or is stopped, so that nothing is lost.
+/* A clip of the request's prompt: encode, sample and decode in turn; what cannot be done is refused before anything is
+ * computed. latents: NULL, or where the denoised clip goes; they are the caller's also when decoding fails or is
+ * stopped, so that nothing is lost. callbacks: NULL for none.
  */
-SDLTX_API sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const char* negative_prompt,
-                                      const sdltx_sample_options* options, const sdltx_decode_options* decode_options,
-                                      sdltx_latents** latents, sdltx_video** video);
+SDLTX_API sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const sdltx_request* request, int32_t what,
+                                      const sdltx_callbacks* callbacks, sdltx_latents** latents, sdltx_video** video);
+
+/* Several clips, part of the model by part, so that each part is loaded once: all prompts are encoded, then all clips
+ * denoised, then all decoded. A clip that fails leaves NULL in its place of `videos` and its status in `statuses`
+ * (NULL: not told), and the others go on; the call then returns the first of these statuses. on_frames hears of one
+ * clip after the other: a new one begins with first 0.
+ */
+SDLTX_API sdltx_status sdltx_generate_all(sdltx_pipeline* pipeline, const sdltx_request* const* requests, size_t count,
+                                          int32_t what, const sdltx_callbacks* callbacks, sdltx_video** videos,
+                                          sdltx_status* statuses);
+
+/* How far the run of sdltx_generate or sdltx_generate_all is that goes on, or was the last: a fraction from 0 to 1, and
+ * seconds left (NULL: not wanted; below 0: not known yet). Estimates. Any thread may ask at any time.
+ */
+SDLTX_API sdltx_status sdltx_whole_progress(sdltx_pipeline* pipeline, double* fraction, double* seconds_left);
 
 #ifdef __cplusplus
 }

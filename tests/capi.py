@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as c
+import json
 import re
 from pathlib import Path
 
@@ -13,8 +14,7 @@ from sdltx import _core
 HEADER = Path(__file__).parent.parent / "csrc" / "sdltx.h"
 LIBRARY = c.CDLL(str(Path(_core.__file__).parent / "libsdltx.so"))
 OK, MISMATCH, INVALID, CANCELLED, BACKEND, BUSY = 0, 2, 4, 5, 6, 7
-DEFAULT_INT, DEFAULT_FLOAT = -(2**63), -1e300
-VERSIONS = {"sample": 5}  # of the options, others are 1
+PICTURES, SOUND, BOTH = 1, 2, 3
 
 Progress = c.CFUNCTYPE(c.c_int32, c.c_char_p, c.c_int64, c.c_int64, c.c_void_p)
 OnStep = c.CFUNCTYPE(c.c_int32, c.c_int64, c.c_int64, c.c_void_p, c.c_void_p)
@@ -128,10 +128,52 @@ def free(kind, handle):
 def options(kind, **fields):
     """A struct of options with these fields."""
     struct = structure(f"sdltx_{kind}_options")()
-    call(f"{kind}_options_init", c.byref(struct), VERSIONS.get(kind, 1))
+    call(f"{kind}_options_init", c.byref(struct), 1)
     for name, value in fields.items():
         setattr(struct, name, value.encode() if isinstance(value, str) else value)
     return struct
+
+
+def callbacks(**fields):
+    """Callbacks, and the payload of them."""
+    struct = structure("sdltx_callbacks")(version=1)
+    for name, value in fields.items():
+        setattr(struct, name, value)
+    return struct
+
+
+def _bytes(value):
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def request(**fields):
+    """A request with these options, by the setters of their kinds; ``noise``: two arrays, ``initial``: latents."""
+    handle = made("request_new")
+    kinds = {row["name"]: row["kind"] for row in json.loads(text("options"))}
+    for name, value in fields.items():
+        kind = kinds.get(name, name)
+        named = handle, name.encode()
+        if kind == "noise":
+            call("request_set_noise", handle, *map(c.byref, value))
+        elif kind == "initial":
+            call("request_set_initial", handle, value)
+        elif kind in ("text", "choice", "file"):
+            call("request_set_text", *named, _bytes(value))
+        elif kind in ("whole", "flag"):
+            call("request_set_int", *named, c.c_int64(value))
+        elif kind == "real":
+            call("request_set_float", *named, c.c_double(value))
+        elif kind == "wholes":
+            call("request_set_ints", *named, (c.c_int64 * len(value))(*value), c.c_size_t(len(value)))
+        elif kind == "reals":
+            call("request_set_floats", *named, (c.c_double * len(value))(*value), c.c_size_t(len(value)))
+        elif kind == "files":
+            for one in value:
+                call("request_add_text", *named, _bytes(one))
+        else:
+            for path, strength in value:
+                call("request_add_lora", *named, _bytes(path), c.c_double(strength))
+    return handle
 
 
 def load(*paths, **fields):

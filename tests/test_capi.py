@@ -14,18 +14,21 @@ import capi
 import numpy as np
 import pytest
 from capi import (
+    BOTH,
     LIBRARY,
+    PICTURES,
+    SOUND,
     array,
     borrowed_text,
     call,
+    callbacks,
     frames_of,
     free,
     load,
     made,
-    options,
     pair,
+    request,
     sound_of,
-    structure,
     text,
 )
 
@@ -43,6 +46,8 @@ WITHOUT_FAULTS = {
         "devices",
         "presets",
         "recipes",
+        "options",
+        "request_new",
         "check",
     )
 }
@@ -75,7 +80,7 @@ def context(pipeline):
 
 @pytest.fixture(scope="module")
 def latents(pipeline, context):
-    handle = made("sample", pipeline, context, None, c.byref(options("sample", **CLIP)))
+    handle = made("sample", pipeline, context, None, request(**CLIP), None)
     yield handle
     free("latents", handle)
 
@@ -106,22 +111,11 @@ def test_nulls_and_zeros():
 
 def test_versions():
     assert LIBRARY.sdltx_version().decode() == sdltx.__version__
-    for kind in ("load", "sample", "decode", "convert"):
+    for kind in ("load", "convert"):
         for version in (0, 6, 2**32 - 1):
             with pytest.raises(capi.Failed, match=r"has version \d+; fill it with its _init function") as failed:
                 call(f"{kind}_options_init", c.byref(c.create_string_buffer(1024)), c.c_uint32(version))
             assert failed.value.status == capi.INVALID
-
-
-@pytest.mark.sanitize
-@pytest.mark.parametrize(("version", "first"), [(1, "images"), (2, "upscalers"), (3, "loras"), (4, "recipe")])
-def test_structs_of_older_versions(version, first):
-    """Nothing is written or read behind what a program knew when it was built."""
-    size = getattr(capi.structure("sdltx_sample_options"), first).offset
-    buffer = c.create_string_buffer(b"\xa5" * 1024, 1024)
-    call("sample_options_init", buffer, c.c_uint32(version))
-    assert buffer.raw[size:] == b"\xa5" * (1024 - size)
-    call("check", buffer)
 
 
 def test_images(pipeline, python, context):
@@ -131,27 +125,27 @@ def test_images(pipeline, python, context):
         **CLIP,
         conditions=[sdltx.Condition(picture, 0, 0.5, crf=0), sdltx.Condition(picture, -1, crf=0)],
     )
-    structure = capi.structure("sdltx_image")
-    lent = (structure * 2)(
-        structure(picture.ctypes.data, 30, 50, 0, 0.5), structure(picture.ctypes.data, 30, 50, -1, 1.0)
-    )
-    request = options("sample", **CLIP, num_images=2)
-    request.images = c.addressof(lent)
-    handle = made("sample", pipeline, context, None, c.byref(request))
+    asked = request(**CLIP)
+    pixels = picture.ctypes.data_as(c.c_void_p)
+    sizes = c.c_int64(30), c.c_int64(50)
+    call("request_add_image", asked, pixels, *sizes, c.c_int64(0), c.c_double(0.5))
+    call("request_add_image", asked, pixels, *sizes, c.c_int64(-1), c.c_double(1))
+    handle = made("sample", pipeline, context, None, asked, None)
     video, audio = pair("latents", handle, None)
     np.testing.assert_array_equal(video, expected.video)
     np.testing.assert_array_equal(audio, expected.audio)
     pixels = python._core.encode_video(picture[None, :, :32].repeat(2, 1)[:, :32].astype(np.float32) / 127.5 - 1)
     frames = array(picture[None, :, :32].repeat(2, 1)[:, :32].astype(np.float32) / 127.5 - 1)
-    encoded = made("encode_video", pipeline, c.byref(frames), None)
+    encoded = made("encode_video", pipeline, c.byref(frames), None, None)
     np.testing.assert_array_equal(pair("latents", encoded, None)[0], pixels)
-    for field, value, line in (("rgb", None, "no pixels"), ("height", 0, "no pixels"), ("frame", 17, "no frame 17")):
-        changed = (structure * 2).from_buffer_copy(lent)
-        setattr(changed[1], field, value)
-        request.images = c.addressof(changed)
-        with pytest.raises(capi.Failed, match=line) as failed:
-            made("sample", pipeline, context, None, c.byref(request))
+    for lent, height in ((None, 30), (picture.ctypes.data_as(c.c_void_p), 0)):
+        with pytest.raises(capi.Failed, match="no pixels") as failed:
+            call("request_add_image", asked, lent, c.c_int64(height), sizes[1], c.c_int64(0), c.c_double(1))
         assert failed.value.status == capi.INVALID
+    call("request_add_image", asked, picture.ctypes.data_as(c.c_void_p), *sizes, c.c_int64(17), c.c_double(1))
+    with pytest.raises(capi.Failed, match="no frame 17") as failed:
+        made("sample", pipeline, context, None, asked, None)
+    assert failed.value.status == capi.INVALID
     for one in (handle, encoded):
         free("latents", one)
 
@@ -169,8 +163,8 @@ def test_a_clip_is_pythons(pipeline, python, context, latents):
     assert rate.value == expected.frame_rate
     clip = python.decode(expected)
     handles = [
-        made("decode", pipeline, latents, None),
-        made("generate", pipeline, b"a red circle moves left", None, c.byref(options("sample", **CLIP)), None, None),
+        made("decode", pipeline, latents, None, BOTH, None),
+        made("generate", pipeline, request(prompt="a red circle moves left", **CLIP), BOTH, None, None),
     ]
     for handle in handles:
         frames, rate = frames_of(handle)
@@ -201,12 +195,8 @@ def test_guidance_noise_and_values_of_the_callers(pipeline, python):
     )
     contexts = [made("context_new", c.byref(array(x.video)), c.byref(array(x.audio))) for x in (wanted, unwanted)]
     lent = [array(x) for x in noise]
-    sigmas, blocks = (c.c_float * 3)(1, 0.5, 0), (c.c_int64 * 1)(1)
-    request = options("sample", **CLIP, **guided, num_sigmas=3, num_stg_blocks=1)
-    request.sigmas, request.stg_blocks = c.addressof(sigmas), c.addressof(blocks)
-    request.video_noise, request.audio_noise = (c.addressof(x) for x in lent)
-    request.guidance_interval[0], request.guidance_interval[1] = 0.2, 1.0
-    handle = made("sample", pipeline, *contexts, c.byref(request))
+    asked = request(**CLIP, **guided, sigmas=[1, 0.5, 0], stg_blocks=[1], guidance_interval=[0.2, 1.0], noise=lent)
+    handle = made("sample", pipeline, *contexts, asked, None)
     video, audio = pair("latents", handle, None)
     np.testing.assert_array_equal(video, expected.video)
     np.testing.assert_array_equal(audio, expected.audio)
@@ -233,18 +223,16 @@ def test_json(pipeline, python, demo_paths):
     assert [d["name"] for d in json.loads(text("devices"))] == [d["name"] for d in sdltx._core.devices()]
     report = json.loads(text("inspect", capi.strings(*demo_paths), c.c_size_t(len(demo_paths))))
     assert report["model"] == info["model"]
-    request = options("sample", **CLIP, guidance_scale=3.0, sampler="res_2s")
+    asked = request(**CLIP, guidance_scale=3.0, sampler="res_2s")
     same = {**CLIP, "guidance_scale": 3.0, "sampler": "res_2s"}
-    assert json.loads(text("resolve", pipeline, c.byref(request))) == python.resolve(**same)
-    request = options("sample", **CLIP, num_inference_steps=99)
+    assert json.loads(text("resolve", pipeline, asked)) == python.resolve(**same)
+    asked = request(**CLIP, num_inference_steps=99)
     same = {**CLIP, "num_inference_steps": 99}
-    assert json.loads(text("doubts", pipeline, c.byref(request))) == python.doubts(**same)
+    assert json.loads(text("doubts", pipeline, asked)) == python.doubts(**same)
     size = {key: value for key, value in CLIP.items() if key != "seed"}
-    tiles = options("decode", tile_size=64, tile_overlap=32, tile_frames=0)
-    assert json.loads(text("estimate", pipeline, c.byref(request), c.byref(tiles))) == python.estimate(
-        **size, tiling=sdltx.Tiling(64, 32, 0, tiles.tile_frame_overlap)
-    )
-    assert json.loads(text("estimate", pipeline, None, None)) == python.estimate()
+    asked = request(**size, tiling=[64, 32, 0, 24])
+    assert json.loads(text("estimate", pipeline, asked)) == python.estimate(**size, tiling=sdltx.Tiling(64, 32, 0, 24))
+    assert json.loads(text("estimate", pipeline, None)) == python.estimate()
     for entry, want in zip(json.loads(text("memory", pipeline)), python.memory(), strict=True):
         assert entry.keys() == want.keys()
         assert entry["mapped"] + entry["weights"] > 0
@@ -273,8 +261,8 @@ def test_callbacks(pipeline, context, latents, python):
         return 0
 
     steps = {"num_inference_steps": 2, **CLIP}
-    request = options("sample", **steps, progress=progress, on_step=on_step, progress_payload=5)
-    handle = made("sample", pipeline, context, None, c.byref(request))
+    told = callbacks(progress=progress, on_step=on_step, payload=5)
+    handle = made("sample", pipeline, context, None, request(**steps), c.byref(told))
     assert {x[0] for x in heard} == {b"denoise"}
     assert {x[3] for x in heard} == {5}
     assert heard[-1][1] == heard[-1][2] > 0
@@ -286,15 +274,15 @@ def test_callbacks(pipeline, context, latents, python):
     for (_, _, (video, audio)), (_, _, want) in zip(shown, estimates, strict=True):
         np.testing.assert_array_equal(video, want.video)
         np.testing.assert_array_equal(audio, want.audio)
-    video = made("decode", pipeline, latents, c.byref(options("decode", on_frames=on_frames, sound=0)))
-    whole = made("decode", pipeline, latents, None)
+    video = made("decode", pipeline, latents, None, PICTURES, c.byref(callbacks(on_frames=on_frames)))
+    whole = made("decode", pipeline, latents, None, BOTH, None)
     assert [first for first, _ in pieces] == list(np.cumsum([0, *(len(x) for _, x in pieces)])[:-1])
     np.testing.assert_array_equal(np.concatenate([x for _, x in pieces]), frames_of(whole)[0])
     got = capi.Frames()
     call("video_frames", video, c.byref(got))
     assert (got.rgb, got.num_frames) == (None, 17)
     assert sound_of(video) is None
-    alone = made("decode", pipeline, latents, c.byref(options("decode", pictures=0)))
+    alone = made("decode", pipeline, latents, None, SOUND, None)
     np.testing.assert_array_equal(sound_of(alone)[0], sound_of(whole)[0])
     free("latents", handle)
     for one in (video, whole, alone):
@@ -308,11 +296,11 @@ def test_stopping(pipeline, context, latents):
     out = c.c_void_p(1)
     for name, arguments in (
         ("encode", (pipeline, b"x", stop, None)),
-        ("sample", (pipeline, context, None, c.byref(options("sample", **CLIP, progress=stop)))),
-        ("sample", (pipeline, context, None, c.byref(options("sample", **CLIP, on_step=kept)))),
-        ("decode", (pipeline, latents, c.byref(options("decode", progress=stop)))),
-        ("decode", (pipeline, latents, c.byref(options("decode", on_frames=frames)))),
-        ("generate", (pipeline, b"x", None, c.byref(options("sample", **CLIP, progress=stop)), None, None)),
+        ("sample", (pipeline, context, None, request(**CLIP), c.byref(callbacks(progress=stop)))),
+        ("sample", (pipeline, context, None, request(**CLIP), c.byref(callbacks(on_step=kept)))),
+        ("decode", (pipeline, latents, None, BOTH, c.byref(callbacks(progress=stop)))),
+        ("decode", (pipeline, latents, None, BOTH, c.byref(callbacks(on_frames=frames)))),
+        ("generate", (pipeline, request(prompt="x", **CLIP), BOTH, c.byref(callbacks(progress=stop)), None)),
     ):
         with pytest.raises(capi.Failed, match=r"stopped|cancelled") as failed:
             call(name, *arguments, c.byref(out))
@@ -331,17 +319,14 @@ def test_stopping(pipeline, context, latents):
         ({"guidance_scale": float("nan")}, "guidance_scale"),
         ({"preset": "fast"}, "fast"),
         ({"sampler": "heun"}, "heun"),
-        ({"audio": 3}, "audio must be"),
-        ({"version": 6}, "version 6"),
         ({"seed": -2}, "seed"),
     ],
 )
 def test_bad_requests(pipeline, fields, line):
-    request = options("sample", **fields)
-    if "version" not in fields:
-        with pytest.raises(capi.Failed, match=line):
-            call("check", c.byref(request))
-    for name, arguments in (("resolve", (c.byref(request),)), ("generate", (b"x", None, c.byref(request), None, None))):
+    asked = request(**fields)
+    with pytest.raises(capi.Failed, match=line):
+        call("check", asked)
+    for name, arguments in (("resolve", (asked,)), ("generate", (asked, BOTH, None, None))):
         with pytest.raises(capi.Failed, match=line) as failed:
             made(name, pipeline, *arguments)
         assert failed.value.status == capi.INVALID
@@ -366,18 +351,18 @@ def test_a_denoised_clip_survives_its_decoding(pipeline):
     """And tells the seed that was drawn for it."""
     fields = {key: value for key, value in CLIP.items() if key != "seed"}
     full = capi.OnFrames(lambda *_: 1)
-    arguments = (b"x", None, c.byref(options("sample", **fields)), c.byref(options("decode", on_frames=full)))
+    arguments = (request(prompt="x", **fields), BOTH, c.byref(callbacks(on_frames=full)))
     kept, video = c.c_void_p(1), c.c_void_p(1)
     with pytest.raises(capi.Failed) as failed:
         call("generate", pipeline, *arguments, c.byref(kept), c.byref(video))
     assert (failed.value.status, video.value) == (capi.CANCELLED, None)
-    video = made("decode", pipeline, kept, None)
+    video = made("decode", pipeline, kept, None, BOTH, None)
     settings = json.loads(borrowed_text("latents_settings", kept))
     assert borrowed_text("video_settings", video) == borrowed_text("latents_settings", kept)
     assert settings["num_frames"] == CLIP["num_frames"]
     again = c.c_void_p()
-    request = options("sample", **fields, seed=settings["seed"])
-    repeated = made("generate", pipeline, b"x", None, c.byref(request), None, c.byref(again))
+    asked = request(prompt="x", **fields, seed=settings["seed"])
+    repeated = made("generate", pipeline, asked, BOTH, None, c.byref(again))
     np.testing.assert_array_equal(frames_of(repeated)[0], frames_of(video)[0])
     for one, other in zip(pair("latents", kept, None), pair("latents", again, None), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -391,9 +376,8 @@ def test_latents_of_values_have_no_settings(pipeline, context, latents):
     mine = made("latents_new", c.byref(array(video)), c.byref(array(audio)), c.c_double(24))
     assert borrowed_text("latents_settings", mine) == "{}"
     noise = [array(x) for x in (video, audio)]
-    request = options("sample", **{key: value for key, value in CLIP.items() if key != "seed"})
-    request.video_noise, request.audio_noise = (c.addressof(x) for x in noise)
-    sampled = made("sample", pipeline, context, None, c.byref(request))
+    asked = request(**{key: value for key, value in CLIP.items() if key != "seed"}, noise=noise)
+    sampled = made("sample", pipeline, context, None, asked, None)
     assert json.loads(borrowed_text("latents_settings", sampled))["seed"] is None
     for one in (mine, sampled):
         free("latents", one)
@@ -406,7 +390,7 @@ def test_sound_to_latents_and_back(tiny_paths, tiny):
     video, audio = pair("latents", latents, None)
     assert video is None
     np.testing.assert_array_equal(audio, tiny.encode_audio(wave, 44100))
-    sound = made("decode", handle, latents, c.byref(options("decode", pictures=0)))
+    sound = made("decode", handle, latents, None, SOUND, None)
     samples, rate = tiny.decode_audio(sdltx.Latents(np.zeros((1, 1, 1, 1), np.float32), audio))
     got, hertz = sound_of(sound)
     np.testing.assert_array_equal(got, samples)
@@ -416,7 +400,7 @@ def test_sound_to_latents_and_back(tiny_paths, tiny):
             made("encode_audio", handle, c.byref(array(samples)), c.c_int64(rate))
         assert failed.value.status == capi.INVALID
     with pytest.raises(capi.Failed, match="no pictures"):
-        made("decode", handle, latents, None)
+        made("decode", handle, latents, None, BOTH, None)
     for kind, one in (("latents", latents), ("video", sound), ("pipeline", handle)):
         free(kind, one)
 
@@ -426,32 +410,49 @@ def test_bad_calls(pipeline, context, latents, tmp_path, tiny_paths):
     bad_shape, too_many = array(values), array(values)
     bad_shape.shape[1] = -1
     too_many.dims = 9
-    interval = options("sample")
-    interval.guidance_interval[0] = 0.5
-    nothing = options("decode", pictures=0, sound=0)
+    blank = request()
     for name, arguments, line in (
-        ("sample", (pipeline, latents, None, None), "context.*does not exist"),
-        ("decode", (pipeline, context, None), "latents.*does not exist"),
+        ("sample", (pipeline, latents, None, None, None), "context.*does not exist"),
+        ("decode", (pipeline, context, None, BOTH, None), "latents.*does not exist"),
         ("latents_new", (c.byref(bad_shape), None, c.c_double(24)), "impossible shape"),
         ("latents_new", (c.byref(too_many), None, c.c_double(24)), "9 dimensions"),
         ("latents_new", (c.byref(array(values[0])), None, c.c_double(24)), "shape .channels"),
         ("latents_new", (c.byref(array(values)), None, c.c_double(float("nan"))), "frame rate"),
-        ("resolve", (pipeline, c.byref(interval)), "both ends"),
-        ("decode", (pipeline, latents, c.byref(nothing)), "neither pictures nor sound"),
-        ("decode", (pipeline, latents, c.byref(options("decode", tile_size=64, tile_overlap=64))), "tile"),
+        ("resolve", (pipeline, request(guidance_interval=[0.5])), "two noise levels"),
+        ("decode", (pipeline, latents, None, 0, None), "must be SDLTX_PICTURES"),
+        ("decode", (pipeline, latents, None, 7, None), "must be SDLTX_PICTURES"),
+        ("decode", (pipeline, latents, request(tiling=[64, 64, 0, 0]), BOTH, None), "tile"),
+        ("decode", (pipeline, latents, None, BOTH, c.byref(capi.structure("sdltx_callbacks")(version=9))), "version 9"),
         ("encode", (pipeline, b"\xff\xfe", None, None), "UTF-8"),
     ):
         with pytest.raises(capi.Failed, match=line) as failed:
             made(name, *arguments)
         assert failed.value.status == capi.INVALID
+    for setter, arguments, line in (
+        ("set_text", (b"width", b"3"), "width is of the kind 'whole'"),
+        ("set_int", (b"prompt", c.c_int64(3)), "prompt is of the kind 'text'"),
+        ("set_int", (b"audio", c.c_int64(3)), "audio must be 0 or 1"),
+        ("set_float", (b"seed", c.c_double(3)), "seed is of the kind 'whole'"),
+        ("set_int", (b"widht", c.c_int64(3)), "no option 'widht'"),
+        ("set_floats", (b"sigmas", None, c.c_size_t(3)), "values.*NULL"),
+        ("add_text", (b"loras", b"x"), "loras is of the kind 'loras'"),
+        ("read", (b'{"width": "3"}',), "width: expected a whole number"),
+        ("read", (b'{"width": 64, "widht": 3}',), "no option 'widht'"),
+        ("read", (b"[1]",), "expected an object"),
+        ("read", (b"{",), "JSON"),
+    ):
+        with pytest.raises(capi.Failed, match=line) as failed:
+            call(f"request_{setter}", blank, *arguments)
+        assert failed.value.status == capi.INVALID
+    assert json.loads(text("request_json", blank)) == {}
     other = made("latents_new", c.byref(array(values)), None, c.c_double(24))
     with pytest.raises(capi.Failed) as failed:
-        made("decode", pipeline, other, None)
+        made("decode", pipeline, other, None, BOTH, None)
     assert failed.value.status == capi.INVALID
     free("latents", other)
     free("latents", other)  # found out
     with pytest.raises(capi.Failed, match="does not exist"):
-        made("decode", pipeline, other, None)
+        made("decode", pipeline, other, None, BOTH, None)
     for paths, fields, status in (
         ([tmp_path / "missing.gguf"], {}, 1),
         (tiny_paths, {"device": "cuda7"}, capi.BACKEND),
@@ -469,7 +470,7 @@ def test_bad_calls(pipeline, context, latents, tmp_path, tiny_paths):
 @pytest.mark.sanitize
 def test_errors_belong_to_threads(pipeline):
     with pytest.raises(capi.Failed):
-        made("resolve", pipeline, c.byref(options("sample", width=65)))
+        made("resolve", pipeline, request(width=65))
     mine = LIBRARY.sdltx_last_error()
     theirs = []
     thread = threading.Thread(target=lambda: theirs.append(LIBRARY.sdltx_last_error()))
@@ -494,7 +495,7 @@ def test_threads(pipeline, demo_paths, latents):
         return 0
 
     def run():
-        video = made("decode", pipeline, latents, c.byref(options("decode", progress=progress)))
+        video = made("decode", pipeline, latents, None, BOTH, c.byref(callbacks(progress=progress)))
         results.append(frames_of(video)[0])
         free("video", video)
 
@@ -504,7 +505,7 @@ def test_threads(pipeline, demo_paths, latents):
     with pytest.raises(capi.Failed, match="another thread") as failed:
         made("encode", pipeline, b"x", None, None)
     assert failed.value.status == capi.BUSY
-    video = made("decode", other, latents, None)
+    video = made("decode", other, latents, None, BOTH, None)
     going_on.set()
     thread.join()
     np.testing.assert_array_equal(results[0], frames_of(video)[0])
@@ -537,15 +538,13 @@ def test_paths_that_are_no_utf8(tiny_paths, tiny_dir, tmp_path):
     lora = tmp_path.joinpath(os.fsdecode(b"l\xe9.safetensors"))
     lora.write_bytes((tiny_dir / "tiny-lora.safetensors").read_bytes())
     pipeline = load(*tiny_paths)
-    entry = structure("sdltx_lora")(path=os.fsencode(lora), strength=0.5)
     context = made("encode", pipeline, b"x", None, None)
     clip = {"width": 64, "height": 64, "num_frames": 9, "seed": 3, "num_inference_steps": 1, "preset": "distilled"}
-    clip |= {"loras": c.addressof(entry), "num_loras": 1}
-    latents = made("sample", pipeline, context, None, c.byref(options("sample", **clip)))
+    clip["loras"] = [(os.fsencode(lora), 0.5)]
+    latents = made("sample", pipeline, context, None, request(**clip), None)
     assert "l\ufffd.safetensors" in borrowed_text("latents_settings", latents)
     video, kept = c.c_void_p(), c.c_void_p()
-    out = options("sample", **clip)
-    call("generate", pipeline, b"x", None, c.byref(out), None, c.byref(kept), c.byref(video))
+    call("generate", pipeline, request(prompt="x", **clip), BOTH, None, c.byref(kept), c.byref(video))
     for kind, handle in (("video", video), ("latents", kept), ("latents", latents), ("context", context)):
         free(kind, handle)
     free("pipeline", pipeline)
@@ -556,12 +555,12 @@ def test_a_context_for_the_picture_alone(tiny_paths, tiny):
     pipeline = load(*tiny_paths, precision=1)
     context = made("context_new", c.byref(array(wanted.video)), None)
     clip = {"width": 64, "height": 64, "num_frames": 9, "seed": 3, "num_inference_steps": 2, "preset": "distilled"}
-    latents = made("sample", pipeline, context, None, c.byref(options("sample", audio=0, **clip)))
+    latents = made("sample", pipeline, context, None, request(audio=0, **clip), None)
     video, audio = pair("latents", latents, None)
     np.testing.assert_array_equal(video, tiny.sample(wanted, audio=False, **clip).video)
     assert audio is None
     with pytest.raises(capi.Failed, match="for sound"):
-        made("sample", pipeline, context, None, c.byref(options("sample", **clip)))
+        made("sample", pipeline, context, None, request(**clip), None)
     for kind, handle in (("latents", latents), ("context", context), ("pipeline", pipeline)):
         free(kind, handle)
 
@@ -569,7 +568,46 @@ def test_a_context_for_the_picture_alone(tiny_paths, tiny):
 @pytest.mark.sanitize
 @pytest.mark.parametrize("count", [5, 62])
 def test_a_wrong_count_of_upscalers(pipeline, context, tiny_dir, count):
-    paths = capi.strings(*[tiny_dir / "tiny-spatial-upscaler-x2.safetensors"] * count)
-    fields = {"upscalers": c.addressof(paths), "num_upscalers": count}
+    paths = [tiny_dir / "tiny-spatial-upscaler-x2.safetensors"] * count
     with pytest.raises(capi.Failed, match="at most 4"):
-        text("resolve", pipeline, c.byref(options("sample", **fields)))
+        text("resolve", pipeline, request(upscaler=paths))
+
+
+def test_requests_are_json(pipeline, python):
+    fields = {**CLIP, "prompt": "a fox", "guidance_scale": 3.5, "audio": 0, "sigmas": [1.0, 0.5, 0.0]}
+    fields |= {
+        "stg_blocks": [1],
+        "loras": [("x.safetensors", 0.5)],
+        "upscaler": ["u.safetensors"],
+        "tiling": [64, 32, 16, 8],
+    }
+    told = json.loads(text("request_json", request(**fields)))
+    assert told == {**fields, "audio": False, "loras": [["x.safetensors", 0.5]]}
+    again = request()
+    call("request_read", again, json.dumps(told).encode())
+    assert json.loads(text("request_json", again)) == told
+    call("request_unset", again, b"width")
+    assert "width" not in json.loads(text("request_json", again))
+    # Python's is the same.
+    assert sdltx.Request.from_dict(told).to_dict() == told
+    assert {row["name"] for row in json.loads(text("options"))} == {row["name"] for row in sdltx._core.option_table()}
+    free("request", again)
+
+
+def test_several_clips(pipeline, python):
+    wanted = [request(prompt=prompt, **CLIP, num_inference_steps=2) for prompt in ("a red circle", "a blue square")]
+    call("request_add_image", wanted[1], b"abc", c.c_int64(1), c.c_int64(1), c.c_int64(99), c.c_double(1))
+    requests, videos = (c.c_void_p * 2)(*(one.value for one in wanted)), (c.c_void_p * 2)()
+    statuses = (c.c_int32 * 2)(7, 7)
+    with pytest.raises(capi.Failed, match="no frame 99") as failed:
+        call("generate_all", pipeline, requests, c.c_size_t(2), PICTURES, None, videos, statuses)
+    assert failed.value.status == capi.INVALID
+    assert statuses[:] == [0, capi.INVALID]
+    assert videos[1] is None
+    expected = python.generate("a red circle", **CLIP, num_inference_steps=2)
+    np.testing.assert_array_equal(frames_of(c.c_void_p(videos[0]))[0], expected.frames)
+    assert sound_of(c.c_void_p(videos[0])) is None
+    fraction, left = c.c_double(-1), c.c_double(-1)
+    call("whole_progress", pipeline, c.byref(fraction), c.byref(left))
+    assert (fraction.value, left.value) == (1, 0)
+    free("video", c.c_void_p(videos[0]))

@@ -120,7 +120,7 @@ pipeline = capi.load(path, *more)
 assert (state() == before) == (explain != "1"), (before, state())
 os.truncate(path, 4096)
 print("cut", flush=True)
-capi.made("generate", pipeline, b"x", None, None, None, None)
+capi.made("generate", pipeline, capi.request(prompt="x"), capi.BOTH, None, None)
 """
 
 

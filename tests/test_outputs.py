@@ -65,13 +65,13 @@ def test_latents_survive_a_target_that_vanishes(tmp_path, option):
     current.mkdir()
     script = f"""
 import shutil, sys
-from sdltx import cli, pipeline
-sample = pipeline.Pipeline.sample
-def gone(*args, **options):
-    latents = sample(*args, **options)
+from sdltx import cli
+from sdltx.cli.clips import FileClip
+on_denoised = FileClip.on_denoised
+def gone(clip):
     shutil.rmtree({str(folder)!r})
-    return latents
-pipeline.Pipeline.sample = gone
+    on_denoised(clip)
+FileClip.on_denoised = gone
 sys.exit(cli.main(["generate", "-p", "x", *{TINY_CLIP!r}, {option!r}, {str(folder / f"my clip.{suffix}")!r}]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=current, timeout=120)

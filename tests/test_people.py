@@ -175,7 +175,7 @@ def test_what_took_long_to_denoise_is_kept(tmp_path, seconds, kept):
         assert names(tmp_path) == []
         return
     (name,) = names(tmp_path)
-    assert name == "clip.step-2.safetensors"
+    assert name == "clip.step-2.latents.safetensors"
     assert "after 2 of 4 steps" in done.stderr
     again = run(*done.stderr.splitlines()[-1].split()[1:], cwd=tmp_path)
     assert again.returncode == 0, again.stderr

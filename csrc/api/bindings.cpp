@@ -175,6 +175,8 @@ void bind_pipeline(py::module_& m) {
                  return found;
              })
         .def("decoder_fingerprint", &Pipeline::decoder_fingerprint)
+        .def("encoder_fingerprint", &Pipeline::encoder_fingerprint)
+        .def("encoder_bytes", &Pipeline::encoder_bytes)
         .def_property_readonly("latent_channels", &Pipeline::latent_channels)
         .def_property_readonly("device", [](Pipeline& p) { return p.device(); })
         .def(

@@ -54,7 +54,8 @@ void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function
         return found == on.end() ? py::function() : found->second;
     };
     const py::function on_encoded = handler("encoded"), on_step = handler("step"), on_denoised = handler("denoised"),
-                       on_sound = handler("sound"), on_frames = handler("frames"), on_finished = handler("finished");
+                       on_sound = handler("sound"), on_frames = handler("frames"), on_decoded = handler("decoded"),
+                       on_finished = handler("finished");
     RunEvents events;
     events.progress = guard.progress();
     if (on_encoded)
@@ -93,6 +94,7 @@ void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function
             const Frames bytes = to_bytes(pixels);
             return told(guard, [&] { on_frames(i, py::array_t<uint8_t>(pixels.shape, bytes.data.data())); });
         };
+    if (on_decoded) events.on_decoded = [&](size_t i) { return told(guard, [&] { on_decoded(i); }); };
     events.on_finished = [&](size_t i) {
         const WithGil gil;
         const bool go_on = guard.call([&] {

@@ -15,109 +15,12 @@ static_assert(std::is_same_v<sdltx_log_fn, LogCallback>);
 constexpr double sound_piece_seconds = 4;
 constexpr double default_frame_rate = 24;  // of latents of sound alone, where it means nothing
 
-void give_optional(std::optional<int64_t>& to, int64_t value) {
-    if (value != SDLTX_DEFAULT_INT) to = value;
-}
-void give_optional(std::optional<double>& to, double value) {
-    if (value != SDLTX_DEFAULT_FLOAT) to = value;
-}
-void give_optional(std::optional<std::string>& to, const char* value) {
-    if (value) to = value;
-}
+// NULL: all that is default.
+Request request_of(const sdltx_request* given) { return given ? existing(given, "request").values : Request{}; }
 
-constexpr size_t sample_options_sizes[SDLTX_SAMPLE_OPTIONS_VERSION] = {
-    offsetof(sdltx_sample_options, images), offsetof(sdltx_sample_options, upscalers),
-    offsetof(sdltx_sample_options, loras), offsetof(sdltx_sample_options, recipe), sizeof(sdltx_sample_options)};
-
-sdltx_sample_options sample_options(const sdltx_sample_options* given) {
-    sdltx_sample_options o;
-    sdltx_sample_options_init(&o, SDLTX_SAMPLE_OPTIONS_VERSION);
-    take_options(o, given, "sample options", sample_options_sizes);
-    return o;
-}
-
-std::vector<Condition> conditions_of(const sdltx_sample_options& o) {
-    std::vector<Condition> out;
-    if (o.num_images && !o.images) refuse("images", "is NULL");
-    for (size_t i = 0; i < o.num_images; ++i) {
-        const sdltx_image& image = o.images[i];
-        int64_t bytes = 3;
-        if (!image.rgb || image.height < 1 || image.width < 1 || __builtin_mul_overflow(bytes, image.height, &bytes) ||
-            __builtin_mul_overflow(bytes, image.width, &bytes))
-            refuse("image", "number " + std::to_string(i) + " has no pixels");
-        Condition& c = out.emplace_back();
-        c.image = {1, image.height, image.width, {image.rgb, image.rgb + bytes}};
-        c.frame = image.frame;
-        c.strength = static_cast<float>(image.strength);
-    }
-    return out;
-}
-
-std::vector<LoraFile> loras_of(const sdltx_lora* loras, size_t count) {
-    if (count && !loras) refuse("loras", "is NULL");
-    std::vector<LoraFile> files;
-    for (size_t i = 0; i < count; ++i)
-        files.push_back({text(loras[i].path, "path of a LoRA"), static_cast<float>(loras[i].strength)});
-    return files;
-}
-
-Request request_of(const sdltx_sample_options& c) {
-    Request request;
-    ClipOptions& o = request.options;
-    if (c.audio < -1 || c.audio > 1) refuse("sample options", "audio must be -1, 0 or 1");
-    if (c.audio >= 0) o.audio = c.audio == 1;
-    give_optional(o.preset, c.preset);
-    give_optional(o.sampler, c.sampler);
-    give_optional(o.width, c.width);
-    give_optional(o.height, c.height);
-    give_optional(o.num_frames, c.num_frames);
-    give_optional(o.frame_rate, c.frame_rate);
-    give_optional(o.num_inference_steps, c.num_inference_steps);
-    if (c.sigmas) o.sigmas.emplace(c.sigmas, c.sigmas + c.num_sigmas);
-    give_optional(o.seed, c.seed);
-    give_optional(o.guidance_scale, c.guidance_scale);
-    give_optional(o.audio_guidance_scale, c.audio_guidance_scale);
-    give_optional(o.stg_scale, c.stg_scale);
-    give_optional(o.audio_stg_scale, c.audio_stg_scale);
-    give_optional(o.modality_scale, c.modality_scale);
-    give_optional(o.audio_modality_scale, c.audio_modality_scale);
-    give_optional(o.guidance_rescale, c.guidance_rescale);
-    give_optional(o.audio_guidance_rescale, c.audio_guidance_rescale);
-    give_optional(o.guidance_skip_steps, c.guidance_skip_steps);
-    give_optional(o.audio_guidance_skip_steps, c.audio_guidance_skip_steps);
-    if (c.stg_blocks) o.stg_blocks.emplace(c.stg_blocks, c.stg_blocks + c.num_stg_blocks);
-    const bool lowest = c.guidance_interval[0] != SDLTX_DEFAULT_FLOAT,
-               highest = c.guidance_interval[1] != SDLTX_DEFAULT_FLOAT;
-    if (lowest != highest) refuse("sample options", "guidance_interval needs both ends");
-    if (lowest) o.guidance_interval = {{c.guidance_interval[0], c.guidance_interval[1]}};
-    give_optional(o.guidance_method, c.guidance_method);
-    give_optional(o.apg_eta, c.apg_eta);
-    give_optional(o.apg_threshold, c.apg_threshold);
-    give_optional(o.recipe, c.recipe);
-    give_optional(o.distilled_lora, c.distilled_lora);
-    if (c.num_upscalers && !c.upscalers) refuse("upscalers", "is NULL");
-    o.upscaler = strings(c.upscalers, c.num_upscalers, "upscalers");
-    o.loras = loras_of(c.loras, c.num_loras);
-    if (c.second_loras) o.loras_stage2 = loras_of(c.second_loras, c.num_second_loras);
-    request.images = conditions_of(c);
-    request.noise = {array_of(c.video_noise, "video noise"), array_of(c.audio_noise, "audio noise")};
-    if (c.initial) request.initial = existing(c.initial, "initial").values;
-    return request;
-}
-
-sdltx_decode_options decode_options(const sdltx_decode_options* given) {
-    sdltx_decode_options o;
-    sdltx_decode_options_init(&o, SDLTX_DECODE_OPTIONS_VERSION);
-    take_options(o, given, "decode options", {sizeof(sdltx_decode_options)});
-    if (o.reserved != 0) refuse("decode options", "reserved must be 0");
-    if (!o.pictures && !o.sound) refuse("decode options", "neither pictures nor sound are wanted");
-    return o;
-}
-
-Tiling tiling_of(const sdltx_decode_options& o) {
-    const Tiling tiling{o.tile_size, o.tile_overlap, o.tile_frames, o.tile_frame_overlap};
-    check(tiling);
-    return tiling;
+void check_what(int32_t what) {
+    if (what < 1 || what > (SDLTX_PICTURES | SDLTX_SOUND))
+        refuse("what", "must be SDLTX_PICTURES, SDLTX_SOUND or both");
 }
 
 // --- runs ---
@@ -127,59 +30,108 @@ Context encode(Pipeline& pipeline, const char* prompt, Watch& watch) {
     return pipeline.encode(prompt, watch.progress());
 }
 
-Pipeline::OnStep on_step_of(const sdltx_sample_options& o) {
-    if (!o.on_step) return {};
-    return [&o](int64_t done, int64_t steps, const Latents& estimate) {
+Pipeline::OnStep on_step_of(const sdltx_callbacks& c) {
+    if (!c.on_step) return {};
+    return [&c](int64_t done, int64_t steps, const Latents& estimate) {
         const sdltx_latents shown{estimate, "{}"};
         const Lent lent(shown);
-        return o.on_step(done, steps, &shown, o.on_step_payload) == 0;
+        return c.on_step(done, steps, &shown, c.payload) == 0;
     };
 }
 
-std::unique_ptr<sdltx_latents> sample(Pipeline& pipeline, const Context& context, const Context* negative,
-                                      const sdltx_sample_options& o, const Request& request, const ClipPlan& plan) {
-    Json told = to_json(plan);
-    if (request.options.seed.value_or(-1) < 0 && !plan.draws_noise(request)) told["seed"] = nullptr;
-    std::string settings = spelled(told);  // what cannot be written should not cost a run
-    Watch watch(o.progress, o.progress_payload);
+// What latents tell of how they were made.
+std::string told(const Request& request, const ClipPlan& plan) {
+    Json out = to_json(plan);
+    if (request.options.seed.value_or(-1) < 0 && !plan.draws_noise(request)) out["seed"] = nullptr;
+    return spelled(out);
+}
+
+// Clips that are made or decoded, as the caller gets them.
+struct Made {
+    std::unique_ptr<sdltx_latents> latents;
+    std::unique_ptr<sdltx_video> video;
+};
+
+// Adds pictures to a clip, or hands them to the caller.
+bool take_frames(const Array& pixels, const sdltx_callbacks& c, Video& to) {
+    const Frames f = to_bytes(pixels);
+    const int64_t first = to.frames.num_frames;
+    to.frames.num_frames += f.num_frames;
+    to.frames.height = f.height;
+    to.frames.width = f.width;
+    if (c.on_frames) return c.on_frames(f.data.data(), first, f.num_frames, f.height, f.width, c.payload) == 0;
+    to.frames.data.insert(to.frames.data.end(), f.data.begin(), f.data.end());
+    return true;
+}
+
+std::vector<Made> run(Pipeline& pipeline, std::vector<Job>& jobs, const std::vector<std::string>& settings,
+                      const sdltx_callbacks& c) {
+    std::vector<Made> made(jobs.size());
+    for (size_t i = 0; i < jobs.size(); ++i) made[i].video.reset(new sdltx_video{{}, settings[i]});
+    Watch watch(c.progress, c.payload);
+    const Pipeline::OnStep on_step = on_step_of(c);
+    RunEvents events;
+    events.progress = watch.progress();
+    if (on_step)
+        events.on_step = [&](size_t, int64_t done, int64_t steps, const Latents& estimate) {
+            return on_step(done, steps, estimate);
+        };
+    events.on_denoised = [&](size_t i) {
+        made[i].latents.reset(new sdltx_latents{*jobs[i].latents, settings[i]});
+        return true;
+    };
+    events.on_sound = [&](size_t i, const Waveform* sound) {
+        Video& video = made[i].video->values;
+        video.frame_rate = jobs[i].latents->frame_rate;
+        if (sound) video.audio = *sound;
+        return true;
+    };
+    events.on_frames = [&](size_t i, const Array& pixels) { return take_frames(pixels, c, made[i].video->values); };
     const Run run(pipeline, watch);
-    Latents latents = pipeline.sample(context, negative, plan, request, {}, watch.progress(), on_step_of(o));
-    return std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(latents), std::move(settings)});
+    try {
+        pipeline.run(jobs, events);
+    } catch (...) {
+        // What was denoised is the caller's whatever comes.
+        for (Job& job : jobs)
+            if (!job.failure) job.failure = std::current_exception();
+    }
+    return made;
 }
 
-void require_decoders(const Pipeline& pipeline, const sdltx_decode_options& o) {
-    if (o.pictures) pipeline.require({Part::video_decoder});
-    if (!o.pictures) pipeline.require({Part::audio_decoder, Part::vocoder});
+Job job_of(const Request& request, int32_t what) {
+    Job job{request, {}, {}, {}, {}};
+    job.pictures = what & SDLTX_PICTURES;
+    job.sound = what & SDLTX_SOUND;
+    return job;
 }
 
-std::unique_ptr<sdltx_video> decode(Pipeline& pipeline, const sdltx_latents& given, const sdltx_decode_options& o) {
+void check_whats_there(const Pipeline& pipeline, int32_t what) {
+    if (what & SDLTX_PICTURES) pipeline.require({Part::video_decoder});
+    if (!(what & SDLTX_PICTURES)) pipeline.require({Part::audio_decoder, Part::vocoder});
+}
+
+std::unique_ptr<sdltx_video> decode(Pipeline& pipeline, const sdltx_latents& given, const Request& request,
+                                    int32_t what, const sdltx_callbacks& c) {
     const Latents& latents = given.values;
-    const Tiling tiling = tiling_of(o);
-    require_decoders(pipeline, o);
-    if (!o.pictures && latents.audio.empty()) refuse("decode", "the latents have no sound");
-    if (o.pictures && latents.video.empty()) refuse("decode", "the latents have no pictures; set `pictures` to 0");
-    Watch watch(o.progress, o.progress_payload);
+    const bool pictures = what & SDLTX_PICTURES, sound = what & SDLTX_SOUND;
+    const Tiling tiling = tiling_of(request.options);
+    check_whats_there(pipeline, what);
+    if (!pictures && latents.audio.empty()) refuse("decode", "the latents have no sound");
+    if (pictures && latents.video.empty()) refuse("decode", "the latents have no pictures; ask for SDLTX_SOUND alone");
+    Watch watch(c.progress, c.payload);
     const Run run(pipeline, watch);
     pipeline.check_latents(latents.video.empty() ? nullptr : &latents.video.shape,
                            latents.audio.empty() ? nullptr : &latents.audio.shape);
-    Video out;
-    out.frame_rate = latents.frame_rate;
-    const auto keep = [&](const Array& values) {
-        const Frames f = to_bytes(values);
-        const int64_t first = out.frames.num_frames;
-        out.frames.num_frames += f.num_frames;
-        out.frames.height = f.height;
-        out.frames.width = f.width;
-        if (!o.on_frames)
-            out.frames.data.insert(out.frames.data.end(), f.data.begin(), f.data.end());
-        else if (o.on_frames(f.data.data(), first, f.num_frames, f.height, f.width, o.on_frames_payload) != 0)
-            throw Error(ErrorCode::cancelled, "[decode] stopped");
+    std::unique_ptr<sdltx_video> out(new sdltx_video{{}, given.settings});
+    out->values.frame_rate = latents.frame_rate;
+    const auto take = [&](const Array& pixels) {
+        if (!take_frames(pixels, c, out->values)) throw Error(ErrorCode::cancelled, "[decode] stopped");
     };
-    if (o.pictures) pipeline.decode(latents.video, tiling, keep, watch.progress());
+    if (pictures) pipeline.decode(latents.video, tiling, take, watch.progress());
     const bool sounds = pipeline.info().has(Part::audio_decoder) && pipeline.info().has(Part::vocoder);
-    if (o.sound && sounds && !latents.audio.empty())
-        out.audio = pipeline.decode_audio(latents.audio, sound_piece_seconds, watch.progress());
-    return std::unique_ptr<sdltx_video>(new sdltx_video{std::move(out), given.settings});
+    if (sound && sounds && !latents.audio.empty())
+        out->values.audio = pipeline.decode_audio(latents.audio, sound_piece_seconds, watch.progress());
+    return out;
 }
 
 Json describe(Pipeline& pipeline) {
@@ -316,54 +268,36 @@ sdltx_status sdltx_context_get(const sdltx_context* context, sdltx_array* video,
     });
 }
 
-sdltx_status sdltx_sample_options_init(sdltx_sample_options* options, uint32_t version) {
-    return guarded([&] {
-        result(options, "sample options").version = 0;  // of no version, should it be unknown
-        check_version(version, SDLTX_SAMPLE_OPTIONS_VERSION, "sample options");
-        sdltx_sample_options o{};
-        o.version = version;
-        o.audio = -1;
-        for (int64_t* number : {&o.width, &o.height, &o.num_frames, &o.num_inference_steps, &o.seed,
-                                &o.guidance_skip_steps, &o.audio_guidance_skip_steps})
-            *number = SDLTX_DEFAULT_INT;
-        for (double* number :
-             {&o.frame_rate, &o.guidance_scale, &o.audio_guidance_scale, &o.stg_scale, &o.audio_stg_scale,
-              &o.modality_scale, &o.audio_modality_scale, &o.guidance_rescale, &o.audio_guidance_rescale,
-              &o.guidance_interval[0], &o.guidance_interval[1], &o.apg_eta, &o.apg_threshold})
-            *number = SDLTX_DEFAULT_FLOAT;
-        std::memcpy(options, &o, sample_options_sizes[version - 1]);  // the caller's struct may be that of the version
-    });
-}
-
-sdltx_status sdltx_check(const sdltx_sample_options* options) {
-    return guarded([&] { check(request_of(sample_options(options)).options); });
-}
-
-sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json) {
+sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_request* request, char** json) {
     return guarded([&] {
         emptied(json, "json");
-        *json = copied(to_json(existing(pipeline, "pipeline").core.resolve(request_of(sample_options(options)))));
+        *json = copied(to_json(existing(pipeline, "pipeline").core.resolve(request_of(request))));
     });
 }
 
-sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_sample_options* options, char** json) {
+sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_request* request, char** json) {
     return guarded([&] {
         emptied(json, "json");
         const Pipeline& core = existing(pipeline, "pipeline").core;
-        *json = copied(Json(core.doubts(core.resolve(request_of(sample_options(options))))));
+        *json = copied(Json(core.doubts(core.resolve(request_of(request)))));
     });
 }
 
 sdltx_status sdltx_sample(sdltx_pipeline* pipeline, const sdltx_context* context, const sdltx_context* negative,
-                          const sdltx_sample_options* options, sdltx_latents** latents) {
+                          const sdltx_request* request, const sdltx_callbacks* callbacks, sdltx_latents** latents) {
     return guarded([&] {
         emptied(latents, "latents");
         Pipeline& core = existing(pipeline, "pipeline").core;
         const Context& wanted = existing(context, "context").values;
         const Context* unwanted = negative ? &existing(negative, "negative").values : nullptr;
-        const sdltx_sample_options o = sample_options(options);
-        const Request request = request_of(o);
-        give(latents, sample(core, wanted, unwanted, o, request, core.resolve(request)));
+        const sdltx_callbacks c = callbacks_of(callbacks);
+        const Request asked = request_of(request);
+        const ClipPlan plan = core.resolve(asked);
+        std::string settings = told(asked, plan);  // what cannot be written should not cost a run
+        Watch watch(c.progress, c.payload);
+        const Run run(core, watch);
+        Latents made = core.sample(wanted, unwanted, plan, asked, {}, watch.progress(), on_step_of(c));
+        give(latents, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(made), std::move(settings)}));
     });
 }
 
@@ -413,32 +347,17 @@ sdltx_status sdltx_encode_audio(sdltx_pipeline* pipeline, const sdltx_array* sam
     });
 }
 
-sdltx_status sdltx_decode_options_init(sdltx_decode_options* options, uint32_t version) {
-    return guarded([&] {
-        sdltx_decode_options& o = result(options, "decode options");
-        o = {};
-        check_version(version, SDLTX_DECODE_OPTIONS_VERSION, "decode options");
-        o.version = version;
-        o.pictures = o.sound = 1;
-        const Tiling tiling;
-        o.tile_size = tiling.tile_pixels;
-        o.tile_overlap = tiling.overlap_pixels;
-        o.tile_frames = tiling.tile_frames;
-        o.tile_frame_overlap = tiling.overlap_frames;
-    });
-}
-
-sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_array* pixels,
-                                const sdltx_decode_options* options, sdltx_latents** latents) {
+sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_array* pixels, const sdltx_request* request,
+                                const sdltx_callbacks* callbacks, sdltx_latents** latents) {
     return guarded([&] {
         emptied(latents, "latents");
         Pipeline& core = existing(pipeline, "pipeline").core;
-        const sdltx_decode_options o = decode_options(options);
+        const sdltx_callbacks c = callbacks_of(callbacks);
         const Array frames = array_of(pixels, "pixels");
-        Watch watch(o.progress, o.progress_payload);
+        Watch watch(c.progress, c.payload);
         const Run run(core, watch);
         Latents l;
-        l.video = core.encode_video(frames, tiling_of(o), watch.progress());
+        l.video = core.encode_video(frames, tiling_of(request_of(request).options), watch.progress());
         l.frame_rate = default_frame_rate;
         give(latents, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(l), "{}"}));
     });
@@ -455,26 +374,25 @@ sdltx_status sdltx_upsample(sdltx_pipeline* pipeline, const sdltx_latents* laten
     });
 }
 
-sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_sample_options* options,
-                            const sdltx_decode_options* decode_options_given, char** json) {
+sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_request* request, char** json) {
     return guarded([&] {
         emptied(json, "json");
         Pipeline& core = existing(pipeline, "pipeline").core;
-        const Tiling t = tiling_of(decode_options(decode_options_given));
-        Request request = request_of(sample_options(options));
-        request.options.tiling = {{t.tile_pixels, t.overlap_pixels, t.tile_frames, t.overlap_frames}};
-        const Pipeline::Estimate e = core.estimate(core.resolve(request), request);
+        const Request asked = request_of(request);
+        const Pipeline::Estimate e = core.estimate(core.resolve(asked), asked);
         *json =
             copied(Json{{"encode", e.encode}, {"denoise", e.denoise}, {"upscale", e.upscale}, {"decode", e.decode}});
     });
 }
 
-sdltx_status sdltx_decode(sdltx_pipeline* pipeline, const sdltx_latents* latents, const sdltx_decode_options* options,
-                          sdltx_video** video) {
+sdltx_status sdltx_decode(sdltx_pipeline* pipeline, const sdltx_latents* latents, const sdltx_request* request,
+                          int32_t what, const sdltx_callbacks* callbacks, sdltx_video** video) {
     return guarded([&] {
         emptied(video, "video");
         Pipeline& core = existing(pipeline, "pipeline").core;
-        give(video, decode(core, existing(latents, "latents"), decode_options(options)));
+        const sdltx_latents& given = existing(latents, "latents");
+        check_what(what);
+        give(video, decode(core, given, request_of(request), what, callbacks_of(callbacks)));
     });
 }
 
@@ -506,36 +424,60 @@ sdltx_status sdltx_video_sound(const sdltx_video* video, sdltx_sound* sound) {
     });
 }
 
-sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const char* prompt, const char* negative_prompt,
-                            const sdltx_sample_options* options, const sdltx_decode_options* given,
-                            sdltx_latents** latents, sdltx_video** video) {
+sdltx_status sdltx_generate(sdltx_pipeline* pipeline, const sdltx_request* request, int32_t what,
+                            const sdltx_callbacks* callbacks, sdltx_latents** latents, sdltx_video** video) {
     return guarded([&] {
         if (latents) *latents = nullptr;
         emptied(video, "video");
         Pipeline& core = existing(pipeline, "pipeline").core;
-        text(prompt, "prompt");
-        const sdltx_sample_options o = sample_options(options);
-        sdltx_decode_options d = decode_options(given);
-        if (!d.progress) {
-            d.progress = o.progress;
-            d.progress_payload = o.progress_payload;
+        check_what(what);
+        std::vector<Job> jobs{job_of(existing(request, "request").values, what)};
+        jobs[0].plan = core.resolve(jobs[0].request);
+        check_whats_there(core, what);
+        if (!(what & SDLTX_PICTURES) && !jobs[0].plan.whole.audio)
+            refuse("what", "sound alone of a clip without sound");
+        std::vector<Made> made = run(core, jobs, {told(jobs[0].request, jobs[0].plan)}, callbacks_of(callbacks));
+        if (latents && made[0].latents) give(latents, std::move(made[0].latents));
+        if (jobs[0].failure) std::rethrow_exception(jobs[0].failure);
+        give(video, std::move(made[0].video));
+    });
+}
+
+sdltx_status sdltx_generate_all(sdltx_pipeline* pipeline, const sdltx_request* const* requests, size_t count,
+                                int32_t what, const sdltx_callbacks* callbacks, sdltx_video** videos,
+                                sdltx_status* statuses) {
+    return guarded([&] {
+        Pipeline& core = existing(pipeline, "pipeline").core;
+        if (count && (!requests || !videos)) refuse(requests ? "videos" : "requests", "is NULL");
+        for (size_t i = 0; i < count; ++i) videos[i] = nullptr;
+        check_what(what);
+        check_whats_there(core, what);
+        std::vector<Job> jobs;
+        std::vector<std::string> settings;
+        for (size_t i = 0; i < count; ++i) {
+            Job& job = jobs.emplace_back(job_of(existing(requests[i], "request").values, what));
+            job.plan = core.resolve(job.request);
+            settings.push_back(told(job.request, job.plan));
         }
-        const Request request = request_of(o);
-        const ClipPlan plan = core.resolve(request);
-        const SampleSettings& settings = plan.whole;
-        tiling_of(d);
-        core.require({Part::transformer, Part::text_encoder, Part::text_projection});
-        require_decoders(core, d);
-        core.check(plan, request);
-        if (!d.pictures && !settings.audio) refuse("decode options", "sound alone of a clip without sound");
-        const Pipeline::Turn turn(core);  // nobody gets in between
-        Watch watch(o.progress, o.progress_payload);
-        const Context wanted = encode(core, prompt, watch);
-        std::optional<Context> unwanted;
-        if (negative_prompt && settings.guidance.needs_negative()) unwanted = encode(core, negative_prompt, watch);
-        std::unique_ptr<sdltx_latents> made = sample(core, wanted, unwanted ? &*unwanted : nullptr, o, request, plan);
-        const sdltx_latents& denoised = *made;
-        if (latents) give(latents, std::move(made));  // before anything else can fail
-        give(video, decode(core, denoised, d));
+        std::vector<Made> made = run(core, jobs, settings, callbacks_of(callbacks));
+        std::exception_ptr first;
+        for (size_t i = 0; i < count; ++i) {
+            sdltx_status status = SDLTX_OK;
+            if (jobs[i].failure)
+                status = guarded([&] { std::rethrow_exception(jobs[i].failure); });
+            else
+                give(videos + i, std::move(made[i].video));
+            if (statuses) statuses[i] = status;
+            if (!first) first = jobs[i].failure;
+        }
+        if (first) std::rethrow_exception(first);
+    });
+}
+
+sdltx_status sdltx_whole_progress(sdltx_pipeline* pipeline, double* fraction, double* seconds_left) {
+    return guarded([&] {
+        const WholeProgress whole = existing(pipeline, "pipeline").core.whole_progress();
+        result(fraction, "fraction") = whole.fraction;
+        if (seconds_left) *seconds_left = whole.seconds_left;
     });
 }

@@ -7,6 +7,12 @@
 
 namespace sdltx {
 
+inline sdltx_callbacks callbacks_of(const sdltx_callbacks* given) {
+    sdltx_callbacks out{};
+    take_options(out, given, "callbacks", {sizeof(sdltx_callbacks)});
+    return out;
+}
+
 // What a caller hears of a run, and says to it.
 class Watch {
  public:

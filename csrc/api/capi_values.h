@@ -20,6 +20,9 @@
 struct sdltx_pipeline {
     sdltx::Pipeline core;
 };
+struct sdltx_request {
+    sdltx::Request values;
+};
 struct sdltx_context {
     sdltx::Context values;
 };

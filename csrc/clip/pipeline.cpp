@@ -122,21 +122,65 @@ std::string Pipeline::device() {
     return backend_->device_names();
 }
 
+namespace {
+
+// A number made of what the tensors that `counts` takes begin with, and of their types and sizes.
+template <typename Counts>
+std::string fingerprint(const ModelFiles& files, size_t bytes_of_each, Counts&& counts) {
+    std::map<std::string, const TensorInfo*> weights;
+    for (auto& file : files.files())
+        for (auto& t : file->tensors())
+            if (counts(t)) weights[t.name] = &t;
+    uint64_t hash = 14695981039346656037u;  // FNV-1a
+    const auto add = [&](const uint8_t* data, size_t count) {
+        for (size_t i = 0; i < count; ++i) hash = (hash ^ data[i]) * 1099511628211u;
+    };
+    for (auto& [name, t] : weights) {
+        add(t->data, std::min(t->nbytes, bytes_of_each));
+        if (t->nbytes <= bytes_of_each) continue;
+        const std::string more = t->dtype + std::to_string(t->nbytes);
+        add(reinterpret_cast<const uint8_t*>(more.data()), more.size());
+    }
+    std::ostringstream text;
+    text << std::hex << hash;
+    return text.str();
+}
+
+}  // namespace
+
 std::string Pipeline::decoder_fingerprint() {
     const Turn turn(*this);
     require({Part::video_decoder});
     constexpr size_t small = size_t{64} << 10;
-    std::map<std::string, const TensorInfo*> weights;
+    return fingerprint(*files_, small, [](const TensorInfo& t) {
+        return t.nbytes <= small && t.name.rfind("vae.", 0) == 0 && t.name.rfind("vae.encoder.", 0) != 0;
+    });
+}
+
+namespace {
+
+bool encodes_prompts(const TensorInfo& t) {
+    const auto network = place_of(t.name).network;
+    return network == Part::text_encoder || network == Part::text_projection;
+}
+
+}  // namespace
+
+size_t Pipeline::encoder_bytes() {
+    const Turn turn(*this);
+    size_t bytes = 0;
     for (auto& file : files_->files())
         for (auto& t : file->tensors())
-            if (t.nbytes <= small && t.name.rfind("vae.", 0) == 0 && t.name.rfind("vae.encoder.", 0) != 0)
-                weights[t.name] = &t;
-    uint64_t hash = 14695981039346656037u;  // FNV-1a
-    for (auto& [name, t] : weights)
-        for (size_t i = 0; i < t->nbytes; ++i) hash = (hash ^ t->data[i]) * 1099511628211u;
-    std::ostringstream text;
-    text << std::hex << hash;
-    return text.str();
+            if (encodes_prompts(t)) bytes += t.nbytes;
+    return bytes;
+}
+
+std::string Pipeline::encoder_fingerprint() {
+    const Turn turn(*this);
+    require({Part::text_encoder, Part::text_projection});
+    // Of each weight a little, as they are read from a disk: no two models share it.
+    constexpr size_t some = 256;
+    return fingerprint(*files_, some, encodes_prompts);
 }
 
 int64_t Pipeline::latent_channels() const {

@@ -65,6 +65,10 @@ class SDLTX_EXPORT Pipeline {
     // Tells decoders apart: a number made of their small weights, in hexadecimal digits. Throws Error(model_mismatch)
     // without a decoder.
     std::string decoder_fingerprint();
+    // The same of what makes contexts of prompts. Throws Error(model_mismatch) without it.
+    std::string encoder_fingerprint();
+    // Bytes of that as it is stored.
+    size_t encoder_bytes();
     // Channels of video latents; 0 without transformer and decoder.
     int64_t latent_channels() const;
     // Names of the tensors of the files that no part has a use for.

@@ -268,6 +268,7 @@ class Pipeline::Runner {
                 pipeline_.decode(job.latents->video, tiling_of(job.request.options), sink, progress());
             }
             if (!job.sound_first) sound();
+            if (events_.on_decoded) go_on(events_.on_decoded(i));
             finish(i);
         });
         work_.end();

@@ -84,20 +84,16 @@ int main(int argc, char **argv) {
 
     sdltx_pipeline *pipeline = NULL;
     sdltx_video *video = NULL;
-    sdltx_sample_options sampling;
-    sdltx_decode_options decoding;
+    sdltx_request *request = NULL;
+    sdltx_callbacks callbacks = {SDLTX_CALLBACKS_VERSION, 0, show_progress, NULL, write_frames, argv[1]};
     sdltx_sound sound;
 
     sdltx_status status = sdltx_load((const char *const *)argv + 3, (size_t)argc - 3, NULL, &pipeline);
-    if (status == SDLTX_OK) status = sdltx_sample_options_init(&sampling, SDLTX_SAMPLE_OPTIONS_VERSION);
-    if (status == SDLTX_OK) status = sdltx_decode_options_init(&decoding, SDLTX_DECODE_OPTIONS_VERSION);
-    if (status == SDLTX_OK) {
-        sampling.seed = 1;
-        sampling.progress = show_progress;
-        decoding.on_frames = write_frames;
-        decoding.on_frames_payload = argv[1];
-        status = sdltx_generate(pipeline, prompt, NULL, &sampling, &decoding, NULL, &video);
-    }
+    if (status == SDLTX_OK) status = sdltx_request_new(&request);
+    if (status == SDLTX_OK) status = sdltx_request_set_text(request, "prompt", prompt);
+    if (status == SDLTX_OK) status = sdltx_request_set_int(request, "seed", 1);
+    if (status == SDLTX_OK)
+        status = sdltx_generate(pipeline, request, SDLTX_PICTURES | SDLTX_SOUND, &callbacks, NULL, &video);
     if (status == SDLTX_OK) status = sdltx_video_sound(video, &sound);
     fprintf(stderr, "\n");
     if (status != SDLTX_OK)
@@ -105,6 +101,7 @@ int main(int argc, char **argv) {
     else if (sound.samples && write_sound(&sound, folder) != 0)
         status = SDLTX_ERROR_BACKEND;
     sdltx_video_free(video);
+    sdltx_request_free(request);
     sdltx_pipeline_free(pipeline);
     return status;
 }

@@ -10,14 +10,17 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace {
 
 struct Free {
     void operator()(sdltx_pipeline* p) const { sdltx_pipeline_free(p); }
+    void operator()(sdltx_request* r) const { sdltx_request_free(r); }
     void operator()(sdltx_video* v) const { sdltx_video_free(v); }
 };
 using Pipeline = std::unique_ptr<sdltx_pipeline, Free>;
+using Request = std::unique_ptr<sdltx_request, Free>;
 using Video = std::unique_ptr<sdltx_video, Free>;
 
 void check(sdltx_status status) {
@@ -33,13 +36,25 @@ Pipeline load(const char* const* paths, size_t count) {
     return Pipeline(out);
 }
 
-Video generate(sdltx_pipeline* pipeline, const std::string& prompt) {
-    sdltx_sample_options options;
-    check(sdltx_sample_options_init(&options, SDLTX_SAMPLE_OPTIONS_VERSION));
-    options.seed = 1;
-    sdltx_video* out = nullptr;
-    check(sdltx_generate(pipeline, prompt.c_str(), nullptr, &options, nullptr, nullptr, &out));
-    return Video(out);
+Request request(const std::string& prompt) {
+    sdltx_request* out = nullptr;
+    check(sdltx_request_new(&out));
+    Request request(out);
+    check(sdltx_request_set_text(out, "prompt", prompt.c_str()));
+    check(sdltx_request_set_int(out, "seed", 1));
+    return request;
+}
+
+// All prompts are encoded, then all clips denoised, then all decoded, so each part of the model is loaded once.
+std::vector<Video> generate(sdltx_pipeline* pipeline, const std::vector<Request>& requests) {
+    std::vector<const sdltx_request*> lent;
+    for (const Request& one : requests) lent.push_back(one.get());
+    std::vector<sdltx_video*> out(requests.size());
+    const sdltx_status status = sdltx_generate_all(pipeline, lent.data(), lent.size(), SDLTX_PICTURES, nullptr,
+                                                   out.data(), nullptr);
+    std::vector<Video> videos(out.begin(), out.end());
+    check(status);
+    return videos;
 }
 
 }  // namespace
@@ -51,11 +66,13 @@ int main(int argc, char** argv) try {
     }
     const Pipeline pipeline = load(argv + 2, static_cast<size_t>(argc) - 2);
     std::string prompt;
-    for (int number = 1; std::getline(std::cin, prompt); ++number) {
-        const Video video = generate(pipeline.get(), prompt);
+    std::vector<Request> requests;
+    while (std::getline(std::cin, prompt)) requests.push_back(request(prompt));
+    int number = 0;
+    for (const Video& video : generate(pipeline.get(), requests)) {
         sdltx_frames frames;
         check(sdltx_video_frames(video.get(), &frames));
-        const std::string path = std::string(argv[1]) + "/clip_" + std::to_string(number) + ".rgb";
+        const std::string path = std::string(argv[1]) + "/clip_" + std::to_string(++number) + ".rgb";
         std::ofstream file(path, std::ios::binary);
         file.write(reinterpret_cast<const char*>(frames.rgb), frames.num_frames * frames.height * frames.width * 3);
         if (!file.flush()) throw std::runtime_error("cannot write " + path);

@@ -12,23 +12,20 @@ FramesCallback = ctypes.CFUNCTYPE(
 )  # sdltx_frames_fn
 
 
-class DecodeOptions(ctypes.Structure):
-    """The fields of sdltx_decode_options."""
+class Callbacks(ctypes.Structure):
+    """The fields of sdltx_callbacks."""
 
     _fields_ = [
         ("version", ctypes.c_uint32),
-        ("pictures", ctypes.c_int32),
-        ("sound", ctypes.c_int32),
         ("reserved", ctypes.c_int32),
-        ("tile_size", ctypes.c_int64),
-        ("tile_overlap", ctypes.c_int64),
-        ("tile_frames", ctypes.c_int64),
-        ("tile_frame_overlap", ctypes.c_int64),
-        ("on_frames", FramesCallback),
-        ("on_frames_payload", ctypes.c_void_p),
         ("progress", ctypes.c_void_p),
-        ("progress_payload", ctypes.c_void_p),
+        ("on_step", ctypes.c_void_p),
+        ("on_frames", FramesCallback),
+        ("payload", ctypes.c_void_p),
     ]
+
+
+PICTURES = 1
 
 
 def main() -> None:
@@ -50,15 +47,15 @@ def main() -> None:
             (Path(folder) / f"frame_{first + i + 1:04d}.ppm").write_bytes(header + pixels)
         return 0
 
-    options = DecodeOptions()
-    check(sdltx.sdltx_decode_options_init(ctypes.byref(options), 1))
-    options.on_frames = write
-    options.sound = 0
+    callbacks = Callbacks(version=1, on_frames=write)
     paths = (ctypes.c_char_p * len(files))(*(file.encode() for file in files))
-    pipeline, video = ctypes.c_void_p(), ctypes.c_void_p()
+    pipeline, request, video = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
     check(sdltx.sdltx_load(paths, ctypes.c_size_t(len(files)), None, ctypes.byref(pipeline)))
-    check(sdltx.sdltx_generate(pipeline, prompt.encode(), None, None, ctypes.byref(options), None, ctypes.byref(video)))
+    check(sdltx.sdltx_request_new(ctypes.byref(request)))
+    check(sdltx.sdltx_request_set_text(request, b"prompt", prompt.encode()))
+    check(sdltx.sdltx_generate(pipeline, request, PICTURES, ctypes.byref(callbacks), None, ctypes.byref(video)))
     sdltx.sdltx_video_free(video)
+    sdltx.sdltx_request_free(request)
     sdltx.sdltx_pipeline_free(pipeline)
 
 

@@ -123,6 +123,11 @@ def _sync(path: Path) -> None:
 # What pathlib's questions of these names raise for a path that is too long, or below a closed folder, these answer.
 
 
+def cache_folder() -> Path:
+    """Returns the folder of what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdltx"
+
+
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is something that can be looked at."""
     return os.path.exists(path)  # noqa: PTH110

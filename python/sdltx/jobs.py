@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _core
+from . import _arguments, _core
 from .images import pixels
 from .options import core_options
 from .request import Request
@@ -63,6 +63,9 @@ class Job:
     def on_frames(self, frames: NDArray[np.uint8]) -> None:
         """The next of its pictures (n, H, W, 3)."""
 
+    def on_decoded(self) -> None:
+        """All of it has been told."""
+
     def on_finished(self) -> None:
         """It is done, or ``error`` says why not."""
 
@@ -92,10 +95,10 @@ class VideoJob(Job):
         self._frames[self._done : self._done + len(frames)] = frames
         self._done += len(frames)
 
-    def on_finished(self) -> None:
+    def on_decoded(self) -> None:
         """Makes the clip of it."""
-        if self.error is not None or self._frames is None or self.latents is None:
-            return
+        assert self._frames is not None
+        assert self.latents is not None
         settings = decoded_settings(self.latents, self.request.tiling)
         rate = self.latents.frame_rate or _FRAME_RATE
         self.video = Video(self._frames, self._samples, self._rate, rate, settings)
@@ -110,6 +113,27 @@ def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:
 def hears_steps(job: Job) -> bool:
     """Whether anybody listens to its steps: telling them costs a copy of the clip."""
     return "on_step" in vars(job) or type(job).on_step is not Job.on_step
+
+
+class SampledJob(Job):
+    """Ends with latents."""
+
+    pictures = sound = False
+
+    def __init__(self, request: Request, on_step: Callable[[int, int, Latents], object] | None, **given: Any) -> None:
+        super().__init__(request, **given)
+        if on_step is not None:
+            _arguments.callback("sample", "on_step", on_step)
+            self.on_step = on_step  # type: ignore[method-assign, assignment]
+
+
+class GeneratedJob(VideoJob):
+    """Ends with a clip in memory, and tells a function of its steps."""
+
+    def __init__(self, request: Request, on_step: Callable[[int, int, Latents], object] | None) -> None:
+        super().__init__(request)
+        if on_step is not None:
+            self.on_step = on_step  # type: ignore[method-assign, assignment]
 
 
 class Maker(NamedTuple):

@@ -30,7 +30,19 @@ from ._files import (
     temporary_beside,
 )
 from .errors import BackendError, InvalidRequestError, ModelFileError
-from .values import KEPT, Latents
+from .settings import kept_settings, read_latents
+
+__all__ = [
+    "VideoWriter",
+    "check_output",
+    "exact_frame_rate",
+    "fit_audio",
+    "kept_settings",
+    "output_files",
+    "read_settings",
+    "takes_pictures",
+    "takes_sound",
+]
 
 if TYPE_CHECKING:
     from ._core import Progress
@@ -99,30 +111,6 @@ def _files_of(format: Format, target: Path, num_frames: int, overwrite: bool) ->
     return files
 
 
-_FILES = ("upscalers", "distilled_lora", "loras", "loras_stage2", "images")
-
-
-def kept_settings(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Returns what a clip keeps of its settings: one of :data:`sdltx.values.KEPT`."""
-    if kind not in KEPT:
-        raise InvalidRequestError(f"[output] metadata {kind!r} is unknown; use one of {', '.join(KEPT)}")
-    if kind == "none":
-        return {}
-    names = _FILES if kind == "plain" else ()
-    return {name: _without_folders(value) if name in names else value for name, value in settings.items()}
-
-
-def _without_folders(value: Any) -> Any:
-    """Paths are the texts of these settings."""
-    if isinstance(value, str):
-        return Path(value).name
-    if isinstance(value, (list, tuple)):
-        return [_without_folders(one) for one in value]
-    if isinstance(value, Mapping):
-        return {**value, "path": _without_folders(value.get("path"))}
-    return value
-
-
 def takes_sound(path: str | os.PathLike[str]) -> bool:
     """Whether a clip of this name has sound; the others drop it. Raises InvalidRequestError for an unknown suffix."""
     return sound.is_sound(path) or _format(Path(path)).has_sound
@@ -146,7 +134,8 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InvalidRequestError(f"[settings] {file} is no file")
     if file.suffix.lower() == ".safetensors":
         try:
-            return dict(Latents.load(file).settings)
+            settings: dict[str, Any] = read_latents(file)[1]["settings"]
+            return settings
         except ModelFileError as error:
             raise InvalidRequestError(str(error)) from None
     if file.suffix.lower() not in FORMATS and not sound.is_sound(file):

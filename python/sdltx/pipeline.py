@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from . import _arguments, _core
 from .errors import InvalidRequestError, ModelFileError
 from .images import Condition
-from .jobs import Job, Maker, VideoJob, core_job, hears_steps, remembered
+from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, core_job, hears_steps, remembered
 from .options import Options, core_options, explicit
 from .request import Request
 from .values import Context, Latents, Tiling, Video, tiles
@@ -140,6 +140,14 @@ class Pipeline:
         """Returns hexadecimal digits that tell video decoders apart."""
         return self._core.decoder_fingerprint()
 
+    def encoder_fingerprint(self) -> str:
+        """Returns hexadecimal digits that tell text encoders, with their projections, apart."""
+        return self._core.encoder_fingerprint()
+
+    def encoder_bytes(self) -> int:
+        """Returns the size of text encoder and projection as they are stored, in bytes."""
+        return self._core.encoder_bytes()
+
     def memory(self) -> list[dict[str, Any]]:
         """What is held on each device, the one that computes first: dictionaries of bytes.
 
@@ -267,7 +275,7 @@ class Pipeline:
         request = Request(
             "", image=image, last_image=last_image, conditions=conditions, noise=noise, initial=initial, **options
         )
-        job = _Sampled(request, on_step, context=context, negative=negative)
+        job = SampledJob(request, on_step, context=context, negative=negative)
         self._run_one("sample", job, progress)
         assert job.latents is not None
         return job.latents
@@ -320,6 +328,7 @@ class Pipeline:
                 "denoised": denoised,
                 "sound": lambda i, sound: jobs[i].on_sound(sound),
                 "frames": lambda i, frames: jobs[i].on_frames(frames),
+                "decoded": lambda i: jobs[i].on_decoded(),
                 "finished": finished,
             },
         )
@@ -517,7 +526,7 @@ class Pipeline:
             **options,
         }
         if isinstance(prompt, (str, Request)):
-            job = _Generated(_request(prompt, given), on_step)
+            job = GeneratedJob(_request(prompt, given), on_step)
             self._run_one("generate", job, progress)
             assert job.video is not None
             return job.video
@@ -525,7 +534,7 @@ class Pipeline:
             _arguments.refuse("encode", "prompt", "text, a Request, or a list of them", prompt)
         # Once, as iterators can be read but once.
         given = {name: list(value) if isinstance(value, Iterator) else value for name, value in given.items()}
-        jobs = [_Generated(_request(one, given), on_step) for one in prompt]
+        jobs = [GeneratedJob(_request(one, given), on_step) for one in prompt]
         self.run(jobs, progress=progress)
         failed = [job.error for job in jobs if job.error is not None]
         if failed and not return_exceptions:
@@ -557,25 +566,6 @@ class Pipeline:
 
 def _frames_of(conditions: Sequence[Condition]) -> list[tuple[None, None, int, float]]:
     return [(None, None, one.frame, one.strength) for one in conditions]
-
-
-class _Sampled(Job):
-    """Ends with latents."""
-
-    pictures = sound = False
-
-    def __init__(self, request: Request, on_step: OnStep | None, **given: Any) -> None:
-        super().__init__(request, **given)
-        if on_step is not None:
-            _arguments.callback("sample", "on_step", on_step)
-            self.on_step = on_step  # type: ignore[method-assign, assignment]
-
-
-class _Generated(VideoJob):
-    def __init__(self, request: Request, on_step: OnStep | None) -> None:
-        super().__init__(request)
-        if on_step is not None:
-            self.on_step = on_step  # type: ignore[method-assign, assignment]
 
 
 def _request(prompt: str | Request, given: dict[str, Any]) -> Request:

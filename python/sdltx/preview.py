@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import replacing
+from ._files import cache_folder, replacing
 from .errors import SdltxError
 from .values import Latents, Tiling
 
@@ -30,7 +29,7 @@ class Projection:
     """
 
     def __init__(self, pipe: Pipeline) -> None:
-        path = _cache_folder() / f"preview-{pipe.decoder_fingerprint()}.npy"
+        path = cache_folder() / f"preview-{pipe.decoder_fingerprint()}.npy"
         self.matrix: NDArray[np.float32] | None = None
         """(C + 1, 3), float32: a row for each channel, and the colour of zero; colours are 0 to 1."""
         with suppress(Exception):  # a cache that is broken, in whatever way, is none
@@ -76,7 +75,3 @@ def fit(pipe: Pipeline) -> NDArray[np.float32]:
     design = np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1)
     matrix, *_ = np.linalg.lstsq(design, np.concatenate(outputs), rcond=None)
     return np.ascontiguousarray(matrix, dtype=np.float32)
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdltx"

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import _arguments, _core
-from ._files import check_writable, exists, is_file, replacing, target_of
+from ._files import check_writable, replacing, target_of
 from .errors import InvalidRequestError, ModelFileError
+from .settings import LATENTS_KEY, kept_settings, read_latents
 
 if TYPE_CHECKING:  # numpy takes most of the time of an import; it is loaded with the first array instead
     from fractions import Fraction
@@ -21,9 +22,6 @@ if TYPE_CHECKING:  # numpy takes most of the time of an import; it is loaded wit
     from ._core import Progress
 
 _FASTEST_CLIP, _FASTEST_SOUND = 1000, 1_000_000  # pictures and samples per second
-KEPT = ("full", "plain", "none")
-"""How much of its settings a clip keeps: all; all but the folders of files; nothing."""
-_LATENTS_KEY = "sdltx.latents"
 
 
 def read_only(name: str, array: ArrayLike, axes: str, dtype: str) -> NDArray[Any]:
@@ -141,31 +139,17 @@ class Latents(_Value):
         check_latents_output(path)
         tensors = {"video": self.video} if self.audio is None else {"video": self.video, "audio": self.audio}
         # One key only: safetensors writes several in random order, and the same latents should give the same bytes.
-        metadata = {_LATENTS_KEY: json.dumps({"frame_rate": self.frame_rate, "settings": dict(self.settings)})}
+        metadata = {LATENTS_KEY: json.dumps({"frame_rate": self.frame_rate, "settings": dict(self.settings)})}
         with replacing(path) as temporary:
             temporary.write_bytes(save(tensors, metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Latents:
         """Reads what :meth:`save` wrote. Raises ModelFileError if the file is missing, damaged or of another kind."""
-        from safetensors import SafetensorError, safe_open
-
-        if not isinstance(path, (str, os.PathLike)):
-            _arguments.refuse("latents", "path", "text or a Path", path)
-        if not is_file(path):
-            what = "is no file" if exists(path) else "does not exist"
-            raise ModelFileError(f"[latents] {path} {what}; give one made by save()")
+        tensors, told = read_latents(path)
         try:
-            with safe_open(path, framework="numpy") as file:
-                text = (file.metadata() or {}).get(_LATENTS_KEY)
-                if text is None:
-                    raise ModelFileError(f"[latents] {path} holds no latents; expected a file made by save()")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            metadata = json.loads(text)
-            return cls(tensors["video"], tensors.get("audio"), metadata["frame_rate"], metadata["settings"])
-        except OSError as error:
-            raise ModelFileError(f"[latents] cannot read {path}: {error.strerror or error}") from None
-        except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
+            return cls(tensors["video"], tensors.get("audio"), told["frame_rate"], told["settings"])
+        except (LookupError, TypeError, ValueError) as error:
             raise ModelFileError(f"[latents] {path} is damaged: {error}") from None
 
     def __repr__(self) -> str:
@@ -233,7 +217,7 @@ class Video(_Value):
         encoder is missing or the disk fails.
         """
         from . import sound
-        from .media import VideoWriter, fit_audio, kept_settings
+        from .media import VideoWriter, fit_audio
 
         told = kept_settings(self.metadata, metadata)
         if sound.is_sound(path):

@@ -83,7 +83,7 @@ void pack(const AttentionShape& s, HeadRows k, HeadRows v, void* packed, Share s
                 const float* const part[2] = {joined[0] ? joined[0] + p * panel_width : nullptr,
                                               joined[1] ? joined[1] + p * panel_width : nullptr};
                 Unit* const at_unit = to + (p * units<P>(key_block) + u) * panel_width;
-                P::join(part, width, at_unit);
+                P::interleave(part, width, at_unit);
                 std::fill_n(at_unit + width, panel_width - width, Unit{});
             }
         }
@@ -147,7 +147,7 @@ class Block {
             float* scores = scores_ + r * key_block;
             if (job_.mask) {
                 const uint16_t* mask = job_.mask + (first + i + r) * job_.mask_stride + key;
-                for (int64_t j = 0; j < count; ++j) scores[j] += widened(mask[j]);
+                for (int64_t j = 0; j < count; ++j) scores[j] += half_to_float(mask[j]);
             }
             std::fill(scores + count, scores + padded, -INFINITY);
             softmax(scores, padded, used, i + r, weights_ + r * key_block);
@@ -162,7 +162,7 @@ class Block {
 
     // Scores -> weights relative to the largest so far, and the results of query i as if it had always been that.
     void softmax(float* scores, int64_t padded, int64_t used, int64_t i, Unit* weights) {
-        Vec most = all(-INFINITY);
+        Vec most = splat(-INFINITY);
         for (int64_t j = 0; j < padded; j += lanes) most = max(most, load(scores + j));
         const float now = std::max(most_[i], max_of(most));
         if (now > most_[i]) {
@@ -203,15 +203,15 @@ void run(const AttentionJob& job, Share share) {
 }  // namespace
 
 size_t packed_attention_bytes(const AttentionShape& shape, int threads, bool exact) {
-    return exact ? bytes<Single>(shape, threads) : bytes<Half>(shape, threads);
+    return exact ? bytes<F32>(shape, threads) : bytes<Bf16>(shape, threads);
 }
 
 void pack_attention(const AttentionShape& shape, HeadRows k, HeadRows v, void* packed, bool exact, Share share) {
-    return exact ? pack<Single>(shape, k, v, packed, share) : pack<Half>(shape, k, v, packed, share);
+    return exact ? pack<F32>(shape, k, v, packed, share) : pack<Bf16>(shape, k, v, packed, share);
 }
 
 void attention(const AttentionJob& job, Share share) {
-    return job.exact ? run<Single>(job, share) : run<Half>(job, share);
+    return job.exact ? run<F32>(job, share) : run<Bf16>(job, share);
 }
 
 }  // namespace sdltx::kernels

@@ -160,20 +160,19 @@ void run(const ProductJob& job, Share share) {
 
 }  // namespace
 
-int64_t packed_units(int64_t columns) { return units<Half>(columns); }
+int64_t packed_units(int64_t columns) { return units<Bf16>(columns); }
 
 void pack_rows(const float* x, int64_t stride, int64_t columns, int64_t rows, void* packed, Share share) {
-    const int64_t length = units<Half>(columns);
+    const int64_t length = units<Bf16>(columns);
     for (int64_t t = share.begin(rows); t < share.end(rows); ++t)
-        Half::convert(x + t * stride, columns, 1, static_cast<Half::Unit*>(packed) + t * length);
+        Bf16::convert(x + t * stride, columns, 1, static_cast<Bf16::Unit*>(packed) + t * length);
 }
 
 size_t product_scratch(int64_t columns, int64_t matrices, int threads, bool exact) {
-    return static_cast<size_t>(threads * scratch(columns, matrices, exact ? Single::depth : Half::depth)) *
-               sizeof(float) +
+    return static_cast<size_t>(threads * scratch(columns, matrices, exact ? F32::depth : Bf16::depth)) * sizeof(float) +
            cache_line;
 }
 
-void product(const ProductJob& job, Share share) { return job.exact ? run<Single>(job, share) : run<Half>(job, share); }
+void product(const ProductJob& job, Share share) { return job.exact ? run<F32>(job, share) : run<Bf16>(job, share); }
 
 }  // namespace sdltx::kernels

@@ -28,12 +28,12 @@ inline Vec load(const float* p) {
     return v;
 }
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-inline Vec all(float x) { return Vec{} + x; }
+inline Vec splat(float x) { return Vec{} + x; }
 // a where b is no number: what was found so far stays.
 inline Vec max(Vec a, Vec b) { return b > a ? b : a; }
 
 // Half precision to float.
-inline float widened(uint16_t half) {
+inline float half_to_float(uint16_t half) {
 #if defined(__F16C__)
     return _cvtsh_ss(half);
 #else
@@ -60,11 +60,11 @@ inline float max_of(Vec v) {
 
 // e^x for x <= 88, to the last bit or two; what is below -87.3 gives e^-87.3, and what is no number stays none.
 inline Vec exp(Vec x) {
-    x = x < -87.3f ? all(-87.3f) : x;
+    x = x < -87.3f ? splat(-87.3f) : x;
     constexpr float shift = 12582912;  // 1.5 * 2^23: what is added to it is rounded to a whole number
     const Vec whole = (x * 1.44269504f + shift) - shift;
     const Vec f = (x - whole * 0.693145752f) - whole * 1.42860677e-6f;  // ln 2 in two parts
-    Vec p = all(1.0f / 720);
+    Vec p = splat(1.0f / 720);
     for (float c : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) p = p * f + c;
     const IntVec power = (__builtin_convertvector(whole, IntVec) + 127) << 23;
     return p * (Vec)power;
@@ -76,7 +76,7 @@ inline Vec rough_exp(Vec x) {
     const Vec z = x * 1.44269504f;
     const Vec whole = _mm512_maskz_roundscale_ps(0xffff, z, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
               f = z - whole;
-    Vec p = all(0.0551716596f);  // 2^f for |f| <= 1/2
+    Vec p = splat(0.0551716596f);  // 2^f for |f| <= 1/2
     for (float c : {0.242611125f, 0.693260968f, 0.999928057f}) p = p * f + c;
     return _mm512_maskz_scalef_ps(0xffff, p, whole);
 #else
@@ -87,7 +87,7 @@ inline Vec rough_exp(Vec x) {
 // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x / (1 + e^(-2u)), in place.
 inline Vec gelu_tanh(Vec x) {
     const Vec u = x * (x * x * 0.044715f + 1.0f) * -1.5957691216057308f;
-    return x / (exp(u > 88.0f ? all(88.0f) : u) + 1.0f);
+    return x / (exp(u > 88.0f ? splat(88.0f) : u) + 1.0f);
 }
 inline void gelu_tanh(float* x, int64_t n) {
     int64_t i = 0;
@@ -100,7 +100,7 @@ inline void gelu_tanh(float* x, int64_t n) {
 }
 
 // How rows are multiplied. A Unit is what one step of a sum takes of each of two rows.
-struct Single {
+struct F32 {
     using Unit = float;
     static constexpr int depth = 1;  // values of a unit
 
@@ -109,7 +109,7 @@ struct Single {
         for (int64_t i = 0; i < n; ++i) to[i] = from[i] * scale;
     }
     // Value i of each of `depth` rows as unit i; null: 0.
-    static void join(const float* const* rows, int64_t n, Unit* to) {
+    static void interleave(const float* const* rows, int64_t n, Unit* to) {
         for (int64_t i = 0; i < n; ++i) to[i] = rows[0] ? rows[0][i] : 0.0f;
     }
     static Vec step(Vec sum, Unit x, const Unit* w) { return sum + x * load(w); }
@@ -119,7 +119,7 @@ struct Single {
 
 #if defined(__AVX512BF16__)
 
-struct Half {
+struct Bf16 {
     using Unit = uint32_t;  // two values of bfloat16
     static constexpr int depth = 2;
 
@@ -134,7 +134,7 @@ struct Half {
         const auto units = static_cast<__mmask8>((1u << ((n - i + 1) / 2)) - 1);
         _mm256_mask_storeu_epi32(to + i / 2, units, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(rest)));
     }
-    static void join(const float* const* rows, int64_t n, Unit* to) {
+    static void interleave(const float* const* rows, int64_t n, Unit* to) {
         typedef uint16_t Halves __attribute__((vector_size(32)));
         typedef uint32_t Units __attribute__((vector_size(64)));
         for (int64_t i = 0; i < n; i += 16) {
@@ -158,7 +158,7 @@ struct Half {
 
 #else
 
-using Half = Single;
+using Bf16 = F32;
 
 #endif
 

@@ -19,7 +19,7 @@ Vec squared_sine(Vec x) {
     const Vec turns = (x * 0.318309886f + shift) - shift;
     const Vec r = ((x - turns * 3.140625f) - turns * 9.67025757e-4f) - turns * 6.27711415e-7f;  // pi in three parts
     const Vec q = r * r;
-    Vec p = all(-1.0f / 39916800);
+    Vec p = splat(-1.0f / 39916800);
     for (float c : {1.0f / 362880, -1.0f / 5040, 1.0f / 120, -1.0f / 6, 1.0f}) p = p * q + c;
     return p * p * q;
 }

@@ -88,7 +88,7 @@ extern "C" const sdltx::Kernels* sdltx_kernels(void) {
     using namespace sdltx::kernels;
     static const sdltx::Kernels table = [] {
         sdltx::Kernels k{};
-        k.fast = Half::depth == 2;
+        k.fast = Bf16::depth == 2;
         k.packed_units = packed_units;
         k.pack_rows = pack_rows;
         k.product_scratch = product_scratch;

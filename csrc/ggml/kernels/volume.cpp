@@ -51,7 +51,7 @@ void pack(const VolumeJob& job, Share share) {
 }  // namespace
 
 void pack_volume(const VolumeJob& job, Share share) {
-    return job.exact ? pack<Single>(job, share) : pack<Half>(job, share);
+    return job.exact ? pack<F32>(job, share) : pack<Bf16>(job, share);
 }
 
 }  // namespace sdltx::kernels

@@ -9,7 +9,7 @@ namespace {
 float half_at(const uint8_t* p) {
     uint16_t bits;
     std::memcpy(&bits, p, sizeof bits);
-    return widened(bits);
+    return half_to_float(bits);
 }
 
 void from_half(const uint8_t* from, int64_t n, float* to) {
@@ -127,9 +127,9 @@ void unpack(const WeightRows& w, int64_t matrix, int64_t row, int64_t first, int
     P::convert(floats, count, 1, to);
 }
 
-template void unpack<Single>(const WeightRows&, int64_t, int64_t, int64_t, int64_t, float*, Single::Unit*);
+template void unpack<F32>(const WeightRows&, int64_t, int64_t, int64_t, int64_t, float*, F32::Unit*);
 #if defined(__AVX512BF16__)
-template void unpack<Half>(const WeightRows&, int64_t, int64_t, int64_t, int64_t, float*, Half::Unit*);
+template void unpack<Bf16>(const WeightRows&, int64_t, int64_t, int64_t, int64_t, float*, Bf16::Unit*);
 #endif
 
 }  // namespace sdltx::kernels

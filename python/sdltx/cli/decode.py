@@ -7,6 +7,7 @@ from typing import Any
 import sdltx
 from sdltx import pipeline
 
+from .clips import FileClip, Files
 from .job import Job
 from .options import add_command, message_options, model_options, output_options
 
@@ -34,7 +35,7 @@ def _decode(job: Job) -> None:
     latents = sdltx.Latents.load(args.latents)
     if not latents.frame_rate:
         job.note(f"note: {args.latents} does not say its frame rate; the clip gets {sdltx.Video.frame_rate:g}")
-    job.check_length(8 * (latents.video.shape[1] - 1) + 1)
+    job.check_length(8 * (latents.video.shape[1] - 1) + 1, args.output)
     pipe = job.load()
     pipe.require(*job.decoders())
     pipe.check_latents(latents)
@@ -46,4 +47,7 @@ def _decode(job: Job) -> None:
         )
     if latents.audio is None and job.with_sound():
         job.note(f"note: {args.latents} holds no sound; the clip will be silent")
-    job.write(pipe, latents)
+    clip = FileClip(job, sdltx.Request("", tiling=job.tiling()), Files(args.output, args.audio_out), latents=latents)
+    job.run(pipe, [clip])
+    if clip.error is not None:
+        raise clip.error

@@ -8,15 +8,18 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import sdltx
 
 from .._files import exists, is_folder
 from .messages import Bars, LogLines, stderr
+
+if TYPE_CHECKING:
+    from .clips import FileClip
 
 _LEAST_TILE, _LEAST_OVERLAP = 256, 64  # pixels that hardly show
 _SMALLEST_TILE = 64  # that is possible
@@ -32,10 +35,7 @@ class Job:
         self.args = args
         self.rescued: list[str] = []
         """What to say after an error."""
-        self.saved: str | None = None
-        """Where the denoised clip is already."""
         self._read: set[str] = set()
-        self._estimate: tuple[int, int, sdltx.Latents] | None = None
         self.bars = Bars(not args.quiet and (stderr.isatty() or args.verbose > 0), timed=args.verbose > 0)
         self._log_lines = LogLines(self.bars)
 
@@ -105,12 +105,12 @@ class Job:
         for flag, path in given.items():
             self._refuse_inputs(flag, [Path(path)])
 
-    def check_length(self, num_frames: int) -> None:
+    def check_length(self, num_frames: int, output: str | None) -> None:
         """Checks the files of a clip of this length: those that are named by the number of a picture, too."""
         from .. import media
 
         written: dict[Path, str] = {}
-        lengths = {"-o": (self.args.output, num_frames), "--preview": (getattr(self.args, "preview", None), None)}
+        lengths = {"-o": (output, num_frames), "--preview": (getattr(self.args, "preview", None), None)}
         for flag, (path, length) in lengths.items():
             if path is not None:
                 frames = (num_frames - 1) // 8 + 1 if length is None else length
@@ -191,36 +191,33 @@ class Job:
             tiling = tiling._replace(frame_overlap=min(tiling.frame_overlap, tiling.frames // 16 * 8))
         return tiling
 
-    @contextmanager
-    def keeping(self, latents: sdltx.Latents) -> Iterator[None]:
-        """Around what is done with a denoised clip: if it fails or is stopped, the clip is kept."""
-        try:
-            yield
-        except BaseException as error:
-            if kept := self.saved or self._rescue(latents, "latents"):
-                self.rescued.append(f"the denoised clip is kept in {kept}; go on with")
-                self.rescued.append(f"  {self._decode_command(kept, isinstance(error, MemoryError))}")
-            raise
-
-    @contextmanager
-    def keeping_estimates(self) -> Iterator[Callable[[int, int, sdltx.Latents], None]]:
-        """Around the denoising, which tells each step: if it fails or is stopped after long, the last one is kept."""
+    def run(self, pipe: sdltx.Pipeline, clips: Sequence[FileClip]) -> None:
+        """Makes clips, and keeps of those that fail or are stopped what took long."""
         start = time.monotonic()
-
-        def note(done: int, steps: int, estimate: sdltx.Latents) -> None:
-            self._estimate = done, steps, estimate
-
+        self.bars.whole = lambda: pipe.whole_progress
         try:
-            yield note
-        except BaseException:
-            if self._estimate is not None and time.monotonic() - start >= _WORTH_KEEPING:
-                done, steps, estimate = self._estimate
-                if kept := self._rescue(estimate, f"step-{done}"):
-                    self.rescued.append(f"what the clip looks like after {done} of {steps} steps is kept in {kept}: ")
-                    self.rescued.append(f"  {self._decode_command(kept, False)}")
+            pipe.run(clips, progress=self.bars.show)
+        except BaseException as error:
+            for clip in clips:
+                self._keep(clip, error, start)
             raise
+        for clip in clips:
+            if clip.error is not None:
+                self._keep(clip, clip.error, start)
 
-    def _decode_command(self, latents: str, smaller: bool) -> str:
+    def _keep(self, clip: FileClip, error: BaseException, start: float) -> None:
+        clip.abort()
+        if clip.latents is not None and not clip.written and not clip.given:
+            if kept := clip.saved or self._rescue(clip, clip.latents, "latents"):
+                self.rescued.append(f"the denoised clip is kept in {kept}; go on with")
+                self.rescued.append(f"  {self._decode_command(clip, kept, isinstance(error, MemoryError))}")
+        elif clip.estimate is not None and time.monotonic() - start >= _WORTH_KEEPING:
+            done, steps, estimate = clip.estimate
+            if kept := self._rescue(clip, estimate, f"step-{done}.latents"):
+                self.rescued.append(f"what the clip looks like after {done} of {steps} steps is kept in {kept}: ")
+                self.rescued.append(f"  {self._decode_command(clip, kept, False)}")
+
+    def _decode_command(self, clip: FileClip, latents: str, smaller: bool) -> str:
         """What goes on with latents. ``smaller``: memory was short, so in smaller tiles."""
         args = self.args
         words = ["sdltx-cli", "decode", f"./{latents}" if latents.startswith("-") else latents]
@@ -240,20 +237,13 @@ class Job:
         if args.wav_format != "s16":
             words += ["--wav-format", args.wav_format]
         words += ["--overwrite"] * args.overwrite
-        if args.audio_out and args.output:
-            words += ["--audio-out", args.audio_out]
-        words += ["-o", args.output or args.audio_out or "clip.mp4"]
+        if clip.files.audio_out and clip.files.output:
+            words += ["--audio-out", clip.files.audio_out]
+        words += ["-o", clip.files.output or clip.files.audio_out or "clip.mp4"]
         return " ".join(map(_quoted, words))
 
-    def save(self, latents: sdltx.Latents, path: str) -> None:
-        """Saves a denoised clip."""
-        latents.save(path)
-        self.saved = path
-        self.note(f"wrote {path}")
-
-    def _rescue(self, latents: sdltx.Latents, what: str) -> str | None:
-        args = self.args
-        output = Path(args.output or getattr(args, "save_latents", None) or args.audio_out or "clip")
+    def _rescue(self, clip: FileClip, latents: sdltx.Latents, what: str) -> str | None:
+        output = Path(clip.files.output or clip.files.latents or clip.files.audio_out or "clip")
         for folder in (output.parent, Path(), Path(tempfile.gettempdir())):
             path = folder / f"{output.stem[:50]}.{what}.safetensors"
             for number in range(2, 1000):
@@ -267,44 +257,6 @@ class Job:
             return str(path)
         self.rescued.append("what was denoised is lost: no folder takes it")
         return None
-
-    def write(self, pipe: sdltx.Pipeline, latents: sdltx.Latents) -> None:
-        """Decodes straight into the output file."""
-        from .. import sound as wav
-        from ..jobs import decoded_settings
-        from ..media import VideoWriter, fit_audio, kept_settings, output_files
-
-        args = self.args
-        tiling = self.tiling()
-        frame_rate = latents.frame_rate or sdltx.Video.frame_rate
-        # The sound first: it is small, and the writer has to know whether there is any.
-        sound = pipe.decode_audio(latents, progress=self.bars.show) if self.with_sound() else None
-        rate = sound[1] if sound else None
-        num_frames = 8 * (latents.video.shape[1] - 1) + 1
-        for path in (args.audio_out, None if self.with_pictures() else args.output):
-            if path is None:
-                continue
-            if sound is None:
-                raise sdltx.InvalidRequestError(f"[output] there is no sound for {path}")
-            samples = fit_audio(*sound, num_frames, frame_rate)
-            settings = kept_settings(decoded_settings(latents, None), args.metadata)
-            wav.write(path, samples, sound[1], sample_format=args.wav_format, metadata=settings)
-            self.note(f"wrote {path}")
-        if not self.with_pictures():
-            return
-        with VideoWriter(
-            args.output,
-            frame_rate,
-            audio_rate=rate,
-            metadata=kept_settings(decoded_settings(latents, tiling), args.metadata),
-            overwrite=args.overwrite,
-            progress=self.bars.show,
-        ) as writer:
-            if sound:
-                writer.write_audio(fit_audio(*sound, num_frames, frame_rate))
-            pipe.decode_into(writer, latents, tiling=tiling, progress=self.bars.show)
-        files = output_files(args.output, num_frames, overwrite=True)
-        self.note(f"wrote {args.output}" if len(files) == 1 else f"wrote {files[0].name} ... {files[-1].name}")
 
 
 def _quoted(word: str) -> str:

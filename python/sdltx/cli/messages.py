@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -89,6 +90,8 @@ class Bars:
         self._phase = ""
         self._start = 0.0
         self._bar: tqdm[NoReturn] | None = None
+        self.whole: Callable[[], tuple[float, float | None]] | None = None
+        """How far the whole run is, and the seconds that are left."""
 
     def show(self, phase: str, done: int, total: int) -> None:
         """Is a progress callback."""
@@ -100,6 +103,8 @@ class Bars:
                 self._bar = self._new_bar(phase, total)
         if self._bar is not None:
             self._bar.total = total
+            if self.whole is not None and phase != "load":
+                self._bar.set_postfix_str(_spell_whole(*self.whole()), refresh=False)
             self._bar.update(done - self._bar.n)
         if done >= total:
             self.close()
@@ -129,9 +134,15 @@ class Bars:
             total=total,
             desc=f"{phase:<7}",
             unit_scale=total >= 100_000,
-            bar_format="{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]",
+            bar_format="{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}",
             file=stderr,
         )
+
+
+def _spell_whole(fraction: float, left: float | None) -> str:
+    """How far the whole is: "whole 42 %, 3:20 left"."""
+    minutes, seconds = divmod(round(left or 0), 60)
+    return f"whole {100 * fraction:.0f} %" + (f", {minutes}:{seconds:02d} left" if left else "")
 
 
 class LogLines(logging.Handler):

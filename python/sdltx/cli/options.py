@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
 import sdltx
-from sdltx import _core, values
+from sdltx import _core, settings
 from sdltx.options import ROWS
 
 from .._files import exists
@@ -107,7 +107,7 @@ def output_options(
     group.add_argument("--audio-out", metavar="FILE.wav", help="also write the sound to a file of its own")
     group.add_argument(
         "--metadata",
-        choices=values.KEPT,
+        choices=settings.KEPT,
         default="full",
         help="what the clip tells of how it was made: all, so that --from repeats it; all but the folders of files; or "
         "nothing (default: full)",

@@ -1,0 +1,181 @@
+// Requests of the C ABI: options by their names, and what is no number or text.
+#include "capi_values.h"
+#include "model/presets.h"
+
+namespace sdltx {
+
+namespace {
+
+// Calls use(option, field) for the option of this name.
+template <typename Use>
+void with_option(const char* given, Use&& use) {
+    const std::string name = text(given, "name");
+    option_named(name);  // throws
+    for_each_option([&](const Option& option, auto field) {
+        if (name == option.name) use(option, field);
+    });
+}
+
+// Sets what has the type of a value; other options refuse it.
+template <typename T>
+void set(sdltx_request* request, const char* name, T value) {
+    ClipOptions& o = existing(request, "request").values.options;
+    with_option(name, [&](const Option& option, auto field) {
+        using Field = typename std::decay_t<decltype(o.*field)>::value_type;
+        // Whole numbers are truth values and real ones too.
+        constexpr bool same = std::is_same_v<Field, T>, number = std::is_same_v<T, int64_t>;
+        if constexpr (same) {
+            o.*field = std::move(value);
+        } else if constexpr (number && std::is_same_v<Field, bool>) {
+            if (value != 0 && value != 1) refuse("request", std::string(option.name) + " must be 0 or 1");
+            o.*field = value == 1;
+        } else if constexpr (number && std::is_same_v<Field, double>) {
+            o.*field = static_cast<double>(value);
+        } else {
+            refuse("request", std::string(option.name) + " is of the kind '" + name_of(option.kind) +
+                                  "'; set it with the function for that");
+        }
+    });
+}
+
+// One more of a list.
+template <typename T>
+void add(sdltx_request* request, const char* name, T value) {
+    ClipOptions& o = existing(request, "request").values.options;
+    with_option(name, [&](const Option& option, auto field) {
+        using Field = typename std::decay_t<decltype(o.*field)>::value_type;
+        if constexpr (std::is_same_v<Field, std::vector<T>>) {
+            if (!(o.*field)) (o.*field).emplace();
+            (o.*field)->push_back(std::move(value));
+        } else {
+            refuse("request", std::string(option.name) + " is of the kind '" + name_of(option.kind) +
+                                  "'; set it with the function for that");
+        }
+    });
+}
+
+template <typename T>
+void set_list(sdltx_request* request, const char* name, const T* values, size_t count) {
+    existing(request, "request");  // before what is told of the values is believed
+    with_option(name, [](const Option&, auto) {});
+    if (count && !values) refuse("values", "is NULL");
+    set(request, name, std::vector<T>{values, values + count});
+}
+
+}  // namespace
+
+}  // namespace sdltx
+
+using namespace sdltx;
+
+sdltx_status sdltx_options(char** json) {
+    return guarded([&] {
+        emptied(json, "json");
+        Json rows = Json::array();
+        for (const Option& o : all_options())
+            rows.push_back({{"name", o.name},
+                            {"kind", name_of(o.kind)},
+                            {"group", o.group},
+                            {"unit", o.unit},
+                            {"range", o.has_range() ? Json{o.least, o.most} : Json()},
+                            {"choices", o.choices()},
+                            {"since", o.since},
+                            {"help", o.help},
+                            {"docs", o.docs}});
+        *json = copied(rows);
+    });
+}
+
+sdltx_status sdltx_request_new(sdltx_request** request) {
+    return guarded([&] { give(emptied(request, "request"), std::make_unique<sdltx_request>()); });
+}
+
+void sdltx_request_free(sdltx_request* request) { free_object(request); }
+
+sdltx_status sdltx_request_set_text(sdltx_request* request, const char* name, const char* value) {
+    return guarded([&] { set(request, name, std::string(text(value, "value"))); });
+}
+
+sdltx_status sdltx_request_set_int(sdltx_request* request, const char* name, int64_t value) {
+    return guarded([&] { set(request, name, value); });
+}
+
+sdltx_status sdltx_request_set_float(sdltx_request* request, const char* name, double value) {
+    return guarded([&] { set(request, name, value); });
+}
+
+sdltx_status sdltx_request_set_ints(sdltx_request* request, const char* name, const int64_t* values, size_t count) {
+    return guarded([&] { set_list(request, name, values, count); });
+}
+
+sdltx_status sdltx_request_set_floats(sdltx_request* request, const char* name, const double* values, size_t count) {
+    return guarded([&] { set_list(request, name, values, count); });
+}
+
+sdltx_status sdltx_request_add_text(sdltx_request* request, const char* name, const char* value) {
+    return guarded([&] { add(request, name, std::string(text(value, "value"))); });
+}
+
+sdltx_status sdltx_request_add_lora(sdltx_request* request, const char* name, const char* path, double strength) {
+    return guarded([&] { add(request, name, LoraFile{text(path, "path"), static_cast<float>(strength)}); });
+}
+
+sdltx_status sdltx_request_unset(sdltx_request* request, const char* name) {
+    return guarded([&] {
+        ClipOptions& o = existing(request, "request").values.options;
+        with_option(name, [&](const Option&, auto field) { (o.*field).reset(); });
+    });
+}
+
+sdltx_status sdltx_request_add_image(sdltx_request* request, const uint8_t* rgb, int64_t height, int64_t width,
+                                     int64_t frame, double strength) {
+    return guarded([&] {
+        Request& r = existing(request, "request").values;
+        int64_t bytes = 3;
+        if (!rgb || height < 1 || width < 1 || __builtin_mul_overflow(bytes, height, &bytes) ||
+            __builtin_mul_overflow(bytes, width, &bytes))
+            refuse("image", "it has no pixels");
+        Condition& c = r.images.emplace_back();
+        c.image = {1, height, width, {rgb, rgb + bytes}};
+        c.frame = frame;
+        c.strength = static_cast<float>(strength);
+    });
+}
+
+sdltx_status sdltx_request_set_noise(sdltx_request* request, const sdltx_array* video, const sdltx_array* audio) {
+    return guarded([&] {
+        existing(request, "request").values.noise = {array_of(video, "video noise"), array_of(audio, "audio noise")};
+    });
+}
+
+sdltx_status sdltx_request_set_initial(sdltx_request* request, const sdltx_latents* latents) {
+    return guarded([&] {
+        Request& r = existing(request, "request").values;
+        r.initial = latents ? existing(latents, "initial").values : Latents{};
+    });
+}
+
+sdltx_status sdltx_request_read(sdltx_request* request, const char* json) {
+    return guarded([&] {
+        Request &r = existing(request, "request").values, changed = r;
+        Json parsed;
+        try {
+            parsed = parse_json_value(text(json, "json"), "request");
+        } catch (const Error& e) {
+            throw Error(ErrorCode::invalid_request, e.what());
+        }
+        read_json(parsed, changed);
+        r = std::move(changed);  // all of it or nothing
+    });
+}
+
+sdltx_status sdltx_request_json(const sdltx_request* request, char** json) {
+    return guarded([&] {
+        emptied(json, "json");
+        *json = copied(to_json(existing(request, "request").values));
+    });
+}
+
+sdltx_status sdltx_check(const sdltx_request* request) {
+    return guarded([&] { check(request ? existing(request, "request").values.options : ClipOptions{}); });
+}

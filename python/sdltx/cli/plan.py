@@ -1,0 +1,108 @@
+"""What would run, as people read it, and what of it is probably not meant."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import sdltx
+from sdltx import _core
+
+from .job import Job
+
+_SIZE = ("width", "height", "num_frames", "frame_rate")
+# Attention looks from every token at every token; the largest clips that the releases were shown have half of this.
+_MANY_TOKENS = 65536
+
+
+def warn(job: Job, prompt: str) -> None:
+    """Says what is possible but probably not meant."""
+    args = job.args
+    if not prompt.strip():
+        job.warn("the prompt is empty; the clip will show anything")
+    if args.sigmas and args.sigmas[-1] > 0:
+        job.warn(f"the sigmas end at {args.sigmas[-1]:g} and not at 0, so noise stays in the clip")
+
+
+def is_guided(resolved: dict[str, Any]) -> bool:
+    """Whether a negative prompt counts."""
+    return bool(resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1)
+
+
+def warn_of_model(
+    job: Job, pipe: sdltx.Pipeline, request: sdltx.Request, resolved: dict[str, Any], memory: dict[str, int]
+) -> None:
+    """Says what this model will probably not do as it is meant."""
+    job.warn_of_silence(pipe)
+    for doubt in pipe.doubts(**request.options):
+        job.warn(doubt)
+    cells = ((resolved["num_frames"] - 1) // 8 + 1) * (resolved["width"] // 32) * (resolved["height"] // 32)
+    if cells > _MANY_TOKENS:
+        job.warn(
+            f"{resolved['width']}x{resolved['height']} and {resolved['num_frames']} frames are {cells:,} tokens; the "
+            "time grows with their square, and models have not seen so many"
+        )
+    if job.args.device in (None, "cpu"):
+        needed = max(memory.values())
+        free = next(device["memory_free"] for device in _core.devices() if device["kind"] == "cpu")
+        if needed > free:
+            job.warn(
+                f"about {needed / 2**30:.1f} GiB of memory are needed besides the weights, {free / 2**30:.1f} are free"
+            )
+
+
+def plan(
+    pipe: sdltx.Pipeline,
+    args: argparse.Namespace,
+    request: sdltx.Request,
+    resolved: dict[str, Any],
+    memory: dict[str, int],
+) -> list[str]:
+    """What would run, a line for each thing."""
+    info = pipe.info
+    seconds = resolved["num_frames"] / resolved["frame_rate"]
+    size = {name: resolved[name] for name in _SIZE}
+    needed = ", ".join(f"{bytes / 2**20:.0f} MiB to {part}" for part, bytes in memory.items() if bytes)
+    lines = {
+        "model": f"{info['model']} {info['version']}, preset {resolved['preset']} ({', '.join(pipe.files)})",
+        "device": f"{pipe.device}, precision {pipe.precision}, offload {pipe.offload}",
+        "prompt": f"{request.prompt!r}, {len(pipe.tokenize(request.prompt))} tokens",
+        "recipe": resolved["recipe"],
+        "clip": f"{size['width']}x{size['height']}, {size['num_frames']} frames at {size['frame_rate']:g} per second, "
+        f"{seconds:.2f} s",
+        "steps": f"{resolved['num_inference_steps']}, schedule {resolved['schedule']}, sampler {resolved['sampler']}",
+        "guide": _spell_guidance(resolved),
+        "sigmas": ", ".join(f"{sigma:g}" for sigma in resolved["sigmas"]),
+        "seed": f"{resolved['seed']}{' (drawn)' if args.seed is None else ''}",
+        "memory": f"{needed}; weights are not counted",
+    }
+    if request.conditions:
+        shown = (f"{one.image} at frame {one.frame}, strength {one.strength:g}" for one in request.conditions)
+        lines["images"] = "; ".join(shown)
+    stages = resolved["stages"]
+    if len(stages) == 1:
+        if stages[0]["loras"]:
+            lines["loras"] = _spell_loras(stages[0]["loras"])
+    else:
+        lines["upscale"] = ", ".join(resolved["upscalers"])
+        for number, stage in enumerate(stages, 1):
+            lines[f"stage {number}"] = (
+                f"{stage['width']}x{stage['height']}, {stage['num_frames']} frames at {stage['frame_rate']:g}, "
+                f"{stage['num_inference_steps']} steps{_spell_loras(stage['loras'], ' with ')}"
+            )
+    return [f"{name:<7} {text}" for name, text in lines.items()]
+
+
+def _spell_loras(loras: list[tuple[str, float]], before: str = "") -> str:
+    return before * bool(loras) + ", ".join(f"{path} at {strength:g}" for path, strength in loras)
+
+
+def _spell_guidance(resolved: dict[str, Any]) -> str:
+    if resolved["passes"] == 1:
+        return "none, 1 pass a step"
+    streams = []
+    for prefix, name in (("", "picture"), ("audio_", "sound")):
+        scales = (("cfg", "guidance_scale"), ("stg", "stg_scale"), ("modality", "modality_scale"))
+        parts = [f"{label} {resolved[prefix + key]:g}" for label, key in scales]
+        streams.append(f"{name} {', '.join(parts)}, rescale {resolved[prefix + 'guidance_rescale']:g}")
+    return f"{'; '.join(streams)}; {resolved['passes']} passes a step"
