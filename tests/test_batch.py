@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -166,11 +167,11 @@ def test_requests_are_json(demo, tmp_path):
         ({"prompt": "a", "width": "3"}, "width: expected a whole number"),
         ({"prompt": 5}, "prompt: expected text"),
         ({"prompt": "a", "images": 3}, "images: expected a list"),
-        ({"prompt": "a", "images": [{"frame": 3}]}, "images: expected objects"),
+        ({"prompt": "a", "images": [{"frame": 3}]}, "a picture that it does not name"),
         ({"prompt": "a", "images": [{"path": "x", "size": 3}]}, "images: there is no size"),
-        ({"prompt": "a", "tiling": [1, 2]}, "tiling: expected a list of four"),
-        ({"prompt": "a", "loras": "x"}, "loras: expected a list"),
-        ({"prompt": "a", "noise": True}, "made from values that it does not keep"),
+        ({"prompt": "a", "tiling": [1, 2]}, "tiling: expected four numbers"),
+        ({"prompt": "a", "loras": "x"}, "loras: expected paths with strengths"),
+        ({"prompt": "a", "noise": True}, "values that were given to Python .noise."),
         ([], "expected an object"),
     ],
 )
@@ -188,7 +189,7 @@ def test_paths_of_a_request_are_seen_from_its_folder(tmp_path):
         "loras": [["l.safetensors", 0.5]],
         "upscaler": "l.safetensors",
     }
-    request = sdltx.Request.from_dict(told, tmp_path)
+    request = sdltx.Request.from_dict(told, lambda path: str(tmp_path / path))
     assert request.conditions[0].image == str(tmp_path / "a.png")
     assert request.options["loras"] == [(str(tmp_path / "l.safetensors"), 0.5)]
     assert request.options["upscaler"] == [str(tmp_path / "l.safetensors")]
@@ -232,7 +233,7 @@ def test_batch(tmp_path, cache):
     done = run("batch", jobs, "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert names(tmp_path / "out") == [".sdltx-batch", "0001.mp4", "rain.wav", "square.webm"]
-    assert names(tmp_path / "out" / ".sdltx-batch") == ["state.json"]
+    assert names(tmp_path / "out" / ".sdltx-batch") == ["lock", "state.json"]
     alone = run(
         "generate",
         "-p",
@@ -294,6 +295,18 @@ def test_lines_that_are_wrong(tmp_path, line, words):
     (error,) = errors(done)
     assert words in error
     assert not (tmp_path / "out").exists()
+
+
+def test_two_batches_in_one_folder(tmp_path, cache):
+    jobs = write(tmp_path / "jobs.jsonl", {"prompt": "a", **SMALL})
+    folder = tmp_path / "out" / ".sdltx-batch"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run("batch", jobs, "-o", tmp_path / "out")
+    assert done.returncode == 6
+    assert "another command" in errors(done)[0]
+    assert run("batch", jobs, "-o", jobs).returncode == 2
 
 
 @pytest.mark.parametrize("moment", ["encode", "denoise", "write"])

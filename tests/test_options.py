@@ -102,3 +102,14 @@ def test_a_seed_that_is_drawn(tiny, seed):
     seeds = {tiny.resolve(seed=seed)["seed"] for _ in range(3)}
     assert len(seeds) > 1
     assert all(seed >= 0 for seed in seeds)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell, tmp_path):
+    command = [sys.executable, "-m", "sdltx", "completion", shell]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "guided-two-stage" in shown  # what a choice offers
+    assert "audio-guidance-scale" in shown
+    if shell == "bash":
+        (tmp_path / "complete").write_text(shown)
+        subprocess.run(["bash", "-n", str(tmp_path / "complete")], check=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 _TOLD = frozenset(
     ("sdltx_version", "model", "model_version", "model_files", "device", "precision", "schedule", "passes", "upscalers")
 )
-_NAMED_BY_PATH = ("file", "files", "loras")
 
 
 class Request:
@@ -96,10 +93,10 @@ class Request:
         return {name: value for name, value in told.items() if value is not None}
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any], folder: str | os.PathLike[str] = "") -> Request:
+    def from_dict(cls, told: Mapping[str, Any], locate: Callable[[str], str] | None = None) -> Request:
         """Returns what :meth:`to_dict` gave, or what a clip was made with (``video.metadata``).
 
-        folder: where relative paths are looked for if they lead nowhere from here.
+        locate: where the file of a path that is named lies.
 
         Raises InvalidRequestError for names that there are not, values of another kind, and clips that were made from
         values which they do not keep.
@@ -110,22 +107,23 @@ class Request:
         if told.get("upscalers"):
             given.setdefault("upscaler", told["upscalers"])
         for name in ("initial", "noise"):
-            if given.get(name):
-                raise InvalidRequestError(f"[request] it was made from values that it does not keep ({name})")
-        images, tiling = given.pop("images", None), given.pop("tiling", None)
+            if given.pop(name, None):
+                raise InvalidRequestError(
+                    f"[request] it was made from values that were given to Python ({name}), which it does not keep"
+                )
+        located = _Located(locate or (lambda path: path))
+        images = located.conditions(given.pop("images", None))
+        tiling = given.pop("tiling", None)
         if unknown := given.keys() - ROWS.keys():
             raise InvalidRequestError(f"[request] there is no option {', '.join(sorted(map(str, unknown)))}")
         if "prompt" not in given:
             raise InvalidRequestError("[request] it has no prompt")
-        for name, value in given.items():
-            if ROWS[name]["kind"] in _NAMED_BY_PATH:
-                given[name] = _located(name, value, folder)
         return cls(
             given.pop("prompt"),
             negative_prompt=given.pop("negative_prompt", None),
-            conditions=None if images is None else [_condition(one, folder) for one in _list("images", images)],
+            conditions=images,
             tiling=None if tiling is None else _tiling(tiling),
-            **given,
+            **{name: located.option(name, value) for name, value in given.items()},
         )
 
     def __repr__(self) -> str:
@@ -137,37 +135,51 @@ class Request:
 
 def _tiling(value: Any) -> Tiling:
     if not isinstance(value, list) or len(value) != len(Tiling._fields):
-        _arguments.refuse("request", "tiling", "a list of four numbers", value)
+        _arguments.refuse("request", "tiling", "four numbers", value)
     return Tiling(*value)
 
 
-def _list(name: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        _arguments.refuse("request", name, "a list", value)
-    return value
+class _Located:
+    """Reads what names files."""
 
+    def __init__(self, locate: Callable[[str], str]) -> None:
+        self._locate = locate
 
-def _located(name: str, value: Any, folder: str | os.PathLike[str]) -> Any:
-    """Paths of an option, seen from the folder if they lead nowhere from here."""
-    if isinstance(value, str):
-        beside = Path(folder) / value
-        return str(beside) if folder and not Path(value).exists() and beside.exists() else value
-    if isinstance(value, list) and ROWS[name]["kind"] == "loras":
-        return [
-            [_located("file", one[0], folder), *one[1:]]
-            if isinstance(one, list) and one
-            else _located("file", one, folder)
-            for one in value
-        ]
-    return [_located("file", one, folder) for one in value] if isinstance(value, list) else value
+    def option(self, name: str, value: Any) -> Any:
+        kind = ROWS[name]["kind"]
+        if kind == "file" and isinstance(value, str):
+            return self._locate(value)
+        if kind == "files":
+            paths = [value] if isinstance(value, str) else value
+            if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+                _arguments.refuse("request", name, "paths", value)
+            return [self._locate(path) for path in paths]
+        if kind == "loras":
+            pairs: list[Any] | None = (
+                [[one, 1.0] if isinstance(one, str) else one for one in value] if isinstance(value, list) else None
+            )
+            if pairs is None or not all(
+                isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) for one in pairs
+            ):
+                _arguments.refuse("request", name, "paths with strengths", value)
+            return [(self._locate(path), strength) for path, strength in pairs]
+        return value
 
+    def conditions(self, entries: Any) -> list[Condition] | None:
+        if entries is None:
+            return None
+        if not isinstance(entries, list):
+            _arguments.refuse("request", "images", "a list", entries)
+        return [self._condition(entry) for entry in entries]
 
-def _condition(entry: Any, folder: str | os.PathLike[str]) -> Condition:
-    if isinstance(entry, str):
-        entry = {"path": entry}
-    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-        _arguments.refuse("request", "images", "objects with a path, frame, strength and crf", entry)
-    if unknown := entry.keys() - {"path", "frame", "strength", "crf", "sha256"}:
-        raise InvalidRequestError(f"[request] images: there is no {', '.join(sorted(map(str, unknown)))}")
-    rest = {name: entry[name] for name in ("frame", "strength", "crf") if entry.get(name) is not None}
-    return Condition(_located("file", entry["path"], folder), **rest)
+    def _condition(self, entry: Any) -> Condition:
+        if isinstance(entry, str):
+            entry = {"path": entry}
+        if not isinstance(entry, dict):
+            _arguments.refuse("request", "images", "objects with a path, frame, strength and crf", entry)
+        if not isinstance(entry.get("path"), str):
+            raise InvalidRequestError("[request] images: there is a picture that it does not name; give all of them")
+        if unknown := entry.keys() - {"path", "frame", "strength", "crf", "sha256"}:
+            raise InvalidRequestError(f"[request] images: there is no {', '.join(sorted(map(str, unknown)))}")
+        rest = {name: entry[name] for name in ("frame", "strength", "crf") if entry.get(name) is not None}
+        return Condition(self._locate(entry["path"]), **rest)

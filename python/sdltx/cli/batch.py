@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import sdltx
 from sdltx import pipeline
 from sdltx.options import NAMES
 
-from .._files import failures_named, replacing
+from .._files import exists, failures_named, is_folder, replacing
 from ..contexts import ContextCache
 from . import plan
 from .clips import FileClip, Files
@@ -90,9 +91,11 @@ def _batch(job: Job) -> None:
     start = time.monotonic()
     wanted = _wanted(args, job)
     folder = Path(args.output)
-    state = _State(folder)
+    if exists(folder) and not is_folder(folder):
+        raise sdltx.InvalidRequestError(f"[batch] -o {folder} is no folder; give one for the clips")
     pipe = job.load()
     pipe.require("text encoder", "text projection", "transformer", "video decoder")
+    state = _State(folder)
     cache = None if args.no_cache else ContextCache.of(pipe)
     clips = []
     for request, name in wanted:
@@ -115,8 +118,12 @@ def _batch(job: Job) -> None:
     if len(clips) < len(wanted):
         job.note(f"{len(wanted) - len(clips)} of {len(wanted)} clips are there already")
     # Contexts of many prompts would fill the memory.
-    for first in range(0, len(clips), _TOGETHER):
-        job.run(pipe, clips[first : first + _TOGETHER])
+    try:
+        for first in range(0, len(clips), _TOGETHER):
+            job.run(pipe, clips[first : first + _TOGETHER])
+    except BaseException:
+        job.rescued.append("the same command goes on where it was")
+        raise
     failed = [clip for clip in clips if clip.error is not None]
     job.note(f"{len(clips) - len(failed)} clips made, {len(failed)} failed, took {time.monotonic() - start:.1f} s")
     if failed:
@@ -126,7 +133,11 @@ def _batch(job: Job) -> None:
 
 def _wanted(args: argparse.Namespace, job: Job) -> list[tuple[sdltx.Request, str]]:
     """What the lines ask for, with what the command line says for all, and the names of their files."""
-    defaults = {name: value for name in NAMES if name != "audio" and (value := getattr(args, name, None)) is not None}
+    given = {name: getattr(args, name, None) for name in NAMES if name != "audio"}
+    defaults: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    for name in ("loras", "loras_stage2"):
+        if name in defaults:
+            defaults[name] = [list(one) for one in defaults[name]]
     if args.no_audio:
         defaults["audio"] = False
     if (tiling := job.tiling()) is not None:
@@ -184,9 +195,15 @@ def _request(number: int, line: Any, defaults: dict[str, Any], near: str, suffix
     if not isinstance(name, str) or not name or "/" in name or name.startswith(".") or "\0" in name:
         raise sdltx.InvalidRequestError(f"{where}: output {name!r} is no name of a file in the folder of -o")
     try:
-        return sdltx.Request.from_dict({**defaults, **line}, near), name
+        return sdltx.Request.from_dict({**defaults, **line}, lambda path: _beside(path, near)), name
     except sdltx.InvalidRequestError as error:
         raise sdltx.InvalidRequestError(f"{where}: {error}") from None
+
+
+def _beside(path: str, folder: str) -> str:
+    """A path of a line: as it says, else seen from the folder of the lines."""
+    beside = os.path.join(folder, path)  # noqa: PTH118
+    return beside if folder and not exists(path) and exists(beside) else path
 
 
 def _kept_latents(path: Path) -> sdltx.Latents | None:
@@ -207,6 +224,13 @@ class _State:
         self._file = self.folder / "state.json"
         with failures_named(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("w")  # as long as this lives
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise sdltx.BusyError(
+                    f"[batch] another command is making clips in {folder}; wait for its end"
+                ) from None
         self._told: dict[str, Any] = {"done": [], "seeds": {}}
         try:
             told = json.loads(self._file.read_text())

@@ -212,9 +212,11 @@ def _generate(job: Job) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     job.detail(f"took at most {peak / 2**10:.0f} MiB of memory, files that are used in place included")
     job.note(f"took {time.monotonic() - start:.1f} s")
-    failed = [clip.error for clip in clips if clip.error is not None]
-    if failed:
-        raise failed[0]
+    failed = [clip for clip in clips if clip.error is not None]
+    for clip in failed[1:]:
+        job.bars.say(f"error: {clip.files.output or clip.files.latents}: {clip.error}")
+    if failed and failed[0].error is not None:
+        raise failed[0].error
 
 
 class _Previewed(FileClip):
