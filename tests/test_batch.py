@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -120,6 +122,48 @@ def test_other_exceptions_end_the_run(demo, method):
     with pytest.raises(KeyboardInterrupt):
         demo.run([Stopping(sdltx.Request("a", **SMALL)), VideoJob(sdltx.Request("b", **SMALL))])
     assert isinstance(demo.generate("a", **SMALL), sdltx.Video)  # the pipeline is in order
+
+
+def test_a_request_that_no_model_could_do_fails_alone(demo):
+    found = demo.generate(["a", sdltx.Request("b", width=65)], **SMALL | {"width": None}, return_exceptions=True)
+    assert isinstance(found[0], sdltx.Video)
+    assert isinstance(found[1], sdltx.InvalidRequestError)
+
+
+def test_requests_are_only_read():
+    request = sdltx.Request("a", **SMALL)
+    with pytest.raises(AttributeError, match="replaced"):
+        request.prompt = "b"
+    with pytest.raises(TypeError):
+        request.options["width"] = 5
+    for again in (copy.deepcopy(request), pickle.loads(pickle.dumps(request))):
+        assert again.to_dict() == request.to_dict()
+        with pytest.raises(TypeError):
+            again.options["width"] = 5
+
+
+def test_what_is_no_job(demo):
+    job = VideoJob(sdltx.Request("a", **SMALL))
+    for jobs, words in ((["a"], "jobs: expected Job"), ([job, job], "twice")):
+        with pytest.raises(sdltx.InvalidRequestError, match=words):
+            demo.run(jobs)
+    for prompts in (b"abc", {"prompt": "a"}, 5):
+        with pytest.raises(sdltx.InvalidRequestError, match="expected text, a Request"):
+            demo.generate(prompts)
+    assert demo.generate([]) == []
+    demo.run([])
+
+
+def test_a_job_that_fails_at_its_end(demo):
+    class Failing(VideoJob):
+        def on_finished(self):
+            raise OSError(28, "full")
+
+    jobs = [Failing(sdltx.Request("a", **SMALL)), VideoJob(sdltx.Request("b", **SMALL))]
+    demo.run(jobs)
+    demo.run(jobs[1:])  # once more
+    assert isinstance(jobs[0].error, OSError)
+    assert jobs[1].error is None
 
 
 def test_a_clip_that_was_denoised_before_is_only_decoded(demo):
@@ -295,6 +339,34 @@ def test_lines_that_are_wrong(tmp_path, line, words):
     (error,) = errors(done)
     assert words in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_does_not_write_what_it_reads(tmp_path, cache):
+    from PIL import Image
+
+    (tmp_path / "out").mkdir()
+    picture = tmp_path / "out" / "a.png"
+    Image.new("RGB", (64, 64)).save(picture)
+    before = picture.read_bytes()
+    still = {**SMALL, "num_frames": 1}
+    jobs = write(
+        tmp_path / "jobs.jsonl",
+        {"prompt": "a", **still, "images": ["out/a.png"], "output": "b.png"},
+        {"prompt": "b", **still, "output": "a.png"},
+    )
+    done = run("batch", jobs, "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert "is also an input" in errors(done)[0]
+    assert picture.read_bytes() == before
+
+
+def test_a_batch_with_a_picture_that_is_missing(tmp_path, cache):
+    jobs = write(tmp_path / "jobs.jsonl", {"prompt": "a", **SMALL, "images": ["missing.png"]}, {"prompt": "b", **SMALL})
+    done = run("batch", jobs, "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert "1 clips made, 1 failed" in done.stderr
+    assert "there is no file missing.png" in done.stderr
+    assert (tmp_path / "out" / "0002.mp4").exists()
 
 
 def test_two_batches_in_one_folder(tmp_path, cache):

@@ -113,3 +113,27 @@ def test_completion(shell, tmp_path):
     if shell == "bash":
         (tmp_path / "complete").write_text(shown)
         subprocess.run(["bash", "-n", str(tmp_path / "complete")], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-i", "a.png", "0", "1.0"], "-i PATH:0:1.0"),
+        (["-m", "a", "b"], "-m takes one file"),
+        (["--nothing"], "unrecognized arguments: --nothing"),
+    ],
+)
+def test_what_other_programs_take(arguments, said):
+    done = subprocess.run(
+        [sys.executable, "-m", "sdltx", "generate", "-p", "x", "-o", "x.mp4", *arguments],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_names_of_other_programs(tmp_path):
+    command = [sys.executable, "-m", "sdltx", "generate", "-p", "x", "--output-path", str(tmp_path / "x.mp4")]
+    done = subprocess.run([*command, "--diffusion-model", "no-such-file"], capture_output=True, text=True)
+    assert "[no-such-file] cannot open the file" in done.stderr

@@ -47,7 +47,7 @@ void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function
     std::vector<Job> jobs;
     for (Job* job : given) {
         Job& copy = jobs.emplace_back(*job);
-        guard.run(nullptr, [&] { copy.plan = p.resolve(copy.request); });
+        guard.run(nullptr, [&] { p.plan(copy); });
     }
     const auto handler = [&](const char* name) {
         const auto found = on.find(name);

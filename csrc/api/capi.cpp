@@ -456,8 +456,8 @@ sdltx_status sdltx_generate_all(sdltx_pipeline* pipeline, const sdltx_request* c
         std::vector<std::string> settings;
         for (size_t i = 0; i < count; ++i) {
             Job& job = jobs.emplace_back(job_of(existing(requests[i], "request").values, what));
-            job.plan = core.resolve(job.request);
-            settings.push_back(told(job.request, job.plan));
+            core.plan(job);
+            settings.push_back(job.failure ? "{}" : told(job.request, job.plan));
         }
         std::vector<Made> made = run(core, jobs, settings, callbacks_of(callbacks));
         std::exception_ptr first;

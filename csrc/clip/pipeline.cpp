@@ -46,7 +46,7 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
 
 Pipeline::~Pipeline() { release(); }
 
-Pipeline::Stage::Stage(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress)
+Pipeline::Hold::Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress)
     : pipeline_(pipeline) {
     int64_t total = 0, before = 0;
     for (Weights* w : networks) total += w->missing();
@@ -65,12 +65,12 @@ Pipeline::Stage::Stage(Pipeline& pipeline, std::vector<Weights*> networks, const
         for (Weights* w : networks_) w->release();
         throw;
     }
-    ++pipeline.stages_;
+    ++pipeline.holds_;
 }
 
-// Stages may hold others, such as each step of a run: what is computed in stays until the outermost ends.
-Pipeline::Stage::~Stage() {
-    if (--pipeline_.stages_ == 0) pipeline_.workspace_->release();
+// One may lie in another, such as that of each step of a run: what is computed in stays until the outermost ends.
+Pipeline::Hold::~Hold() {
+    if (--pipeline_.holds_ == 0) pipeline_.workspace_->release();
     for (Weights* w : networks_) w->release();
 }
 
@@ -160,7 +160,7 @@ std::string Pipeline::decoder_fingerprint() {
 namespace {
 
 bool encodes_prompts(const TensorInfo& t) {
-    const auto network = place_of(t.name).network;
+    const auto network = owner_of(t.name).network;
     return network == Part::text_encoder || network == Part::text_projection;
 }
 
@@ -239,7 +239,7 @@ std::vector<int32_t> Pipeline::tokenize(const std::string& prompt) {
 Array Pipeline::hidden_states(const std::string& prompt) {
     const Turn turn(*this);
     const std::vector<int32_t> ids = tokenize(prompt);
-    const Stage stage(*this, {&networks_->text_encoder->weights()}, {});
+    const Hold hold(*this, {&networks_->text_encoder->weights()}, {});
     return networks_->text_encoder->encode(ids, tracing());
 }
 
@@ -253,7 +253,7 @@ Context Pipeline::encode(const std::string& prompt, const Progress& progress) {
     const Turn turn(*this);
     require({Part::text_encoder, Part::text_projection});
     const std::vector<int32_t> ids = tokenize(prompt);
-    const Stage stage(*this, encoding(), progress);
+    const Hold hold(*this, encoding(), progress);
     const int64_t total = networks_->text_encoder->config().num_hidden_layers + 1;
     report(progress, "encode", 0, total);
     const Array states =
@@ -294,7 +294,7 @@ void Pipeline::require_negative() const {
 // Reports blocks, as a step of a large model takes minutes.
 void Pipeline::step(Sampler& sampler, const Progress& progress) {
     const Turn turn(*this);
-    const Stage stage(*this, denoising(sampler.loras()), progress);
+    const Hold hold(*this, denoising(sampler.loras()), progress);
     const int64_t blocks = config_.transformer->num_layers, total = sampler.num_calls() * blocks;
     int64_t reported = sampler.calls() * blocks;
     sampler.step([&](int64_t done) {
@@ -308,7 +308,7 @@ Latents Pipeline::sample(const Context& context, const Context* negative, const 
                          const Inputs& inputs, const Progress& progress, const OnStep& on_step) {
     const Turn turn(*this);
     const std::unique_ptr<Sampler> loop = sampler(context, negative, settings, inputs, progress);
-    const Stage stage(*this, denoising(loop->loras()), progress);
+    const Hold hold(*this, denoising(loop->loras()), progress);
     report(progress, "denoise", 0, loop->num_calls() * config_.transformer->num_layers);
     while (!loop->done()) {
         step(*loop, progress);
@@ -361,7 +361,7 @@ Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* aud
     const Turn turn(*this);
     require({Part::transformer});
     const std::shared_ptr<Loras> with = loras(lora_files);
-    const Stage stage(*this, denoising(with.get()), {});
+    const Hold hold(*this, denoising(with.get()), {});
     TransformerRun run(*networks_->transformer, *workspace_, *video.positions, audio ? audio->positions : nullptr,
                        {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing(), with);
     return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr, {0}).front());
@@ -377,21 +377,21 @@ void Pipeline::decode(const Array& video, const Tiling& tiling, const VideoDecod
                       const Progress& progress) {
     const Turn turn(*this);
     require({Part::video_decoder});
-    const Stage stage(*this, {&networks_->video_decoder->weights()}, progress);
+    const Hold hold(*this, {&networks_->video_decoder->weights()}, progress);
     networks_->video_decoder->decode(video, tiling, sink, progress, tracing());
 }
 
 Array Pipeline::encode_video(const Array& pixels, const Tiling& tiling, const Progress& progress) {
     const Turn turn(*this);
     require({Part::video_encoder});
-    const Stage stage(*this, {&networks_->video_encoder->weights()}, progress);
+    const Hold hold(*this, {&networks_->video_encoder->weights()}, progress);
     return networks_->video_encoder->encode(pixels, tiling, progress, tracing());
 }
 
 Waveform Pipeline::decode_audio(const Array& audio, double piece_seconds, const Progress& progress) {
     const Turn turn(*this);
     require({Part::audio_decoder, Part::vocoder});
-    const Stage stage(*this, {&networks_->audio_decoder->weights(), &networks_->vocoder->weights()}, progress);
+    const Hold hold(*this, {&networks_->audio_decoder->weights(), &networks_->vocoder->weights()}, progress);
     if (!(piece_seconds >= 0 && piece_seconds <= 1e6))
         throw Error(ErrorCode::invalid_request, "[decode] pieces of sound last 0 (all at once) to 1,000,000 seconds");
     networks_->audio_decoder->check_latents(audio.shape);
@@ -421,7 +421,7 @@ Array Pipeline::encode_audio(const Waveform& sound) {
     if (sound.samples.shape.size() != 2 || sound.samples.dim(0) != sides)
         throw Error(ErrorCode::invalid_request, "[sound] expected sound of (" + std::to_string(sides) +
                                                     " channels, samples), got " + spell_shape(sound.samples.shape));
-    const Stage stage(*this, {&networks_->audio_encoder->weights()}, {});
+    const Hold hold(*this, {&networks_->audio_encoder->weights()}, {});
     const Array mel = log_mel(resample(sound.samples, sound.sample_rate, analysis_rate), config_.audio_vae->mel_bins);
     return networks_->audio_encoder->encode(mel, tracing());
 }

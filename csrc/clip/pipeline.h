@@ -124,6 +124,8 @@ class SDLTX_EXPORT Pipeline {
     // second_noise: of a second stage; empty: drawn.
     Latents sample(const Context& context, const Context* negative, const ClipPlan& plan, const Request& request,
                    const Noise& second_noise, const Progress& progress, const OnStep& on_step = {});
+    // Gives a job its plan, or its failure. Throws Error(invalid_request) after close() alone.
+    void plan(Job& job) const;
     // Runs jobs whose plans are those of their requests here, part of the model by part; failures of a job are in it,
     // and the others go on. Latents stay in the jobs. Throws Error(cancelled) when an event says so.
     void run(std::vector<Job>& jobs, const RunEvents& events);
@@ -185,12 +187,12 @@ class SDLTX_EXPORT Pipeline {
 
  private:
     // Holds the weights of `networks` while a stage of a run needs them, and gives the working memory back after it.
-    class Stage {
+    class Hold {
      public:
-        Stage(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress);
-        ~Stage();
-        Stage(const Stage&) = delete;
-        Stage& operator=(const Stage&) = delete;
+        Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress);
+        ~Hold();
+        Hold(const Hold&) = delete;
+        Hold& operator=(const Hold&) = delete;
 
      private:
         Pipeline& pipeline_;
@@ -239,7 +241,7 @@ class SDLTX_EXPORT Pipeline {
     int turn_depth_ = 0;
     bool closed_ = false;
     WholeProgress whole_;
-    int stages_ = 0;  // that are going on, one in the other
+    int holds_ = 0;  // that are going on, one in the other
 
     std::shared_ptr<const ModelFiles> files_;
     std::unique_ptr<Backend> backend_;

@@ -271,7 +271,7 @@ Latents Pipeline::upsample(const Latents& latents, const std::string& upscaler, 
         const size_t c = i / static_cast<size_t>(cells);
         out.video.data[i] = out.video.data[i] * deviation[c] + mean[c];
     }
-    const Stage stage(*this, {&network.weights()}, progress);
+    const Hold hold(*this, {&network.weights()}, progress);
     report(progress, "upscale", 0, 1);
     out.video = network.upsample(out.video, tracing());
     report(progress, "upscale", 1, 1);

@@ -65,6 +65,8 @@ class Pipeline::Runner {
         : pipeline_(pipeline), jobs_(jobs), events_(events) {}
 
     void operator()() {
+        for (size_t i = 0; i < jobs_.size(); ++i)
+            if (jobs_[i].failure) finish(i);  // it could not be planned
         open_loras();
         each([&](size_t i) { check(i); });
         each([&](size_t i) { plan_work(i, [&](const Step& s, double n) { work_.add(s.kind, n); }); });
@@ -176,7 +178,7 @@ class Pipeline::Runner {
                    pipeline_.default_negative_;
         };
         if (!any(wanted)) return;
-        std::optional<Stage> held;
+        std::optional<Hold> held;
         if (any([&](const Job& job) { return wanted(job) && !known_already(job); }))
             held.emplace(pipeline_, pipeline_.encoding(), progress());
         std::map<std::string, Context> known;  // several clips of one prompt
@@ -206,7 +208,7 @@ class Pipeline::Runner {
     void encode_pictures() {
         const auto wanted = [](const Job& job) { return !job.latents && !job.request.images.empty(); };
         if (!any(wanted)) return;
-        const Stage held(pipeline_, {&pipeline_.networks_->video_encoder->weights()}, progress());
+        const Hold held(pipeline_, {&pipeline_.networks_->video_encoder->weights()}, progress());
         each([&](size_t i) {
             Job& job = jobs_[i];
             if (!wanted(job)) return;
@@ -225,7 +227,7 @@ class Pipeline::Runner {
     void denoise() {
         const auto wanted = [](const Job& job) { return !job.latents; };
         if (!any(wanted)) return;
-        const Stage held(pipeline_, {&pipeline_.networks_->transformer->weights()}, progress());
+        const Hold held(pipeline_, {&pipeline_.networks_->transformer->weights()}, progress());
         each([&](size_t i) {
             Job& job = jobs_[i];
             if (!wanted(job)) return;
@@ -248,7 +250,7 @@ class Pipeline::Runner {
         std::vector<Weights*> networks;
         if (any(has_sound)) networks = {&n.audio_decoder->weights(), &n.vocoder->weights()};
         if (any([](const Job& job) { return job.pictures; })) networks.push_back(&n.video_decoder->weights());
-        const Stage held(pipeline_, networks, progress());
+        const Hold held(pipeline_, networks, progress());
         each([&](size_t i) {
             Job& job = jobs_[i];
             const auto sound = [&] {
@@ -281,6 +283,15 @@ class Pipeline::Runner {
     std::set<std::pair<size_t, const Step*>> done_;  // or begun
     Work work_;
 };
+
+void Pipeline::plan(Job& job) const {
+    files();  // throws
+    try {
+        job.plan = resolve(job.request);
+    } catch (const std::exception&) {
+        job.failure = std::current_exception();
+    }
+}
 
 void Pipeline::run(std::vector<Job>& jobs, const RunEvents& events) {
     const Turn turn(*this);

@@ -25,9 +25,9 @@ struct Step {
 };
 
 struct ClipPlan {
-    const Recipe* recipe;
-    bool asked;                  // for that recipe, by name
-    SampleSettings whole;        // of the result, with the schedule of the first stage
+    const Recipe* recipe = nullptr;
+    bool asked = false;          // for that recipe, by name
+    SampleSettings whole{};      // of the result, with the schedule of the first stage
     std::string distilled_lora;  // that is among the LoRAs of the stages; empty: none
     std::vector<Step> steps;     // in their order
 

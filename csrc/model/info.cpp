@@ -92,7 +92,7 @@ std::vector<std::string> doubts(const ModelFiles& files, const ModelConfig& conf
     for (auto& file : files.files()) {
         // A text encoder is the same for all.
         const bool companion = std::any_of(file->tensors().begin(), file->tensors().end(), [](const TensorInfo& t) {
-            const auto network = place_of(t.name).network;
+            const auto network = owner_of(t.name).network;
             return network && *network != Part::text_encoder;
         });
         if (file.get() == &transformer || !companion) continue;

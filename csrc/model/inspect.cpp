@@ -77,7 +77,7 @@ std::string inspect(const std::vector<std::string>& paths) {
     std::map<std::string, PartReport> parts;
     for (auto& file : files.files()) {
         for (auto& t : file->tensors()) {
-            const char* part = place_of(t.name).part;
+            const char* part = owner_of(t.name).part;
             PartReport& report = parts[part];
             ++report.tensors;
             report.parameters += t.elements();

@@ -69,7 +69,7 @@ Networks::Networks(const ModelFiles& files, const ModelConfig& config, Workspace
         for (auto& t : file->tensors()) {
             if (t.used) continue;
             unused.push_back(&t);
-            const auto network = place_of(t.name).network;
+            const auto network = owner_of(t.name).network;
             if (network && std::find(parts.begin(), parts.end(), *network) != parts.end()) unexpected.push_back(&t);
         }
     if (text_encoder) attempt(problems, [&] { tokenizer = Tokenizer::load(files); });

@@ -12,7 +12,7 @@ constexpr const char* part_names[] = {"transformer",   "text encoder",  "text pr
 
 struct Prefix {
     const char* prefix;
-    Place place;
+    Owner owner;
 };
 
 // The first that fits.
@@ -46,9 +46,9 @@ Part part_of(const std::string& name) {
     throw Error(ErrorCode::invalid_request, "[load] there is no part '" + name + "'");
 }
 
-Place place_of(const std::string& tensor) {
+Owner owner_of(const std::string& tensor) {
     for (auto& p : places)
-        if (tensor.rfind(p.prefix, 0) == 0) return p.place;
+        if (tensor.rfind(p.prefix, 0) == 0) return p.owner;
     return {"other", std::nullopt};
 }
 

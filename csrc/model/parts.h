@@ -29,10 +29,10 @@ SDLTX_EXPORT const char* name_of(Part part);
 SDLTX_EXPORT Part part_of(const std::string& name);
 
 // Where a tensor of a model belongs.
-struct Place {
+struct Owner {
     const char* part;             // "transformer", "video encoder", "other"; also what this version has no use for
     std::optional<Part> network;  // of which every tensor has a use, if that network is there
 };
-Place place_of(const std::string& tensor);
+Owner owner_of(const std::string& tensor);
 
 }  // namespace sdltx

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _arguments, _core
+from .errors import InvalidRequestError, SdltxError
 from .images import pixels
 from .options import core_options
 from .request import Request
@@ -102,7 +103,7 @@ class VideoJob(Job):
         settings = decoded_settings(self.latents, self.request.tiling)
         rate = self.latents.frame_rate or _FRAME_RATE
         self.video = Video(self._frames, self._samples, self._rate, rate, settings)
-        self._frames = None
+        self._frames, self._done, self._samples, self._rate = None, 0, None, None  # for another run
 
 
 def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:
@@ -143,6 +144,26 @@ class Maker(NamedTuple):
     files: list[str]
     device: str
     precision: str
+
+
+def ready_jobs(version: str, given: Sequence[Job]) -> tuple[list[Job], list[_core.Job]]:
+    """Returns the jobs whose pictures can be read, and what the core takes of them; the others end here.
+
+    version: of the model, which tells how pictures are prepared. Raises InvalidRequestError for what is no job.
+    """
+    for job in given:
+        _arguments.instance("run", "jobs", job, Job, "of a Request")
+    if len({id(job) for job in given}) < len(given):
+        raise InvalidRequestError("[run] a job is there twice; make one for each clip")
+    jobs, ready = [], []
+    for job in given:
+        try:
+            ready.append(core_job(version, job))
+            jobs.append(job)
+        except SdltxError as error:
+            job.error = error
+            job.on_finished()
+    return jobs, ready
 
 
 def core_job(version: str, job: Job) -> _core.Job:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from . import _arguments, _core
-from .errors import InvalidRequestError, ModelFileError
+from .errors import Cancelled, InvalidRequestError, ModelFileError, SdltxError
 from .images import Condition
-from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, core_job, hears_steps, remembered
+from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, hears_steps, ready_jobs, remembered
 from .options import Options, core_options, explicit
 from .request import Request
 from .values import Context, Latents, Tiling, Video, tiles
@@ -291,7 +291,7 @@ class Pipeline:
         nor OSError.
         """
         _arguments.callback("run", "progress", progress)
-        ready = [core_job(self.info["version"], job) for job in jobs]
+        jobs, ready = ready_jobs(self.info["version"], jobs)
         rates: dict[int, float] = {}
         maker = Maker(self.info, self.files, self.device, self.precision)
 
@@ -317,7 +317,12 @@ class Pipeline:
 
         def finished(i: int, error: BaseException | None) -> None:
             jobs[i].error = error
-            jobs[i].on_finished()
+            try:
+                jobs[i].on_finished()
+            except Cancelled:
+                raise
+            except (SdltxError, OSError) as own:
+                jobs[i].error = error or own
 
         self._core.run(
             ready,
@@ -530,7 +535,7 @@ class Pipeline:
             self._run_one("generate", job, progress)
             assert job.video is not None
             return job.video
-        if not isinstance(prompt, Iterable):
+        if not isinstance(prompt, Iterable) or isinstance(prompt, (bytes, Mapping)):
             _arguments.refuse("encode", "prompt", "text, a Request, or a list of them", prompt)
         # Once, as iterators can be read but once.
         given = {name: list(value) if isinstance(value, Iterator) else value for name, value in given.items()}

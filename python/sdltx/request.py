@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments
@@ -48,23 +49,39 @@ class Request:
         **options: Unpack[Options],
     ) -> None:
         """The arguments are those of :meth:`sdltx.Pipeline.generate`. Raises InvalidRequestError for other kinds."""
-        self.prompt = _arguments.text("encode", "prompt", prompt)
-        self.negative_prompt = negative_prompt
         if negative_prompt is not None:
             _arguments.text("encode", "negative prompt", negative_prompt)
-        self.options = settled(options)
-        self.conditions = tuple(conditions_of(image, last_image, conditions))
+        plain = settled(options)
+        if noise is not None:
+            _arguments.instance("sample", "noise", noise, Latents, "start noise in the shapes of a result")
+            if noise.frame_rate:
+                plain = {"frame_rate": noise.frame_rate, **plain}
+        if initial is not None:
+            _arguments.instance("sample", "initial", initial, Latents, "what is refined")
         numbers = tiles("decode", tiling)
-        self.tiling = None if numbers is None else Tiling(*numbers)
-        for name, value, what in (
-            ("noise", noise, "start noise in the shapes of a result"),
-            ("initial", initial, "what is refined"),
-        ):
-            if value is not None:
-                _arguments.instance("sample", name, value, Latents, what)
-        self.noise, self.initial = noise, initial
-        if noise is not None and noise.frame_rate:
-            self.options = {"frame_rate": noise.frame_rate, **self.options}
+        self.__setstate__(
+            {
+                "prompt": _arguments.text("encode", "prompt", prompt),
+                "negative_prompt": negative_prompt,
+                "conditions": tuple(conditions_of(image, last_image, conditions)),
+                "tiling": None if numbers is None else Tiling(*numbers),
+                "noise": noise,
+                "initial": initial,
+                "options": plain,
+            }
+        )
+
+    def __setattr__(self, name: str, _value: object) -> None:
+        raise AttributeError(f"a Request is only read; use replaced({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Request is only read; use replaced({name}=None)")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "options": dict(self.options)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({**state, "options": MappingProxyType(state["options"])})
 
     def replaced(self, **changes: Any) -> Request:
         """Returns the same with other arguments."""

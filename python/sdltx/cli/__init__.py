@@ -40,11 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_standard_streams()
     args, unknown = _parser().parse_known_args(argv)
     if unknown:
-        hint = (
-            ""
-            if any(text.startswith("-") for text in unknown)
-            else "; -m takes one file, so repeat it, and -p the prompt"
-        )
+        hint = ""
+        if not any(text.startswith("-") for text in unknown):
+            numbers = all(text.replace(".", "", 1).isdigit() for text in unknown)
+            hint = "; -m takes one file, so repeat it, and -p the prompt"
+            if numbers and getattr(args, "images", None):
+                hint = f"; frame and strength of a picture belong to its argument: -i PATH:{':'.join(unknown)}"
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if threading.current_thread() is not threading.main_thread():
         return _run(args)

@@ -10,12 +10,13 @@ import os
 import random
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import sdltx
 from sdltx import pipeline
-from sdltx.options import NAMES
+from sdltx.options import NAMES, ROWS
 
 from .._files import exists, failures_named, is_folder, replacing
 from ..contexts import ContextCache
@@ -91,6 +92,7 @@ def _batch(job: Job) -> None:
     start = time.monotonic()
     wanted = _wanted(args, job)
     folder = Path(args.output)
+    job.reads(None if args.jobs == "-" else args.jobs, *(path for request, _ in wanted for path in _inputs(request)))
     if exists(folder) and not is_folder(folder):
         raise sdltx.InvalidRequestError(f"[batch] -o {folder} is no folder; give one for the clips")
     pipe = job.load()
@@ -198,6 +200,19 @@ def _request(number: int, line: Any, defaults: dict[str, Any], near: str, suffix
         return sdltx.Request.from_dict({**defaults, **line}, lambda path: _beside(path, near)), name
     except sdltx.InvalidRequestError as error:
         raise sdltx.InvalidRequestError(f"{where}: {error}") from None
+
+
+def _inputs(request: sdltx.Request) -> Iterator[str]:
+    """The files that a clip is made from."""
+    for one in request.conditions:
+        if isinstance(one.image, (str, os.PathLike)):
+            yield os.fspath(one.image)
+    for name, value in request.options.items():
+        kind = ROWS[name]["kind"]
+        if kind == "file":
+            yield value
+        elif kind in ("files", "loras"):
+            yield from (one if isinstance(one, str) else one[0] for one in value)
 
 
 def _beside(path: str, folder: str) -> str:

@@ -99,6 +99,7 @@ def _picture_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-i",
         "--image",
+        "--init-img",
         metavar="PATH[:FRAME[:STRENGTH[:CRF]]]",
         type=picture,
         action="append",
@@ -107,7 +108,7 @@ def _picture_options(command: argparse.ArgumentParser) -> None:
         "(default) keeps it as it is, less lets it change; crf is how much H.264 spoils it first, as models are used "
         "to (default: the checkpoint's; 0: not at all). Repeat it for several pictures",
     )
-    group.add_argument("--last-image", metavar="PATH", help="a picture that the clip ends with")
+    group.add_argument("--last-image", "--end-img", metavar="PATH", help="a picture that the clip ends with")
 
 
 def clip_options(command: argparse.ArgumentParser) -> None:

@@ -101,9 +101,13 @@ class Job:
                 )
         if len({os.path.realpath(path) for path in given.values()}) < len(given):
             raise sdltx.InvalidRequestError(f"[output] {' and '.join(given)} name the same file; give each its own")
-        self._read = {os.path.realpath(path) for path in _files_of([*self.args.model, *inputs])}
+        self.reads(*inputs)
         for flag, path in given.items():
             self._refuse_inputs(flag, [Path(path)])
+
+    def reads(self, *inputs: str | None) -> None:
+        """Tells which files are read besides the model, and so must not be written."""
+        self._read = {os.path.realpath(path) for path in _files_of([*self.args.model, *inputs])}
 
     def check_length(self, num_frames: int, output: str | None) -> None:
         """Checks the files of a clip of this length: those that are named by the number of a picture, too."""

@@ -62,6 +62,9 @@ def model_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-m",
         "--model",
+        "--diffusion-model",
+        "--vae",
+        "--llm",
         metavar="FILE",
         action="append",
         default=[],
@@ -98,6 +101,7 @@ def output_options(
     group.add_argument(
         "-o",
         "--output",
+        "--output-path",
         metavar="FILE",
         required=required,
         help="the clip: .mp4, .webm, .gif, .webp, .png for one picture per frame (name_0001.png, or as a pattern like "
