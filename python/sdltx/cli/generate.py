@@ -99,7 +99,6 @@ def _picture_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-i",
         "--image",
-        "--init-img",
         metavar="PATH[:FRAME[:STRENGTH[:CRF]]]",
         type=picture,
         action="append",
@@ -107,6 +106,14 @@ def _picture_options(command: argparse.ArgumentParser) -> None:
         help="a picture that the clip begins with, or shows at this frame (negative: from the end); strength 1 "
         "(default) keeps it as it is, less lets it change; crf is how much H.264 spoils it first, as models are used "
         "to (default: the checkpoint's; 0: not at all). Repeat it for several pictures",
+    )
+    group.add_argument(  # as sd-cli calls it
+        "--init-img",
+        type=picture,
+        action="append",
+        dest="images",
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
     group.add_argument("--last-image", "--end-img", metavar="PATH", help="a picture that the clip ends with")
 

@@ -62,14 +62,21 @@ def model_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-m",
         "--model",
-        "--diffusion-model",
-        "--vae",
-        "--llm",
         metavar="FILE",
         action="append",
         default=[],
         help="file or folder of the model, safetensors or GGUF; repeat it for models in several files, in any order "
         "(default: the small built-in demonstration model)",
+    )
+    # As sd-cli calls them.
+    group.add_argument(
+        "--diffusion-model",
+        "--vae",
+        "--llm",
+        dest="model",
+        action="append",
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
     group.add_argument(
         "--device",
