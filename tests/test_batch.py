@@ -109,7 +109,8 @@ def test_a_request_that_cannot_be_is_told_with_the_others_done(demo):
 
 
 @pytest.mark.parametrize(
-    "method", ["on_step", "on_encoded", "on_denoised", "on_sound", "on_frames", "on_decoded", "on_finished"]
+    "method",
+    ["on_started", "on_step", "on_encoded", "on_denoised", "on_sound", "on_frames", "on_decoded", "on_finished"],
 )
 def test_other_exceptions_end_the_run(demo, method):
     class Stopping(VideoJob):
@@ -140,6 +141,34 @@ def test_requests_are_only_read():
         assert again.to_dict() == request.to_dict()
         with pytest.raises(TypeError):
             again.options["width"] = 5
+    lists = sdltx.Request("a", stg_blocks=[1], sigmas=[1, 0], loras=["x"], upscaler=["u"])
+    assert all(isinstance(value, tuple) for value in lists.options.values())
+    assert lists.to_dict()["loras"] == [["x", 1.0]]
+
+
+@pytest.mark.parametrize("as_pillow", [False, True])
+def test_a_request_keeps_what_it_was_given(as_pillow):
+    from PIL import Image
+
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    picture = Image.fromarray(pixels) if as_pillow else pixels
+    noise, sigmas = np.zeros((128, 2, 2, 2), np.float32), [1.0, 0.0]
+    request = sdltx.Request("a", image=picture, noise=sdltx.Latents(noise), sigmas=sigmas).replaced(seed=1)
+    if as_pillow:
+        picture.putpixel((0, 0), (9, 9, 9))
+    pixels[:] = noise[:] = 9
+    sigmas.append(5)
+    assert not request.conditions[0].image.any()
+    assert not request.noise.video.any()
+    assert request.options["sigmas"] == (1.0, 0.0)
+    with pytest.raises(ValueError, match="read-only"):
+        request.conditions[0].image[0] = 1
+    with pytest.raises(sdltx.InvalidRequestError, match="start noise"):
+        request.to_dict()
+    with pytest.raises(sdltx.InvalidRequestError, match="picture that is no file"):
+        sdltx.Request("a", image=pixels).to_dict()
+    with pytest.raises(sdltx.InvalidRequestError, match="expected a file"):
+        sdltx.Request("a", image=np.zeros(3))
 
 
 def test_what_is_no_job(demo):
@@ -147,6 +176,14 @@ def test_what_is_no_job(demo):
     for jobs, words in ((["a"], "jobs: expected Job"), ([job, job], "twice")):
         with pytest.raises(sdltx.InvalidRequestError, match=words):
             demo.run(jobs)
+    for jobs in (None, job, "ab", {"a": 1}, 5):
+        with pytest.raises(sdltx.InvalidRequestError, match="jobs: expected a list"):
+            demo.run(jobs)
+    for wrong in ({"context": 5}, {"negative": "a"}, {"latents": np.zeros(3)}):
+        with pytest.raises(sdltx.InvalidRequestError, match=f"{next(iter(wrong))}: expected"):
+            VideoJob(sdltx.Request("a"), **wrong)
+    with pytest.raises(sdltx.InvalidRequestError, match="request: expected"):
+        VideoJob("abc")
     for prompts in (b"abc", {"prompt": "a"}, 5):
         with pytest.raises(sdltx.InvalidRequestError, match="expected text, a Request"):
             demo.generate(prompts)
@@ -161,9 +198,28 @@ def test_a_job_that_fails_at_its_end(demo):
 
     jobs = [Failing(sdltx.Request("a", **SMALL)), VideoJob(sdltx.Request("b", **SMALL))]
     demo.run(jobs)
-    demo.run(jobs[1:])  # once more
+    demo.run(job for job in jobs[1:])  # once more
     assert isinstance(jobs[0].error, OSError)
     assert jobs[1].error is None
+
+
+def test_a_job_that_failed_while_it_was_decoded_is_run_again(demo):
+    class Failing(VideoJob):
+        fails = True
+
+        def on_frames(self, frames):
+            super().on_frames(frames)
+            if self.fails:
+                raise OSError(28, "full")
+
+    job = Failing(sdltx.Request("a", **SMALL))
+    demo.run([job])
+    assert isinstance(job.error, OSError)
+    assert job.video is None
+    Failing.fails = False
+    demo.run([job])
+    assert job.error is None
+    np.testing.assert_array_equal(job.video.frames, demo.generate("a", **SMALL).frames)
 
 
 def test_a_clip_that_was_denoised_before_is_only_decoded(demo):
@@ -235,8 +291,8 @@ def test_paths_of_a_request_are_seen_from_its_folder(tmp_path):
     }
     request = sdltx.Request.from_dict(told, lambda path: str(tmp_path / path))
     assert request.conditions[0].image == str(tmp_path / "a.png")
-    assert request.options["loras"] == [(str(tmp_path / "l.safetensors"), 0.5)]
-    assert request.options["upscaler"] == [str(tmp_path / "l.safetensors")]
+    assert request.options["loras"] == ((str(tmp_path / "l.safetensors"), 0.5),)
+    assert request.options["upscaler"] == (str(tmp_path / "l.safetensors"),)
 
 
 def test_contexts_are_kept(demo, tmp_path):
@@ -322,9 +378,9 @@ def test_a_batch_with_a_clip_that_fails(tmp_path, cache):
     ("line", "words"),
     [
         ('{"prompt": "a", "widht": 3}', "line 1: [request] there is no option widht"),
-        ('{"prompt": "a", "width": 33}', "0001.mp4: [sample] width 33"),
+        ('{"prompt": "a", "width": 33}', "line 1: [sample] width 33"),
         ('{"prompt": "a", "output": "../x.mp4"}', "line 1: output '../x.mp4'"),
-        ('{"prompt": "a", "output": "x.exe"}', "x.exe has no suffix"),
+        ('{"prompt": "a", "output": "x.exe"}', "'x.exe' has no suffix"),
         ('{"prompt": "a"', "line 1 is not JSON"),
         ("[" * 100000, "line 1 is not JSON"),
         ("3", "line 1: expected an object"),

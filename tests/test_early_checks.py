@@ -167,7 +167,7 @@ def test_a_tuple_is_a_tiling(demo):
 
 def test_arguments_keep_what_is_right():
     assert _arguments.number("a", "b", Fraction(1, 4)) == 0.25
-    assert _arguments.integer("a", "b", True) == 1
+    assert _arguments.integer("a", "b", np.int8(1)) == 1
     assert _arguments.numbers("a", "b", np.array([1, 0.5])) == [1.0, 0.5]
 
 

@@ -112,7 +112,7 @@ def test_on_the_command_line(tmp_path):
         assert picture.size == (16, 16)
         assert picture.n_frames in (1, 2)  # equal pictures become one
     for flags, message in (
-        (["--preview", tmp_path / "a.mp4", "-o", tmp_path / "a.mp4"], "name the same file"),
+        (["--preview", tmp_path / "a.mp4", "-o", tmp_path / "a.mp4"], "both write"),
         (["--preview", tmp_path / "x.wav", "-o", tmp_path / "b.mp4"], "a preview has pictures"),
         (["--preview", path, "--preview-every", "0", "-o", tmp_path / "b.mp4"], "use 1 or more"),
     ):

@@ -141,7 +141,7 @@ def test_bad_requests(tmp_path):
     done = generate("-o", tmp_path / "a.mp4", "--audio-out", tmp_path / "b.mp3")
     assert "must end in .wav" in errors(done)[0]
     done = generate("-o", tmp_path / "a.wav", "--audio-out", tmp_path / "a.wav")
-    assert "-o and --audio-out name the same file" in errors(done)[0]
+    assert "both write" in errors(done)[0]
     with pytest.raises(sdltx.InvalidRequestError, match="holds sound alone"):
         media.VideoWriter(tmp_path / "x.wav", 24)
     with pytest.raises(sdltx.InvalidRequestError, match="expected sound"):

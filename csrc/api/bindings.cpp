@@ -177,6 +177,12 @@ void bind_pipeline(py::module_& m) {
         .def("decoder_fingerprint", &Pipeline::decoder_fingerprint)
         .def("encoder_fingerprint", &Pipeline::encoder_fingerprint)
         .def("encoder_bytes", &Pipeline::encoder_bytes)
+        .def("opened",
+             [](Pipeline& p) {
+                 py::list found;
+                 for (auto& path : p.opened()) found.append(decoded(path));
+                 return found;
+             })
         .def_property_readonly("latent_channels", &Pipeline::latent_channels)
         .def_property_readonly("device", [](Pipeline& p) { return p.device(); })
         .def(

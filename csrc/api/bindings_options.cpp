@@ -92,6 +92,7 @@ void bind_options(py::module_& m) {
         return o;
     }));
     m.def("option_table", &option_dicts);
+    m.def("told_names", [] { return told_names(); });
     m.def("check", py::overload_cast<const ClipOptions&>(&check), "options"_a);
     m.def("check_tiling", [](const std::optional<std::array<int64_t, 4>>& t) { check(tiling_of(t)); }, "tiling"_a);
     m.attr("presets") = py::cast(preset_names());

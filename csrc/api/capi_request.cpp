@@ -1,4 +1,6 @@
 // Requests of the C ABI: options by their names, and what is no number or text.
+#include <cmath>
+
 #include "capi_values.h"
 #include "model/presets.h"
 
@@ -16,6 +18,15 @@ void with_option(const char* given, Use&& use) {
     });
 }
 
+// What JSON cannot tell.
+void refuse_infinite(const char* name, double value) {
+    if (!std::isfinite(value)) refuse("request", std::string(name) + " must be a finite number");
+}
+
+void refuse_infinite(const char* name, const std::vector<double>& values) {
+    for (double value : values) refuse_infinite(name, value);
+}
+
 // Sets what has the type of a value; other options refuse it.
 template <typename T>
 void set(sdltx_request* request, const char* name, T value) {
@@ -24,6 +35,8 @@ void set(sdltx_request* request, const char* name, T value) {
         using Field = typename std::decay_t<decltype(o.*field)>::value_type;
         // Whole numbers are truth values and real ones too.
         constexpr bool same = std::is_same_v<Field, T>, number = std::is_same_v<T, int64_t>;
+        if constexpr (std::is_same_v<T, double> || std::is_same_v<T, std::vector<double>>)
+            refuse_infinite(option.name, value);
         if constexpr (same) {
             o.*field = std::move(value);
         } else if constexpr (number && std::is_same_v<Field, bool>) {
@@ -117,7 +130,10 @@ sdltx_status sdltx_request_add_text(sdltx_request* request, const char* name, co
 }
 
 sdltx_status sdltx_request_add_lora(sdltx_request* request, const char* name, const char* path, double strength) {
-    return guarded([&] { add(request, name, LoraFile{text(path, "path"), static_cast<float>(strength)}); });
+    return guarded([&] {
+        refuse_infinite("strength", strength);
+        add(request, name, LoraFile{text(path, "path"), static_cast<float>(strength)});
+    });
 }
 
 sdltx_status sdltx_request_unset(sdltx_request* request, const char* name) {
@@ -131,6 +147,7 @@ sdltx_status sdltx_request_add_image(sdltx_request* request, const uint8_t* rgb,
                                      int64_t frame, double strength) {
     return guarded([&] {
         Request& r = existing(request, "request").values;
+        refuse_infinite("strength", strength);
         int64_t bytes = 3;
         if (!rgb || height < 1 || width < 1 || __builtin_mul_overflow(bytes, height, &bytes) ||
             __builtin_mul_overflow(bytes, width, &bytes))
@@ -158,13 +175,7 @@ sdltx_status sdltx_request_set_initial(sdltx_request* request, const sdltx_laten
 sdltx_status sdltx_request_read(sdltx_request* request, const char* json) {
     return guarded([&] {
         Request &r = existing(request, "request").values, changed = r;
-        Json parsed;
-        try {
-            parsed = parse_json_value(text(json, "json"), "request");
-        } catch (const Error& e) {
-            throw Error(ErrorCode::invalid_request, e.what());
-        }
-        read_json(parsed, changed);
+        read_json(parse_json_text(text(json, "json"), ErrorCode::invalid_request, "request"), changed);
         r = std::move(changed);  // all of it or nothing
     });
 }

@@ -14,6 +14,7 @@ class Census : public nlohmann::json_sax<Json> {
  public:
     size_t values = 0;
     bool too_deep = false;
+    size_t wrong_byte = 0;
     std::string repeated_key;  // of the outermost object
 
     bool null() override { return count(); }
@@ -31,7 +32,10 @@ class Census : public nlohmann::json_sax<Json> {
         if (depth_ == 1 && !keys_.insert(name).second) repeated_key = name;
         return true;
     }
-    bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+    bool parse_error(std::size_t byte, const std::string&, const nlohmann::detail::exception&) override {
+        wrong_byte = byte;
+        return false;
+    }
 
  private:
     bool count() { return ++values <= max_json_values; }
@@ -49,18 +53,24 @@ class Census : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
-Json parse_json_value(std::string_view text, const std::string& where, std::string* repeated_key) {
+Json parse_json_text(std::string_view text, ErrorCode code, const std::string& where, const std::string& hint,
+                     std::string* repeated_key) {
     Census census;
     const bool well_formed = Json::sax_parse(text, &census);
+    std::string problem;
     if (census.too_deep)
-        throw Error(ErrorCode::model_file, "[" + where + "] is nested more than " + std::to_string(max_json_depth) +
-                                               " levels deep; the file is damaged");
-    if (census.values > max_json_values)
-        throw Error(ErrorCode::model_file, "[" + where + "] holds more than " + std::to_string(max_json_values) +
-                                               " values; that is nothing that describes a model");
-    if (!well_formed) throw Error(ErrorCode::model_file, "[" + where + "] is not valid JSON; the file is damaged");
+        problem = "is nested more than " + std::to_string(max_json_depth) + " levels deep";
+    else if (census.values > max_json_values)
+        problem = "holds more than " + std::to_string(max_json_values) + " values";
+    else if (!well_formed)
+        problem = "is not valid JSON at byte " + std::to_string(census.wrong_byte);
+    if (!problem.empty()) throw Error(code, "[" + where + "] " + problem + hint);
     if (repeated_key) *repeated_key = census.repeated_key;
     return Json::parse(text);
+}
+
+Json parse_json_value(std::string_view text, const std::string& where, std::string* repeated_key) {
+    return parse_json_text(text, ErrorCode::model_file, where, "; the file is damaged", repeated_key);
 }
 
 Json parse_json(std::string_view text, const std::string& where) {

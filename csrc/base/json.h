@@ -21,8 +21,12 @@ constexpr size_t max_json_values = 1 << 22;
 // Bytes of a file that describes a model; the largest that are known, tokenizers, take half.
 constexpr int64_t max_json_file = 64 << 20;
 
-// Parses `text`. Throws Error(model_file) for what is not JSON or nested deeper than max_json_depth. A key that the
-// outermost object has twice is given out, as only the last of two is kept.
+// Parses `text`. Throws Error(code), "[where] what is wrong" and the hint, for what is not JSON or goes beyond the
+// limits. A key that the outermost object has twice is given out, as only the last of two is kept.
+SDLTX_EXPORT Json parse_json_text(std::string_view text, ErrorCode code, const std::string& where,
+                                  const std::string& hint = "", std::string* repeated_key = nullptr);
+
+// The same for what stands in a model's file.
 Json parse_json_value(std::string_view text, const std::string& where, std::string* repeated_key = nullptr);
 
 // The same for what has to be an object.

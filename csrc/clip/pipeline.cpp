@@ -166,6 +166,13 @@ bool encodes_prompts(const TensorInfo& t) {
 
 }  // namespace
 
+std::vector<std::string> Pipeline::opened() {
+    const Turn turn(*this);
+    std::vector<std::string> paths;
+    for (auto& file : files_->files()) paths.push_back(file->path());
+    return paths;
+}
+
 size_t Pipeline::encoder_bytes() {
     const Turn turn(*this);
     size_t bytes = 0;

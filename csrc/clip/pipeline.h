@@ -67,7 +67,9 @@ class SDLTX_EXPORT Pipeline {
     std::string decoder_fingerprint();
     // The same of what makes contexts of prompts. Throws Error(model_mismatch) without it.
     std::string encoder_fingerprint();
-    // Bytes of that as it is stored.
+    // The files that are open, those of folders by their names.
+    std::vector<std::string> opened();
+    // Bytes of text encoder and projection as they are stored.
     size_t encoder_bytes();
     // Channels of video latents; 0 without transformer and decoder.
     int64_t latent_channels() const;

@@ -21,6 +21,11 @@ Json json_of(const Condition& c) {
 }
 
 Condition condition_of(const Json& j) {
+    if (j.is_string()) {
+        Condition alone;
+        alone.path = j.get<std::string>();
+        return alone;
+    }
     if (!j.is_object()) refuse("images: expected objects with path, frame, strength and crf, got " + spell(j));
     Condition c;
     for (auto& [name, value] : j.items()) {
@@ -41,6 +46,12 @@ Condition condition_of(const Json& j) {
 
 }  // namespace
 
+const std::vector<std::string>& told_names() {
+    static const std::vector<std::string> names{"sdltx_version", "model",    "model_version", "model_files", "device",
+                                                "precision",     "schedule", "passes",        "upscalers"};
+    return names;
+}
+
 Json to_json(const Request& request) {
     Json out = to_json(request.options);
     for (const Condition& c : request.images) out[images_key].push_back(json_of(c));
@@ -49,8 +60,14 @@ Json to_json(const Request& request) {
 
 void read_json(const Json& json, Request& request) {
     if (!json.is_object()) refuse("expected an object with options by name, got " + spell(json));
+    constexpr const char* upscalers_key = "upscalers";  // what those that were asked for came to
+    const std::vector<std::string>& told = told_names();
     for (auto& [name, value] : json.items()) {
-        if (name == images_key) {
+        if (std::find(told.begin(), told.end(), name) != told.end() || value.is_null()) continue;
+        if (name == "noise" || name == "initial") {
+            if (value != false)
+                refuse("it was made from values that were given to a program (" + name + "), which it does not keep");
+        } else if (name == images_key) {
             if (!value.is_array()) refuse("images: expected a list, got " + spell(value));
             request.images.clear();
             for (const Json& one : value) request.images.push_back(condition_of(one));
@@ -59,6 +76,9 @@ void read_json(const Json& json, Request& request) {
         }
     }
     read_json(json, request.options);
+    if (const auto found = json.find(upscalers_key);
+        found != json.end() && !found->empty() && (!json.contains("upscaler") || json["upscaler"].is_null()))
+        read_json(Json{{"upscaler", *found}}, request.options);
 }
 
 }  // namespace sdltx

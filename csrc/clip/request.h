@@ -1,6 +1,7 @@
 // What somebody asks for: options, and what is no number or name. Settled once at the door, then only read. No ggml.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "base/json.h"
@@ -21,8 +22,11 @@ struct Request {
 // Options by name, and `images`: objects with path, frame, strength and crf. Values that are no text or number, such as
 // the pixels of a picture, are left out.
 SDLTX_EXPORT Json to_json(const Request& request);
-// The opposite: sets what `json` has. Throws Error(invalid_request) for values of another kind and for names that there
-// are not.
+// The opposite: sets what `json` has, which may also be what a clip remembers. A picture may be its path alone. Throws
+// Error(invalid_request) for values of another kind and for names that there are not.
 SDLTX_EXPORT void read_json(const Json& json, Request& request);
+
+// What clips remember besides, which asks for nothing.
+SDLTX_EXPORT const std::vector<std::string>& told_names();
 
 }  // namespace sdltx

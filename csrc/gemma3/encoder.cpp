@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "ggml/attention.h"
 #include "ggml/pieces.h"
+#include "ggml/stream.h"
 
 namespace sdltx {
 
@@ -394,16 +395,16 @@ Array Gemma3Encoder::encode(const std::vector<int32_t>& ids, Trace* trace,
     Tensors* t = places.front().get();
     workspace_.run(*embedding(*t, trace));
     keep(*t, 0);
+    Stream stream({&weights_});
+    Stream::Sweep sweep(stream);
     for (size_t i = 0; i < layers_.size(); ++i) {
-        weights_.enter(i);
+        sweep.enter(i);
         if (Tensors* next = places[weights_.device_of(i)].get(); next != t) {
             ggml_backend_tensor_copy(t->h, next->h);
             t = next;
         }
-        workspace_.run(*layer(*t, i, trace), [&] {
-            if (i + 1 < layers_.size()) weights_.prefetch(i + 1);
-        });
-        weights_.leave(i);
+        workspace_.run(*layer(*t, i, trace), [&] { sweep.meanwhile(i); });
+        sweep.leave(i);
         keep(*t, i + 1);
         if (on_layer) on_layer(static_cast<int64_t>(i + 1));
     }

@@ -49,8 +49,9 @@ struct ContextDeleter {
 using TensorContext = std::unique_ptr<ggml_context, ContextDeleter>;
 
 // How long weights stay where they were brought: until the pipeline is closed, for one stage of a run (encoding,
-// denoising, decoding), or for one block of a network where it has blocks.
-enum class Offload { none, stage, blocks };
+// denoising, decoding), or for one block of a network where it has blocks; automatic: as long as there is room for
+// them.
+enum class Offload { none, stage, blocks, automatic };
 
 class SDLTX_EXPORT Backend {
  public:

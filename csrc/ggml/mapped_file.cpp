@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/platform.h"
@@ -58,6 +59,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     void* p = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
     if (p == MAP_FAILED) fail(path, std::string("cannot map the file: ") + std::strerror(errno));
     data_ = static_cast<const uint8_t*>(p);
+    descriptor_ = std::exchange(file.fd, -1);
     guard_mapping(data_, size_, path_);
 }
 
@@ -65,6 +67,7 @@ MappedFile::~MappedFile() {
     if (!data_) return;
     release_mapping(data_);
     ::munmap(const_cast<uint8_t*>(data_), size_);
+    ::close(descriptor_);
 }
 
 MappedFile::Stamp MappedFile::stamp_of(const struct stat& st) {
@@ -79,11 +82,14 @@ bool MappedFile::is_current() const {
            now.seconds == stamp_.seconds && now.nanoseconds == stamp_.nanoseconds;
 }
 
+// MADV_POPULATE_READ, since Linux 5.14; some headers lack it.
+constexpr int populate = 22;
+
 // Whole pages inside the range when they are given up, all that the range touches when they are wanted.
 void MappedFile::advise(const uint8_t* begin, size_t bytes, int advice) const {
     const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
     size_t from = static_cast<size_t>(begin - data_), to = from + bytes;
-    if (advice == MADV_WILLNEED) {
+    if (advice == MADV_WILLNEED || advice == populate) {
         from = from / page * page;
     } else {
         from = (from + page - 1) / page * page;
@@ -98,6 +104,25 @@ void MappedFile::will_need(const uint8_t* begin, size_t bytes) const {
     constexpr size_t read_ahead = size_t{128} << 10;
     for (size_t at = 0; at < bytes; at += read_ahead)
         advise(begin + at, std::min(read_ahead, bytes - at), MADV_WILLNEED);
+}
+
+void MappedFile::read(const uint8_t* begin, size_t bytes, const std::atomic<bool>& stop) const {
+    constexpr size_t piece = size_t{4} << 20;
+    for (size_t at = 0; at < bytes && !stop; at += piece) {
+        const size_t next = at + piece;
+        if (at == 0) will_need(begin, std::min(piece, bytes));
+        if (next < bytes) will_need(begin + next, std::min(piece, bytes - next));  // on its way meanwhile
+        advise(begin + at, std::min(piece, bytes - at), populate);
+    }
+}
+
+void MappedFile::drop(const uint8_t* begin, size_t bytes) const {
+    advise(begin, bytes, MADV_DONTNEED);
+    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    const auto from = (static_cast<size_t>(begin - data_) + page - 1) / page * page,
+               to = (static_cast<size_t>(begin - data_) + bytes) / page * page;
+    if (from < to)
+        ::posix_fadvise(descriptor_, static_cast<off_t>(from), static_cast<off_t>(to - from), POSIX_FADV_DONTNEED);
 }
 
 double MappedFile::resident() const {

@@ -2,6 +2,7 @@
 // Tensor bytes stay in the memory-mapped files; nothing is copied or converted here.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -36,6 +37,9 @@ class SDLTX_EXPORT MappedFile {
     // Advice to the kernel about a part of the file: it is about to be read, or will not be read again soon.
     void will_need(const uint8_t* begin, size_t bytes) const;
     void forget(const uint8_t* begin, size_t bytes) const;
+    // Reads a part into memory, until it is to stop; and makes room where it was.
+    void read(const uint8_t* begin, size_t bytes, const std::atomic<bool>& stop) const;
+    void drop(const uint8_t* begin, size_t bytes) const;
     // The share of its pages that are in memory.
     double resident() const;
 
@@ -52,6 +56,7 @@ class SDLTX_EXPORT MappedFile {
     std::string path_;
     const uint8_t* data_ = nullptr;
     size_t size_ = 0;
+    int descriptor_ = -1;
     Stamp stamp_;
 };
 

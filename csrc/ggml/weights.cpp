@@ -26,7 +26,12 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
 }  // namespace
 
 Weights::Weights(const ModelFiles& files, const Backend& backend, std::string component, std::string prefix)
-    : files_(files), backend_(backend), component_(std::move(component)), prefix_(std::move(prefix)), groups_(1) {}
+    : files_(files),
+      backend_(backend),
+      component_(std::move(component)),
+      prefix_(std::move(prefix)),
+      groups_(1),
+      held_(backend.offload() == Offload::blocks ? 0 : SIZE_MAX) {}
 
 void Weights::begin_block() {
     declaring_ = groups_.size();
@@ -171,7 +176,7 @@ void check_weights(const std::vector<Weights*>& networks) {
 
 std::vector<size_t> Weights::absent() const {
     std::vector<size_t> groups;
-    for (size_t i = 0; i < (by_block() ? 1 : groups_.size()); ++i)
+    for (size_t i = 0; i < groups_.size() && !passes(i); ++i)
         if (!groups_[i].present) groups.push_back(i);
     return groups;
 }
@@ -188,7 +193,7 @@ void Weights::acquire(const Progress& progress) {
 }
 
 void Weights::release() {
-    if (--holders_ > 0 || backend_.offload() == Offload::none) return;
+    if (--holders_ > 0 || backend_.offload() == Offload::none || backend_.offload() == Offload::automatic) return;
     for (size_t i = 0; i < groups_.size(); ++i) drop(i, /*keep_buffers=*/false);
     spare_.clear();
 }
@@ -197,20 +202,52 @@ void Weights::enter(size_t block) {
     if (!groups_[block + 1].present) bring({block + 1}, {});
 }
 
-void Weights::prefetch(size_t block) {
-    if (!backend_.uses_host_memory()) {
-        enter(block);
-        return;
+void Weights::keep(size_t held, size_t cached) {
+    held_ = held;
+    cached_ = cached;
+    for (size_t i = 1; i < groups_.size(); ++i)
+        if (passes(i) && groups_[i].present) drop(i, /*keep_buffers=*/false);
+}
+
+Weights::Size Weights::size_of(size_t group) const {
+    Size size;
+    const size_t device = group ? device_of(group - 1) : 0;
+    for (size_t i : groups_[group].declared) {
+        const Declared& d = declared_[i];
+        if (d.in_place)
+            size.mapped += d.info->nbytes;
+        else if (d.tensor)
+            size.own += ggml_backend_buft_get_alloc_size(backend_.buffer_type(device), d.tensor);
     }
-    // Pages that were read once stay, unless they are let go of.
-    Group& group = groups_[block + 1];
-    if (std::exchange(group.announced, true)) return;
-    for (size_t i : group.declared)
-        if (const Declared& d = declared_[i]; d.in_place) d.info->file->map().will_need(d.info->data, d.info->nbytes);
+    return size;
+}
+
+void Weights::read_ahead(size_t block, const std::atomic<bool>& stop) const {
+    for (size_t i : groups_[block + 1].declared)
+        if (const Declared& d = declared_[i]; d.in_place && !stop)
+            d.info->file->map().read(d.info->data, d.info->nbytes, stop);
 }
 
 void Weights::leave(size_t block) {
-    if (by_block()) drop(block + 1, /*keep_buffers=*/true);
+    if (passes(block + 1)) drop(block + 1, /*keep_buffers=*/true);
+    if (block >= cached_) let_go_of_pages(block + 1, /*at_once=*/true);
+}
+
+void Weights::let_go() {
+    for (size_t i = 0; i < groups_.size(); ++i) {
+        if (holders_ == 0) drop(i, /*keep_buffers=*/false);
+        let_go_of_pages(i, /*at_once=*/true);
+    }
+    if (holders_ == 0) spare_.clear();
+}
+
+void Weights::let_go_of_pages(size_t group, bool at_once) const {
+    for (size_t i : groups_[group].declared) {
+        const Declared& d = declared_[i];
+        if (!d.in_place || !d.tensor->buffer) continue;
+        const MappedFile& map = d.info->file->map();
+        at_once ? map.drop(d.info->data, d.info->nbytes) : map.forget(d.info->data, d.info->nbytes);
+    }
 }
 
 void Weights::bring(const std::vector<size_t>& groups, const Progress& progress) {
@@ -243,6 +280,7 @@ void Weights::place(size_t group) {
     }
     const size_t device = group ? device_of(group - 1) : 0;
     const auto take_spare = [&](size_t bytes) -> Buffer {
+        const std::lock_guard<std::mutex> lock(*shared_);
         const auto spare = std::find_if(spare_.begin(), spare_.end(), [&](const Buffer& b) {
             return ggml_backend_buffer_get_type(b.get()) == backend_.buffer_type(device);
         });
@@ -257,18 +295,20 @@ void Weights::place(size_t group) {
 
 void Weights::drop(size_t number, bool keep_buffers) {
     Group& group = groups_[number];
+    if (group.present) let_go_of_pages(number, /*at_once=*/false);
     for (size_t i : group.declared) {
         const Declared& d = declared_[i];
         if (d.values) d.values->clear();
-        if (d.in_place && group.present) d.info->file->map().forget(d.info->data, d.info->nbytes);
         if (!d.tensor || d.in_place) continue;
         d.tensor->data = nullptr;
         d.tensor->buffer = nullptr;
     }
-    if (keep_buffers)
+    if (keep_buffers) {
+        const std::lock_guard<std::mutex> lock(*shared_);
         for (Buffer& b : group.buffers) spare_.push_back(std::move(b));
+    }
     group.buffers.clear();
-    group.present = group.announced = false;
+    group.present = false;
 }
 
 // One tensor at a time on every thread; progress is reported, and may stop the rest, from the calling one.
@@ -291,6 +331,7 @@ void Weights::convert_all(const std::vector<size_t>& which, const Progress& prog
 }
 
 ggml_backend_buffer_t Weights::buffer_over(const ModelFile& file) {
+    const std::lock_guard<std::mutex> lock(*shared_);
     for (auto& [mapped, buffer] : mapped_)
         if (mapped == &file) return buffer.get();
     Buffer buffer = backend_.map_host_memory(file.map().data(), file.map().size());

@@ -1,7 +1,10 @@
 // The weights of one network: declared by name and shape, checked together, brought to the device when they are needed.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -65,19 +68,37 @@ class Weights {
     // What is wrong with the declarations: missing, misshapen, duplicate or unreadable tensors, one line each.
     std::vector<std::string> problems() const;
 
-    // Maps, converts and uploads what is not there yet: with Offload::blocks all but the blocks, else everything. Call
-    // check_weights() first. Throws Error(out_of_memory); after an error nothing more is held than before.
+    // Maps, converts and uploads what is not there yet, but for blocks that pass through. Call check_weights() first.
+    // Throws Error(out_of_memory); after an error nothing more is held than before.
     void acquire(const Progress& progress);
     // How many weights acquire() would bring.
     int64_t missing() const;
     // The counterpart of each acquire(); gives everything back after the last one, unless weights stay for good.
     void release();
-    // Brings one block, if it is not there yet.
+    // How many blocks stay once they are there, the first ones: of those that have memory of their own `held`, and the
+    // pages of files of `cached`. The others pass through. A new value counts from the next acquire() on.
+    void keep(size_t held, size_t cached);
+    size_t held() const { return held_; }
+    size_t cached() const { return cached_; }
+    // What a group takes: of memory of its own, and where it lies in the files.
+    struct Size {
+        size_t own = 0, mapped = 0;
+        Size& operator+=(const Size& other) {
+            own += other.own;
+            mapped += other.mapped;
+            return *this;
+        }
+    };
+    Size size_of(size_t group) const;
+
+    // Brings one block, if it is not there yet. Another thread may bring another block at the same time.
     void enter(size_t block);
-    // To be called while something is computed: the block will be entered soon.
-    void prefetch(size_t block);
-    // The block has done its work for now: gives it back with Offload::blocks.
+    // Reads the pages of files that a block lies in, until it is to stop. Any thread may.
+    void read_ahead(size_t block, const std::atomic<bool>& stop) const;
+    // The block has done its work for now: it stays, or passes.
     void leave(size_t block);
+    // Lets go of the pages of files, and unless acquired of everything.
+    void let_go();
 
     // Which of the backends has the block; what belongs to none is on the first.
     size_t device_of(size_t block) const { return backend_.device_of(block, groups_.size() - 1); }
@@ -101,7 +122,7 @@ class Weights {
     struct Group {
         std::vector<size_t> declared;
         std::vector<Buffer> buffers;
-        bool present = false, announced = false;
+        bool present = false;
     };
 
     ggml_tensor* declare(const std::string& name, std::vector<int64_t> shape, ggml_type type, std::vector<int64_t> ne,
@@ -114,8 +135,9 @@ class Weights {
     // Gives the weights of a group memory, without their values.
     void place(size_t group);
     void drop(size_t group, bool keep_buffers);
+    void let_go_of_pages(size_t group, bool at_once) const;
     void convert_all(const std::vector<size_t>& which, const Progress& progress) const;
-    bool by_block() const { return backend_.offload() == Offload::blocks; }
+    bool passes(size_t group) const { return group > held_; }
 
     const ModelFiles& files_;
     const Backend& backend_;
@@ -125,6 +147,8 @@ class Weights {
     std::vector<Group> groups_;  // the first one is that of no block
     size_t declaring_ = 0;       // the group that declarations belong to
     int holders_ = 0;            // acquire() without release()
+    size_t held_, cached_ = SIZE_MAX;
+    std::unique_ptr<std::mutex> shared_ = std::make_unique<std::mutex>();  // of mapped_ and spare_
     std::vector<std::pair<const ModelFile*, Buffer>> mapped_;
     std::vector<Buffer> spare_;  // of blocks that were left: a ring as long as the number of blocks held at a time
 };

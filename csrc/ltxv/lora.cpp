@@ -110,16 +110,4 @@ std::vector<Weights*> Loras::weights() const {
     return all;
 }
 
-void Loras::enter(size_t block) {
-    for (auto& file : files_) file->weights().enter(block);
-}
-
-void Loras::prefetch(size_t block) {
-    for (auto& file : files_) file->weights().prefetch(block);
-}
-
-void Loras::leave(size_t block) {
-    for (auto& file : files_) file->weights().leave(block);
-}
-
 }  // namespace sdltx

@@ -42,10 +42,6 @@ class Loras {
 
     const Deltas& deltas() const { return deltas_; }
     std::vector<Weights*> weights() const;
-    // See Weights.
-    void enter(size_t block);
-    void prefetch(size_t block);
-    void leave(size_t block);
 
  private:
     std::vector<std::shared_ptr<Lora>> files_;

@@ -296,24 +296,27 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
 
     Weights& weights = transformer_.weights();
     const size_t blocks = transformer_.blocks().size();
+    if (!stream_) {
+        std::vector<Weights*> networks{&weights};
+        if (loras_)
+            for (Weights* of_file : loras_->weights()) networks.push_back(of_file);
+        stream_ = std::make_unique<Stream>(std::move(networks));
+    }
+    Stream::Sweep sweep(*stream_);
     workspace_.run(prologue());
     share_prologue();
     size_t device = 0;
     for (size_t i = 0; i < blocks; ++i) {
-        weights.enter(i);
-        if (loras_) loras_->enter(i);
+        sweep.enter(i);
         for (int number : which) {
             const auto pass = static_cast<size_t>(number);
             hand_over(pass, device, weights.device_of(i));
             workspace_.run(block(pass, i), [&] {
-                if (number != which.front() || i + 1 == blocks) return;
-                weights.prefetch(i + 1);
-                if (loras_) loras_->prefetch(i + 1);
+                if (number == which.front()) sweep.meanwhile(i);
             });
         }
         device = weights.device_of(i);
-        weights.leave(i);
-        if (loras_) loras_->leave(i);
+        sweep.leave(i);
         if (on_block) on_block(static_cast<int64_t>(i + 1));
     }
     std::vector<Velocity> out(passes_.size());

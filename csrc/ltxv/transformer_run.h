@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "ggml/stream.h"
 #include "ggml/workspace.h"
 #include "lora.h"
 #include "rope.h"
@@ -101,6 +102,7 @@ class TransformerRun {
     std::vector<std::unique_ptr<State>> states_;  // by device
     std::unique_ptr<StreamRun> video_, audio_;    // audio may be null
     std::unique_ptr<Plans> plans_;
+    std::unique_ptr<Stream> stream_;
 };
 
 }  // namespace sdltx

@@ -23,6 +23,8 @@ def integer(where: str, name: str, value: Any) -> int | None:
 def whole(where: str, name: str, value: Any) -> int:
     """Returns a whole number, also one of NumPy's. The core checks the range."""
     try:
+        if isinstance(value, bool):  # which Python takes for a number
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         refuse(where, name, "a whole number", value)
@@ -38,7 +40,11 @@ def number(where: str, name: str, value: Any) -> float | None:
 
 def real(where: str, name: str, value: Any) -> float:
     """Returns a real number, also a Fraction or one of NumPy's. The core checks the range."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, SupportsFloat) or getattr(value, "shape", ()) != ():
+    if (
+        isinstance(value, (str, bytes, bool))
+        or not isinstance(value, SupportsFloat)
+        or getattr(value, "shape", ()) != ()
+    ):
         refuse(where, name, "a number", value)
     try:
         return float(value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +12,8 @@ from pathlib import Path
 
 from . import _core
 from .errors import BackendError, InvalidRequestError
+
+_PIECE = 1 << 20  # bytes that are read at a time
 
 
 def target_of(path: str | os.PathLike[str]) -> Path:
@@ -56,6 +60,35 @@ def check_name(target: Path) -> None:
         )
 
 
+def _prefix(process: int) -> str:
+    return f".sdltx-{process}-"
+
+
+def remove_leftovers_of(process: int, folder: Path) -> None:
+    """Removes what a process was writing in a folder when it was killed, unless one of this number runs."""
+    if process < 1 or (process != os.getpid() and exists(f"/proc/{process}")):
+        return
+    for file in folder.glob(f"{_prefix(process)}*"):
+        if is_folder(file) and not file.is_symlink():
+            shutil.rmtree(file, ignore_errors=True)
+        else:
+            file.unlink(missing_ok=True)
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str | None:
+    """Returns the checksum of a file, None for what is no regular file or cannot be read."""
+    if not is_file(path):  # a pipe would have us wait, a device would never end
+        return None
+    checksum = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while piece := file.read(_PIECE):
+                checksum.update(piece)
+    except OSError:
+        return None
+    return checksum.hexdigest()
+
+
 def temporary_beside(target: Path, suffix: str | None = None) -> Path:
     """Creates an empty file in the folder of ``target`` and returns its path.
 
@@ -63,7 +96,9 @@ def temporary_beside(target: Path, suffix: str | None = None) -> Path:
 
     Raises InvalidRequestError if that folder is missing or not writable.
     """
-    temporary = target.with_name(f".sdltx-{os.urandom(4).hex()}.tmp{target.suffix if suffix is None else suffix}")
+    temporary = target.with_name(
+        f"{_prefix(os.getpid())}{os.urandom(4).hex()}.tmp{target.suffix if suffix is None else suffix}"
+    )
     # Guarded first, so that a signal finds it in whatever moment it comes.
     _core.guard_file(str(temporary.absolute()))
     try:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments
+from ._files import sha256_of
 from .errors import BackendError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -46,6 +44,8 @@ class Condition:
     _read: NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        if isinstance(self.image, (str, os.PathLike)):
+            _arguments.path("image", self.image)
         object.__setattr__(self, "frame", _arguments.whole("image", "frame", self.frame))
         strength = _arguments.real("image", "strength", self.strength)
         if not 0 <= strength <= 1:
@@ -62,9 +62,17 @@ class Condition:
         if isinstance(self.image, (str, os.PathLike)):
             told["path"] = os.fspath(self.image)
             # So that another picture under this name is noticed.
-            with suppress(OSError):
-                told["sha256"] = hashlib.sha256(Path(self.image).read_bytes()).hexdigest()
+            if (checksum := sha256_of(self.image)) is not None:
+                told["sha256"] = checksum
         return told
+
+    def settled(self) -> Condition:
+        """Returns the same with its pixels, if they are given as an array or a picture, copied: those may change."""
+        if isinstance(self.image, (str, os.PathLike)):
+            return self
+        pixels = self.loaded()._read
+        assert pixels is not None
+        return self if pixels is self.image else replace(self, image=pixels, _read=pixels)
 
     def loaded(self) -> Condition:
         """Returns the same with its picture read already. Raises InvalidRequestError for what is no single picture."""
@@ -100,7 +108,7 @@ def _before_2_4(version: str) -> bool:
 
 
 def read(image: Any) -> NDArray[np.uint8]:
-    """Returns a picture as RGB bytes (H, W, 3), whatever it is given as; see :class:`Condition`.
+    """Returns a picture as RGB bytes (H, W, 3), whatever it is given as, see :class:`Condition`; arrays are copied.
 
     Raises InvalidRequestError for what is no single picture.
     """
@@ -119,7 +127,9 @@ def read(image: Any) -> NDArray[np.uint8]:
             "[image] expected a file, a picture of Pillow or RGB bytes (H, W, 3) uint8, got "
             f"{array.shape} {array.dtype}"
         )
-    return np.ascontiguousarray(array)
+    copied = np.array(array, order="C")
+    copied.flags.writeable = False
+    return copied
 
 
 def _compressed(array: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _arguments, _core
@@ -42,12 +42,22 @@ class Job:
         latents: Latents | None = None,
     ) -> None:
         """context, negative: prompts that need not be encoded; latents: a clip that need not be denoised."""
-        self.request = request
+        self.request = _arguments.instance("run", "request", request, Request, "what the clip is to be")
+        for name, value, kind in (
+            ("context", context, Context),
+            ("negative", negative, Context),
+            ("latents", latents, Latents),
+        ):
+            if value is not None:
+                _arguments.instance("run", name, value, kind, "or None")
         self.context = context
         self.negative = negative
         self.latents = latents
         self.error: BaseException | None = None
         """What it ended with."""
+
+    def on_started(self) -> None:
+        """The run has begun, perhaps again."""
 
     def on_step(self, done: int, steps: int, estimate: Latents) -> None:
         """After each step, with what the finished clip is taken to be so far."""
@@ -80,6 +90,11 @@ class VideoJob(Job):
     _samples: NDArray[np.float32] | None = None
     _rate: int | None = None
 
+    def on_started(self) -> None:
+        """Forgets what a run before has left."""
+        self.video = None
+        self._frames, self._done, self._samples, self._rate = None, 0, None, None
+
     def on_sound(self, sound: tuple[NDArray[np.float32], int] | None) -> None:
         """Keeps it."""
         if sound is not None:
@@ -103,7 +118,7 @@ class VideoJob(Job):
         settings = decoded_settings(self.latents, self.request.tiling)
         rate = self.latents.frame_rate or _FRAME_RATE
         self.video = Video(self._frames, self._samples, self._rate, rate, settings)
-        self._frames, self._done, self._samples, self._rate = None, 0, None, None  # for another run
+        self._frames = self._samples = None
 
 
 def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:
@@ -146,11 +161,14 @@ class Maker(NamedTuple):
     precision: str
 
 
-def ready_jobs(version: str, given: Sequence[Job]) -> tuple[list[Job], list[_core.Job]]:
+def ready_jobs(version: str, given: Iterable[Job]) -> tuple[list[Job], list[_core.Job]]:
     """Returns the jobs whose pictures can be read, and what the core takes of them; the others end here.
 
     version: of the model, which tells how pictures are prepared. Raises InvalidRequestError for what is no job.
     """
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
+        _arguments.refuse("run", "jobs", "a list of sdltx.jobs.Job", given)
+    given = list(given)
     for job in given:
         _arguments.instance("run", "jobs", job, Job, "of a Request")
     if len({id(job) for job in given}) < len(given):
@@ -158,9 +176,11 @@ def ready_jobs(version: str, given: Sequence[Job]) -> tuple[list[Job], list[_cor
     jobs, ready = [], []
     for job in given:
         try:
+            job.error = None
+            job.on_started()
             ready.append(core_job(version, job))
             jobs.append(job)
-        except SdltxError as error:
+        except (SdltxError, OSError) as error:
             job.error = error
             job.on_finished()
     return jobs, ready
@@ -208,7 +228,7 @@ def remembered(maker: Maker, job: Job, plan: Mapping[str, Any]) -> dict[str, Any
     if "loras_stage2" in options:
         files["loras_stage2"] = [list(one) for one in options["loras_stage2"]]
     derived = ("stages", *files)
-    sigmas = options.get("sigmas")
+    sigmas = None if "sigmas" not in options else list(options["sigmas"])
     # Prompts of contexts that were given are known if they came from encode().
     prompt = request.prompt if job.context is None else job.context.prompt
     negative = request.negative_prompt if job.negative is None else job.negative.prompt

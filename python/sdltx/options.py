@@ -83,12 +83,12 @@ def _file(where: str, _name: str, value: Any) -> str:
     return _arguments.path(where, value)
 
 
-def _files(_where: str, name: str, value: Any) -> list[str]:
+def _files(_where: str, name: str, value: Any) -> tuple[str, ...]:
     files = [value] if isinstance(value, (str, os.PathLike)) or not isinstance(value, Sequence) else value
-    return [_arguments.path(name, one) for one in files]
+    return tuple(_arguments.path(name, one) for one in files)
 
 
-def _loras(_where: str, name: str, given: Any) -> list[tuple[str, float]]:
+def _loras(_where: str, name: str, given: Any) -> tuple[tuple[str, float], ...]:
     if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
         _arguments.refuse("lora", name, "a list of files, or of files and strengths", given)
     found = []
@@ -98,13 +98,17 @@ def _loras(_where: str, name: str, given: Any) -> list[tuple[str, float]]:
         if not math.isfinite(value):
             raise InvalidRequestError(f"[lora] strength {value} is not a finite number")
         found.append((_arguments.path("lora", path), value))
-    return found
+    return tuple(found)
 
 
-def _wholes(where: str, name: str, values: Any) -> list[int]:
+def _wholes(where: str, name: str, values: Any) -> tuple[int, ...]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
         _arguments.refuse(where, name, "a list of whole numbers", values)
-    return [_arguments.whole(where, name, value) for value in values]
+    return tuple(_arguments.whole(where, name, value) for value in values)
+
+
+def _reals(where: str, name: str, values: Any) -> tuple[float, ...]:
+    return tuple(_arguments.numbers(where, name, values) or ())
 
 
 def _choice(where: str, name: str, value: Any) -> str:
@@ -122,7 +126,7 @@ _READ: dict[str, Callable[[str, str, Any], Any]] = {
     "real": _arguments.real,
     "flag": _flag,
     "wholes": _wholes,
-    "reals": _arguments.numbers,
+    "reals": _reals,
     "file": _file,
     "files": _files,
     "loras": _loras,
@@ -132,7 +136,7 @@ NAMES = tuple(name for name, row in ROWS.items() if row["group"] not in ("prompt
 
 
 def settled(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns options as plain numbers, texts and lists, without those that are None.
+    """Returns options as plain numbers, texts and tuples, without those that are None.
 
     To be called once, where options come in: iterators can be read but once, and files may be relative to a folder that
     changes. What comes out may go in again.

@@ -144,6 +144,10 @@ class Pipeline:
         """Returns hexadecimal digits that tell text encoders, with their projections, apart."""
         return self._core.encoder_fingerprint()
 
+    def opened_files(self) -> list[Path]:
+        """Returns the files that it reads from."""
+        return [Path(path) for path in self._core.opened()]
+
     def encoder_bytes(self) -> int:
         """Returns the size of text encoder and projection as they are stored, in bytes."""
         return self._core.encoder_bytes()
@@ -280,7 +284,7 @@ class Pipeline:
         assert job.latents is not None
         return job.latents
 
-    def run(self, jobs: Sequence[Job], *, progress: Progress | None = None) -> None:
+    def run(self, jobs: Iterable[Job], *, progress: Progress | None = None) -> None:
         """Runs jobs part of the model by part: all prompts are encoded, then all clips denoised, then all decoded.
 
         So each part is loaded once, whatever ``offload`` says. A job that fails has the reason as its ``error``, its

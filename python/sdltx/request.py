@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from . import _arguments
+from . import _arguments, _core
 from .errors import InvalidRequestError
 from .images import Condition, conditions_of
 from .options import ROWS, Options, explicit, settled
@@ -16,9 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 # What clips remember besides, which asks for nothing.
-_TOLD = frozenset(
-    ("sdltx_version", "model", "model_version", "model_files", "device", "precision", "schedule", "passes", "upscalers")
-)
+_TOLD = frozenset(_core.told_names())
 
 
 class Request:
@@ -32,7 +32,7 @@ class Request:
     noise: Latents | None
     initial: Latents | None
     options: Mapping[str, Any]
-    """What was given of :class:`sdltx.options.Options`, as plain numbers, texts and lists."""
+    """What was given of :class:`sdltx.options.Options`, as plain numbers, texts and tuples."""
 
     @explicit
     def __init__(
@@ -63,10 +63,10 @@ class Request:
             {
                 "prompt": _arguments.text("encode", "prompt", prompt),
                 "negative_prompt": negative_prompt,
-                "conditions": tuple(conditions_of(image, last_image, conditions)),
+                "conditions": tuple(one.settled() for one in conditions_of(image, last_image, conditions)),
                 "tiling": None if numbers is None else Tiling(*numbers),
-                "noise": noise,
-                "initial": initial,
+                "noise": _copied(noise),
+                "initial": _copied(initial),
                 "options": plain,
             }
         )
@@ -97,12 +97,17 @@ class Request:
         return Request(**{**given, **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns it as JSON takes it. Raises InvalidRequestError for start noise and latents, which have no text."""
+        """Returns it as JSON takes it.
+
+        Raises InvalidRequestError for start noise, latents and pictures that are no files, as they have no text.
+        """
         if self.noise is not None or self.initial is not None:
             raise InvalidRequestError("[request] start noise and initial latents cannot be written as text")
+        if any(not isinstance(one.image, (str, os.PathLike)) for one in self.conditions):
+            raise InvalidRequestError("[request] a picture that is no file cannot be written as text; save it first")
         told: dict[str, Any] = {"prompt": self.prompt, "negative_prompt": self.negative_prompt}
         for name, value in self.options.items():
-            told[name] = [list(one) for one in value] if ROWS[name]["kind"] == "loras" else value
+            told[name] = _listed(value)
         if self.conditions:
             told["images"] = [one.to_dict() for one in self.conditions]
         if self.tiling is not None:
@@ -150,6 +155,17 @@ class Request:
         return f"Request({self.prompt!r}{images}{more})"
 
 
+def _copied(latents: Latents | None) -> Latents | None:
+    """Arrays that were given may be written into afterwards."""
+    if latents is None:
+        return None
+    return replace(latents, video=latents.video.copy(), audio=None if latents.audio is None else latents.audio.copy())
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(one) for one in value] if isinstance(value, tuple) else value
+
+
 def _tiling(value: Any) -> Tiling:
     if not isinstance(value, list) or len(value) != len(Tiling._fields):
         _arguments.refuse("request", "tiling", "four numbers", value)
@@ -164,6 +180,11 @@ class _Located:
 
     def option(self, name: str, value: Any) -> Any:
         kind = ROWS[name]["kind"]
+        # JSON knows one kind of numbers.
+        if kind == "whole" and isinstance(value, float) and value.is_integer():
+            return int(value)
+        if kind == "wholes" and isinstance(value, list):
+            return [int(one) if isinstance(one, float) and one.is_integer() else one for one in value]
         if kind == "file" and isinstance(value, str):
             return self._locate(value)
         if kind == "files":
@@ -199,4 +220,7 @@ class _Located:
         if unknown := entry.keys() - {"path", "frame", "strength", "crf", "sha256"}:
             raise InvalidRequestError(f"[request] images: there is no {', '.join(sorted(map(str, unknown)))}")
         rest = {name: entry[name] for name in ("frame", "strength", "crf") if entry.get(name) is not None}
+        for name in ("frame", "crf"):
+            if isinstance(value := rest.get(name), float) and value.is_integer():
+                rest[name] = int(value)
         return Condition(self._locate(entry["path"]), **rest)

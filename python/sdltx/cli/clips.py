@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,13 @@ def numbered(path: str, number: int, count: int) -> str:
     return f"{stem}_{number:0{len(str(count))}d}{suffix}"
 
 
+def raise_failed(failed: Sequence[BaseException], count: int) -> None:
+    """Raises what several clips failed with, which was told already: as one error, of the kind of the first."""
+    if failed:
+        kind = type(failed[0]) if isinstance(failed[0], sdltx.SdltxError) else sdltx.BackendError
+        raise kind(f"[clips] {len(failed)} of {count} failed")
+
+
 @dataclass(frozen=True)
 class Files:
     """Where a clip goes; None: nowhere."""
@@ -33,6 +41,11 @@ class Files:
     output: str | None = None
     audio_out: str | None = None
     latents: str | None = None
+
+    def by_flag(self) -> list[tuple[str, str]]:
+        """Those that there are, with the options of the command line that name them."""
+        named = (("-o", self.output), ("--save-latents", self.latents), ("--audio-out", self.audio_out))
+        return [(flag, path) for flag, path in named if path is not None]
 
 
 class FileClip(ClipJob):
@@ -149,6 +162,11 @@ class FileClip(ClipJob):
         if self._writer is not None:
             self._writer.abort()
         self._open.pop_all()
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.files.output or self.files.latents or self.files.audio_out or "clip"
 
     @property
     def num_frames(self) -> int:

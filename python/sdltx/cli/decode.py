@@ -10,6 +10,7 @@ from sdltx import pipeline
 from .clips import FileClip, Files
 from .job import Job
 from .options import add_command, message_options, model_options, output_options
+from .outputs import Outputs
 
 
 def add(commands: Any) -> None:
@@ -29,13 +30,15 @@ def add(commands: Any) -> None:
 
 def _decode(job: Job) -> None:
     args = job.args
-    job.check_outputs(args.latents)
+    files = Files(args.output, args.audio_out)
+    outputs = Outputs(args, args.latents)
+    outputs.check(files)
     pipeline.check(tiling=job.tiling())
     job.warn_of_tiles()
     latents = sdltx.Latents.load(args.latents)
     if not latents.frame_rate:
         job.note(f"note: {args.latents} does not say its frame rate; the clip gets {sdltx.Video.frame_rate:g}")
-    job.check_length(8 * (latents.video.shape[1] - 1) + 1, args.output)
+    outputs.check_length(8 * (latents.video.shape[1] - 1) + 1, files)
     pipe = job.load()
     pipe.require(*job.decoders())
     pipe.check_latents(latents)
@@ -47,7 +50,7 @@ def _decode(job: Job) -> None:
         )
     if latents.audio is None and job.with_sound():
         job.note(f"note: {args.latents} holds no sound; the clip will be silent")
-    clip = FileClip(job, sdltx.Request("", tiling=job.tiling()), Files(args.output, args.audio_out), latents=latents)
+    clip = FileClip(job, sdltx.Request("", tiling=job.tiling()), files, latents=latents)
     job.run(pipe, [clip])
     if clip.error is not None:
         raise clip.error

@@ -19,7 +19,7 @@ from sdltx.options import NAMES, ROWS
 
 from ..contexts import ContextCache
 from . import plan, repeat
-from .clips import FileClip, Files, numbered
+from .clips import FileClip, Files, numbered, raise_failed
 from .job import Job
 from .options import (
     add_command,
@@ -29,6 +29,7 @@ from .options import (
     output_options,
     picture,
 )
+from .outputs import Outputs
 
 _MOST_CLIPS = 10_000
 # Titles of the groups of options, and options of which only one can be given.
@@ -148,14 +149,17 @@ def _generate(job: Job) -> None:
     # First, as it fills in files that are read and what is written.
     made_with = repeat.repeat(args) if args.repeat is not None else {}
     pictures = _pictures(args)
-    job.check_outputs(
-        args.repeat,
+    files = [_files(args, number) for number in range(args.batch)]
+    outputs = Outputs(
+        args,
+        *_clip_files(args.repeat),
         args.prompt_file,
         args.distilled_lora,
         *(os.fspath(one.image) for one in pictures if isinstance(one.image, (str, os.PathLike))),
         *(args.upscaler or ()),
         *(path for path, _ in [*(args.loras or ()), *(args.loras_stage2 or ())]),
     )
+    outputs.check(*files)
     repeat.tell_of_other_pictures(job, args)
     pictures = [one.loaded() for one in pictures]
     prompt = _prompt(args)
@@ -184,8 +188,7 @@ def _generate(job: Job) -> None:
         request = request.replaced(upscaler=[spatial_upscaler(pipe)])
     resolved = pipe.resolve(**request.options)
     pipe.check(conditions=request.conditions, **request.options)
-    for number in range(args.batch):
-        job.check_length(resolved["num_frames"], _files(args, number).output)
+    outputs.check_length(resolved["num_frames"], *files)
     request = request.replaced(seed=resolved["seed"])
     memory = pipe.estimate(**request.options, conditions=request.conditions, tiling=request.tiling)
     if args.dry_run:
@@ -208,23 +211,22 @@ def _generate(job: Job) -> None:
         job.warn("the negative prompt has no effect: guidance_scale is 1 for picture and sound; see --guidance-scale")
     cache = None if args.no_cache else ContextCache.of(pipe)
     clips = []
-    for number in range(args.batch):
+    for number, paths in enumerate(files):
         one = request if number == 0 else request.replaced(seed=(resolved["seed"] + number) % 2**63)
-        clip = _Previewed(job, one, _files(args, number), cache)
+        clip = _Previewed(job, one, paths, cache)
         clip.look_up(guided, pipe.info["negative_prompt"])
         clips.append(clip)
     if (show := _previewer(job, pipe)) is not None:
         for clip in clips:
             clip.show = show
-    job.run(pipe, clips)
+    job.run(pipe, clips, several=args.batch > 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     job.detail(f"took at most {peak / 2**10:.0f} MiB of memory, files that are used in place included")
     job.note(f"took {time.monotonic() - start:.1f} s")
-    failed = [clip for clip in clips if clip.error is not None]
-    for clip in failed[1:]:
-        job.bars.say(f"error: {clip.files.output or clip.files.latents}: {clip.error}")
-    if failed and failed[0].error is not None:
-        raise failed[0].error
+    failed = [clip.error for clip in clips if clip.error is not None]
+    if failed and args.batch == 1:
+        raise failed[0]
+    raise_failed(failed, args.batch)
 
 
 class _Previewed(FileClip):
@@ -242,6 +244,13 @@ def _files(args: argparse.Namespace, number: int) -> Files:
     if args.batch == 1:
         return Files(*paths)
     return Files(*(None if path is None else numbered(path, number + 1, args.batch) for path in paths))
+
+
+def _clip_files(clip: str | None) -> list[str]:
+    """The files of a clip that is read, which may be the first of a sequence of pictures."""
+    from .._encoders import sequence_name
+
+    return [] if clip is None else [clip, str(sequence_name(Path(clip), 1))]
 
 
 def _previewer(job: Job, pipe: sdltx.Pipeline) -> Callable[[int, int, sdltx.Latents], None] | None:

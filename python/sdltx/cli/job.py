@@ -8,14 +8,14 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import sdltx
 
-from .._files import exists, is_folder
+from .._files import exists
 from .messages import Bars, LogLines, stderr
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ _LEAST_TILE, _LEAST_OVERLAP = 256, 64  # pixels that hardly show
 _SMALLEST_TILE = 64  # that is possible
 _LEAST_FRAMES, _LEAST_FRAME_OVERLAP = 32, 16
 _WORTH_KEEPING = 60  # seconds of denoising
-_MODEL_SUFFIXES = (".safetensors", ".gguf", ".json", ".model")
 
 
 class Job:
@@ -35,7 +34,6 @@ class Job:
         self.args = args
         self.rescued: list[str] = []
         """What to say after an error."""
-        self._read: set[str] = set()
         self.bars = Bars(not args.quiet and (stderr.isatty() or args.verbose > 0), timed=args.verbose > 0)
         self._log_lines = LogLines(self.bars)
 
@@ -67,68 +65,6 @@ class Job:
         """Says what only -v asks for."""
         if self.args.verbose:
             self.bars.say(text)
-
-    def check_outputs(self, *inputs: str | None) -> None:
-        """Fails before the long run instead of after it. ``inputs``: files that are read, besides the model.
-
-        To be called when nothing of the command line is left to fill in.
-        """
-        from .. import media, sound, values
-
-        outputs = {
-            "-o": self.args.output,
-            "--save-latents": getattr(self.args, "save_latents", None),
-            "--audio-out": self.args.audio_out,
-            "--preview": getattr(self.args, "preview", None),
-        }
-        given = {flag: path for flag, path in outputs.items() if path is not None}
-        if "-o" in given:
-            media.check_output(given["-o"])
-        if "--save-latents" in given:
-            values.check_latents_output(given["--save-latents"])
-        if "--preview" in given:
-            media.check_output(given["--preview"])
-            if not media.takes_pictures(given["--preview"]):
-                raise sdltx.InvalidRequestError(f"[output] a preview has pictures and {given['--preview']} has none")
-        if "--audio-out" in given:
-            sound.check_output(given["--audio-out"])
-        for flag in ("--audio-out", "-o"):
-            if self.args.no_audio and flag in given and sound.is_sound(given[flag]):
-                silent = getattr(self.args, "silent_clip", None)
-                why = f"{silent} was made without" if silent else "--no-audio leaves no"
-                raise sdltx.InvalidRequestError(
-                    f"[output] {why} sound, so there is none for {given[flag]}; leave it out"
-                )
-        if len({os.path.realpath(path) for path in given.values()}) < len(given):
-            raise sdltx.InvalidRequestError(f"[output] {' and '.join(given)} name the same file; give each its own")
-        self.reads(*inputs)
-        for flag, path in given.items():
-            self._refuse_inputs(flag, [Path(path)])
-
-    def reads(self, *inputs: str | None) -> None:
-        """Tells which files are read besides the model, and so must not be written."""
-        self._read = {os.path.realpath(path) for path in _files_of([*self.args.model, *inputs])}
-
-    def check_length(self, num_frames: int, output: str | None) -> None:
-        """Checks the files of a clip of this length: those that are named by the number of a picture, too."""
-        from .. import media
-
-        written: dict[Path, str] = {}
-        lengths = {"-o": (output, num_frames), "--preview": (getattr(self.args, "preview", None), None)}
-        for flag, (path, length) in lengths.items():
-            if path is not None:
-                frames = (num_frames - 1) // 8 + 1 if length is None else length
-                self._refuse_inputs(flag, media.output_files(path, frames, overwrite=True))
-                for file in media.output_files(path, frames, overwrite=self.args.overwrite):
-                    if written.setdefault(file, flag) != flag:
-                        raise sdltx.InvalidRequestError(
-                            f"[output] -o and --preview both write {file}; give each its own"
-                        )
-
-    def _refuse_inputs(self, flag: str, files: Iterable[Path]) -> None:
-        for file in files:
-            if os.path.realpath(file) in self._read:
-                raise sdltx.InvalidRequestError(f"[output] {flag} {file} is also an input; choose another name")
 
     def load(self) -> sdltx.Pipeline:
         """Opens the model of the command line."""
@@ -195,8 +131,8 @@ class Job:
             tiling = tiling._replace(frame_overlap=min(tiling.frame_overlap, tiling.frames // 16 * 8))
         return tiling
 
-    def run(self, pipe: sdltx.Pipeline, clips: Sequence[FileClip]) -> None:
-        """Makes clips, and keeps of those that fail or are stopped what took long."""
+    def run(self, pipe: sdltx.Pipeline, clips: Sequence[FileClip], *, several: bool = False) -> None:
+        """Makes clips, and keeps of those that fail or are stopped what took long. several: tells which failed."""
         start = time.monotonic()
         self.bars.whole = lambda: pipe.whole_progress
         try:
@@ -207,6 +143,8 @@ class Job:
             raise
         for clip in clips:
             if clip.error is not None:
+                if several:
+                    self.bars.say(f"error: {clip.name}: {clip.error}")
                 self._keep(clip, clip.error, start)
 
     def _keep(self, clip: FileClip, error: BaseException, start: float) -> None:
@@ -269,12 +207,3 @@ def _quoted(word: str) -> str:
         return shlex.quote(word)
     plain = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ./_-")
     return "$'" + "".join(chr(b) if b in plain else f"\\x{b:02x}" for b in os.fsencode(word)) + "'"
-
-
-def _files_of(paths: Iterable[str | None]) -> Iterator[Path]:
-    """The files among ``paths`` and, of folders, what a model is read from in them and one level below."""
-    for path in filter(None, paths):
-        file = Path(path)
-        yield file
-        if is_folder(file):
-            yield from (f for f in (*file.glob("*"), *file.glob("*/*")) if f.suffix in _MODEL_SUFFIXES)

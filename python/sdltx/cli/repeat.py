@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import sdltx
 from sdltx import _arguments
 from sdltx.options import ROWS
 
-from .._files import exists, is_folder
+from .._files import exists, is_folder, sha256_of
 from .job import Job
 
 # What stays of a clip that is made again by another recipe, which has its own values of the rest.
@@ -105,9 +103,8 @@ def _found(path: str, args: argparse.Namespace) -> str:
 def tell_of_other_pictures(job: Job, args: argparse.Namespace) -> None:
     """Says so if a picture of --from is no longer the one that the clip was made with."""
     for picture, sha256 in zip(args.images or (), getattr(args, "remembered_pictures", ()), strict=False):
-        with suppress(OSError):
-            if sha256 and hashlib.sha256(Path(picture.image).read_bytes()).hexdigest() != sha256:
-                job.warn(f"{picture.image} is not the picture that {args.repeat} was made with; the clips will differ")
+        if sha256 and sha256_of(picture.image) not in (None, sha256):
+            job.warn(f"{picture.image} is not the picture that {args.repeat} was made with; the clips will differ")
 
 
 def spell(value: object) -> str:
