@@ -11,7 +11,8 @@
 namespace sdltx {
 
 Stream::Stream(std::vector<Weights*> networks)
-    : networks_(std::move(networks)), brings_(!networks_.front()->backend().remote()) {}
+    : networks_(std::move(networks)),
+      brings_(!networks_.front()->backend().remote() && !networks_.front()->backend().uses_host_memory()) {}
 
 Stream::~Stream() {
     {
@@ -64,7 +65,8 @@ void Stream::Sweep::enter(size_t block) {
 }
 
 void Stream::Sweep::meanwhile(size_t block) {
-    if (stream_.brings_ || block + 1 == stream_.blocks()) return;
+    const Backend& backend = stream_.networks_.front()->backend();
+    if (!backend.remote() || block + 1 == stream_.blocks()) return;
     for (Weights* w : stream_.networks_) w->enter(block + 1);
 }
 

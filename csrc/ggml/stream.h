@@ -51,7 +51,7 @@ class Stream {
     void work();
 
     std::vector<Weights*> networks_;
-    bool brings_;  // the thread may use the devices beside the one that computes
+    bool brings_;  // the thread uses the devices beside the one that computes; the host has nothing to win by it
     std::mutex mutex_;
     std::condition_variable changed_;
     // Numbers count on from sweep to sweep; the block is what remains of the division by their count.

@@ -224,7 +224,7 @@ Weights::Size Weights::size_of(size_t group) const {
 
 void Weights::read_ahead(size_t block, const std::atomic<bool>& stop) const {
     for (size_t i : groups_[block + 1].declared)
-        if (const Declared& d = declared_[i]; d.in_place && !stop)
+        if (const Declared& d = declared_[i]; (d.in_place || passes(block + 1)) && !stop)
             d.info->file->map().read(d.info->data, d.info->nbytes, stop);
 }
 

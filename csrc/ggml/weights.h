@@ -93,7 +93,7 @@ class Weights {
 
     // Brings one block, if it is not there yet. Another thread may bring another block at the same time.
     void enter(size_t block);
-    // Reads the pages of files that a block lies in, until it is to stop. Any thread may.
+    // Reads the pages of files that a block is used from, or brought from, until it is to stop. Any thread may.
     void read_ahead(size_t block, const std::atomic<bool>& stop) const;
     // The block has done its work for now: it stays, or passes.
     void leave(size_t block);
