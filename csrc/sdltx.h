@@ -64,7 +64,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 6
+#define SDLTX_ABI_VERSION 7
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -102,9 +102,9 @@ typedef int32_t (*sdltx_progress_fn)(const char* phase, int64_t done, int64_t to
 typedef struct sdltx_pipeline sdltx_pipeline;
 
 enum { SDLTX_PRECISION_AUTO = 0, SDLTX_PRECISION_F32 = 1 };
-enum { SDLTX_OFFLOAD_NONE = 0, SDLTX_OFFLOAD_STAGE = 1, SDLTX_OFFLOAD_BLOCKS = 2 };
+enum { SDLTX_OFFLOAD_NONE = 0, SDLTX_OFFLOAD_STAGE = 1, SDLTX_OFFLOAD_BLOCKS = 2, SDLTX_OFFLOAD_AUTO = 3 };
 
-#define SDLTX_LOAD_OPTIONS_VERSION 1
+#define SDLTX_LOAD_OPTIONS_VERSION 2
 typedef struct sdltx_load_options {
     uint32_t version;
     int32_t precision;  /* AUTO (default): as the weights are stored; F32: exact, slow, CPU only */
@@ -113,10 +113,13 @@ typedef struct sdltx_load_options {
      * them spin while they wait: on a machine with other work start the process with OMP_WAIT_POLICY=passive and
      * GOMP_SPINCOUNT=300 in its environment, as it reads them before main(). */
     int32_t threads;
-    int32_t offload; /* how long weights stay: NONE (default) until the pipeline is freed, STAGE for one stage of a
-                        run, BLOCKS for one block of a network */
+    int32_t offload; /* how long weights stay: AUTO (default) as long as there is room, NONE until the pipeline is
+                        freed, STAGE for one stage of a run, BLOCKS for one block of a network */
     sdltx_progress_fn progress; /* of sdltx_load only; NULL: none */
     void* progress_payload;
+    /* Since version 2: GiB that may be taken at most of the machine, and of each GPU; negative: that are left free; 0
+     * (default): no limit but what is there. */
+    double max_memory, max_vram;
 } sdltx_load_options;
 SDLTX_API sdltx_status sdltx_load_options_init(sdltx_load_options* options, uint32_t version);
 

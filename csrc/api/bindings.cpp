@@ -138,7 +138,9 @@ Offload offload_of(const std::string& name) {
     if (name == "none") return Offload::none;
     if (name == "stage") return Offload::stage;
     if (name == "blocks") return Offload::blocks;
-    throw Error(ErrorCode::invalid_request, "[load] offload '" + name + "' is unknown; use none, stage or blocks");
+    if (name == "auto") return Offload::automatic;
+    throw Error(ErrorCode::invalid_request,
+                "[load] offload '" + name + "' is unknown; use auto, none, stage or blocks");
 }
 
 void bind_pipeline(py::module_& m) {
@@ -146,15 +148,18 @@ void bind_pipeline(py::module_& m) {
     bind_run(m, pipeline);
     pipeline
         .def(py::init([](const std::vector<std::string>& paths, const std::string& device, const std::string& precision,
-                         int threads, const std::string& offload, std::optional<py::function> progress) {
+                         int threads, const std::string& offload, double max_memory, double max_vram,
+                         std::optional<py::function> progress) {
                  if (precision != "auto" && precision != "f32")
                      throw Error(ErrorCode::invalid_request,
                                  "[load] precision '" + precision + "' is unknown; use auto or f32");
                  Guard guard(std::move(progress));
-                 LoadOptions o{device, precision == "f32", threads, offload_of(offload), guard.progress()};
+                 LoadOptions o{device,           precision == "f32",    threads, offload_of(offload),
+                               guard.progress(), {max_memory, max_vram}};
                  return guard.run(nullptr, [&] { return std::make_unique<Pipeline>(paths, o); });
              }),
-             "paths"_a, py::kw_only(), "device"_a, "precision"_a, "threads"_a, "offload"_a, "progress"_a = py::none())
+             "paths"_a, py::kw_only(), "device"_a, "precision"_a, "threads"_a, "offload"_a, "max_memory"_a,
+             "max_vram"_a, "progress"_a = py::none())
         .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p); })
         .def(
             "doubts",

@@ -178,11 +178,17 @@ void sdltx_set_log(sdltx_log_fn fn, void* payload) {
 
 void sdltx_string_free(char* string) { std::free(string); }
 
+// Of versions 1 and 2.
+static constexpr size_t load_options_sizes[] = {offsetof(sdltx_load_options, max_memory), sizeof(sdltx_load_options)};
+
 sdltx_status sdltx_load_options_init(sdltx_load_options* options, uint32_t version) {
     return guarded([&] {
-        result(options, "load options") = {};
         check_version(version, SDLTX_LOAD_OPTIONS_VERSION, "load options");
-        options->version = version;
+        sdltx_load_options defaults{};
+        defaults.version = version;
+        defaults.offload = SDLTX_OFFLOAD_AUTO;
+        // Who knows version 1 has no more room.
+        std::memcpy(&result(options, "load options"), &defaults, load_options_sizes[version - 1]);
     });
 }
 
@@ -192,15 +198,19 @@ sdltx_status sdltx_load(const char* const* paths, size_t num_paths, const sdltx_
         emptied(pipeline, "pipeline");
         sdltx_load_options o;
         sdltx_load_options_init(&o, SDLTX_LOAD_OPTIONS_VERSION);
-        take_options(o, given, "load options", {sizeof(sdltx_load_options)});
+        take_options(o, given, "load options", load_options_sizes);
         if (o.precision != SDLTX_PRECISION_AUTO && o.precision != SDLTX_PRECISION_F32)
             refuse("load options", "precision " + std::to_string(o.precision) + " is unknown");
-        if (o.offload < SDLTX_OFFLOAD_NONE || o.offload > SDLTX_OFFLOAD_BLOCKS)
+        if (o.offload < SDLTX_OFFLOAD_NONE || o.offload > SDLTX_OFFLOAD_AUTO)
             refuse("load options", "offload " + std::to_string(o.offload) + " is unknown");
         const std::vector<std::string> files = model_paths(paths, num_paths);
         Watch watch(o.progress, o.progress_payload);
-        const LoadOptions options{o.device ? o.device : "cpu", o.precision == SDLTX_PRECISION_F32, o.threads,
-                                  static_cast<Offload>(o.offload), watch.progress()};
+        const LoadOptions options{o.device ? o.device : "cpu",
+                                  o.precision == SDLTX_PRECISION_F32,
+                                  o.threads,
+                                  static_cast<Offload>(o.offload),
+                                  watch.progress(),
+                                  {o.max_memory, o.max_vram}};
         give(pipeline, std::unique_ptr<sdltx_pipeline>(new sdltx_pipeline{{files, options}}));
     });
 }

@@ -237,6 +237,14 @@ size_t available_memory() {
     return least;
 }
 
+size_t own_memory() {
+    std::ifstream in("/proc/self/status");
+    for (std::string line; std::getline(in, line);)
+        if (line.rfind("RssAnon:", 0) == 0)
+            return static_cast<size_t>(std::strtoull(line.c_str() + 8, nullptr, 10)) << 10;
+    return 0;
+}
+
 void last_words(const char* message) {
     say("sdltx: internal error, please report this line and how to get it: ");
     say(message);

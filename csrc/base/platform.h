@@ -15,6 +15,9 @@ SDLTX_EXPORT int usable_processors();
 // that is less. SIZE_MAX when nothing tells.
 size_t available_memory();
 
+// Bytes of memory of its own that this process has, its mapped files not counted.
+size_t own_memory();
+
 // Says in one line on stderr that `message`, a bug, ends the process, and removes guarded files. For ggml's abort
 // callback.
 void last_words(const char* message);

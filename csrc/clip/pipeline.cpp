@@ -31,7 +31,8 @@ void report_unused(const Networks& networks) {
 
 Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& options)
     : files_(std::make_shared<const ModelFiles>(paths, ltx_naming())),
-      backend_(std::make_unique<Backend>(options.device, options.exact, options.threads, options.offload)),
+      backend_(
+          std::make_unique<Backend>(options.device, options.exact, options.threads, options.offload, options.limits)),
       workspace_(std::make_unique<Workspace>(*backend_)),
       config_(ModelConfig::load(*files_)),
       info_(describe(*files_, config_)) {
@@ -46,8 +47,10 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
 
 Pipeline::~Pipeline() { release(); }
 
-Pipeline::Hold::Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress)
+Pipeline::Hold::Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress,
+                     const std::vector<size_t>& working)
     : pipeline_(pipeline) {
+    pipeline.make_room(networks, working);
     int64_t total = 0, before = 0;
     for (Weights* w : networks) total += w->missing();
     const Progress overall = [&](const ProgressEvent& e) {

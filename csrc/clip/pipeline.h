@@ -21,11 +21,12 @@
 namespace sdltx {
 
 struct LoadOptions {
-    std::string device = "cpu";       // see Backend
-    bool exact = false;               // every operation in float32
-    int threads = 0;                  // of the CPU; 0 = one per core
-    Offload offload = Offload::none;  // how long weights stay
-    Progress progress;                // of the constructor only
+    std::string device = "cpu";            // see Backend
+    bool exact = false;                    // every operation in float32
+    int threads = 0;                       // of the CPU; 0 = one per core
+    Offload offload = Offload::automatic;  // how long weights stay
+    Progress progress;                     // of the constructor only
+    MemoryLimits limits{};
 };
 
 // Threads: any thread may call, one at a time. A call while another thread's runs throws Error(busy); a call from a
@@ -191,7 +192,9 @@ class SDLTX_EXPORT Pipeline {
     // Holds the weights of `networks` while a stage of a run needs them, and gives the working memory back after it.
     class Hold {
      public:
-        Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress);
+        // working: bytes that will be computed in on each device, as far as known.
+        Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress,
+             const std::vector<size_t>& working = {});
         ~Hold();
         Hold(const Hold&) = delete;
         Hold& operator=(const Hold&) = delete;
@@ -232,6 +235,10 @@ class SDLTX_EXPORT Pipeline {
     void keep_loras(const std::vector<LoraFile>& kept);
     // The weights that denoising needs.
     std::vector<Weights*> denoising(const Loras* loras);
+    // Decides what stays of `networks`, which are acquired next, beside what is computed in on each device, and lets go
+    // of others where they are in the way.
+    void make_room(const std::vector<Weights*>& networks, const std::vector<size_t>& working);
+    void tell_of(size_t count, const Weights::Kept& kept, size_t mapped) const;
     void release();  // everything, in the order in which it depends on each other
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
 

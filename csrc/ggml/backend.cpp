@@ -111,8 +111,13 @@ F cpu_procedure(const char* name) {
 
 void take_ggml_log() { ggml_log_set(on_ggml_log, nullptr); }
 
-Backend::Backend(const std::string& device, bool exact, int threads, Offload offload)
-    : exact_(exact), threads_(threads), offload_(offload) {
+Backend::Backend(const std::string& device, bool exact, int threads, Offload offload, MemoryLimits limits)
+    : exact_(exact), threads_(threads), offload_(offload), limits_(limits) {
+    constexpr double most = 1 << 20;
+    for (const double gib : {limits.host, limits.device})
+        if (!(gib >= -most && gib <= most))
+            throw Error(ErrorCode::invalid_request,
+                        "[load] a limit of memory is in GiB, from -1048576 to 1048576; negative: that much stays free");
     take_ggml_log();
     ggml_set_abort_callback(last_words);
     if (threads < 0 || threads > GGML_MAX_N_THREADS)
@@ -307,12 +312,29 @@ bool Backend::can(size_t device, const ggml_tensor* node) const {
     return ggml_backend_supports_op(backends_[device].get(), node);
 }
 
+namespace {
+
+// What is left of `free` bytes by a limit, when `taken` are ours already.
+size_t within(double limit, size_t free, size_t taken) {
+    if (limit == 0) return free;
+    const auto bytes = static_cast<size_t>(std::abs(limit) * static_cast<double>(size_t{1} << 30));
+    if (limit < 0) return free == SIZE_MAX ? free : free - std::min(free, bytes);
+    return std::min(free, bytes - std::min(bytes, taken));
+}
+
+}  // namespace
+
 size_t Backend::available_memory(size_t i) const {
-    if (i + 1 == backends_.size()) return sdltx::available_memory();
+    if (i + 1 == backends_.size())
+        return within(limits_.host, sdltx::available_memory(), limits_.host > 0 ? own_memory() : 0);
     size_t free = 0, total = 0;
     ggml_backend_dev_memory(ggml_backend_get_device(backends_[i].get()), &free, &total);
-    return total ? free : SIZE_MAX;
+    const size_t working = i < working_.size() ? working_[i] : 0;
+    return within(limits_.device, total ? free : SIZE_MAX,
+                  allocated(Use::weights, i) + allocated(Use::state, i) + working);
 }
+
+void Backend::note_working(const std::vector<size_t>& bytes) const { working_ = bytes; }
 
 ggml_backend_buffer_type_t Backend::buffer_type(size_t device) const {
     return ggml_backend_get_default_buffer_type(backends_[device].get());

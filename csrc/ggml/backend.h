@@ -53,6 +53,11 @@ using TensorContext = std::unique_ptr<ggml_context, ContextDeleter>;
 // them.
 enum class Offload { none, stage, blocks, automatic };
 
+// GiB that may be taken at most of the host, and of each device; negative: that are left free; 0: no limit.
+struct MemoryLimits {
+    double host = 0, device = 0;
+};
+
 class SDLTX_EXPORT Backend {
  public:
     // device: a name of devices(), any case, "auto" for the first GPU if there is one, or "rpc:HOST:PORT" for the
@@ -60,7 +65,8 @@ class SDLTX_EXPORT Backend {
     // every operation in float32, whatever the type of the stored weights; on CPUs only, also on a worker's, as GPU
     // libraries round to less than float32 on their own. threads: of the CPU backend; 0 = one per physical core that
     // this process may use. Throws Error(backend) or Error(invalid_request).
-    Backend(const std::string& device, bool exact, int threads, Offload offload = Offload::none);
+    Backend(const std::string& device, bool exact, int threads, Offload offload = Offload::none,
+            MemoryLimits limits = {});
 
     static std::vector<DeviceInfo> devices();
     static std::vector<BackendInfo> built_in();
@@ -86,8 +92,10 @@ class SDLTX_EXPORT Backend {
     // How many of the backends hold weights, and which of them those of block i of n.
     size_t num_devices() const { return uses_host_memory() ? 1 : backends_.size() - 1; }
     size_t device_of(size_t block, size_t blocks) const { return block * num_devices() / blocks; }
-    // Bytes that backends()[i] can still allocate.
+    // Bytes that backends()[i] can still allocate, within the limits. Of the host the file cache counts as free.
     size_t available_memory(size_t i) const;
+    // For who computes: what it holds on each of the backends, which counts for the limits.
+    void note_working(const std::vector<size_t>& bytes) const;
 
     // Runs an allocated graph and waits for it; `meanwhile`, unless empty, is called while the device is at work, or
     // before it where the host computes itself. Throws Error(busy) when called while one runs, and Error(backend) in a
@@ -151,6 +159,8 @@ class SDLTX_EXPORT Backend {
     bool exact_;
     int threads_;
     Offload offload_;
+    MemoryLimits limits_;
+    mutable std::vector<size_t> working_;  // of the last note
     int64_t patience_;
     mutable double speed_;  // multiply-adds per second that have been seen where the host does not compute
 };

@@ -39,7 +39,7 @@ Stream::Sweep::Sweep(Stream& stream) : stream_(stream) {
     const std::lock_guard<std::mutex> lock(stream.mutex_);
     // The one before may have ended in its middle.
     const size_t n = stream.blocks();
-    stream.now_ = n ? (stream.now_ + n - 1) / n * n : 0;
+    stream.come_to(n ? (stream.now_ + n - 1) / n * n : 0);
     stream.end_ = stream.now_ + n;
     stream.sweeping_ = true;
 }
@@ -54,8 +54,7 @@ void Stream::Sweep::enter(size_t block) {
     {
         std::unique_lock<std::mutex> lock(stream_.mutex_);
         stream_.start();
-        stream_.now_ = stream_.end_ - stream_.blocks() + block;
-        stream_.read_ = std::max(stream_.read_, stream_.now_ + 1);
+        stream_.come_to(stream_.end_ - stream_.blocks() + block);
         stream_.brought_ = std::max(stream_.brought_, stream_.now_ + 1);
         stream_.changed_.notify_all();
         // What is being brought is this block, or will be soon.
@@ -72,35 +71,67 @@ void Stream::Sweep::meanwhile(size_t block) {
 
 void Stream::Sweep::leave(size_t block) {
     for (Weights* w : stream_.networks_) w->leave(block);
-    const std::lock_guard<std::mutex> lock(stream_.mutex_);
-    stream_.now_ = stream_.end_ - stream_.blocks() + block + 1;
+}
+
+void Stream::come_to(size_t number) {
+    if (number == now_) return;
+    now_ = number;
+    ahead_ = 0;  // what was read of this block counts no more; at most one block lies between
+    if (read_ >= now_) return;
+    read_ = now_;
+    left_.clear();
+    begun_ = false;
+}
+
+void Stream::read_piece(std::unique_lock<std::mutex>& lock) {
+    constexpr size_t piece = size_t{16} << 20;
+    if (!begun_) {
+        for (Weights* w : networks_)
+            for (const Weights::Range& range : w->ranges(read_ % blocks())) left_.push_back(range);
+        std::reverse(left_.begin(), left_.end());
+        begun_ = true;
+    }
+    if (left_.empty()) {
+        ++read_;
+        begun_ = false;
+        return;
+    }
+    Weights::Range& range = left_.back();
+    const Weights::Range now{range.file, range.begin, std::min(piece, range.bytes)};
+    range.begin += now.bytes;
+    range.bytes -= now.bytes;
+    if (range.bytes == 0) left_.pop_back();
+    if (read_ > now_) ahead_ += now.bytes;
+    lock.unlock();
+    now.file->read(now.begin, now.bytes, stop_);
+    lock.lock();
 }
 
 void Stream::work() {
     std::unique_lock<std::mutex> lock(mutex_);
-    const auto brings = [&] { return brings_ && sweeping_ && brought_ < end_ && brought_ <= now_ + bring_ahead; };
-    const auto reads = [&] { return read_ <= now_ + read_ahead; };
+    const auto brings = [&] { return brings_ && sweeping_ && brought_ < end_ && brought_ <= now_ + 1; };
+    // The whole sweep before it began again, as nothing tells whether it will.
+    const auto reads = [&] {
+        return read_ <= now_ || (read_ < now_ + blocks() && ahead_ < networks_.front()->kept().ahead);
+    };
     while (true) {
         changed_.wait(lock, [&] { return stop_ || brings() || reads(); });
         if (stop_) return;
-        if (brings()) {
-            const size_t block = brought_++ % blocks();
-            bringing_ = true;
-            lock.unlock();
-            try {
-                for (Weights* w : networks_) w->enter(block);
-            } catch (const std::exception&) {
-                // Who needs it will see why.
-            }
-            lock.lock();
-            bringing_ = false;
-            changed_.notify_all();
-        } else {
-            const size_t block = read_++ % blocks();
-            lock.unlock();
-            for (Weights* w : networks_) w->read_ahead(block, stop_);
-            lock.lock();
+        if (!brings()) {
+            read_piece(lock);
+            continue;
         }
+        const size_t block = brought_++ % blocks();
+        bringing_ = true;
+        lock.unlock();
+        try {
+            for (Weights* w : networks_) w->enter(block);
+        } catch (const std::exception&) {
+            // Who needs it will see why.
+        }
+        lock.lock();
+        bringing_ = false;
+        changed_.notify_all();
     }
 }
 

@@ -43,20 +43,21 @@ class Stream {
     };
 
  private:
-    // Blocks that are read, or brought, beyond the one that is computed.
-    static constexpr size_t read_ahead = 2, bring_ahead = 1;
-
     size_t blocks() const { return networks_.front()->num_blocks(); }
     void start();
+    void come_to(size_t number);
     void work();
+    void read_piece(std::unique_lock<std::mutex>& lock);
 
     std::vector<Weights*> networks_;
     bool brings_;  // the thread uses the devices beside the one that computes; the host has nothing to win by it
     std::mutex mutex_;
     std::condition_variable changed_;
     // Numbers count on from sweep to sweep; the block is what remains of the division by their count.
-    size_t now_ = 0, read_ = 0, brought_ = 0, end_ = 0;  // that is computed; to be read, brought next; of the sweep
-    bool sweeping_ = false, bringing_ = false;
+    size_t now_ = 0, brought_ = 0, end_ = 0;  // that is computed; to be brought next; of the sweep
+    size_t read_ = 0, ahead_ = 0;             // that is being read, and bytes that were read of blocks after now_
+    std::vector<Weights::Range> left_;        // of it
+    bool sweeping_ = false, bringing_ = false, begun_ = false;
     std::atomic<bool> stop_{false};
     std::thread thread_;
     int process_ = 0;  // that it runs in

@@ -26,16 +26,12 @@ std::vector<int64_t> squeezed(std::vector<int64_t> shape) {
 }  // namespace
 
 Weights::Weights(const ModelFiles& files, const Backend& backend, std::string component, std::string prefix)
-    : files_(files),
-      backend_(backend),
-      component_(std::move(component)),
-      prefix_(std::move(prefix)),
-      groups_(1),
-      held_(backend.offload() == Offload::blocks ? 0 : SIZE_MAX) {}
+    : files_(files), backend_(backend), component_(std::move(component)), prefix_(std::move(prefix)), groups_(1) {}
 
 void Weights::begin_block() {
     declaring_ = groups_.size();
     groups_.emplace_back();
+    if (backend_.offload() == Offload::blocks) kept_.blocks.push_back(false);
 }
 
 ggml_type Weights::stored_type(const std::string& name) const {
@@ -176,8 +172,8 @@ void check_weights(const std::vector<Weights*>& networks) {
 
 std::vector<size_t> Weights::absent() const {
     std::vector<size_t> groups;
-    for (size_t i = 0; i < groups_.size() && !passes(i); ++i)
-        if (!groups_[i].present) groups.push_back(i);
+    for (size_t i = 0; i < groups_.size(); ++i)
+        if (!groups_[i].present && !passes(i)) groups.push_back(i);
     return groups;
 }
 
@@ -202,11 +198,17 @@ void Weights::enter(size_t block) {
     if (!groups_[block + 1].present) bring({block + 1}, {});
 }
 
-void Weights::keep(size_t held, size_t cached) {
-    held_ = held;
-    cached_ = cached;
-    for (size_t i = 1; i < groups_.size(); ++i)
+void Weights::keep(Kept kept) {
+    kept_ = std::move(kept);
+    size_t bytes = 0;
+    for (size_t i = 1; i < groups_.size(); ++i) {
         if (passes(i) && groups_[i].present) drop(i, /*keep_buffers=*/false);
+        for (size_t number : groups_[i].declared) {
+            Declared& d = declared_[number];
+            if (d.in_place) bytes += d.info->nbytes;
+            d.pass = bytes > kept_.pages;
+        }
+    }
 }
 
 Weights::Size Weights::size_of(size_t group) const {
@@ -222,32 +224,44 @@ Weights::Size Weights::size_of(size_t group) const {
     return size;
 }
 
-void Weights::read_ahead(size_t block, const std::atomic<bool>& stop) const {
+Weights::Size Weights::size() const {
+    Size sum;
+    for (size_t i = 0; i < groups_.size(); ++i) sum += size_of(i);
+    return sum;
+}
+
+size_t Weights::held(size_t device) const {
+    size_t bytes = 0;
+    for (size_t i = 0; i < groups_.size(); ++i)
+        if (device == (i ? device_of(i - 1) : 0))
+            for (const Buffer& b : groups_[i].buffers) bytes += ggml_backend_buffer_get_size(b.get());
+    return bytes;
+}
+
+std::vector<Weights::Range> Weights::ranges(size_t block) const {
+    std::vector<Range> found;
     for (size_t i : groups_[block + 1].declared)
-        if (const Declared& d = declared_[i]; (d.in_place || passes(block + 1)) && !stop)
-            d.info->file->map().read(d.info->data, d.info->nbytes, stop);
+        if (const Declared& d = declared_[i]; d.in_place || passes(block + 1))
+            found.push_back({&d.info->file->map(), d.info->data, d.info->nbytes});
+    return found;
 }
 
 void Weights::leave(size_t block) {
     if (passes(block + 1)) drop(block + 1, /*keep_buffers=*/true);
-    if (block >= cached_) let_go_of_pages(block + 1, /*at_once=*/true);
+    for (size_t i : groups_[block + 1].declared)
+        if (const Declared& d = declared_[i]; d.pass) d.info->file->map().drop(d.info->data, d.info->nbytes);
 }
 
 void Weights::let_go() {
-    for (size_t i = 0; i < groups_.size(); ++i) {
-        if (holders_ == 0) drop(i, /*keep_buffers=*/false);
-        let_go_of_pages(i, /*at_once=*/true);
-    }
-    if (holders_ == 0) spare_.clear();
+    if (in_use()) return;
+    for (size_t i = 0; i < groups_.size(); ++i) drop(i, /*keep_buffers=*/false);
+    spare_.clear();
 }
 
-void Weights::let_go_of_pages(size_t group, bool at_once) const {
-    for (size_t i : groups_[group].declared) {
-        const Declared& d = declared_[i];
-        if (!d.in_place || !d.tensor->buffer) continue;
-        const MappedFile& map = d.info->file->map();
-        at_once ? map.drop(d.info->data, d.info->nbytes) : map.forget(d.info->data, d.info->nbytes);
-    }
+void Weights::let_go_of_pages() {
+    if (in_use()) return;
+    for (const Declared& d : declared_)
+        if (d.in_place) d.info->file->map().drop(d.info->data, d.info->nbytes);
 }
 
 void Weights::bring(const std::vector<size_t>& groups, const Progress& progress) {
@@ -295,10 +309,10 @@ void Weights::place(size_t group) {
 
 void Weights::drop(size_t number, bool keep_buffers) {
     Group& group = groups_[number];
-    if (group.present) let_go_of_pages(number, /*at_once=*/false);
     for (size_t i : group.declared) {
         const Declared& d = declared_[i];
         if (d.values) d.values->clear();
+        if (d.in_place && group.present) d.info->file->map().forget(d.info->data, d.info->nbytes);
         if (!d.tensor || d.in_place) continue;
         d.tensor->data = nullptr;
         d.tensor->buffer = nullptr;

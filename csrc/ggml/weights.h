@@ -1,7 +1,6 @@
 // The weights of one network: declared by name and shape, checked together, brought to the device when they are needed.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -75,11 +74,16 @@ class Weights {
     int64_t missing() const;
     // The counterpart of each acquire(); gives everything back after the last one, unless weights stay for good.
     void release();
-    // How many blocks stay once they are there, the first ones: of those that have memory of their own `held`, and the
-    // pages of files of `cached`. The others pass through. A new value counts from the next acquire() on.
-    void keep(size_t held, size_t cached);
-    size_t held() const { return held_; }
-    size_t cached() const { return cached_; }
+    // What of the blocks stays once it is there; the rest passes through.
+    struct Kept {
+        std::vector<bool> blocks;   // with memory of their own; empty: all
+        size_t pages = SIZE_MAX;    // bytes of blocks that lie in files, the first ones
+        size_t ahead = 1ull << 30;  // bytes of files that are read before their block is computed
+    };
+    void keep(Kept kept);
+    const Kept& kept() const { return kept_; }
+    // Whether it is acquired.
+    bool in_use() const { return holders_ > 0; }
     // What a group takes: of memory of its own, and where it lies in the files.
     struct Size {
         size_t own = 0, mapped = 0;
@@ -90,15 +94,24 @@ class Weights {
         }
     };
     Size size_of(size_t group) const;
+    Size size() const;
+    // Memory of its own that it has now.
+    size_t held(size_t device) const;
 
     // Brings one block, if it is not there yet. Another thread may bring another block at the same time.
     void enter(size_t block);
-    // Reads the pages of files that a block is used from, or brought from, until it is to stop. Any thread may.
-    void read_ahead(size_t block, const std::atomic<bool>& stop) const;
+    // Where in files a block is used from, or brought from each time.
+    struct Range {
+        const MappedFile* file;
+        const uint8_t* begin;
+        size_t bytes;
+    };
+    std::vector<Range> ranges(size_t block) const;
     // The block has done its work for now: it stays, or passes.
     void leave(size_t block);
-    // Lets go of the pages of files, and unless acquired of everything.
+    // Gives back what is there unless it is acquired: memory of its own, and where files lie in memory.
     void let_go();
+    void let_go_of_pages();
 
     // Which of the backends has the block; what belongs to none is on the first.
     size_t device_of(size_t block) const { return backend_.device_of(block, groups_.size() - 1); }
@@ -116,6 +129,7 @@ class Weights {
         ggml_tensor* tensor = nullptr;               // null for host weights
         std::shared_ptr<std::vector<float>> values;  // of host weights
         bool in_place = false;                       // the device uses the bytes of the mapped file
+        bool pass = false;                           // which are not to stay in memory
         Layout layout;
     };
     // Weights that come and go together.
@@ -135,9 +149,8 @@ class Weights {
     // Gives the weights of a group memory, without their values.
     void place(size_t group);
     void drop(size_t group, bool keep_buffers);
-    void let_go_of_pages(size_t group, bool at_once) const;
     void convert_all(const std::vector<size_t>& which, const Progress& progress) const;
-    bool passes(size_t group) const { return group > held_; }
+    bool passes(size_t group) const { return group > 0 && !kept_.blocks.empty() && !kept_.blocks[group - 1]; }
 
     const ModelFiles& files_;
     const Backend& backend_;
@@ -147,7 +160,7 @@ class Weights {
     std::vector<Group> groups_;  // the first one is that of no block
     size_t declaring_ = 0;       // the group that declarations belong to
     int holders_ = 0;            // acquire() without release()
-    size_t held_, cached_ = SIZE_MAX;
+    Kept kept_;
     std::unique_ptr<std::mutex> shared_ = std::make_unique<std::mutex>();  // of mapped_ and spare_
     std::vector<std::pair<const ModelFile*, Buffer>> mapped_;
     std::vector<Buffer> spare_;  // of blocks that were left: a ring as long as the number of blocks held at a time

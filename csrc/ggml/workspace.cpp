@@ -143,6 +143,7 @@ void Workspace::run_placed(Plan& plan, const std::function<void()>& meanwhile) {
         throw Error(ErrorCode::out_of_memory, "[" + plan.what() + "] not enough memory on " + backend_.device_names() +
                                                   "; ask for a smaller picture, fewer frames or smaller tiles");
     }
+    if (!backend_.uses_host_memory()) backend_.note_working(held());
     const ggml_status status = backend_.compute(scheduler_.get(), plan.graph_, meanwhile);
     if (status == GGML_STATUS_ABORTED) throw Error(ErrorCode::cancelled, "[" + plan.what() + "] stopped");
     if (status == GGML_STATUS_ALLOC_FAILED)
@@ -159,6 +160,7 @@ void Workspace::release() {
     scheduler_size_ = 0;
     last_ = 0;
     kernel_memory_.clear();
+    backend_.note_working({});
 }
 
 std::vector<size_t> Workspace::held() const {

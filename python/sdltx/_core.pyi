@@ -108,6 +108,8 @@ class Pipeline:
         precision: str,
         threads: int,
         offload: str,
+        max_memory: float,
+        max_vram: float,
         progress: Progress | None = None,
     ) -> None: ...
     @property

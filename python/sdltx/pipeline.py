@@ -43,7 +43,9 @@ def load(
     device: str | Sequence[str] = "cpu",
     precision: str = "auto",
     threads: int | None = None,
-    offload: str = "none",
+    offload: str = "auto",
+    max_memory: float | None = None,
+    max_vram: float | None = None,
     progress: Progress | None = None,
 ) -> Pipeline:
     """Opens a model.
@@ -55,9 +57,12 @@ def load(
     precision: "auto" computes in the types of the weights; "f32" runs every operation in exact float32 (on CPUs, also
         those of workers).
     threads: CPU threads; None: one per physical core that the process may use.
-    offload: how long weights stay in memory once they were needed: "none" = until the pipeline is closed; "stage" =
-        while the prompt is encoded, the clip is denoised, or it is decoded; "blocks" = for one block of transformer and
-        text encoder, which is the least memory. The clips are the same bit for bit.
+    offload: how long weights stay in memory once they were needed: "auto" = as long as there is room for them; "none" =
+        until the pipeline is closed; "stage" = while the prompt is encoded, the clip is denoised, or it is decoded;
+        "blocks" = for one block of transformer and text encoder, which is the least memory. The clips are the same bit
+        for bit.
+    max_memory, max_vram: GiB that may be taken at most of the machine, and of each GPU; negative: that are left free;
+        None: no limit but what is there.
     progress: called with ("load", done, total); an exception it raises stops loading and comes out unchanged.
 
     Only what describes the weights is read here. They are loaded when they are needed first, which the progress
@@ -71,6 +76,8 @@ def load(
         precision=precision,
         threads=threads,
         offload=offload,
+        max_memory=max_memory,
+        max_vram=max_vram,
         progress=progress,
     )
 
@@ -106,6 +113,8 @@ class Pipeline:
         precision: str,
         threads: int | None,
         offload: str,
+        max_memory: float | None,
+        max_vram: float | None,
         progress: Progress | None,
     ) -> None:
         number_of_threads = _arguments.threads("load", threads)
@@ -120,6 +129,8 @@ class Pipeline:
             precision=precision,
             threads=number_of_threads,
             offload=offload,
+            max_memory=_arguments.number("load", "max_memory", max_memory) or 0.0,
+            max_vram=_arguments.number("load", "max_vram", max_vram) or 0.0,
             progress=progress,
         )
         self.files = [Path(file).name for file in files]
@@ -129,7 +140,7 @@ class Pipeline:
         self.precision = precision
         """How it computes: "auto" or "f32"."""
         self.offload = offload
-        """How long weights stay: "none", "stage" or "blocks"."""
+        """How long weights stay: "auto", "none", "stage" or "blocks"."""
 
     @property
     def latent_channels(self) -> int:

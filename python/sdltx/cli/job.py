@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _LEAST_TILE, _LEAST_OVERLAP = 256, 64  # pixels that hardly show
 _SMALLEST_TILE = 64  # that is possible
 _LEAST_FRAMES, _LEAST_FRAME_OVERLAP = 32, 16
+MODEL_OPTIONS = ("device", "offload", "max_memory", "max_vram", "precision", "threads")
+"""Arguments of load() that commands take."""
 _WORTH_KEEPING = 60  # seconds of denoising
 
 
@@ -69,7 +71,7 @@ class Job:
     def load(self) -> sdltx.Pipeline:
         """Opens the model of the command line."""
         args = self.args
-        given = {name: getattr(args, name) for name in ("device", "precision", "threads", "offload")}
+        given = {name: getattr(args, name) for name in MODEL_OPTIONS}
         options = {name: value for name, value in given.items() if value is not None}
         pipe = sdltx.load(*args.model, **options, progress=self.bars.show)
         self.bars.close()
@@ -165,9 +167,9 @@ class Job:
         words = ["sdltx-cli", "decode", f"./{latents}" if latents.startswith("-") else latents]
         for path in args.model:
             words += ["-m", path]
-        for name in ("device", "offload", "precision", "threads"):
+        for name in MODEL_OPTIONS:
             if getattr(args, name) is not None:
-                words += [f"--{name}", str(getattr(args, name))]
+                words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
         tiles = {name: getattr(args, f"tile_{name}") for name in sdltx.Tiling._fields}
         if smaller:
             tiles["size"] = max(_SMALLEST_TILE, min(tiles["size"] or sdltx.Tiling().size, 2 * _LEAST_TILE) // 64 * 32)

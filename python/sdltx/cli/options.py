@@ -91,10 +91,18 @@ def model_options(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--offload",
-        choices=("none", "stage", "blocks"),
-        help="how long weights stay in memory: for the whole run, for one stage of it (encode, denoise, decode), or "
-        "for one block of a network, which takes the least; the clip is the same (default: none)",
+        choices=("auto", "none", "stage", "blocks"),
+        help="how long weights stay in memory: as long as there is room (auto), for the whole run, for one stage of it "
+        "(encode, denoise, decode), or for one block of a network, which takes the least; the clip is the same "
+        "(default: auto)",
     )
+    group.add_argument(
+        "--max-memory",
+        metavar="GIB",
+        type=float,
+        help="take at most so much memory of the machine; negative: leave so much free (default: what is there)",
+    )
+    group.add_argument("--max-vram", metavar="GIB", type=float, help="the same of each GPU")
     group.add_argument("-t", "--threads", metavar="N", type=threads, help="CPU threads (default: one per core)")
 
 
