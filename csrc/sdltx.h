@@ -296,8 +296,9 @@ SDLTX_API sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_reque
 /* What is possible with these options but probably not meant, as a JSON list of lines for people. */
 SDLTX_API sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_request* request, char** json);
 
-/* The bytes of memory that the parts of a run take, weights not counted: a JSON object with encode, denoise, upscale
- * and decode; 0 for parts that are not there. Nothing is allocated and no weight is read. NULL for the defaults.
+/* The bytes of memory that the steps of a run take, by what is free now: a JSON object with steps (step; devices:
+ * device, weights, mapped, inputs, working; host; passing: of weights, that are read for each use; memory: the sum,
+ * files not counted) and memory, the most of them. Nothing is allocated and no weight is read. NULL for the defaults.
  */
 SDLTX_API sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_request* request, char** json);
 

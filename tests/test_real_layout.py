@@ -82,12 +82,18 @@ def test_one_missing_tensor_is_named(tmp_path, removed):
         sdltx.load(path)
 
 
+def decode_memory(pipe, **size):
+    """Bytes that a tile is computed in."""
+    step = next(step for step in pipe.estimate(**size)["steps"] if step["step"] == "decode pictures")
+    return step["devices"][0]["inputs"] + step["devices"][0]["working"]
+
+
 @pytest.mark.parametrize("model", ["ltx-2.3-22b", "ltx-2.0-19b"])
 @pytest.mark.parametrize("width, height", [(768, 512), (1280, 704), (1024, 1024)])
 def test_a_default_tile_decodes_in_6_gib(tmp_path, model, width, height):
     """Working memory as it is reserved, of 121 frames; weights are not counted."""
     pipe = sdltx.load(write_decoders(tmp_path / "decoders.safetensors", model))
-    memory = pipe._core.decode_memory(16, height // 32, width // 32)
+    memory = decode_memory(pipe, width=width, height=height, num_frames=121)
     print(f"{model} {width}x{height}x121: {memory / GIB:.2f} GiB")
     assert memory <= 6 * GIB
 
@@ -96,7 +102,9 @@ def test_a_default_tile_decodes_in_6_gib(tmp_path, model, width, height):
 def test_untiled_sizes_end_in_a_figure_or_an_error(decoders, shape):
     """Whatever is asked for: no assertion of ggml ends the process."""
     pipe = sdltx.load(decoders)
-    assert pipe._core.decode_memory(*shape, tiling=(0, 0, 0, 0)) > 0
+    frames, height, width = shape
+    size = {"width": 32 * width, "height": 32 * height, "num_frames": 8 * (frames - 1) + 1, "frame_rate": 240}
+    assert decode_memory(pipe, **size, tiling=(0, 0, 0, 0)) > 0
 
 
 def test_a_size_that_cannot_fit_is_refused(decoders):

@@ -365,22 +365,13 @@ void bind_pipeline(py::module_& m) {
             },
             "video"_a, "frame_rate"_a, "upscaler"_a, py::kw_only(), "progress"_a = py::none())
         .def(
-            "decode_memory",
-            [](Pipeline& p, int64_t frames, int64_t height, int64_t width,
-               std::optional<std::array<int64_t, 4>> tiling) {
-                return p.decode_memory({frames, height, width}, tiling_of(tiling));
-            },
-            "frames"_a, "height"_a, "width"_a, py::kw_only(), "tiling"_a = py::none())
-        .def(
             "estimate",
             [](Pipeline& p, const ClipOptions& o, std::optional<std::array<int64_t, 4>> tiling,
                const std::vector<ConditionTuple>& conditions) {
                 Request request{o, conditions_of(conditions), {}, {}};
                 if (tiling) request.options.tiling.emplace(tiling->begin(), tiling->end());
-                const Pipeline::Estimate e =
-                    Guard(std::nullopt).run(&p, [&] { return p.estimate(p.resolve(request), request); });
-                return py::dict("encode"_a = e.encode, "denoise"_a = e.denoise, "upscale"_a = e.upscale,
-                                "decode"_a = e.decode);
+                return to_python(
+                    to_json(Guard(std::nullopt).run(&p, [&] { return p.estimate(p.resolve(request), request); })));
             },
             "options"_a, py::kw_only(), "tiling"_a = py::none(), "conditions"_a = py::list())
         .def("memory",

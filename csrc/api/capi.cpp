@@ -389,9 +389,7 @@ sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_request* reque
         emptied(json, "json");
         Pipeline& core = existing(pipeline, "pipeline").core;
         const Request asked = request_of(request);
-        const Pipeline::Estimate e = core.estimate(core.resolve(asked), asked);
-        *json =
-            copied(Json{{"encode", e.encode}, {"denoise", e.denoise}, {"upscale", e.upscale}, {"decode", e.decode}});
+        *json = copied(to_json(core.estimate(core.resolve(asked), asked)));
     });
 }
 

@@ -47,10 +47,9 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
 
 Pipeline::~Pipeline() { release(); }
 
-Pipeline::Hold::Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress,
-                     const std::vector<size_t>& working)
+Pipeline::Hold::Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress, const MemoryUse& use)
     : pipeline_(pipeline) {
-    pipeline.make_room(networks, working);
+    pipeline.make_room(networks, use);
     int64_t total = 0, before = 0;
     for (Weights* w : networks) total += w->missing();
     const Progress overall = [&](const ProgressEvent& e) {

@@ -17,6 +17,7 @@
 #include "plan.h"
 #include "run.h"
 #include "stage.h"
+#include "step_memory.h"
 
 namespace sdltx {
 
@@ -157,15 +158,9 @@ class SDLTX_EXPORT Pipeline {
     // Pixels (F, H, W, 3) in [-1, 1] -> normalised video latents; see VideoEncoder. Throws Error(model_mismatch)
     // without an encoder.
     Array encode_video(const Array& pixels, const Tiling& tiling, const Progress& progress);
-    // Bytes of working memory and inputs that decode() takes at a time for latents (F', H', W').
-    size_t decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling);
-    // The same of what a plan does, the most of its stages, all devices together, weights not counted; 0 for parts that
-    // are not there. Prompts have the most tokens that count. Pictures count by their frames. Nothing is allocated and
-    // no weight is read. Throws what check() throws.
-    struct Estimate {
-        size_t encode = 0, denoise = 0, upscale = 0, decode = 0;
-    };
-    Estimate estimate(const ClipPlan& plan, const Request& request);
+    // What each step of a plan takes; nothing where a part of the model is not there. Prompts have the most tokens that
+    // count. Pictures count by their frames. Nothing is allocated and no weight is read. Throws what check() throws.
+    std::vector<StepMemory> estimate(const ClipPlan& plan, const Request& request);
     // What is held on each device, the one for computing first.
     struct DeviceMemory {
         std::string device;
@@ -192,9 +187,8 @@ class SDLTX_EXPORT Pipeline {
     // Holds the weights of `networks` while a stage of a run needs them, and gives the working memory back after it.
     class Hold {
      public:
-        // working: bytes that will be computed in on each device, as far as known.
-        Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress,
-             const std::vector<size_t>& working = {});
+        // use: what will be computed in, as far as known.
+        Hold(Pipeline& pipeline, std::vector<Weights*> networks, const Progress& progress, const MemoryUse& use = {});
         ~Hold();
         Hold(const Hold&) = delete;
         Hold& operator=(const Hold&) = delete;
@@ -226,19 +220,37 @@ class SDLTX_EXPORT Pipeline {
     std::string find_distilled_lora() const;
     // What a stage of a plan runs with: all but noise and latents.
     static Inputs inputs_of(const ClipPlan& plan, const Step& stage, const std::vector<Condition>& pictures);
-    // Bytes that each step of a plan takes; see estimate().
-    std::vector<size_t> measure(const ClipPlan& plan, const Request& request);
-    size_t denoising_memory(const SampleSettings& settings, const Inputs& inputs);
+    // What is computed in by each step of a plan; see estimate().
+    std::vector<MemoryUse> measure(const ClipPlan& plan, const Request& request);
+    MemoryUse denoising_memory(const SampleSettings& settings, const Inputs& inputs);
+    // The weights that a step needs.
+    std::vector<Weights*> networks_of(const Step& step);
     // The LoRAs of these files, which are opened once as long as they are asked for and do not change; null for none.
     std::shared_ptr<Loras> loras(const std::vector<LoraFile>& files);
     // Closes all that are not in `kept`.
     void keep_loras(const std::vector<LoraFile>& kept);
     // The weights that denoising needs.
     std::vector<Weights*> denoising(const Loras* loras);
-    // Decides what stays of `networks`, which are acquired next, beside what is computed in on each device, and lets go
-    // of others where they are in the way.
-    void make_room(const std::vector<Weights*>& networks, const std::vector<size_t>& working);
-    void tell_of(size_t count, const Weights::Kept& kept, size_t mapped) const;
+    // What stays of networks that are used together, beside what is computed in; by what is free.
+    struct Placed {
+        Weights::Kept kept;
+        bool fits;                  // at all
+        std::vector<size_t> own;    // bytes of weights in memory of their own, by device
+        size_t mapped;              // where they lie in files
+        size_t passing;             // of them, that are read for each use
+        size_t blocks;              // of theirs
+        std::vector<size_t> room;   // that is free for weights, by device
+        std::vector<size_t> least;  // that weights need of it
+    };
+    // alone: when others are let go where that is possible.
+    Placed place(const std::vector<Weights*>& networks, const MemoryUse& use, bool alone) const;
+    // Decides it for networks that are acquired next, and lets go of others where they are in the way.
+    void make_room(const std::vector<Weights*>& networks, const MemoryUse& use);
+    void tell_of(const Placed& placed) const;
+    // Throws Error(out_of_memory) for a step that no placement makes possible.
+    void check_fits(const Step& step, const MemoryUse& use);
+    // Networks and LoRAs that are there besides, and not in use.
+    std::vector<Weights*> others(const std::vector<Weights*>& networks) const;
     void release();  // everything, in the order in which it depends on each other
     Trace* tracing() { return trace_.patterns.empty() ? nullptr : &trace_; }
 

@@ -1,6 +1,5 @@
 // What a run takes, and what is held.
 #include <algorithm>
-#include <numeric>
 
 #include "ltxv/latent_upsampler.h"
 #include "model/names.h"
@@ -10,11 +9,11 @@ namespace sdltx {
 
 namespace {
 
-size_t sum(const std::vector<size_t>& bytes) { return std::accumulate(bytes.begin(), bytes.end(), size_t{0}); }
+constexpr double sound_piece_seconds = 4;
 
 }  // namespace
 
-size_t Pipeline::denoising_memory(const SampleSettings& settings, const Inputs& inputs) {
+MemoryUse Pipeline::denoising_memory(const SampleSettings& settings, const Inputs& inputs) {
     const Geometry& g = settings.latent;
     const TransformerConfig& c = *config_.transformer;
     StreamState clip = empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate));
@@ -38,65 +37,109 @@ size_t Pipeline::denoising_memory(const SampleSettings& settings, const Inputs& 
     const Context context{rows(c.video.context_dim), rows(c.audio.context_dim)}, negative = context;
     Denoiser denoiser(*networks_->transformer, *workspace_, context, &negative, settings.guidance, {clip, sound},
                       nullptr, loras(inputs.loras));
-    const TransformerRun::Memory memory = denoiser.measure(runs);
-    return sum(memory.working) + memory.inputs;
+    return denoiser.measure(runs);
 }
 
-std::vector<size_t> Pipeline::measure(const ClipPlan& plan, const Request& request) {
+std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& request) {
     const auto shape_of = [](const SampleSettings& s) {
         return std::array<int64_t, 3>{s.latent.frames, s.latent.height, s.latent.width};
     };
+    const Networks& n = *networks_;
     std::array<int64_t, 3> shape = shape_of(plan.of(StepKind::denoise).front()->settings);  // between the upscalers
-    std::vector<size_t> bytes;
+    std::vector<MemoryUse> uses;
     for (const Step& step : plan.steps) {
-        size_t& most = bytes.emplace_back(0);
+        MemoryUse& use = uses.emplace_back();
         switch (step.kind) {
             case StepKind::encode_prompts:
-                if (networks_->text_encoder) most = sum(networks_->text_encoder->measure(TextProjection::context_rows));
+                if (!n.text_encoder) break;
+                use = n.text_encoder->measure(TextProjection::context_rows);
+                if (n.text_projection) {
+                    MemoryUse then = n.text_projection->measure(TextProjection::context_rows);
+                    then.host += use.host;
+                    use.also(then);
+                }
                 break;
             case StepKind::encode_pictures:
-                if (networks_->video_encoder)
-                    most = networks_->video_encoder->measure(
-                        {1, step.settings.latent.height, step.settings.latent.width}, untiled);
+                if (!n.video_encoder) break;
+                use = n.video_encoder->measure({1, step.settings.latent.height, step.settings.latent.width}, untiled);
                 break;
             case StepKind::denoise:
-                if (networks_->transformer)
-                    most = denoising_memory(step.settings, inputs_of(plan, step, request.images));
+                if (n.transformer) use = denoising_memory(step.settings, inputs_of(plan, step, request.images));
                 break;
             case StepKind::upscale:
-                if (networks_->video_decoder) {
+                if (n.video_decoder) {
                     const ModelFiles files(step.upscaler, upscaler_kind, ltx_naming());
                     const LatentUpsampler network(files, *workspace_, latent_channels());
-                    most = network.measure(shape);
+                    use = network.measure(shape);
                     shape = network.result(shape);
                 }
                 break;
             case StepKind::decode_pictures:
-                if (networks_->video_decoder)
-                    most = networks_->video_decoder->measure(shape_of(step.settings), tiling_of(request.options));
+                if (n.video_decoder)
+                    use = n.video_decoder->measure(shape_of(step.settings), tiling_of(request.options));
                 break;
             case StepKind::decode_sound:
-                break;  // little beside the pictures
+                if (n.audio_decoder && n.vocoder && step.settings.audio) {
+                    const int64_t frames = step.settings.latent.audio_frames;
+                    use = n.audio_decoder->measure(frames);
+                    use.also(n.vocoder->measure(4 * (frames - 1) + 1, sound_piece_seconds));
+                }
         }
     }
-    return bytes;
+    return uses;
 }
 
-Pipeline::Estimate Pipeline::estimate(const ClipPlan& plan, const Request& request) {
+std::vector<Weights*> Pipeline::networks_of(const Step& step) {
+    Networks& n = *networks_;
+    std::vector<Weights*> found;
+    switch (step.kind) {
+        case StepKind::encode_prompts:
+            if (n.text_encoder && n.text_projection) found = encoding();
+            break;
+        case StepKind::encode_pictures:
+            if (n.video_encoder) found = {&n.video_encoder->weights()};
+            break;
+        case StepKind::denoise: {
+            const std::shared_ptr<Loras> with = n.transformer ? loras(step.loras) : nullptr;
+            if (n.transformer) found = denoising(with.get());
+            break;
+        }
+        case StepKind::upscale:
+            break;  // its file is opened when it is needed
+        case StepKind::decode_pictures:
+            if (n.video_decoder) found = {&n.video_decoder->weights()};
+            break;
+        case StepKind::decode_sound:
+            if (n.audio_decoder && n.vocoder) found = {&n.audio_decoder->weights(), &n.vocoder->weights()};
+    }
+    return found;
+}
+
+std::vector<StepMemory> Pipeline::estimate(const ClipPlan& plan, const Request& request) {
     const Turn turn(*this);
     check_frames(request.images, plan.whole.num_frames);
-    const std::vector<size_t> bytes = measure(plan, request);
+    const std::vector<MemoryUse> uses = measure(plan, request);
     workspace_->release();
-    Estimate e;
-    for (size_t i = 0; i < bytes.size(); ++i) {
-        const StepKind kind = plan.steps[i].kind;
-        size_t& most = kind == StepKind::denoise                                               ? e.denoise
-                       : kind == StepKind::upscale                                             ? e.upscale
-                       : kind == StepKind::encode_prompts || kind == StepKind::encode_pictures ? e.encode
-                                                                                               : e.decode;
-        most = std::max(most, bytes[i]);
+    std::vector<StepMemory> steps;
+    for (size_t i = 0; i < uses.size(); ++i) {
+        const Step& step = plan.steps[i];
+        const std::vector<Weights*> networks = networks_of(step);
+        const Placed placed = place(networks, uses[i], /*alone=*/true);
+        StepMemory& memory = steps.emplace_back(StepMemory{step.kind, {}, uses[i].host, placed.passing});
+        for (size_t d = 0; d < uses[i].working.size(); ++d) {
+            const size_t own = d < placed.own.size() ? placed.own[d] : 0;
+            memory.devices.push_back({backend_->device_name(d), own, 0, uses[i].inputs[d], uses[i].working[d]});
+        }
+        if (backend_->uses_host_memory() && !memory.devices.empty()) memory.devices.back().mapped = placed.mapped;
+        if (step.kind == StepKind::upscale && networks_->video_decoder && !memory.devices.empty()) {
+            const ModelFiles files(step.upscaler, upscaler_kind, ltx_naming());
+            LatentUpsampler network(files, *workspace_, latent_channels());
+            const Weights::Size size = network.weights().size();
+            memory.devices.front().weights = size.own;
+            memory.devices.back().mapped = size.mapped;
+        }
     }
-    return e;
+    return steps;
 }
 
 std::vector<Pipeline::DeviceMemory> Pipeline::memory() {
@@ -109,14 +152,6 @@ std::vector<Pipeline::DeviceMemory> Pipeline::memory() {
     }
     for (const Weights* w : networks_->weights()) devices.back().mapped += w->mapped();
     return devices;
-}
-
-size_t Pipeline::decode_memory(std::array<int64_t, 3> shape, const Tiling& tiling) {
-    const Turn turn(*this);
-    require({Part::video_decoder});
-    const size_t bytes = networks_->video_decoder->measure(shape, tiling);
-    workspace_->release();
-    return bytes;
 }
 
 }  // namespace sdltx

@@ -70,6 +70,7 @@ class Pipeline::Runner {
         open_loras();
         each([&](size_t i) { check(i); });
         each([&](size_t i) { plan_work(i, [&](const Step& s, double n) { work_.add(s.kind, n); }); });
+        each([&](size_t i) { measure(i); });
         encode_prompts();
         encode_pictures();
         denoise();
@@ -169,6 +170,19 @@ class Pipeline::Runner {
         if (!job.latents && job.plan.guided() && !job.negative) pipeline_.require_negative();
     }
 
+    // What cannot fit is told before anything is computed.
+    void measure(size_t i) {
+        const Job& job = jobs_[i];
+        const std::vector<MemoryUse> uses = pipeline_.measure(job.plan, job.request);
+        pipeline_.workspace_->release();
+        for (size_t s = 0; s < uses.size(); ++s) {
+            const Step& step = job.plan.steps[s];
+            if (!needs(job, step)) continue;
+            pipeline_.check_fits(step, uses[s]);
+            uses_[step.kind].also(uses[s]);
+        }
+    }
+
     void encode_prompts() {
         const auto wanted = [](const Job& job) { return needs(job, job.plan.steps.front()); };
         const auto known_already = [&](const Job& job) {
@@ -180,7 +194,7 @@ class Pipeline::Runner {
         if (!any(wanted)) return;
         std::optional<Hold> held;
         if (any([&](const Job& job) { return wanted(job) && !known_already(job); }))
-            held.emplace(pipeline_, pipeline_.encoding(), progress());
+            held.emplace(pipeline_, pipeline_.encoding(), progress(), uses_[StepKind::encode_prompts]);
         std::map<std::string, Context> known;  // several clips of one prompt
         const auto encoded = [&](const std::string& prompt) {
             // That of the model stays for later runs.
@@ -208,7 +222,8 @@ class Pipeline::Runner {
     void encode_pictures() {
         const auto wanted = [](const Job& job) { return !job.latents && !job.request.images.empty(); };
         if (!any(wanted)) return;
-        const Hold held(pipeline_, {&pipeline_.networks_->video_encoder->weights()}, progress());
+        const Hold held(pipeline_, {&pipeline_.networks_->video_encoder->weights()}, progress(),
+                        uses_[StepKind::encode_pictures]);
         each([&](size_t i) {
             Job& job = jobs_[i];
             if (!wanted(job)) return;
@@ -227,7 +242,8 @@ class Pipeline::Runner {
     void denoise() {
         const auto wanted = [](const Job& job) { return !job.latents; };
         if (!any(wanted)) return;
-        const Hold held(pipeline_, {&pipeline_.networks_->transformer->weights()}, progress());
+        const Hold held(pipeline_, {&pipeline_.networks_->transformer->weights()}, progress(),
+                        uses_[StepKind::denoise]);
         each([&](size_t i) {
             Job& job = jobs_[i];
             if (!wanted(job)) return;
@@ -250,7 +266,9 @@ class Pipeline::Runner {
         std::vector<Weights*> networks;
         if (any(has_sound)) networks = {&n.audio_decoder->weights(), &n.vocoder->weights()};
         if (any([](const Job& job) { return job.pictures; })) networks.push_back(&n.video_decoder->weights());
-        const Hold held(pipeline_, networks, progress());
+        MemoryUse use = uses_[StepKind::decode_pictures];
+        use.also(uses_[StepKind::decode_sound]);
+        const Hold held(pipeline_, networks, progress(), use);
         each([&](size_t i) {
             Job& job = jobs_[i];
             const auto sound = [&] {
@@ -281,6 +299,7 @@ class Pipeline::Runner {
     std::vector<Job>& jobs_;
     const RunEvents& events_;
     std::set<std::pair<size_t, const Step*>> done_;  // or begun
+    std::map<StepKind, MemoryUse> uses_;             // the most of all jobs
     Work work_;
 };
 

@@ -1,6 +1,5 @@
 // What stays in memory of the networks that are used next, by what is free.
 #include <algorithm>
-#include <numeric>
 #include <string>
 
 #include "base/log.h"
@@ -73,8 +72,19 @@ class Blocks {
         }
         return stays;
     }
+    // What they have of their own when those of `kept` stay, empty: all, and of the others so many at a time.
+    size_t kept_own(size_t device, const std::vector<bool>& kept, size_t passing) const {
+        if (kept.empty()) return own(device);
+        size_t bytes = fixed_[device].own;
+        bool all = true;
+        for (size_t i = 0; i < count_; ++i) {
+            if (device_[i] != device) continue;
+            all = all && kept[i];
+            if (kept[i]) bytes += blocks_[i].own;
+        }
+        return bytes + (all ? 0 : passing * largest(device, &Weights::Size::own));
+    }
     size_t count() const { return count_; }
-    const Weights::Size& block(size_t i) const { return blocks_[i]; }
 
  private:
     size_t count_ = 0;
@@ -84,74 +94,122 @@ class Blocks {
 
 }  // namespace
 
-void Pipeline::make_room(const std::vector<Weights*>& networks, const std::vector<size_t>& working) {
-    if (networks.empty() || std::any_of(networks.begin(), networks.end(), [](Weights* w) { return w->in_use(); }))
-        return;
+namespace {
+
+// Bytes that `use` takes of a device's memory; on the host also those on their way.
+size_t taken(const MemoryUse& use, size_t device, bool host) {
+    size_t bytes = host ? use.host + reserve : 0;
+    if (device < use.working.size()) bytes += use.working[device];
+    if (device < use.inputs.size()) bytes += use.inputs[device];
+    return bytes;
+}
+
+}  // namespace
+
+std::vector<Weights*> Pipeline::others(const std::vector<Weights*>& networks) const {
+    std::vector<Weights*> all = networks_->weights();
+    for (auto& lora : loras_) all.push_back(&lora->weights());
+    const auto taken = [&](Weights* w) {
+        return std::find(networks.begin(), networks.end(), w) != networks.end() || w->in_use();
+    };
+    all.erase(std::remove_if(all.begin(), all.end(), taken), all.end());
+    return all;
+}
+
+Pipeline::Placed Pipeline::place(const std::vector<Weights*>& networks, const MemoryUse& use, bool alone) const {
     const size_t devices = backend_->num_devices();
     const bool host = backend_->uses_host_memory(), automatic = backend_->offload() == Offload::automatic;
     const Blocks blocks(networks, devices);
-    std::vector<Weights*> others = networks_->weights();
-    for (auto& lora : loras_) others.push_back(&lora->weights());
-    others.erase(
-        std::remove_if(others.begin(), others.end(),
-                       [&](Weights* w) { return std::find(networks.begin(), networks.end(), w) != networks.end(); }),
-        others.end());
-    // What can be given to these networks, what they have already included.
-    const auto free = [&] {
-        std::vector<size_t> bytes;
-        for (size_t d = 0; d < devices; ++d) {
-            size_t left = backend_->available_memory(d);
-            if (left != SIZE_MAX)
-                for (const Weights* w : networks) left += w->held(d);
-            const size_t taken = (d < working.size() ? working[d] : 0) + (host ? reserve : 0);
-            bytes.push_back(left == SIZE_MAX ? left : less(left, taken));
+    const std::vector<Weights*> rest = others(networks);
+    Placed placed{{}, true, std::vector<size_t>(devices), 0, 0, 0, std::vector<size_t>(devices), {}};
+    bool fits = true;
+    for (size_t d = 0; d < devices; ++d) {
+        size_t& left = placed.room[d];
+        left = backend_->available_memory(d);
+        if (left != SIZE_MAX) {
+            for (const Weights* w : networks) left += w->held(d);
+            if (alone && automatic)
+                for (const Weights* w : rest) left += w->held(d);
+            left = less(left, taken(use, d, host));
         }
-        return bytes;
-    };
-    std::vector<size_t> room = free();
-    const auto fits = [&] {
-        for (size_t d = 0; d < devices; ++d)
-            if (blocks.own(d) > room[d]) return false;
-        return true;
-    };
-    Weights::Kept kept = networks.front()->kept();
+        const size_t passing = (host ? 1 : 2) * blocks.largest(d, &Weights::Size::own);
+        placed.least.push_back(blocks.fixed(d, &Weights::Size::own) + passing);
+        fits = fits && blocks.own(d) <= left;
+    }
+    // What passes is not many blocks at a time.
+    if (!networks.empty()) placed.kept.blocks = networks.front()->kept().blocks;
     if (automatic) {
-        kept.blocks.clear();
-        if (!fits()) {
-            for (Weights* w : others) w->let_go();
-            room = free();
-        }
-        if (!fits() && blocks.count()) kept.blocks = blocks.kept(room, host ? 1 : 2);
+        placed.kept.blocks.clear();
+        if (!fits && blocks.count()) placed.kept.blocks = blocks.kept(placed.room, host ? 1 : 2);
     }
-    kept.pages = SIZE_MAX;
-    kept.ahead = Weights::Kept{}.ahead;
-    if (host && room[0] != SIZE_MAX) {
-        size_t all = 0, own = blocks.fixed(0, &Weights::Size::own);
-        for (size_t i = 0; i < blocks.count(); ++i)
-            if (kept.blocks.empty() || kept.blocks[i]) own += blocks.block(i).own;
-        for (const Weights* w : others) all += w->size().mapped;
-        const size_t pages = less(room[0], own);
-        if (blocks.mapped() + all > pages)
-            for (Weights* w : others) w->let_go_of_pages();
+    placed.fits = fits || (automatic && blocks.count() > 0);
+    for (size_t d = 0; d < devices; ++d) placed.own[d] = blocks.kept_own(d, placed.kept.blocks, host ? 1 : 2);
+    for (size_t d = 0; d < devices && placed.fits; ++d) placed.fits = placed.own[d] <= placed.room[d];
+    placed.blocks = blocks.count();
+    placed.mapped = blocks.mapped();
+    if (host && placed.room[0] != SIZE_MAX) {
+        const size_t pages = less(placed.room[0], placed.own[0]);
         if (blocks.mapped() > pages) {
-            kept.ahead = std::clamp(pages / 16, size_t{32} << 20, kept.ahead);
-            kept.pages = less(pages, blocks.fixed(0, &Weights::Size::mapped) +
-                                         blocks.largest(0, &Weights::Size::mapped) + kept.ahead);
+            placed.kept.ahead = std::clamp(pages / 16, size_t{32} << 20, placed.kept.ahead);
+            placed.kept.pages = less(pages, blocks.fixed(0, &Weights::Size::mapped) +
+                                                blocks.largest(0, &Weights::Size::mapped) + placed.kept.ahead);
+            placed.passing = less(blocks.mapped(), blocks.fixed(0, &Weights::Size::mapped) + placed.kept.pages);
         }
     }
-    for (Weights* w : networks)
-        if (w->num_blocks() == blocks.count() && blocks.count()) w->keep(kept);
-    tell_of(blocks.count(), kept, blocks.mapped());
+    return placed;
 }
 
-void Pipeline::tell_of(size_t count, const Weights::Kept& kept, size_t mapped) const {
-    if (const auto passing = std::count(kept.blocks.begin(), kept.blocks.end(), false);
+void Pipeline::make_room(const std::vector<Weights*>& networks, const MemoryUse& use) {
+    if (networks.empty() || std::any_of(networks.begin(), networks.end(), [](Weights* w) { return w->in_use(); }))
+        return;
+    const std::vector<Weights*> rest = others(networks);
+    Placed placed = place(networks, use, /*alone=*/false);
+    const auto crowded = [&] {
+        return !placed.fits ||
+               std::find(placed.kept.blocks.begin(), placed.kept.blocks.end(), false) != placed.kept.blocks.end();
+    };
+    if (backend_->offload() == Offload::automatic && crowded()) {
+        for (Weights* w : rest) w->let_go();
+        placed = place(networks, use, /*alone=*/true);
+    }
+    if (backend_->uses_host_memory() && placed.room[0] != SIZE_MAX) {
+        size_t mapped = placed.mapped + placed.own[0];
+        for (const Weights* w : rest) mapped += w->size().mapped;
+        if (mapped > placed.room[0])
+            for (Weights* w : rest) w->let_go_of_pages();
+    }
+    for (Weights* w : networks)
+        if (placed.blocks && w->num_blocks() == placed.blocks) w->keep(placed.kept);
+    tell_of(placed);
+}
+
+void Pipeline::check_fits(const Step& step, const MemoryUse& use) {
+    const bool host = backend_->uses_host_memory();
+    const Placed placed = place(networks_of(step), use, /*alone=*/true);
+    for (size_t d = 0; d < placed.room.size(); ++d) {
+        const size_t needed = taken(use, d, /*host=*/false) + (host ? use.host : 0),
+                     weights = backend_->offload() == Offload::automatic ? placed.least[d] : placed.own[d],
+                     free = backend_->available_memory(d);
+        size_t most = free;
+        if (free != SIZE_MAX)
+            for (const Weights* w : networks_->weights()) most += w->held(d);
+        if (most == SIZE_MAX || needed + weights <= most) continue;
+        const bool decodes = step.kind == StepKind::decode_pictures;
+        throw Error(ErrorCode::out_of_memory,
+                    "[" + std::string(name_of(step.kind)) + "] needs " + gib(needed + weights) + " of memory on " +
+                        backend_->device_name(d) + " (" + gib(weights) + " for weights), " + gib(most) +
+                        " are free; ask for a smaller picture, fewer frames" + (decodes ? " or smaller tiles" : ""));
+    }
+}
+
+void Pipeline::tell_of(const Placed& placed) const {
+    if (const auto passing = std::count(placed.kept.blocks.begin(), placed.kept.blocks.end(), false);
         passing && backend_->offload() == Offload::automatic)
-        log(20, "[memory] " + std::to_string(passing) + " of " + std::to_string(count) +
+        log(20, "[memory] " + std::to_string(passing) + " of " + std::to_string(placed.blocks) +
                     " blocks are brought for each use, as there is no room for all");
-    if (kept.pages != SIZE_MAX)
-        log(20, "[memory] " + gib(kept.pages) + " of blocks stay in memory, the rest of " + gib(mapped) +
-                    " is read for each use");
+    if (placed.passing)
+        log(20, "[memory] " + gib(placed.passing) + " of " + gib(placed.mapped) +
+                    " of weights are read for each use, as there is no room for all");
 }
 
 }  // namespace sdltx

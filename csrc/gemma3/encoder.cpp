@@ -411,14 +411,16 @@ Array Gemma3Encoder::encode(const std::vector<int32_t>& ids, Trace* trace,
     return states;
 }
 
-std::vector<size_t> Gemma3Encoder::measure(int64_t tokens) {
-    const Tensors t(workspace_.backend(), config_, tokens, 0);
-    std::vector<size_t> most = workspace_.measure(*embedding(t, nullptr));
-    for (size_t i = 0; i < layers_.size(); ++i) {
-        const std::vector<size_t> bytes = workspace_.measure(*layer(t, i, nullptr));
-        for (size_t b = 0; b < bytes.size(); ++b) most[b] = std::max(most[b], bytes[b]);
-    }
-    most.front() += t.state.size();
+MemoryUse Gemma3Encoder::measure(int64_t tokens) {
+    const Backend& backend = workspace_.backend();
+    std::vector<std::unique_ptr<Tensors>> places;
+    for (size_t d = 0; d < backend.num_devices(); ++d)
+        places.push_back(std::make_unique<Tensors>(backend, config_, tokens, d));
+    MemoryUse most = workspace_.measure_all(*embedding(*places.front(), nullptr));
+    for (size_t i = 0; i < layers_.size(); ++i)
+        most.also(workspace_.measure_all(*layer(*places[weights_.device_of(i)], i, nullptr)));
+    for (size_t d = 0; d < places.size(); ++d) most.inputs[d] += places[d]->state.size();
+    most.host = static_cast<size_t>((config_.num_hidden_layers + 1) * tokens * config_.hidden_size) * sizeof(float);
     return most;
 }
 

@@ -38,8 +38,8 @@ class Gemma3Encoder {
     // real tokens at positions 0..N-1 give the same numbers. The weights outside the layers must be there. `on_layer`
     // is called after every layer with how many are done. Stages: "embed_tokens", "layers.<i>", "norm".
     Array encode(const std::vector<int32_t>& ids, Trace* trace, const std::function<void(int64_t done)>& on_layer = {});
-    // Bytes of working memory, on each of the backends, and of inputs for `tokens` ids; nothing is allocated.
-    std::vector<size_t> measure(int64_t tokens);
+    // What it takes for so many ids, its result on the host included; nothing is allocated.
+    MemoryUse measure(int64_t tokens);
 
  private:
     struct Layer {

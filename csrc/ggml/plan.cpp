@@ -152,4 +152,8 @@ void Plan::get(const ggml_tensor* output, float* values) const {
     ggml_backend_tensor_get(output, values, 0, ggml_nbytes(output));
 }
 
+void Plan::get(const ggml_tensor* output, size_t first, size_t count, float* values) const {
+    ggml_backend_tensor_get(output, values, first * sizeof(float), count * sizeof(float));
+}
+
 }  // namespace sdltx

@@ -78,6 +78,8 @@ class Plan {
     // Values of an output, float32, fastest axis first.
     std::vector<float> get(const ggml_tensor* output) const;
     void get(const ggml_tensor* output, float* values) const;
+    // `count` of them from `first` on.
+    void get(const ggml_tensor* output, size_t first, size_t count, float* values) const;
 
     State& inputs() { return inputs_; }
 

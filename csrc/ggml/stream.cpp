@@ -70,7 +70,19 @@ void Stream::Sweep::meanwhile(size_t block) {
 }
 
 void Stream::Sweep::leave(size_t block) {
-    for (Weights* w : stream_.networks_) w->leave(block);
+    std::vector<Weights::Range> passing;
+    for (Weights* w : stream_.networks_) {
+        w->leave(block);
+        for (const Weights::Range& range : w->passing(block)) passing.push_back(range);
+    }
+    if (passing.empty()) return;
+    if (!stream_.thread_.joinable()) {
+        for (const Weights::Range& range : passing) range.file->drop(range.begin, range.bytes);
+        return;
+    }
+    const std::lock_guard<std::mutex> lock(stream_.mutex_);
+    stream_.passed_.insert(stream_.passed_.end(), passing.begin(), passing.end());
+    stream_.changed_.notify_all();
 }
 
 void Stream::come_to(size_t number) {
@@ -115,8 +127,15 @@ void Stream::work() {
         return read_ <= now_ || (read_ < now_ + blocks() && ahead_ < networks_.front()->kept().ahead);
     };
     while (true) {
-        changed_.wait(lock, [&] { return stop_ || brings() || reads(); });
+        changed_.wait(lock, [&] { return stop_ || !passed_.empty() || brings() || reads(); });
         if (stop_) return;
+        if (!passed_.empty()) {
+            const std::vector<Weights::Range> passed = std::exchange(passed_, {});
+            lock.unlock();
+            for (const Weights::Range& range : passed) range.file->drop(range.begin, range.bytes);
+            lock.lock();
+            continue;
+        }
         if (!brings()) {
             read_piece(lock);
             continue;

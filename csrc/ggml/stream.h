@@ -57,6 +57,7 @@ class Stream {
     size_t now_ = 0, brought_ = 0, end_ = 0;  // that is computed; to be brought next; of the sweep
     size_t read_ = 0, ahead_ = 0;             // that is being read, and bytes that were read of blocks after now_
     std::vector<Weights::Range> left_;        // of it
+    std::vector<Weights::Range> passed_;      // that were used, and are not to stay
     bool sweeping_ = false, bringing_ = false, begun_ = false;
     std::atomic<bool> stop_{false};
     std::thread thread_;

@@ -248,8 +248,14 @@ std::vector<Weights::Range> Weights::ranges(size_t block) const {
 
 void Weights::leave(size_t block) {
     if (passes(block + 1)) drop(block + 1, /*keep_buffers=*/true);
+}
+
+std::vector<Weights::Range> Weights::passing(size_t block) const {
+    std::vector<Range> found;
     for (size_t i : groups_[block + 1].declared)
-        if (const Declared& d = declared_[i]; d.pass) d.info->file->map().drop(d.info->data, d.info->nbytes);
+        if (const Declared& d = declared_[i]; d.pass)
+            found.push_back({&d.info->file->map(), d.info->data, d.info->nbytes});
+    return found;
 }
 
 void Weights::let_go() {

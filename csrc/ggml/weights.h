@@ -107,8 +107,10 @@ class Weights {
         size_t bytes;
     };
     std::vector<Range> ranges(size_t block) const;
-    // The block has done its work for now: it stays, or passes.
+    // The block has done its work for now: what has memory of its own stays, or passes.
     void leave(size_t block);
+    // Where in files it was, that is not to stay in memory.
+    std::vector<Range> passing(size_t block) const;
     // Gives back what is there unless it is acquired: memory of its own, and where files lie in memory.
     void let_go();
     void let_go_of_pages();

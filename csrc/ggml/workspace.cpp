@@ -59,6 +59,27 @@ size_t kernel_memory_of(ggml_cgraph* graph) {
 
 }  // namespace
 
+size_t MemoryUse::total() const {
+    size_t bytes = host;
+    for (const auto* kind : {&working, &inputs})
+        for (size_t of_device : *kind) bytes += of_device;
+    return bytes;
+}
+
+void MemoryUse::also(const MemoryUse& other) {
+    if (working.size() <= 1 && other.working.size() <= 1) {  // what is short is one memory
+        if (other.total() > total()) *this = other;
+        return;
+    }
+    const auto most = [](std::vector<size_t>& to, const std::vector<size_t>& from) {
+        to.resize(std::max(to.size(), from.size()));
+        for (size_t i = 0; i < from.size(); ++i) to[i] = std::max(to[i], from[i]);
+    };
+    most(working, other.working);
+    most(inputs, other.inputs);
+    host = std::max(host, other.host);
+}
+
 void Workspace::make_scheduler(size_t size) {
     if (scheduler_ && size <= scheduler_size_) return;
     scheduler_.reset();
@@ -77,6 +98,12 @@ std::vector<size_t> Workspace::measure(Plan& plan) {
     std::vector<size_t> bytes = plan.working_;
     bytes[plan.device_] += plan.kernel_memory_;
     return bytes;
+}
+
+MemoryUse Workspace::measure_all(Plan& plan) {
+    MemoryUse use{measure(plan), std::vector<size_t>(backend_.backends().size()), 0};
+    use.inputs[plan.device()] = plan.inputs().size();
+    return use;
 }
 
 void Workspace::lay_out(Plan& plan) {

@@ -8,6 +8,17 @@
 
 namespace sdltx {
 
+// Bytes that something takes while it runs, without weights.
+struct MemoryUse {
+    std::vector<size_t> working;  // on each of the backends
+    std::vector<size_t> inputs;   // of them, of values that live through it
+    size_t host = 0;              // of values on their way, in plain memory
+
+    size_t total() const;
+    // For what comes after each other: the larger of both.
+    void also(const MemoryUse& other);
+};
+
 class Workspace {
  public:
     explicit Workspace(const Backend& backend) : backend_(backend) {}
@@ -20,6 +31,8 @@ class Workspace {
     // most so much); its inputs are not. Nothing is allocated, and the weights need not be there. Throws Error(busy)
     // when a plan is running.
     std::vector<size_t> measure(Plan& plan);
+    // The same with its inputs.
+    MemoryUse measure_all(Plan& plan);
     // Runs `plan`. `meanwhile` is called while the device is at work, or before it where the host computes itself.
     // Throws Error(cancelled) when the backend's poll says so, before or, on the CPU, in between; Error(out_of_memory)
     // when the memory is not there; Error(backend) when a device fails; Error(busy) when a plan is running.

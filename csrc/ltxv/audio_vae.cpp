@@ -85,10 +85,34 @@ Array AudioDecoder::decode(const Array& latents, Trace* trace) const {
                                 (*mean_)[s]);
             }
 
-    Plan g(workspace_.backend(), "audio VAE", trace);
+    const auto [plan, z, out] = build(frames, trace);
+    Plan& g = *plan;
+    g.set(z, input);
+    workspace_.run(g);
+    const std::vector<float> values = g.get(out);
+    const int64_t sides = out->ne[0], mels = out->ne[1], mel_frames = out->ne[3];
+    Array mel{{sides, mel_frames, mels}, std::vector<float>(values.size())};
+    for (int64_t t = 0; t < mel_frames; ++t)
+        for (int64_t m = 0; m < mels; ++m)
+            for (int64_t s = 0; s < sides; ++s)
+                mel.data[static_cast<size_t>((s * mel_frames + t) * mels + m)] =
+                    values[static_cast<size_t>((t * mels + m) * sides + s)];
+    return mel;
+}
+
+MemoryUse AudioDecoder::measure(int64_t frames) const {
+    const Built b = build(frames, nullptr);
+    MemoryUse use = workspace_.measure_all(*b.plan);
+    use.host = ggml_nbytes(b.latents) + 2 * ggml_nbytes(b.mel);
+    return use;
+}
+
+AudioDecoder::Built AudioDecoder::build(int64_t frames, Trace* trace) const {
+    Built b{std::make_unique<Plan>(workspace_.backend(), "audio VAE", trace), nullptr, nullptr};
+    Plan& g = *b.plan;
     ggml_context* ctx = g.ctx();
-    ggml_tensor* z = g.input("latents", GGML_TYPE_F32, {channels, bins, 1, frames});
-    ggml_tensor* x = g.stage(conv(g, conv_in_, z), "audio_vae.decoder.conv_in");
+    b.latents = g.input("latents", GGML_TYPE_F32, {config_.latent_channels, config_.latent_bins, 1, frames});
+    ggml_tensor* x = g.stage(conv(g, conv_in_, b.latents), "audio_vae.decoder.conv_in");
     x = g.stage(res_block(g, mid_1_, x), "audio_vae.decoder.mid.block_1");
     x = g.stage(res_block(g, mid_2_, x), "audio_vae.decoder.mid.block_2");
     for (size_t level = up_.size(); level-- > 0;) {
@@ -101,18 +125,8 @@ Array AudioDecoder::decode(const Array& latents, Trace* trace) const {
         g.stage(x, "audio_vae.decoder.up." + std::to_string(level) + ".upsample");
     }
     x = g.stage(conv(g, conv_out_, norm_silu(g, x)), "audio_vae.decoder.mel");
-    ggml_tensor* out = g.output(x, "audio_vae.decoder.mel");
-    g.set(z, input);
-    workspace_.run(g);
-    const std::vector<float> values = g.get(out);
-    const int64_t sides = out->ne[0], mels = out->ne[1], mel_frames = out->ne[3];
-    Array mel{{sides, mel_frames, mels}, std::vector<float>(values.size())};
-    for (int64_t t = 0; t < mel_frames; ++t)
-        for (int64_t m = 0; m < mels; ++m)
-            for (int64_t s = 0; s < sides; ++s)
-                mel.data[static_cast<size_t>((s * mel_frames + t) * mels + m)] =
-                    values[static_cast<size_t>((t * mels + m) * sides + s)];
-    return mel;
+    b.mel = g.output(x, "audio_vae.decoder.mel");
+    return b;
 }
 
 AudioEncoder::AudioEncoder(const ModelFiles& files, Workspace& workspace, const AudioVaeConfig& config)

@@ -28,12 +28,19 @@ class AudioDecoder {
     Array decode(const Array& latents, Trace* trace) const;
     // Throws Error(invalid_request) for latents that this model does not decode.
     void check_latents(const std::vector<int64_t>& shape) const;
+    // What it takes for so many latent frames.
+    MemoryUse measure(int64_t frames) const;
 
  private:
     struct Level {
         std::vector<AudioResBlock> blocks;
         Conv3d upsample;
     };
+    struct Built {
+        std::unique_ptr<Plan> plan;
+        ggml_tensor *latents, *mel;
+    };
+    Built build(int64_t frames, Trace* trace) const;
 
     Workspace& workspace_;
     AudioVaeConfig config_;

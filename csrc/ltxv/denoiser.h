@@ -17,7 +17,7 @@ class Denoiser {
              const Guidance& guidance, const SampleState& start, Trace* trace, std::shared_ptr<Loras> loras = nullptr);
 
     // What estimates take whose video tokens share timesteps in runs of these lengths; see TransformerRun.
-    TransformerRun::Memory measure(const std::vector<int64_t>& video) { return run_.measure(video); }
+    MemoryUse measure(const std::vector<int64_t>& video) { return run_.measure(video); }
 
     // Null for none.
     Loras* loras() const { return run_.loras(); }

@@ -1,7 +1,6 @@
 #include "latent_upsampler.h"
 
 #include <cmath>
-#include <numeric>
 
 #include "base/json.h"
 
@@ -199,10 +198,11 @@ LatentUpsampler::Built LatentUpsampler::build(std::array<int64_t, 3> shape, Trac
     return built;
 }
 
-size_t LatentUpsampler::measure(std::array<int64_t, 3> shape) const {
+MemoryUse LatentUpsampler::measure(std::array<int64_t, 3> shape) const {
     const Built built = build(shape, nullptr);
-    const std::vector<size_t> working = workspace_.measure(*built.plan);
-    return std::accumulate(working.begin(), working.end(), built.plan->inputs().size());
+    MemoryUse use = workspace_.measure_all(*built.plan);
+    use.host = 2 * ggml_nbytes(built.in) + ggml_nbytes(built.out);
+    return use;
 }
 
 Array LatentUpsampler::upsample(const Array& latents, Trace* trace) const {

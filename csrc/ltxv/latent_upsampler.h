@@ -32,8 +32,8 @@ class LatentUpsampler {
     // Video latents (C, F', H', W') as the video VAE has them, not normalised, to such latents. Stages: reference
     // module paths, "upsampler" for the one between the blocks.
     Array upsample(const Array& latents, Trace* trace) const;
-    // Bytes of working memory and inputs for latents (F', H', W').
-    size_t measure(std::array<int64_t, 3> shape) const;
+    // What it takes for latents (F', H', W').
+    MemoryUse measure(std::array<int64_t, 3> shape) const;
 
  private:
     struct GroupNorm {

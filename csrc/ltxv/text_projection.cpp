@@ -107,6 +107,42 @@ void TextProjection::normalise(const Array& hidden_states, const std::vector<Lay
         }
 }
 
+TextProjection::Extractor TextProjection::extractor(int64_t tokens) const {
+    Extractor e{std::make_unique<Plan>(workspace_.backend(), "text projection", nullptr), nullptr, {}};
+    Plan& g = *e.plan;
+    e.in = g.input("normed_states", GGML_TYPE_F32, {hidden_ * states_, tokens});
+    for (const Stream* s : {&video_, &audio_}) {
+        const bool first = s == &video_;
+        if (!s->aggregate_embed.w) {
+            e.out[1] = e.out[0];
+            continue;
+        }
+        ggml_tensor* y = product(g, s->aggregate_embed, e.in);
+        if (s->aggregate_embed.b) {
+            // The reference scales what goes in, so that the bias is left alone; scaling what comes out is less work.
+            const double ratio = static_cast<double>(s->width) / static_cast<double>(hidden_);
+            y = ggml_add(g.ctx(), ggml_scale(g.ctx(), y, static_cast<float>(std::sqrt(ratio))), s->aggregate_embed.b);
+        }
+        e.out[first ? 0 : 1] = g.output(y, s->kind + "_features");
+    }
+    return e;
+}
+
+MemoryUse TextProjection::measure(int64_t tokens) const {
+    const int64_t chunk = std::min(tokens, tokens_per_chunk);
+    const size_t features = static_cast<size_t>(tokens * (video_.width + audio_.width)) * sizeof(float);
+    const Extractor e = extractor(chunk);
+    MemoryUse most = workspace_.measure_all(*e.plan);
+    most.host = features + ggml_nbytes(e.in);
+    for (const Stream* s : {&video_, &audio_}) {
+        const Connector c = connector(*s, nullptr);
+        MemoryUse use = workspace_.measure_all(*c.plan);
+        use.host = features + 2 * ggml_nbytes(c.in) + ggml_nbytes(c.rope.cos) + ggml_nbytes(c.rope.sin);
+        most.also(use);
+    }
+    return most;
+}
+
 Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
     const int64_t tokens = hidden_states.dim(1), inputs = hidden_ * states_;
     if (hidden_states.dim(0) != states_ || hidden_states.dim(2) != hidden_ || tokens < 1 || tokens > context_rows)
@@ -115,23 +151,8 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
     const std::array<const Stream*, 2> streams = {&video_, &audio_};
     std::array<std::vector<float>, 2> features;
     const int64_t chunk = std::min(tokens, tokens_per_chunk);
-    Plan g(workspace_.backend(), "text projection", nullptr);
-    ggml_tensor* x = g.input("normed_states", GGML_TYPE_F32, {inputs, chunk});
-    std::array<ggml_tensor*, 2> outputs{};
-    for (size_t i = 0; i < 2; ++i) {
-        const Stream& s = *streams[i];
-        if (!s.aggregate_embed.w) {
-            outputs[i] = outputs[0];
-            continue;
-        }
-        ggml_tensor* y = product(g, s.aggregate_embed, x);
-        if (s.aggregate_embed.b) {
-            // The reference scales what goes in, so that the bias is left alone; scaling what comes out is less work.
-            const double ratio = static_cast<double>(s.width) / static_cast<double>(hidden_);
-            y = ggml_add(g.ctx(), ggml_scale(g.ctx(), y, static_cast<float>(std::sqrt(ratio))), s.aggregate_embed.b);
-        }
-        outputs[i] = g.output(y, s.kind + "_features");
-    }
+    const auto [plan, x, outputs] = extractor(chunk);
+    Plan& g = *plan;
     const std::vector<LayerScale> scales =
         config_.caption_projection ? scales_v1(hidden_states) : std::vector<LayerScale>{};
     std::vector<float> normed(static_cast<size_t>(chunk * inputs));
@@ -152,7 +173,6 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
 }
 
 Array TextProjection::connect(const Stream& s, const std::vector<float>& features, int64_t tokens, Trace* trace) const {
-    const std::string path = s.kind + "_embeddings_connector.";
     // Row p beyond the prompt is register p mod 128: tied to the position, not counted from the end of the prompt.
     std::vector<float> rows(features);
     rows.resize(static_cast<size_t>(context_rows * s.width));
@@ -166,25 +186,33 @@ Array TextProjection::connect(const Stream& s, const std::vector<float>& feature
         positions.bounds.insert(positions.bounds.end(), 2, static_cast<float>(p));
     const RopeTable table = rope_table(positions, s.width, {config_.connector_max_pos}, config_.rope_theta);
 
-    const float eps = static_cast<float>(config_.norm_eps);
-    Plan g(workspace_.backend(), "text connectors", trace);
-    ggml_tensor* input = g.input("rows", GGML_TYPE_F32, {s.width, context_rows});
-    const Rope rope = rope_tensors(g.inputs(), path + "rope", s.width, s.heads, context_rows);
-    ggml_tensor* x = g.stage(input, path + "input");
-    for (size_t i = 0; i < s.blocks.size(); ++i) {
-        ggml_tensor* y = rms_norm(g, x, nullptr, eps);
-        x = ggml_add(g.ctx(), x, attend(g, s.blocks[i].attn1, y, y, rope, rope));
-        x = ggml_add(g.ctx(), x, feed_forward(g, s.blocks[i].ff, rms_norm(g, x, nullptr, eps)));
-        g.stage(x, path + "transformer_1d_blocks." + std::to_string(i));
-    }
-    x = g.stage(rms_norm(g, x, nullptr, eps), path + "output");
-    if (s.caption_1.w) x = linear(g, s.caption_2, linear(g, s.caption_1, x, Activation::gelu_tanh));
-    ggml_tensor* out = g.output(x, s.kind + "_context");
+    const auto [plan, input, rope, out] = connector(s, trace);
+    Plan& g = *plan;
     g.set(input, rows);
     g.set(rope.cos, table.cos);
     g.set(rope.sin, table.sin);
     workspace_.run(g);
     return {{context_rows, out->ne[0]}, g.get(out)};
+}
+
+TextProjection::Connector TextProjection::connector(const Stream& s, Trace* trace) const {
+    const std::string path = s.kind + "_embeddings_connector.";
+    const float eps = static_cast<float>(config_.norm_eps);
+    Connector c{std::make_unique<Plan>(workspace_.backend(), "text connectors", trace), nullptr, {}, nullptr};
+    Plan& g = *c.plan;
+    c.in = g.input("rows", GGML_TYPE_F32, {s.width, context_rows});
+    c.rope = rope_tensors(g.inputs(), path + "rope", s.width, s.heads, context_rows);
+    ggml_tensor* x = g.stage(c.in, path + "input");
+    for (size_t i = 0; i < s.blocks.size(); ++i) {
+        ggml_tensor* y = rms_norm(g, x, nullptr, eps);
+        x = ggml_add(g.ctx(), x, attend(g, s.blocks[i].attn1, y, y, c.rope, c.rope));
+        x = ggml_add(g.ctx(), x, feed_forward(g, s.blocks[i].ff, rms_norm(g, x, nullptr, eps)));
+        g.stage(x, path + "transformer_1d_blocks." + std::to_string(i));
+    }
+    x = g.stage(rms_norm(g, x, nullptr, eps), path + "output");
+    if (s.caption_1.w) x = linear(g, s.caption_2, linear(g, s.caption_1, x, Activation::gelu_tanh));
+    c.out = g.output(x, s.kind + "_context");
+    return c;
 }
 
 }  // namespace sdltx

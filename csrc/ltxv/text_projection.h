@@ -28,6 +28,8 @@ class TextProjection {
     // hidden_states (L+1, N, hidden), N <= 1024 -> contexts of 1024 rows. Stages: "video_features", "audio_features",
     // "<kind>_embeddings_connector.input", "<kind>_embeddings_connector.transformer_1d_blocks.<i>" and ".output".
     Context encode(const Array& hidden_states, Trace* trace) const;
+    // What it takes for so many tokens, without their hidden states.
+    MemoryUse measure(int64_t tokens) const;
 
  private:
     struct Block {
@@ -52,6 +54,19 @@ class TextProjection {
     // Without `scales` each token and layer is divided by its RMS (V2).
     void normalise(const Array& hidden_states, const std::vector<LayerScale>& scales, int64_t first, int64_t count,
                    std::vector<float>& to) const;
+    struct Extractor {
+        std::unique_ptr<Plan> plan;
+        ggml_tensor* in;
+        std::array<ggml_tensor*, 2> out;
+    };
+    Extractor extractor(int64_t tokens) const;
+    struct Connector {
+        std::unique_ptr<Plan> plan;
+        ggml_tensor* in;
+        Rope rope;
+        ggml_tensor* out;
+    };
+    Connector connector(const Stream& s, Trace* trace) const;
     Array connect(const Stream& s, const std::vector<float>& features, int64_t tokens, Trace* trace) const;
 
     Workspace& workspace_;

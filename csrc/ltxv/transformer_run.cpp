@@ -59,12 +59,6 @@ std::vector<std::unique_ptr<State>> make_states(const Backend& backend) {
     return states;
 }
 
-size_t size_of(const std::vector<std::unique_ptr<State>>& states) {
-    size_t bytes = 0;
-    for (auto& s : states) bytes += s->size();
-    return bytes;
-}
-
 }  // namespace
 
 TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video,
@@ -331,7 +325,7 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
     return out;
 }
 
-TransformerRun::Memory TransformerRun::measure(const std::vector<int64_t>& video) {
+MemoryUse TransformerRun::measure(const std::vector<int64_t>& video) {
     TokenRuns runs;
     int64_t first = 0;
     for (int64_t count : video.empty() ? std::vector<int64_t>{video_->num_tokens()} : video) {
@@ -339,18 +333,16 @@ TransformerRun::Memory TransformerRun::measure(const std::vector<int64_t>& video
         first += count;
     }
     set_runs(runs, audio_ ? TokenRuns{{0, audio_->num_tokens(), 0}} : TokenRuns{});
-    Memory memory;
-    memory.inputs = size_of(states_) + size_of(plans_->states);
-    const auto add = [&](Plan& plan) {
-        const std::vector<size_t> bytes = workspace_.measure(plan);
-        memory.working.resize(bytes.size());
-        for (size_t i = 0; i < bytes.size(); ++i) memory.working[i] = std::max(memory.working[i], bytes[i]);
-    };
-    add(prologue());
+    MemoryUse memory = workspace_.measure_all(prologue());
     for (size_t pass = 0; pass < passes_.size(); ++pass) {
-        for (size_t i = 0; i < transformer_.blocks().size(); ++i) add(block(pass, i));
-        add(epilogue(pass));
+        for (size_t i = 0; i < transformer_.blocks().size(); ++i) memory.also(workspace_.measure_all(block(pass, i)));
+        memory.also(workspace_.measure_all(epilogue(pass)));
     }
+    for (size_t d = 0; d < states_.size(); ++d) memory.inputs[d] += states_[d]->size() + plans_->states[d]->size();
+    // Velocities of all passes, and what becomes of them.
+    for (const StreamRun* s : streams())
+        memory.host += (2 * passes_.size() + 6) * static_cast<size_t>(s->num_tokens() * s->stream.config.in_channels) *
+                       sizeof(float);
     return memory;
 }
 

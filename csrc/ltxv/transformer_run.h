@@ -64,13 +64,9 @@ class TransformerRun {
     std::vector<Velocity> velocities(const StreamInput& video, const StreamInput* audio, const std::vector<int>& which,
                                      const OnBlock& on_block = {});
 
-    // Bytes on each of the backends while a call runs, without weights; nothing is allocated. video: how many tokens
-    // one after the other share a timestep; empty: all of them.
-    struct Memory {
-        std::vector<size_t> working;
-        size_t inputs = 0;  // on all devices
-    };
-    Memory measure(const std::vector<int64_t>& video = {});
+    // What a call takes; nothing is allocated. video: how many tokens one after the other share a timestep; empty: all
+    // of them.
+    MemoryUse measure(const std::vector<int64_t>& video = {});
 
  private:
     struct Place;

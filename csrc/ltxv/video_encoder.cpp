@@ -1,7 +1,6 @@
 #include "video_encoder.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace sdltx {
 
@@ -100,11 +99,12 @@ VideoEncoder::Built VideoEncoder::build(std::array<int64_t, 3> shape, Trace* tra
     return b;
 }
 
-size_t VideoEncoder::measure(std::array<int64_t, 3> shape, const Tiling& tiling) const {
+MemoryUse VideoEncoder::measure(std::array<int64_t, 3> shape, const Tiling& tiling) const {
     check(tiling);
     const Built b = build(TileGrid(shape, tiling).largest(), nullptr);
-    const std::vector<size_t> working = workspace_.measure(*b.plan);
-    return std::accumulate(working.begin(), working.end(), b.plan->inputs().size());
+    MemoryUse use = workspace_.measure_all(*b.plan);
+    use.host = ggml_nbytes(b.pixels) + ggml_nbytes(b.latents);
+    return use;
 }
 
 Array VideoEncoder::encode(const Array& pixels, const Tiling& tiling, const Progress& progress, Trace* trace) const {

@@ -24,8 +24,8 @@ class VideoEncoder {
     // Error(invalid_request) for other shapes and a tiling that does not advance. Progress counts tiles, as "encode".
     // Stages: "vae.encoder.conv_in", "vae.encoder.down_blocks.<i>", "vae.encoder.conv_out" of the last tile.
     Array encode(const Array& pixels, const Tiling& tiling, const Progress& progress, Trace* trace) const;
-    // Bytes of working memory and inputs of the largest tile of latents with this shape (F', H', W').
-    size_t measure(std::array<int64_t, 3> shape, const Tiling& tiling) const;
+    // What it takes with the largest tile of latents with this shape (F', H', W').
+    MemoryUse measure(std::array<int64_t, 3> shape, const Tiling& tiling) const;
 
  private:
     struct DownBlock {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/platform.h"
 #include "geometry.h"
@@ -121,11 +120,26 @@ VideoDecoder::Built VideoDecoder::build(std::array<int64_t, 3> shape, Trace* tra
     return b;
 }
 
-size_t VideoDecoder::measure(std::array<int64_t, 3> shape, const Tiling& tiling) const {
+// Frames of a clip that are handed out at a time: not more bytes, but one at least.
+int64_t VideoDecoder::frames_at_a_time(int64_t height, int64_t width) const {
+    constexpr int64_t most_bytes = int64_t{64} << 20;
+    return std::max<int64_t>(1, most_bytes / (height * width * config_.out_channels * int64_t{sizeof(float)}));
+}
+
+MemoryUse VideoDecoder::measure(std::array<int64_t, 3> shape, const Tiling& tiling) const {
     check(tiling);
-    const Built b = build(TileGrid(shape, tiling).largest(), nullptr);
-    const std::vector<size_t> working = workspace_.measure(*b.plan);
-    return std::accumulate(working.begin(), working.end(), b.plan->inputs().size());
+    const TileGrid grid(shape, tiling);
+    const Built b = build(grid.largest(), nullptr);
+    MemoryUse use = workspace_.measure_all(*b.plan);
+    int64_t longest = 0;
+    for (const Placement& p : place(grid.times, place_time, 8)) longest = std::max(longest, p.end - p.start);
+    const int64_t height = 32 * shape[1], width = 32 * shape[2], frame = height * width * config_.out_channels;
+    // Frames that are blended, those of a tile one at a time, and those that are handed out, as floats and as bytes.
+    const int64_t out = std::min(longest, frames_at_a_time(height, width));
+    use.host = static_cast<size_t>(frame) *
+                   (static_cast<size_t>(longest + 1 + out) * sizeof(float) + static_cast<size_t>(2 * out)) +
+               ggml_nbytes(b.latents);
+    return use;
 }
 
 void VideoDecoder::check_latents(const std::vector<int64_t>& shape) const {
@@ -154,7 +168,8 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
     // Frames that are being blended, and a copy of those that are ready.
     int64_t longest = 0;
     for (auto& p : time_places) longest = std::max(longest, p.end - p.start);
-    const auto picture_bytes = static_cast<size_t>(2 * longest * pixel_rows * pixel_cols * rgb) * sizeof(float);
+    const int64_t picture = pixel_rows * pixel_cols * rgb, at_a_time = frames_at_a_time(pixel_rows, pixel_cols);
+    const auto picture_bytes = static_cast<size_t>((longest + std::min(longest, at_a_time)) * picture) * sizeof(float);
     if (picture_bytes > available_memory())
         throw Error(ErrorCode::out_of_memory, "[decode] the pictures of one tile in time need " +
                                                   std::to_string(picture_bytes >> 20) +
@@ -163,10 +178,12 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
 
     Built built;
     std::vector<float> blended;  // frames [first, ...) that later tiles may still touch
+    blended.reserve(static_cast<size_t>(longest * picture));
+    std::vector<float> tile_frame;
     int64_t first = 0;
     for (size_t k = 0; k < times.size(); ++k) {
         const Placement& time = time_places[k];
-        blended.resize(static_cast<size_t>((time.end - first) * pixel_rows * pixel_cols * rgb), 0.0f);
+        blended.resize(static_cast<size_t>((time.end - first) * picture), 0.0f);
         for (size_t i = 0; i < rows.size(); ++i)
             for (size_t j = 0; j < cols.size(); ++j) {
                 const std::array<int64_t, 3> shape = {times[k].end - times[k].start, rows[i].end - rows[i].start,
@@ -186,13 +203,16 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
                             }
                 built.plan->set(built.latents, input);
                 workspace_.run(*built.plan);
-                const std::vector<float> tile = built.plan->get(built.frames);
-                if (tile.size() != (time.mask.size() * row_places[i].mask.size() * col_places[j].mask.size()) *
-                                       static_cast<size_t>(rgb))
+                const auto tile_size = static_cast<size_t>(ggml_nelements(built.frames));
+                if (tile_size != (time.mask.size() * row_places[i].mask.size() * col_places[j].mask.size()) *
+                                     static_cast<size_t>(rgb))
                     throw Error(ErrorCode::backend,
                                 "[decode] the decoder gave pictures of another size than it should");
-                const float* from = tile.data();
-                for (int64_t t = time.start; t < time.end; ++t)
+                tile_frame.resize(tile_size / time.mask.size());
+                for (int64_t t = time.start; t < time.end; ++t) {
+                    built.plan->get(built.frames, tile_frame.size() * static_cast<size_t>(t - time.start),
+                                    tile_frame.size(), tile_frame.data());
+                    const float* from = tile_frame.data();
                     for (int64_t y = row_places[i].start; y < row_places[i].end; ++y) {
                         const float row_weight = time.mask[static_cast<size_t>(t - time.start)] *
                                                  row_places[i].mask[static_cast<size_t>(y - row_places[i].start)];
@@ -201,22 +221,26 @@ void VideoDecoder::decode(const Array& latents, const Tiling& tiling, const Sink
                         for (float m : col_places[j].mask)
                             for (int64_t c = 0; c < rgb; ++c) *to++ += *from++ * (row_weight * m);
                     }
+                }
                 report(progress, "decode", ++done, total);
             }
         const int64_t ready = (k + 1 < times.size() ? time_places[k + 1].start : time.end) - first;
-        Array frames{{ready, pixel_rows, pixel_cols, rgb}, {}};
-        const auto cut = blended.begin() + ready * pixel_rows * pixel_cols * rgb;
-        frames.data.assign(blended.begin(), cut);
-        blended.erase(blended.begin(), cut);
-        size_t at = 0;
-        for (int64_t t = first; t < first + ready; ++t)
-            for (float row : row_sum)
-                for (float col : col_sum) {
-                    const float weight = std::max(time_sum[static_cast<size_t>(t)] * row * col, 1e-8f);
-                    for (int64_t c = 0; c < rgb; ++c) frames.data[at++] /= weight;
-                }
+        for (int64_t done_frames = 0; done_frames < ready; done_frames += at_a_time) {
+            const int64_t count = std::min(at_a_time, ready - done_frames);
+            Array frames{{count, pixel_rows, pixel_cols, rgb}, {}};
+            const auto from = blended.begin() + done_frames * picture;
+            frames.data.assign(from, from + count * picture);
+            size_t at = 0;
+            for (int64_t t = first + done_frames; t < first + done_frames + count; ++t)
+                for (float row : row_sum)
+                    for (float col : col_sum) {
+                        const float weight = std::max(time_sum[static_cast<size_t>(t)] * row * col, 1e-8f);
+                        for (int64_t c = 0; c < rgb; ++c) frames.data[at++] /= weight;
+                    }
+            sink(frames);
+        }
+        blended.erase(blended.begin(), blended.begin() + ready * picture);
         first += ready;
-        sink(frames);
     }
 }
 

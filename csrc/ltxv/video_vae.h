@@ -31,8 +31,8 @@ class VideoDecoder {
                 Trace* trace) const;
     // Throws Error(invalid_request) for latents that this model does not decode.
     void check_latents(const std::vector<int64_t>& shape) const;
-    // Bytes of working memory and inputs of the largest tile of latents with this shape (F', H', W').
-    size_t measure(std::array<int64_t, 3> shape, const Tiling& tiling) const;
+    // What it takes with the largest tile of latents with this shape (F', H', W').
+    MemoryUse measure(std::array<int64_t, 3> shape, const Tiling& tiling) const;
 
  private:
     struct UpBlock {
@@ -47,6 +47,7 @@ class VideoDecoder {
         ggml_tensor *latents, *frames;
     };
     Built build(std::array<int64_t, 3> shape, Trace* trace) const;  // for latents of this shape
+    int64_t frames_at_a_time(int64_t height, int64_t width) const;
 
     Workspace& workspace_;
     VideoVaeConfig config_;

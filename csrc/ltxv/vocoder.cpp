@@ -34,9 +34,10 @@ template <typename Offset>
 ggml_tensor* filter(Plan& g, ggml_tensor* x, const std::vector<float>& taps, int first, float gain, int64_t n,
                     Offset offset) {
     ggml_tensor* sum = nullptr;
+    // They are not there when the plan is only measured.
+    const auto tap = [&](int i) { return taps.empty() ? 1.0f : taps[static_cast<size_t>(i)]; };
     for (int i = 0; i < filter_taps / 2; ++i) {
-        ggml_tensor* term =
-            ggml_scale(g.ctx(), columns(g, x, offset(i), n), gain * taps[static_cast<size_t>(first + 2 * i)]);
+        ggml_tensor* term = ggml_scale(g.ctx(), columns(g, x, offset(i), n), gain * tap(first + 2 * i));
         sum = sum ? ggml_add_inplace(g.ctx(), sum, term) : term;
     }
     return sum;
@@ -261,6 +262,16 @@ Array Generator::run(const Array& mel, int64_t piece_frames, Trace* trace,
     return wave;
 }
 
+MemoryUse Generator::measure(int64_t frames, int64_t piece_frames) const {
+    const int64_t length = std::min(frames, (piece_frames > 0 ? piece_frames : frames) + 2 * context_);
+    Plan g(workspace_.backend(), "vocoder", nullptr);
+    ggml_tensor* input = g.input("mel", GGML_TYPE_F32, {in_channels_, length});
+    ggml_tensor* output = build(g, input);
+    MemoryUse use = workspace_.measure_all(g);
+    use.host = ggml_nbytes(input) + ggml_nbytes(output);
+    return use;
+}
+
 Vocoder::Vocoder(const ModelFiles& files, Workspace& workspace, const VocoderConfig& config, int64_t mel_bins)
     : workspace_(workspace),
       config_(config),
@@ -276,20 +287,28 @@ Vocoder::Vocoder(const ModelFiles& files, Workspace& workspace, const VocoderCon
     mel_basis_ = f32("mel_stft.mel_basis", {config.num_mels, bins}, {bins, config.num_mels});
 }
 
-// Natural log of the mel magnitudes, (2, n) -> (2, n / hop, mels); causal: each frame ends with its hop.
-Array Vocoder::log_mel(const Array& wave) const {
-    const int64_t hop = config_.hop_length, n_fft = config_.n_fft, bins = n_fft / 2 + 1, length = wave.dim(1);
-    const int64_t frames = (length + hop - 1) / hop;
-    Plan g(workspace_.backend(), "vocoder", nullptr);
+Vocoder::LogMel Vocoder::build_log_mel(int64_t frames) const {
+    const int64_t n_fft = config_.n_fft, bins = n_fft / 2 + 1;
+    LogMel b{std::make_unique<Plan>(workspace_.backend(), "vocoder", nullptr), nullptr, nullptr};
+    Plan& g = *b.plan;
     ggml_context* ctx = g.ctx();
-    ggml_tensor* x = g.input("windows", GGML_TYPE_F32, {n_fft, frames});
-    ggml_tensor* spectrum = product(g, forward_basis_, x);  // rows 0..bins-1 real, then imaginary
+    b.windows = g.input("windows", GGML_TYPE_F32, {n_fft, frames});
+    ggml_tensor* spectrum = product(g, forward_basis_, b.windows);  // rows 0..bins-1 real, then imaginary
     auto half = [&](int64_t i) {
         return ggml_sqr(ctx, ggml_cont(ctx, ggml_view_2d(ctx, spectrum, bins, frames, spectrum->nb[1],
                                                          static_cast<size_t>(i * bins) * sizeof(float))));
     };
     ggml_tensor* magnitude = ggml_sqrt(ctx, ggml_add(ctx, half(0), half(1)));
-    ggml_tensor* out = g.output(product(g, mel_basis_, magnitude), "vocoder.mel_stft");
+    b.mel = g.output(product(g, mel_basis_, magnitude), "vocoder.mel_stft");
+    return b;
+}
+
+// Natural log of the mel magnitudes, (2, n) -> (2, n / hop, mels); causal: each frame ends with its hop.
+Array Vocoder::log_mel(const Array& wave) const {
+    const int64_t hop = config_.hop_length, n_fft = config_.n_fft, length = wave.dim(1);
+    const int64_t frames = (length + hop - 1) / hop;
+    const auto [plan, x, out] = build_log_mel(frames);
+    Plan& g = *plan;
     Array result{{2, frames, config_.num_mels}, {}};
     for (int64_t s = 0; s < 2; ++s) {
         std::vector<float> windows(static_cast<size_t>(frames * n_fft), 0.0f);
@@ -321,6 +340,24 @@ int64_t Vocoder::pieces(int64_t frames, double piece_seconds) const {
     if (!bwe_) return own;
     const int64_t hops = (frames * vocoder_.hop() + config_.hop_length - 1) / config_.hop_length;
     return own + count(hops, piece_frames(*bwe_, config_.output_sampling_rate, piece_seconds));
+}
+
+MemoryUse Vocoder::measure(int64_t frames, double piece_seconds) const {
+    MemoryUse most = vocoder_.measure(frames, piece_frames(vocoder_, config_.input_sampling_rate, piece_seconds));
+    const size_t wave = static_cast<size_t>(2 * frames * vocoder_.hop()) * sizeof(float);
+    most.host += wave;
+    if (!bwe_) return most;
+    const int64_t hops = (frames * vocoder_.hop() + config_.hop_length - 1) / config_.hop_length;
+    const LogMel mel = build_log_mel(hops);
+    MemoryUse use = workspace_.measure_all(*mel.plan);
+    use.host = wave + ggml_nbytes(mel.windows) + 3 * ggml_nbytes(mel.mel);
+    most.also(use);
+    use = bwe_->measure(hops, piece_frames(*bwe_, config_.output_sampling_rate, piece_seconds));
+    const size_t full = static_cast<size_t>(2 * hops * bwe_->hop()) * sizeof(float);
+    use.host += wave + full + 2 * ggml_nbytes(mel.mel);
+    most.also(use);
+    most.host = std::max(most.host, wave + 3 * full);
+    return most;
 }
 
 Waveform Vocoder::synthesise(const Array& mel, double piece_seconds, const std::function<void()>& on_piece,

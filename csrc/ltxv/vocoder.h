@@ -28,6 +28,8 @@ class Generator {
     // is called after each.
     Array run(const Array& mel, int64_t piece_frames, Trace* trace, const std::function<void()>& on_piece) const;
     int64_t hop() const { return hop_; }
+    // What it takes for a piece of a spectrogram of so many frames.
+    MemoryUse measure(int64_t frames, int64_t piece_frames) const;
 
  private:
     // Snake with per-channel frequency and weight, run at twice the rate between two 12-tap filters against aliasing.
@@ -77,8 +79,15 @@ class Vocoder {
     Waveform synthesise(const Array& mel, double piece_seconds, const std::function<void()>& on_piece,
                         Trace* trace) const;
     int64_t pieces(int64_t frames, double piece_seconds) const;
+    // What it takes for a spectrogram of so many frames, and for all that it becomes.
+    MemoryUse measure(int64_t frames, double piece_seconds) const;
 
  private:
+    struct LogMel {
+        std::unique_ptr<Plan> plan;
+        ggml_tensor *windows, *mel;
+    };
+    LogMel build_log_mel(int64_t frames) const;
     Array log_mel(const Array& wave) const;
 
     Workspace& workspace_;

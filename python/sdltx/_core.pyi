@@ -201,16 +201,13 @@ class Pipeline:
     def upsample(
         self, video: Float32, frame_rate: float, upscaler: str | bytes, *, progress: Progress | None = None
     ) -> tuple[Float32, float]: ...
-    def decode_memory(
-        self, frames: int, height: int, width: int, *, tiling: tuple[int, int, int, int] | None = None
-    ) -> int: ...  # bytes, of a latent of this shape
     def estimate(
         self,
         options: ClipOptions,
         *,
         tiling: tuple[int, int, int, int] | None = None,
         conditions: Sequence[_Condition] = ...,
-    ) -> dict[str, int]: ...  # encode, denoise, decode: bytes
+    ) -> dict[str, Any]: ...  # steps, memory: see Pipeline.estimate
     def memory(self) -> list[dict[str, Any]]: ...  # device, weights, mapped, inputs, working
     def close(self) -> None: ...
     def encode_audio(self, samples: Float32, sample_rate: int) -> Float32: ...

@@ -175,12 +175,16 @@ class Pipeline:
     @explicit
     def estimate(
         self, *, conditions: Sequence[Condition] = (), tiling: Tiling | None = None, **options: Unpack[Options]
-    ) -> dict[str, int]:
-        """Returns the bytes of memory that "encode", "denoise", "upscale" and "decode" take, weights not counted.
+    ) -> dict[str, Any]:
+        """Returns the memory that a clip takes, by what is free now: {"steps": [...], "memory": bytes at most}.
 
         conditions: as for :meth:`sample`; their pictures are not looked at.
-        options: as for :meth:`sample`; ``tiling`` as for :meth:`decode`. A prompt is taken to be as long as it may be;
-        0 stands for a part that is not there. Nothing is allocated and no weight is read.
+        options: as for :meth:`sample`; ``tiling`` as for :meth:`decode`. A prompt is taken to be as long as it may be.
+
+        A step has its name, ``devices`` (weights, mapped, inputs and working of each, as :meth:`memory` has them),
+        ``host`` (bytes of values on their way), ``memory`` (the sum, without what lies in files) and ``passing`` (bytes
+        of weights that are read from files each time they are used, as there is no room). Parts of the model that are
+        not there take nothing. Nothing is allocated and no weight is read.
         """
         return self._core.estimate(
             core_options(options), tiling=tiles("estimate", tiling), conditions=_frames_of(conditions)

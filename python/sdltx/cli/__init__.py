@@ -15,7 +15,7 @@ from typing import NoReturn
 import sdltx
 from sdltx import _core
 
-from . import batch, completion, convert, decode, doctor, embed, generate, inspect, recipes, worker
+from . import batch, completion, convert, decode, doctor, embed, estimate, generate, inspect, recipes, worker
 from .job import Job
 from .messages import close_standard_output, flush_standard_output, open_standard_streams, say
 from .options import Parser
@@ -130,7 +130,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"sdltx {sdltx.__version__} (ggml {_core.ggml_version})")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, batch, recipes, decode, inspect, convert, worker, doctor, embed, completion):
+    for command in (generate, batch, estimate, recipes, decode, inspect, convert, worker, doctor, embed, completion):
         command.add(commands)
     parser.set_defaults(root=parser)
     return parser

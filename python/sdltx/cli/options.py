@@ -139,6 +139,12 @@ def output_options(
     group.add_argument(
         "--wav-format", choices=tuple(sound.FORMATS), default="s16", help="samples of .wav files (default: s16)"
     )
+    tile_options(command)
+    return group
+
+
+def tile_options(command: argparse.ArgumentParser) -> None:
+    """Adds the pieces that pictures are decoded in."""
     tiles = command.add_argument_group(
         "decoding in tiles (smaller ones take less memory and more time, and change the picture a little)"
     )
@@ -151,7 +157,6 @@ def output_options(
     ):
         default = getattr(tiling, name)
         tiles.add_argument(flag, dest=f"tile_{name}", metavar=metavar, type=int, help=f"{text} (default: {default})")
-    return group
 
 
 def message_options(command: argparse.ArgumentParser) -> None:

@@ -30,7 +30,7 @@ def is_guided(resolved: dict[str, Any]) -> bool:
 
 
 def warn_of_model(
-    job: Job, pipe: sdltx.Pipeline, request: sdltx.Request, resolved: dict[str, Any], memory: dict[str, int]
+    job: Job, pipe: sdltx.Pipeline, request: sdltx.Request, resolved: dict[str, Any], memory: dict[str, Any]
 ) -> None:
     """Says what this model will probably not do as it is meant."""
     job.warn_of_silence(pipe)
@@ -43,11 +43,14 @@ def warn_of_model(
             "time grows with their square, and models have not seen so many"
         )
     if job.args.device in (None, "cpu"):
-        needed = max(memory.values())
         free = next(device["memory_free"] for device in _core.devices() if device["kind"] == "cpu")
-        if needed > free:
-            job.warn(
-                f"about {needed / 2**30:.1f} GiB of memory are needed besides the weights, {free / 2**30:.1f} are free"
+        if memory["memory"] > free:
+            job.warn(f"about {memory['memory'] / 2**30:.1f} GiB of memory are needed, {free / 2**30:.1f} are free")
+    for step in memory["steps"]:
+        if step["passing"]:
+            job.note(
+                f"memory: {step['passing'] / 2**30:.1f} GiB of weights do not fit; to {step['step']}, they are read "
+                "from the files each time they are used"
             )
 
 
@@ -56,13 +59,15 @@ def plan(
     args: argparse.Namespace,
     request: sdltx.Request,
     resolved: dict[str, Any],
-    memory: dict[str, int],
+    memory: dict[str, Any],
 ) -> list[str]:
     """What would run, a line for each thing."""
     info = pipe.info
     seconds = resolved["num_frames"] / resolved["frame_rate"]
     size = {name: resolved[name] for name in _SIZE}
-    needed = ", ".join(f"{bytes / 2**20:.0f} MiB to {part}" for part, bytes in memory.items() if bytes)
+    needed = ", ".join(
+        f"{step['memory'] / 2**20:.0f} MiB to {step['step']}" for step in memory["steps"] if step["memory"]
+    )
     lines = {
         "model": f"{info['model']} {info['version']}, preset {resolved['preset']} ({', '.join(pipe.files)})",
         "device": f"{pipe.device}, precision {pipe.precision}, offload {pipe.offload}",
@@ -74,7 +79,7 @@ def plan(
         "guide": _spell_guidance(resolved),
         "sigmas": ", ".join(f"{sigma:g}" for sigma in resolved["sigmas"]),
         "seed": f"{resolved['seed']}{' (drawn)' if args.seed is None else ''}",
-        "memory": f"{needed}; weights are not counted",
+        "memory": f"{needed}; what lies in files is used there",
     }
     if request.conditions:
         shown = (f"{one.image} at frame {one.frame}, strength {one.strength:g}" for one in request.conditions)
