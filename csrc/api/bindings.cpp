@@ -194,6 +194,9 @@ void bind_pipeline(py::module_& m) {
             "set_patience", [](Pipeline& p, int64_t multiply_adds) { p.backend().set_patience(multiply_adds); },
             "multiply_adds"_a)
         .def(
+            "pretend_memory",
+            [](Pipeline& p, std::vector<size_t> bytes) { p.backend().pretend_memory(std::move(bytes)); }, "bytes"_a)
+        .def(
             "require",
             [](const Pipeline& p, const std::vector<std::string>& names) {
                 std::vector<Part> parts;

@@ -135,6 +135,11 @@ class Pipeline::Runner {
                 return !job.latents;
         }
     }
+    // Whether all prompts of a job were encoded before.
+    bool known(const Job& job) const {
+        const std::string& own = pipeline_.info_.negative_prompt;
+        return job.context && pipeline_.default_negative_ && job.request.options.negative_prompt.value_or(own) == own;
+    }
     void begin(size_t i, const Step& step) {
         done_.insert({i, &step});
         work_.begin(step.kind, pipeline_.operations(step));
@@ -177,7 +182,7 @@ class Pipeline::Runner {
         pipeline_.workspace_->release();
         for (size_t s = 0; s < uses.size(); ++s) {
             const Step& step = job.plan.steps[s];
-            if (!needs(job, step)) continue;
+            if (!needs(job, step) || (step.kind == StepKind::encode_prompts && known(job))) continue;
             pipeline_.check_fits(step, uses[s]);
             uses_[step.kind].also(uses[s]);
         }
@@ -185,15 +190,9 @@ class Pipeline::Runner {
 
     void encode_prompts() {
         const auto wanted = [](const Job& job) { return needs(job, job.plan.steps.front()); };
-        const auto known_already = [&](const Job& job) {
-            return job.context &&
-                   (job.request.options.negative_prompt.value_or(pipeline_.info_.negative_prompt) ==
-                    pipeline_.info_.negative_prompt) &&
-                   pipeline_.default_negative_;
-        };
         if (!any(wanted)) return;
         std::optional<Hold> held;
-        if (any([&](const Job& job) { return wanted(job) && !known_already(job); }))
+        if (any([&](const Job& job) { return wanted(job) && !known(job); }))
             held.emplace(pipeline_, pipeline_.encoding(), progress(), uses_[StepKind::encode_prompts]);
         std::map<std::string, Context> known;  // several clips of one prompt
         const auto encoded = [&](const std::string& prompt) {

@@ -14,7 +14,8 @@ constexpr size_t reserve = size_t{128} << 20;
 
 size_t less(size_t from, size_t amount) { return from - std::min(from, amount); }
 
-std::string gib(size_t bytes) {
+std::string spell_bytes(size_t bytes) {
+    if (bytes < size_t{1} << 30) return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
     std::string text = std::to_string((bytes * 10 + (size_t{1} << 29)) >> 30);
     text.insert(text.size() - 1, text.size() == 1 ? "0." : ".");
     return text + " GiB";
@@ -122,7 +123,7 @@ Pipeline::Placed Pipeline::place(const std::vector<Weights*>& networks, const Me
     const Blocks blocks(networks, devices);
     const std::vector<Weights*> rest = others(networks);
     Placed placed{{}, true, std::vector<size_t>(devices), 0, 0, 0, std::vector<size_t>(devices), {}};
-    bool fits = true;
+    bool fits = true, ahead = true;
     for (size_t d = 0; d < devices; ++d) {
         size_t& left = placed.room[d];
         left = backend_->available_memory(d);
@@ -132,18 +133,20 @@ Pipeline::Placed Pipeline::place(const std::vector<Weights*>& networks, const Me
                 for (const Weights* w : rest) left += w->held(d);
             left = less(left, taken(use, d, host));
         }
-        const size_t passing = (host ? 1 : 2) * blocks.largest(d, &Weights::Size::own);
-        placed.least.push_back(blocks.fixed(d, &Weights::Size::own) + passing);
+        const size_t one = blocks.largest(d, &Weights::Size::own);
+        placed.least.push_back(blocks.fixed(d, &Weights::Size::own) + one);
         fits = fits && blocks.own(d) <= left;
+        ahead = ahead && placed.least.back() + one <= left;
     }
-    // What passes is not many blocks at a time.
+    placed.kept.brings_ahead = ahead;
+    const size_t passing = host || !ahead ? 1 : 2;
     if (!networks.empty()) placed.kept.blocks = networks.front()->kept().blocks;
     if (automatic) {
         placed.kept.blocks.clear();
-        if (!fits && blocks.count()) placed.kept.blocks = blocks.kept(placed.room, host ? 1 : 2);
+        if (!fits && blocks.count()) placed.kept.blocks = blocks.kept(placed.room, passing);
     }
     placed.fits = fits || (automatic && blocks.count() > 0);
-    for (size_t d = 0; d < devices; ++d) placed.own[d] = blocks.kept_own(d, placed.kept.blocks, host ? 1 : 2);
+    for (size_t d = 0; d < devices; ++d) placed.own[d] = blocks.kept_own(d, placed.kept.blocks, passing);
     for (size_t d = 0; d < devices && placed.fits; ++d) placed.fits = placed.own[d] <= placed.room[d];
     placed.blocks = blocks.count();
     placed.mapped = blocks.mapped();
@@ -196,9 +199,10 @@ void Pipeline::check_fits(const Step& step, const MemoryUse& use) {
         if (most == SIZE_MAX || needed + weights <= most) continue;
         const bool decodes = step.kind == StepKind::decode_pictures;
         throw Error(ErrorCode::out_of_memory,
-                    "[" + std::string(name_of(step.kind)) + "] needs " + gib(needed + weights) + " of memory on " +
-                        backend_->device_name(d) + " (" + gib(weights) + " for weights), " + gib(most) +
-                        " are free; ask for a smaller picture, fewer frames" + (decodes ? " or smaller tiles" : ""));
+                    "[" + std::string(name_of(step.kind)) + "] needs " + spell_bytes(needed + weights) +
+                        " of memory on " + backend_->device_name(d) + " (" + spell_bytes(weights) + " for weights), " +
+                        spell_bytes(most) + " are free; ask for a smaller picture, fewer frames" +
+                        (decodes ? " or smaller tiles" : ""));
     }
 }
 
@@ -208,7 +212,7 @@ void Pipeline::tell_of(const Placed& placed) const {
         log(20, "[memory] " + std::to_string(passing) + " of " + std::to_string(placed.blocks) +
                     " blocks are brought for each use, as there is no room for all");
     if (placed.passing)
-        log(20, "[memory] " + gib(placed.passing) + " of " + gib(placed.mapped) +
+        log(20, "[memory] " + spell_bytes(placed.passing) + " of " + spell_bytes(placed.mapped) +
                     " of weights are read for each use, as there is no room for all");
 }
 

@@ -325,6 +325,8 @@ size_t within(double limit, size_t free, size_t taken) {
 }  // namespace
 
 size_t Backend::available_memory(size_t i) const {
+    if (i < pretended_.size())
+        return pretended_[i] - std::min(pretended_[i], allocated(Use::weights, i) + allocated(Use::state, i));
     if (i + 1 == backends_.size())
         return within(limits_.host, sdltx::available_memory(), limits_.host > 0 ? own_memory() : 0);
     size_t free = 0, total = 0;

@@ -94,6 +94,8 @@ class SDLTX_EXPORT Backend {
     size_t device_of(size_t block, size_t blocks) const { return block * num_devices() / blocks; }
     // Bytes that backends()[i] can still allocate, within the limits. Of the host the file cache counts as free.
     size_t available_memory(size_t i) const;
+    // Bytes that each of the backends is said to have, for tests; empty: as it is.
+    void pretend_memory(std::vector<size_t> bytes) { pretended_ = std::move(bytes); }
     // For who computes: what it holds on each of the backends, which counts for the limits.
     void note_working(const std::vector<size_t>& bytes) const;
 
@@ -161,6 +163,7 @@ class SDLTX_EXPORT Backend {
     Offload offload_;
     MemoryLimits limits_;
     mutable std::vector<size_t> working_;  // of the last note
+    std::vector<size_t> pretended_;
     int64_t patience_;
     mutable double speed_;  // multiply-adds per second that have been seen where the host does not compute
 };

@@ -65,7 +65,7 @@ void Stream::Sweep::enter(size_t block) {
 
 void Stream::Sweep::meanwhile(size_t block) {
     const Backend& backend = stream_.networks_.front()->backend();
-    if (!backend.remote() || block + 1 == stream_.blocks()) return;
+    if (!backend.remote() || block + 1 == stream_.blocks() || !stream_.networks_.front()->kept().brings_ahead) return;
     for (Weights* w : stream_.networks_) w->enter(block + 1);
 }
 
@@ -121,7 +121,10 @@ void Stream::read_piece(std::unique_lock<std::mutex>& lock) {
 
 void Stream::work() {
     std::unique_lock<std::mutex> lock(mutex_);
-    const auto brings = [&] { return brings_ && sweeping_ && brought_ < end_ && brought_ <= now_ + 1; };
+    const auto brings = [&] {
+        return brings_ && networks_.front()->kept().brings_ahead && sweeping_ && brought_ < end_ &&
+               brought_ <= now_ + 1;
+    };
     // The whole sweep before it began again, as nothing tells whether it will.
     const auto reads = [&] {
         return read_ <= now_ || (read_ < now_ + blocks() && ahead_ < networks_.front()->kept().ahead);

@@ -189,8 +189,11 @@ void Weights::acquire(const Progress& progress) {
 }
 
 void Weights::release() {
-    if (--holders_ > 0 || backend_.offload() == Offload::none || backend_.offload() == Offload::automatic) return;
-    for (size_t i = 0; i < groups_.size(); ++i) drop(i, /*keep_buffers=*/false);
+    if (--holders_ > 0) return;
+    const bool stays = backend_.offload() == Offload::none || backend_.offload() == Offload::automatic;
+    // Blocks that pass are not there between runs, also where one was left in its middle.
+    for (size_t i = 0; i < groups_.size(); ++i)
+        if (!stays || passes(i)) drop(i, /*keep_buffers=*/false);
     spare_.clear();
 }
 

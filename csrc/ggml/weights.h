@@ -79,6 +79,7 @@ class Weights {
         std::vector<bool> blocks;   // with memory of their own; empty: all
         size_t pages = SIZE_MAX;    // bytes of blocks that lie in files, the first ones
         size_t ahead = 1ull << 30;  // bytes of files that are read before their block is computed
+        bool brings_ahead = true;   // there is room for the next of those that pass, too
     };
     void keep(Kept kept);
     const Kept& kept() const { return kept_; }

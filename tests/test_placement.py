@@ -1,0 +1,132 @@
+"""What stays in memory when there is not enough for all: never another result, never more than there is."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from commands import errors, run
+from test_memory import held
+
+import sdltx
+
+SMALL = {"width": 96, "height": 64, "num_frames": 17, "frame_rate": 24, "seed": 3, "num_inference_steps": 2}
+RESERVE = 128 << 20  # of the host, for what is not counted
+
+
+def clip(pipe, progress=None):
+    made = pipe.generate("a red ball bounces", **SMALL, progress=progress)
+    return made.frames, made.audio
+
+
+def step(told, name):
+    return next(one for one in told["steps"] if one["step"] == name)
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_paths):
+    with sdltx.load(*tiny_paths, precision="f32", offload="none") as pipe:
+        return clip(pipe)
+
+
+@pytest.mark.sanitize
+@pytest.mark.threads
+@pytest.mark.parametrize("on", ["cpu", "worker"])
+def test_the_clip_is_the_same_whatever_fits(tiny_paths, workers, on, caplog):
+    """With room for less and less of the transformer beside what denoising cannot do without."""
+    device = workers[0] if on == "worker" else "cpu"
+    with sdltx.load(*tiny_paths, precision="f32", device=device) as pipe:
+        context = pipe.encode("a red ball bounces")
+        expected = pipe.sample(context, **SMALL)
+
+        def pretend(room):
+            pipe._core.pretend_memory([room, 1 << 40] if on == "worker" else [room + RESERVE])
+
+        pretend(1 << 40)
+        denoise = step(pipe.estimate(**SMALL), "denoise")
+        (used, *_), everything = denoise["devices"], held(pipe, "weights")
+        weights = used["weights"]
+        least = used["inputs"] + used["working"] + denoise["host"] * (on == "cpu")
+        seen = []
+        for share in (2.0, 1.01, 0.9, 0.8, 0.7):
+            room = int(least + share * weights)
+            pretend(room)
+            estimated = step(pipe.estimate(**SMALL), "denoise")["devices"][0]["weights"]
+            most = []
+
+            def progress(phase, done, total, most=most):
+                if phase == "denoise":
+                    most.append(held(pipe, "weights"))
+
+            caplog.clear()
+            with caplog.at_level(logging.INFO, "sdltx"):
+                latents = pipe.sample(context, **SMALL, progress=progress)
+            assert np.array_equal(latents.video, expected.video)
+            assert np.array_equal(latents.audio, expected.audio)
+            print(on, share, f"estimated {estimated}, held {max(most)} of {weights}, everything {everything}")
+            assert max(most) <= room - least or share == 2
+            assert ("blocks are brought" in caplog.text) == (share < 1)
+            if share < 1:
+                assert abs(estimated - max(most)) <= weights // 100
+            seen.append(max(most))
+        assert seen == sorted(seen, reverse=True)
+        assert seen[-1] < seen[1]
+
+
+@pytest.mark.parametrize("offload", ["auto", "none", "blocks"])
+def test_what_cannot_fit_is_refused_before_anything_is_computed(tiny_paths, offload):
+    with sdltx.load(*tiny_paths, precision="f32", offload=offload) as pipe:
+        pipe._core.pretend_memory([1 << 20])
+        phases = []
+        with pytest.raises(sdltx.OutOfMemoryError, match=r"\[(encode prompts|denoise)\] needs .* are free") as failed:
+            clip(pipe, lambda phase, *_: phases.append(phase))
+        assert "\n" not in str(failed.value)
+        assert phases == []
+        pipe._core.pretend_memory([])
+        clip(pipe)
+
+
+def test_other_networks_go_when_there_is_no_room(tiny_paths, expected):
+    with sdltx.load(*tiny_paths, precision="f32") as pipe:
+        pipe._core.pretend_memory([1 << 40])
+        told = pipe.estimate(**SMALL)
+        most = max(one["memory"] for one in told["steps"])
+        clip(pipe)
+        everything = held(pipe, "weights")
+        pipe._core.pretend_memory([most + RESERVE])
+        assert all(np.array_equal(a, b) for a, b in zip(clip(pipe), expected, strict=True))
+        assert held(pipe, "weights") < everything
+
+
+@pytest.mark.parametrize("limit", ["x", float("nan"), 1e9, True])
+def test_limits_that_are_none(tiny_paths, limit):
+    with pytest.raises(sdltx.InvalidRequestError):
+        sdltx.load(*tiny_paths, max_memory=limit)
+
+
+def test_limits(tiny_paths, expected):
+    all_stays_free = sdltx.load(*tiny_paths, precision="f32", max_memory=-1 << 19)
+    with all_stays_free as pipe, pytest.raises(sdltx.OutOfMemoryError):
+        clip(pipe)
+    with sdltx.load(*tiny_paths, precision="f32", max_memory=64, max_vram=-1) as pipe:
+        assert all(np.array_equal(a, b) for a, b in zip(clip(pipe), expected, strict=True))
+
+
+def test_the_command(tiny_paths):
+    model = [argument for path in tiny_paths for argument in ("-m", path)]
+    size = ["-W", 96, "-H", 64, "--frames", 17]
+    done = run("estimate", *model, *size, "--json")
+    assert done.returncode == 0, done.stderr
+    with sdltx.load(*tiny_paths) as pipe:
+        assert json.loads(done.stdout) == pipe.estimate(width=96, height=64, num_frames=17)
+    done = run("estimate", *model, *size, "--tile-size", 64, "--tile-overlap", 32)
+    assert "of memory at most" in done.stdout
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[1:5]] == [
+        "encode prompts",
+        "denoise",
+        "decode pictures",
+        "decode sound",
+    ]
+    assert errors(run("estimate", *model, "-W", 65))[0].startswith("error: [sample] width")
