@@ -222,8 +222,8 @@ def test_what_was_written_when_it_was_killed_is_removed(tmp_path, cache):  # noq
     jobs = write(tmp_path / "jobs.jsonl", *({"prompt": "a", **SMALL, "output": f"a.{kind}"} for kind in ("png", "mp4")))
     code = (
         "import os, signal, sys, sdltx.media as m, sdltx.cli.clips as c\n"
-        "c.FileClip.on_frames = lambda self, frames: (self._writer.write_frames(frames),"
-        " os.kill(os.getpid(), signal.SIGKILL))\n"
+        "write = c.FileClip.on_frames\n"
+        "c.FileClip.on_frames = lambda *given: (write(*given), os.kill(os.getpid(), signal.SIGKILL))\n"
         "from sdltx.cli import main; sys.exit(main())"
     )
     command = [sys.executable, "-c", code, "batch", str(jobs), "-o", str(out)]

@@ -37,6 +37,8 @@ def expected(tiny_paths):
 def test_the_clip_is_the_same_whatever_fits(tiny_paths, workers, on, caplog):
     """With room for less and less of the transformer beside what denoising cannot do without."""
     device = workers[0] if on == "worker" else "cpu"
+    with sdltx.load(*tiny_paths, precision="f32", device=device, offload="stage") as pipe:
+        denoise = step(pipe.estimate(**SMALL), "denoise")
     with sdltx.load(*tiny_paths, precision="f32", device=device) as pipe:
         context = pipe.encode("a red ball bounces")
         expected = pipe.sample(context, **SMALL)
@@ -45,7 +47,6 @@ def test_the_clip_is_the_same_whatever_fits(tiny_paths, workers, on, caplog):
             pipe._core.pretend_memory([room, 1 << 40] if on == "worker" else [room + RESERVE])
 
         pretend(1 << 40)
-        denoise = step(pipe.estimate(**SMALL), "denoise")
         (used, *_), everything = denoise["devices"], held(pipe, "weights")
         weights = used["weights"]
         least = used["inputs"] + used["working"] + denoise["host"] * (on == "cpu")

@@ -41,21 +41,22 @@ bool told(Guard& guard, F&& f) {
     return go_on;
 }
 
+// The jobs are used up, as what they hold may be large.
 void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function> progress,
          const std::map<std::string, py::function>& on) {
     Guard guard(std::move(progress));
     std::vector<Job> jobs;
     for (Job* job : given) {
-        Job& copy = jobs.emplace_back(*job);
-        guard.run(nullptr, [&] { p.plan(copy); });
+        Job& here = jobs.emplace_back(std::move(*job));
+        guard.run(nullptr, [&] { p.plan(here); });
     }
     const auto handler = [&](const char* name) {
         const auto found = on.find(name);
         return found == on.end() ? py::function() : found->second;
     };
     const py::function on_encoded = handler("encoded"), on_step = handler("step"), on_denoised = handler("denoised"),
-                       on_sound = handler("sound"), on_frames = handler("frames"), on_decoded = handler("decoded"),
-                       on_finished = handler("finished");
+                       on_sound = handler("sound"), on_frames = handler("frames"), on_tiles = handler("tiles"),
+                       on_decoded = handler("decoded"), on_finished = handler("finished");
     RunEvents events;
     events.progress = guard.progress();
     if (on_encoded)
@@ -93,6 +94,12 @@ void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function
         events.on_frames = [&](size_t i, const Array& pixels) {
             const Frames bytes = to_bytes(pixels);
             return told(guard, [&] { on_frames(i, py::array_t<uint8_t>(pixels.shape, bytes.data.data())); });
+        };
+    if (on_tiles)
+        events.on_tiles = [&](size_t i, const Tiling& t) {
+            return told(guard, [&] {
+                on_tiles(i, py::make_tuple(t.tile_pixels, t.overlap_pixels, t.tile_frames, t.overlap_frames));
+            });
         };
     if (on_decoded) events.on_decoded = [&](size_t i) { return told(guard, [&] { on_decoded(i); }); };
     events.on_finished = [&](size_t i) {

@@ -247,8 +247,8 @@ class SDLTX_EXPORT Pipeline {
     // Decides it for networks that are acquired next, and lets go of others where they are in the way.
     void make_room(const std::vector<Weights*>& networks, const MemoryUse& use);
     void tell_of(const Placed& placed) const;
-    // Throws Error(out_of_memory) for a step that no placement makes possible.
-    void check_fits(const Step& step, const MemoryUse& use);
+    // Why no placement makes a step possible; empty if one does.
+    std::string misfit(const Step& step, const MemoryUse& use);
     // Networks and LoRAs that are there besides, and not in use.
     std::vector<Weights*> others(const std::vector<Weights*>& networks) const;
     void release();  // everything, in the order in which it depends on each other

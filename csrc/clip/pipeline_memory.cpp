@@ -1,5 +1,6 @@
 // What a run takes, and what is held.
 #include <algorithm>
+#include <map>
 
 #include "ltxv/latent_upsampler.h"
 #include "model/names.h"
@@ -37,7 +38,12 @@ MemoryUse Pipeline::denoising_memory(const SampleSettings& settings, const Input
     const Context context{rows(c.video.context_dim), rows(c.audio.context_dim)}, negative = context;
     Denoiser denoiser(*networks_->transformer, *workspace_, context, &negative, settings.guidance, {clip, sound},
                       nullptr, loras(inputs.loras));
-    return denoiser.measure(runs);
+    MemoryUse use = denoiser.measure(runs);
+    const int64_t contexts = settings.guidance.needs_negative() ? 2 : 1;
+    use.host +=
+        static_cast<size_t>(contexts * TextProjection::context_rows * (c.video.context_dim + c.audio.context_dim)) *
+        sizeof(float);
+    return use;
 }
 
 std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& request) {
@@ -46,6 +52,8 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
     };
     const Networks& n = *networks_;
     std::array<int64_t, 3> shape = shape_of(plan.of(StepKind::denoise).front()->settings);  // between the upscalers
+    // Stacks of threads, and what libraries take once they compute: as measured.
+    constexpr size_t always = size_t{13} << 20;
     std::vector<MemoryUse> uses;
     for (const Step& step : plan.steps) {
         MemoryUse& use = uses.emplace_back();
@@ -85,6 +93,7 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
                     use.also(n.vocoder->measure(4 * (frames - 1) + 1, sound_piece_seconds));
                 }
         }
+        if (use.total()) use.host += always;
     }
     return uses;
 }
@@ -121,15 +130,28 @@ std::vector<StepMemory> Pipeline::estimate(const ClipPlan& plan, const Request& 
     const std::vector<MemoryUse> uses = measure(plan, request);
     workspace_->release();
     std::vector<StepMemory> steps;
+    std::map<const Weights*, std::vector<size_t>> staying;  // of steps before, by device
     for (size_t i = 0; i < uses.size(); ++i) {
         const Step& step = plan.steps[i];
         const std::vector<Weights*> networks = networks_of(step);
         const Placed placed = place(networks, uses[i], /*alone=*/true);
         StepMemory& memory = steps.emplace_back(StepMemory{step.kind, {}, uses[i].host, placed.passing});
-        for (size_t d = 0; d < uses[i].working.size(); ++d) {
-            const size_t own = d < placed.own.size() ? placed.own[d] : 0;
-            memory.devices.push_back({backend_->device_name(d), own, 0, uses[i].inputs[d], uses[i].working[d]});
+        std::vector<size_t> own = placed.own;
+        for (Weights* w : networks) staying.erase(w);
+        for (auto& [w, bytes] : staying)
+            for (size_t d = 0; d < own.size(); ++d) own[d] += bytes[d];
+        bool together = true;
+        for (size_t d = 0; d < own.size(); ++d) together = together && own[d] <= placed.room[d];
+        if (!together && backend_->offload() == Offload::automatic) {
+            own = placed.own;
+            staying.clear();
         }
+        for (size_t d = 0; d < uses[i].working.size(); ++d)
+            memory.devices.push_back(
+                {backend_->device_name(d), d < own.size() ? own[d] : 0, 0, uses[i].inputs[d], uses[i].working[d]});
+        if (!networks.empty() && !memory.devices.empty() && backend_->offload() != Offload::stage &&
+            backend_->offload() != Offload::blocks)
+            staying[networks.front()] = placed.own;
         if (backend_->uses_host_memory() && !memory.devices.empty()) memory.devices.back().mapped = placed.mapped;
         if (step.kind == StepKind::upscale && networks_->video_decoder && !memory.devices.empty()) {
             const ModelFiles files(step.upscaler, upscaler_kind, ltx_naming());

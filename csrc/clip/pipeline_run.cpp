@@ -4,6 +4,7 @@
 #include <numeric>
 #include <set>
 
+#include "base/log.h"
 #include "ltxv/image.h"
 #include "pipeline.h"
 #include "work.h"
@@ -178,13 +179,52 @@ class Pipeline::Runner {
     // What cannot fit is told before anything is computed.
     void measure(size_t i) {
         const Job& job = jobs_[i];
-        const std::vector<MemoryUse> uses = pipeline_.measure(job.plan, job.request);
-        pipeline_.workspace_->release();
+        std::vector<MemoryUse> uses = pipeline_.measure(job.plan, job.request);
         for (size_t s = 0; s < uses.size(); ++s) {
             const Step& step = job.plan.steps[s];
             if (!needs(job, step) || (step.kind == StepKind::encode_prompts && known(job))) continue;
-            pipeline_.check_fits(step, uses[s]);
+            std::string misfit = pipeline_.misfit(step, uses[s]);
+            if (!misfit.empty() && step.kind == StepKind::decode_pictures && may_choose_tiles(job))
+                for (const Tiling& tiles : smaller_tilings()) {
+                    uses[s] = pipeline_.networks_->video_decoder->measure(shape_of(step), tiles);
+                    tiles_[i] = tiles;
+                    if ((misfit = pipeline_.misfit(step, uses[s])).empty()) break;
+                }
+            if (!misfit.empty()) throw Error(ErrorCode::out_of_memory, misfit);
             uses_[step.kind].also(uses[s]);
+        }
+        pipeline_.workspace_->release();
+    }
+    bool may_choose_tiles(const Job& job) const {
+        return !job.request.options.tiling && pipeline_.backend_->offload() == Offload::automatic;
+    }
+    static std::array<int64_t, 3> shape_of(const Step& step) {
+        const Geometry& g = step.settings.latent;
+        return {g.frames, g.height, g.width};
+    }
+
+    // Pictures in tiles that fit; when they do not all the same, as others have taken the memory, in smaller ones.
+    void decode_pictures(size_t i) {
+        Job& job = jobs_[i];
+        bool told = false;
+        const VideoDecoder::Sink sink = [&](const Array& pixels) {
+            told = true;
+            if (events_.on_frames) go_on(events_.on_frames(i, pixels));
+        };
+        std::vector<Tiling> tries{tiles_.count(i) ? tiles_[i] : tiling_of(job.request.options)};
+        if (may_choose_tiles(job))
+            for (const Tiling& tiles : smaller_tilings())
+                if (tiles.tile_pixels < tries.front().tile_pixels) tries.push_back(tiles);
+        for (size_t number = 0;; ++number) {
+            const Tiling& tiles = tries[number];
+            if ((number || tiles_.count(i)) && events_.on_tiles) go_on(events_.on_tiles(i, tiles));
+            try {
+                pipeline_.decode(job.latents->video, tiles, sink, progress());
+                return;
+            } catch (const Error& e) {
+                if (e.code() != ErrorCode::out_of_memory || told || number + 1 == tries.size()) throw;
+                log(30, std::string(e.what()) + "; trying smaller tiles");
+            }
         }
     }
 
@@ -281,10 +321,7 @@ class Pipeline::Runner {
             if (job.sound_first) sound();
             if (job.pictures) {
                 begin(i, *step_of(job, StepKind::decode_pictures));
-                const VideoDecoder::Sink sink = [&](const Array& pixels) {
-                    if (events_.on_frames) go_on(events_.on_frames(i, pixels));
-                };
-                pipeline_.decode(job.latents->video, tiling_of(job.request.options), sink, progress());
+                decode_pictures(i);
             }
             if (!job.sound_first) sound();
             if (events_.on_decoded) go_on(events_.on_decoded(i));
@@ -299,6 +336,7 @@ class Pipeline::Runner {
     const RunEvents& events_;
     std::set<std::pair<size_t, const Step*>> done_;  // or begun
     std::map<StepKind, MemoryUse> uses_;             // the most of all jobs
+    std::map<size_t, Tiling> tiles_;                 // of jobs that cannot have those of the reference
     Work work_;
 };
 

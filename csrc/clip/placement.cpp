@@ -186,7 +186,7 @@ void Pipeline::make_room(const std::vector<Weights*>& networks, const MemoryUse&
     tell_of(placed);
 }
 
-void Pipeline::check_fits(const Step& step, const MemoryUse& use) {
+std::string Pipeline::misfit(const Step& step, const MemoryUse& use) {
     const bool host = backend_->uses_host_memory();
     const Placed placed = place(networks_of(step), use, /*alone=*/true);
     for (size_t d = 0; d < placed.room.size(); ++d) {
@@ -198,12 +198,11 @@ void Pipeline::check_fits(const Step& step, const MemoryUse& use) {
             for (const Weights* w : networks_->weights()) most += w->held(d);
         if (most == SIZE_MAX || needed + weights <= most) continue;
         const bool decodes = step.kind == StepKind::decode_pictures;
-        throw Error(ErrorCode::out_of_memory,
-                    "[" + std::string(name_of(step.kind)) + "] needs " + spell_bytes(needed + weights) +
-                        " of memory on " + backend_->device_name(d) + " (" + spell_bytes(weights) + " for weights), " +
-                        spell_bytes(most) + " are free; ask for a smaller picture, fewer frames" +
-                        (decodes ? " or smaller tiles" : ""));
+        return "[" + std::string(name_of(step.kind)) + "] needs " + spell_bytes(needed + weights) + " of memory on " +
+               backend_->device_name(d) + " (" + spell_bytes(weights) + " for weights), " + spell_bytes(most) +
+               " are free; ask for a smaller picture, fewer frames" + (decodes ? " or smaller tiles" : "");
     }
+    return "";
 }
 
 void Pipeline::tell_of(const Placed& placed) const {

@@ -41,6 +41,7 @@ struct RunEvents {
     std::function<bool(size_t job)> on_denoised;                      // its latents are there
     std::function<bool(size_t job, const Waveform* sound)> on_sound;  // null: there is none
     std::function<bool(size_t job, const Array& pixels)> on_frames;   // (frames, H, W, 3) in [-1, 1], in order
+    std::function<bool(size_t job, const Tiling& tiles)> on_tiles;    // others than asked for, as memory is short
     std::function<bool(size_t job)> on_decoded;                       // all of it is told
     std::function<bool(size_t job)> on_finished;                      // done or failed
 };

@@ -420,7 +420,7 @@ MemoryUse Gemma3Encoder::measure(int64_t tokens) {
     for (size_t i = 0; i < layers_.size(); ++i)
         most.also(workspace_.measure_all(*layer(*places[weights_.device_of(i)], i, nullptr)));
     for (size_t d = 0; d < places.size(); ++d) most.inputs[d] += places[d]->state.size();
-    most.host = static_cast<size_t>((config_.num_hidden_layers + 1) * tokens * config_.hidden_size) * sizeof(float);
+    most.host += static_cast<size_t>((config_.num_hidden_layers + 1) * tokens * config_.hidden_size) * sizeof(float);
     return most;
 }
 

@@ -124,6 +124,12 @@ void Plan::link() {
     for (ggml_tensor* t : order_) ggml_build_forward_expand(graph_, t);
 }
 
+size_t Plan::description() const {
+    size_t bytes = graph_memory_.size() + nodes_.size() * (sizeof(Sources) + 2 * sizeof(void*));
+    for (ggml_context* ctx : arena_.contexts()) bytes += ggml_used_mem(ctx);
+    return bytes;
+}
+
 void Plan::detach() {
     for (size_t i = 0; i < nodes_.size(); ++i) {
         nodes_[i]->data = nullptr;

@@ -82,6 +82,8 @@ class Plan {
     void get(const ggml_tensor* output, size_t first, size_t count, float* values) const;
 
     State& inputs() { return inputs_; }
+    // Bytes of its own description, once it has been measured or run.
+    size_t description() const;
 
  private:
     friend class Workspace;

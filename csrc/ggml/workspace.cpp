@@ -101,7 +101,7 @@ std::vector<size_t> Workspace::measure(Plan& plan) {
 }
 
 MemoryUse Workspace::measure_all(Plan& plan) {
-    MemoryUse use{measure(plan), std::vector<size_t>(backend_.backends().size()), 0};
+    MemoryUse use{measure(plan), std::vector<size_t>(backend_.backends().size()), plan.description()};
     use.inputs[plan.device()] = plan.inputs().size();
     return use;
 }

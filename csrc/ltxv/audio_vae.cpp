@@ -103,7 +103,7 @@ Array AudioDecoder::decode(const Array& latents, Trace* trace) const {
 MemoryUse AudioDecoder::measure(int64_t frames) const {
     const Built b = build(frames, nullptr);
     MemoryUse use = workspace_.measure_all(*b.plan);
-    use.host = ggml_nbytes(b.latents) + 2 * ggml_nbytes(b.mel);
+    use.host += ggml_nbytes(b.latents) + 2 * ggml_nbytes(b.mel);
     return use;
 }
 

@@ -201,7 +201,7 @@ LatentUpsampler::Built LatentUpsampler::build(std::array<int64_t, 3> shape, Trac
 MemoryUse LatentUpsampler::measure(std::array<int64_t, 3> shape) const {
     const Built built = build(shape, nullptr);
     MemoryUse use = workspace_.measure_all(*built.plan);
-    use.host = 2 * ggml_nbytes(built.in) + ggml_nbytes(built.out);
+    use.host += 2 * ggml_nbytes(built.in) + ggml_nbytes(built.out);
     return use;
 }
 

@@ -133,11 +133,11 @@ MemoryUse TextProjection::measure(int64_t tokens) const {
     const size_t features = static_cast<size_t>(tokens * (video_.width + audio_.width)) * sizeof(float);
     const Extractor e = extractor(chunk);
     MemoryUse most = workspace_.measure_all(*e.plan);
-    most.host = features + ggml_nbytes(e.in);
+    most.host += features + ggml_nbytes(e.in);
     for (const Stream* s : {&video_, &audio_}) {
         const Connector c = connector(*s, nullptr);
         MemoryUse use = workspace_.measure_all(*c.plan);
-        use.host = features + 2 * ggml_nbytes(c.in) + ggml_nbytes(c.rope.cos) + ggml_nbytes(c.rope.sin);
+        use.host += features + 2 * ggml_nbytes(c.in) + ggml_nbytes(c.rope.cos) + ggml_nbytes(c.rope.sin);
         most.also(use);
     }
     return most;

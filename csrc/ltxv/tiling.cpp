@@ -8,6 +8,12 @@
 
 namespace sdltx {
 
+const std::vector<Tiling>& smaller_tilings() {
+    static const std::vector<Tiling> all{{512, 64, 64, 24}, {384, 64, 48, 24}, {256, 64, 32, 16},
+                                         {192, 64, 24, 8},  {128, 64, 16, 8},  {64, 32, 16, 8}};
+    return all;
+}
+
 void check(const Tiling& t) {
     const auto axis = [](const char* tile_name, int64_t tile, const char* overlap_name, int64_t overlap, int64_t unit,
                          int64_t least) {

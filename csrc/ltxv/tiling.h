@@ -20,6 +20,9 @@ struct Tiling {
 // All in one piece.
 constexpr Tiling untiled{0, 0, 0, 0};
 
+// Smaller and smaller ones, for where memory is short. They change pictures a little where they meet.
+SDLTX_EXPORT const std::vector<Tiling>& smaller_tilings();
+
 // Throws Error(invalid_request) for tiles that do not advance. Needs no model, so call it before one is loaded.
 SDLTX_EXPORT void check(const Tiling& tiling);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <utility>
 
 namespace sdltx {
 
@@ -333,11 +334,19 @@ MemoryUse TransformerRun::measure(const std::vector<int64_t>& video) {
         first += count;
     }
     set_runs(runs, audio_ ? TokenRuns{{0, audio_->num_tokens(), 0}} : TokenRuns{});
-    MemoryUse memory = workspace_.measure_all(prologue());
+    MemoryUse memory;
+    size_t descriptions = 0;  // of all, as they stay
+    const auto add = [&](Plan& plan) {
+        MemoryUse use = workspace_.measure_all(plan);
+        descriptions += std::exchange(use.host, 0);
+        memory.also(use);
+    };
+    add(prologue());
     for (size_t pass = 0; pass < passes_.size(); ++pass) {
-        for (size_t i = 0; i < transformer_.blocks().size(); ++i) memory.also(workspace_.measure_all(block(pass, i)));
-        memory.also(workspace_.measure_all(epilogue(pass)));
+        for (size_t i = 0; i < transformer_.blocks().size(); ++i) add(block(pass, i));
+        add(epilogue(pass));
     }
+    memory.host += descriptions;
     for (size_t d = 0; d < states_.size(); ++d) memory.inputs[d] += states_[d]->size() + plans_->states[d]->size();
     // Velocities of all passes, and what becomes of them.
     for (const StreamRun* s : streams())

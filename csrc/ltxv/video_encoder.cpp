@@ -103,7 +103,7 @@ MemoryUse VideoEncoder::measure(std::array<int64_t, 3> shape, const Tiling& tili
     check(tiling);
     const Built b = build(TileGrid(shape, tiling).largest(), nullptr);
     MemoryUse use = workspace_.measure_all(*b.plan);
-    use.host = ggml_nbytes(b.pixels) + ggml_nbytes(b.latents);
+    use.host += ggml_nbytes(b.pixels) + ggml_nbytes(b.latents);
     return use;
 }
 

@@ -136,9 +136,9 @@ MemoryUse VideoDecoder::measure(std::array<int64_t, 3> shape, const Tiling& tili
     const int64_t height = 32 * shape[1], width = 32 * shape[2], frame = height * width * config_.out_channels;
     // Frames that are blended, those of a tile one at a time, and those that are handed out, as floats and as bytes.
     const int64_t out = std::min(longest, frames_at_a_time(height, width));
-    use.host = static_cast<size_t>(frame) *
-                   (static_cast<size_t>(longest + 1 + out) * sizeof(float) + static_cast<size_t>(2 * out)) +
-               ggml_nbytes(b.latents);
+    use.host += static_cast<size_t>(frame) *
+                    (static_cast<size_t>(longest + 1 + out) * sizeof(float) + static_cast<size_t>(2 * out)) +
+                ggml_nbytes(b.latents);
     return use;
 }
 

@@ -268,7 +268,7 @@ MemoryUse Generator::measure(int64_t frames, int64_t piece_frames) const {
     ggml_tensor* input = g.input("mel", GGML_TYPE_F32, {in_channels_, length});
     ggml_tensor* output = build(g, input);
     MemoryUse use = workspace_.measure_all(g);
-    use.host = ggml_nbytes(input) + ggml_nbytes(output);
+    use.host += ggml_nbytes(input) + ggml_nbytes(output);
     return use;
 }
 
@@ -350,7 +350,7 @@ MemoryUse Vocoder::measure(int64_t frames, double piece_seconds) const {
     const int64_t hops = (frames * vocoder_.hop() + config_.hop_length - 1) / config_.hop_length;
     const LogMel mel = build_log_mel(hops);
     MemoryUse use = workspace_.measure_all(*mel.plan);
-    use.host = wave + ggml_nbytes(mel.windows) + 3 * ggml_nbytes(mel.mel);
+    use.host += wave + ggml_nbytes(mel.windows) + 3 * ggml_nbytes(mel.mel);
     most.also(use);
     use = bwe_->measure(hops, piece_frames(*bwe_, config_.output_sampling_rate, piece_seconds));
     const size_t full = static_cast<size_t>(2 * hops * bwe_->hop()) * sizeof(float);

@@ -55,6 +55,8 @@ class Job:
         self.latents = latents
         self.error: BaseException | None = None
         """What it ended with."""
+        self.tiling = self.request.tiling
+        """What it was decoded in, unless in the tiles of the reference."""
 
     def on_started(self) -> None:
         """The run has begun, perhaps again."""
@@ -63,13 +65,17 @@ class Job:
         """After each step, with what the finished clip is taken to be so far."""
 
     def on_encoded(self) -> None:
-        """Its contexts are there."""
+        """Its contexts are there, for a class that has this method."""
 
     def on_denoised(self) -> None:
         """Its latents are there."""
 
     def on_sound(self, sound: tuple[NDArray[np.float32], int] | None) -> None:
         """Its sound; None: there is none."""
+
+    def on_tiles(self, tiling: Tiling) -> None:
+        """Its pictures are decoded in other tiles than by default, as memory is short; before the first of them."""
+        self.tiling = tiling
 
     def on_frames(self, frames: NDArray[np.uint8]) -> None:
         """The next of its pictures (n, H, W, 3)."""
@@ -115,7 +121,7 @@ class VideoJob(Job):
         """Makes the clip of it."""
         assert self._frames is not None
         assert self.latents is not None
-        settings = decoded_settings(self.latents, self.request.tiling)
+        settings = decoded_settings(self.latents, self.tiling)
         rate = self.latents.frame_rate or _FRAME_RATE
         self.video = Video(self._frames, self._samples, self._rate, rate, settings)
         self._frames = self._samples = None
@@ -126,9 +132,9 @@ def decoded_settings(latents: Latents, tiling: Tiling | None) -> dict[str, Any]:
     return dict(latents.settings) if tiling is None else {**latents.settings, "tiling": list(tiling)}
 
 
-def hears_steps(job: Job) -> bool:
-    """Whether anybody listens to its steps: telling them costs a copy of the clip."""
-    return "on_step" in vars(job) or type(job).on_step is not Job.on_step
+def hears(job: Job, method: str) -> bool:
+    """Whether a method was given another meaning: telling it costs a copy of what is told."""
+    return method in vars(job) or getattr(type(job), method) is not getattr(Job, method)
 
 
 class SampledJob(Job):
@@ -176,7 +182,7 @@ def ready_jobs(version: str, given: Iterable[Job]) -> tuple[list[Job], list[_cor
     jobs, ready = [], []
     for job in given:
         try:
-            job.error = None
+            job.error, job.tiling = None, job.request.tiling
             job.on_started()
             ready.append(core_job(version, job))
             jobs.append(job)

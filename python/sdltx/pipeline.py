@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from . import _arguments, _core
 from .errors import Cancelled, InvalidRequestError, ModelFileError, SdltxError
 from .images import Condition
-from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, hears_steps, ready_jobs, remembered
+from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, hears, ready_jobs, remembered
 from .options import Options, core_options, explicit
 from .request import Request
 from .values import Context, Latents, Tiling, Video, tiles
@@ -347,11 +347,12 @@ class Pipeline:
             ready,
             progress=progress,
             on={
-                "encoded": encoded,
-                **({"step": step} if any(hears_steps(job) for job in jobs) else {}),
+                **({"encoded": encoded} if any(hears(job, "on_encoded") for job in jobs) else {}),
+                **({"step": step} if any(hears(job, "on_step") for job in jobs) else {}),
                 "denoised": denoised,
                 "sound": lambda i, sound: jobs[i].on_sound(sound),
                 "frames": lambda i, frames: jobs[i].on_frames(frames),
+                "tiles": lambda i, tiling: jobs[i].on_tiles(Tiling(*tiling)),
                 "decoded": lambda i: jobs[i].on_decoded(),
                 "finished": finished,
             },

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sdltx.contexts import ContextCache
 
+    from ..media import VideoWriter
     from .job import Job
 
 
@@ -75,7 +76,8 @@ class FileClip(ClipJob):
         self._cache = cache
         self._known: set[str] = set()
         self._open = ExitStack()
-        self._writer: Any = None
+        self._writer: VideoWriter | None = None
+        self._sound: tuple[NDArray[np.float32], int] | None = None
 
     def look_up(self, guided: bool, negative_prompt: str) -> None:
         """Takes the contexts of its prompts from the cache. negative_prompt: of the model."""
@@ -107,9 +109,9 @@ class FileClip(ClipJob):
             self._command.note(f"wrote {self.files.latents}")
 
     def on_sound(self, sound: tuple[NDArray[np.float32], int] | None) -> None:
-        """Writes its own file, and begins that of the pictures."""
+        """Writes its own file, and keeps it for that of the pictures."""
         from .. import sound as wav
-        from ..media import VideoWriter, fit_audio, kept_settings
+        from ..media import fit_audio, kept_settings
 
         command, latents = self._command, self.latents
         assert latents is not None
@@ -124,25 +126,40 @@ class FileClip(ClipJob):
             settings = kept_settings(decoded_settings(latents, None), args.metadata)
             wav.write(path, fitted, sound[1], sample_format=args.wav_format, metadata=settings)
             command.note(f"wrote {path}")
-        if not self.pictures:
-            return
+        self._sound = None if sound is None or fitted is None else (fitted, sound[1])
+
+    def on_tiles(self, tiling: sdltx.Tiling) -> None:
+        """Says so, as they change the pictures a little."""
+        super().on_tiles(tiling)
+        self._command.note(
+            f"memory: decoded in tiles of {tiling.size} pixels and {tiling.frames} frames, as there is no room for more"
+        )
+
+    def on_frames(self, frames: NDArray[np.uint8]) -> None:
+        """Writes them, after the sound."""
+        if self._writer is None:
+            self._writer = self._begin()
+        self._writer.write_frames(frames)
+
+    def _begin(self) -> VideoWriter:
+        from .. import media
+
+        command, latents = self._command, self.latents
+        assert latents is not None
         assert self.files.output is not None
-        self._writer = self._open.enter_context(
-            VideoWriter(
+        writer = self._open.enter_context(
+            media.VideoWriter(
                 self.files.output,
-                rate,
-                audio_rate=None if sound is None else sound[1],
-                metadata=kept_settings(decoded_settings(latents, self.request.tiling), args.metadata),
-                overwrite=args.overwrite,
+                latents.frame_rate or sdltx.Video.frame_rate,
+                audio_rate=None if self._sound is None else self._sound[1],
+                metadata=media.kept_settings(decoded_settings(latents, self.tiling), command.args.metadata),
+                overwrite=command.args.overwrite,
                 progress=command.bars.show,
             )
         )
-        if fitted is not None:
-            self._writer.write_audio(fitted)
-
-    def on_frames(self, frames: NDArray[np.uint8]) -> None:
-        """Writes them."""
-        self._writer.write_frames(frames)
+        if self._sound is not None:
+            writer.write_audio(self._sound[0])
+        return writer
 
     def on_decoded(self) -> None:
         """Gives the file its name."""
