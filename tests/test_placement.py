@@ -11,6 +11,7 @@ from commands import errors, run
 from test_memory import held
 
 import sdltx
+from sdltx.jobs import VideoJob
 
 SMALL = {"width": 96, "height": 64, "num_frames": 17, "frame_rate": 24, "seed": 3, "num_inference_steps": 2}
 RESERVE = 128 << 20  # of the host, for what is not counted
@@ -131,3 +132,62 @@ def test_the_command(tiny_paths):
         "decode sound",
     ]
     assert errors(run("estimate", *model, "-W", 65))[0].startswith("error: [sample] width")
+
+
+def decode_step(pipe, tiling=None):
+    size = {"width": 512, "height": 512, "num_frames": 17}
+    return step(pipe.estimate(**size, tiling=tiling), "decode pictures")["memory"]
+
+
+@pytest.fixture
+def latents():
+    rng = np.random.default_rng(0)
+    return sdltx.Latents(rng.standard_normal((8, 3, 16, 16), np.float32), None, 24)
+
+
+def test_tiles_are_chosen_by_what_fits(tiny_paths, latents, caplog):
+    small = sdltx.Tiling(256, 64, 32, 16)
+    with sdltx.load(*tiny_paths) as pipe:
+        room = decode_step(pipe, small) + (1 << 20)
+        assert room < decode_step(pipe)
+        expected = pipe.decode(latents, tiling=small)
+        pipe._core.pretend_memory([room])
+        made = pipe.decode(latents)
+        assert made.metadata["tiling"] == list(small)
+        assert np.array_equal(made.frames, expected.frames)
+        with pytest.raises(sdltx.OutOfMemoryError, match="smaller tiles"):  # what is asked for is not changed
+            pipe.decode(latents, tiling=sdltx.Tiling())
+        pipe._core.pretend_memory([1 << 20])
+        with pytest.raises(sdltx.OutOfMemoryError, match="smaller tiles"):
+            pipe.decode(latents)
+    with sdltx.load(*tiny_paths, offload="none") as pipe:
+        pipe._core.pretend_memory([room])
+        with pytest.raises(sdltx.OutOfMemoryError, match="smaller tiles"):
+            pipe.decode(latents)
+
+
+def test_memory_that_others_take_meanwhile(tiny_paths, latents, caplog):
+    with sdltx.load(*tiny_paths) as pipe:
+        size = {"width": 512, "height": 512, "num_frames": 17, "tiling": sdltx.Tiling(256, 64, 32, 16)}
+        (used,) = step(pipe.estimate(**size), "decode pictures")["devices"]
+        room = used["weights"] + used["inputs"] + used["working"]
+        told = []
+
+        class Told(VideoJob):
+            def on_tiles(self, tiling):
+                super().on_tiles(tiling)
+                told.append(tiling)
+
+        def progress(phase, done, total):
+            if phase == "decode" and done == 0:
+                pipe._core.pretend_memory([room])
+
+        job = Told(sdltx.Request("", **SMALL), latents=latents)
+        pipe.run([job], progress=progress)
+        assert job.error is None
+        assert "trying smaller tiles" in caplog.text
+        assert told[-1].size <= 256
+        assert job.video.metadata["tiling"] == list(told[-1])
+        pipe._core.pretend_memory([])
+        expected = pipe.decode(latents, tiling=told[-1])
+        assert np.array_equal(job.video.frames, expected.frames)

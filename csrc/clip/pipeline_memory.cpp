@@ -46,17 +46,27 @@ MemoryUse Pipeline::denoising_memory(const SampleSettings& settings, const Input
     return use;
 }
 
-std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& request) {
-    const auto shape_of = [](const SampleSettings& s) {
-        return std::array<int64_t, 3>{s.latent.frames, s.latent.height, s.latent.width};
-    };
+namespace {
+
+std::array<int64_t, 3> shape_of_stage(const SampleSettings& s) {
+    return {s.latent.frames, s.latent.height, s.latent.width};
+}
+
+}  // namespace
+
+std::array<int64_t, 3> Pipeline::shape_of(const Latents& l) { return {l.video.dim(1), l.video.dim(2), l.video.dim(3)}; }
+
+std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& request, const Latents* latents) {
     const Networks& n = *networks_;
-    std::array<int64_t, 3> shape = shape_of(plan.of(StepKind::denoise).front()->settings);  // between the upscalers
+    std::array<int64_t, 3> shape =
+        shape_of_stage(plan.of(StepKind::denoise).front()->settings);  // between the upscalers
     // Stacks of threads, and what libraries take once they compute: as measured.
     constexpr size_t always = size_t{13} << 20;
     std::vector<MemoryUse> uses;
     for (const Step& step : plan.steps) {
         MemoryUse& use = uses.emplace_back();
+        const bool decodes = step.kind == StepKind::decode_pictures || step.kind == StepKind::decode_sound;
+        if (latents && !decodes) continue;
         switch (step.kind) {
             case StepKind::encode_prompts:
                 if (!n.text_encoder) break;
@@ -84,11 +94,12 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
                 break;
             case StepKind::decode_pictures:
                 if (n.video_decoder)
-                    use = n.video_decoder->measure(shape_of(step.settings), tiling_of(request.options));
+                    use = n.video_decoder->measure(latents ? shape_of(*latents) : shape_of_stage(step.settings),
+                                                   tiling_of(request.options));
                 break;
             case StepKind::decode_sound:
-                if (n.audio_decoder && n.vocoder && step.settings.audio) {
-                    const int64_t frames = step.settings.latent.audio_frames;
+                if (n.audio_decoder && n.vocoder && (latents ? !latents->audio.empty() : step.settings.audio)) {
+                    const int64_t frames = latents ? latents->audio.dim(1) : step.settings.latent.audio_frames;
                     use = n.audio_decoder->measure(frames);
                     use.also(n.vocoder->measure(4 * (frames - 1) + 1, sound_piece_seconds));
                 }

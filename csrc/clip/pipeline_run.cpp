@@ -173,20 +173,23 @@ class Pipeline::Runner {
         if (!job.latents) parts.push_back(Part::transformer);
         if (job.pictures) parts.push_back(Part::video_decoder);
         pipeline_.require(parts);
+        if (job.latents)
+            pipeline_.check_latents(job.pictures ? &job.latents->video.shape : nullptr,
+                                    job.latents->audio.empty() ? nullptr : &job.latents->audio.shape);
         if (!job.latents && job.plan.guided() && !job.negative) pipeline_.require_negative();
     }
 
     // What cannot fit is told before anything is computed.
     void measure(size_t i) {
         const Job& job = jobs_[i];
-        std::vector<MemoryUse> uses = pipeline_.measure(job.plan, job.request);
+        std::vector<MemoryUse> uses = pipeline_.measure(job.plan, job.request, job.latents ? &*job.latents : nullptr);
         for (size_t s = 0; s < uses.size(); ++s) {
             const Step& step = job.plan.steps[s];
             if (!needs(job, step) || (step.kind == StepKind::encode_prompts && known(job))) continue;
             std::string misfit = pipeline_.misfit(step, uses[s]);
             if (!misfit.empty() && step.kind == StepKind::decode_pictures && may_choose_tiles(job))
                 for (const Tiling& tiles : smaller_tilings()) {
-                    uses[s] = pipeline_.networks_->video_decoder->measure(shape_of(step), tiles);
+                    uses[s] = pipeline_.networks_->video_decoder->measure(shape_of(job, step), tiles);
                     tiles_[i] = tiles;
                     if ((misfit = pipeline_.misfit(step, uses[s])).empty()) break;
                 }
@@ -198,7 +201,8 @@ class Pipeline::Runner {
     bool may_choose_tiles(const Job& job) const {
         return !job.request.options.tiling && pipeline_.backend_->offload() == Offload::automatic;
     }
-    static std::array<int64_t, 3> shape_of(const Step& step) {
+    static std::array<int64_t, 3> shape_of(const Job& job, const Step& step) {
+        if (job.latents) return Pipeline::shape_of(*job.latents);
         const Geometry& g = step.settings.latent;
         return {g.frames, g.height, g.width};
     }
