@@ -44,3 +44,9 @@ def write_safetensors(path, header, blob):
     text = json.dumps(header).encode()
     Path(path).write_bytes(struct.pack("<Q", len(text)) + text + blob)
     return str(path)
+
+
+def computed_in(told: dict, step: str) -> int:
+    """Inputs and working memory of a step."""
+    steps = [one for one in told["steps"] if one["step"] == step]
+    return max(sum(of["inputs"] + of["working"] for of in one["devices"]) for one in steps)

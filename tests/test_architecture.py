@@ -13,7 +13,7 @@ CSRC = Path(__file__).parent.parent / "csrc"
 LAYERS = ["sdltx", "base", "ggml", "gemma3 ltxv", "model", "clip", "api"]
 # Within folders where the order is not plain: a file includes those before it only.
 INSIDE = {
-    "clip": ["options", "request", "settings", "recipes", "plan", "run", "work", "stage", "pipeline"],
+    "clip": ["options", "request", "settings", "recipes", "plan", "run", "work", "stage", "step_memory", "pipeline"],
     "api": ["capi_values", "capi_run", "bindings_gil", "bindings_guard", "bindings"],
 }
 WITHOUT_GGML = [
@@ -24,6 +24,7 @@ WITHOUT_GGML = [
     "clip/request",
     "clip/plan",
     "clip/run",
+    "clip/step_memory",
     "clip/work",
     "ltxv/conditioning",
     "ltxv/sample_state",

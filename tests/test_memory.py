@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import real_layout
+from commands import computed_in
 
 import sdltx
 
@@ -19,12 +20,6 @@ DATA = Path(__file__).parent / "data" / "tiny-a"
 SMALL = {"width": 96, "height": 64, "num_frames": 17, "frame_rate": 24, "seed": 3, "num_inference_steps": 3}
 SMALL["preset"] = "distilled"  # without guidance
 GIB = 1 << 30
-
-
-def computed_in(told: dict, step: str) -> int:
-    """Inputs and working memory of a step."""
-    steps = [one for one in told["steps"] if one["step"] == step]
-    return max(sum(of["inputs"] + of["working"] for of in one["devices"]) for one in steps)
 
 
 def held(pipe: sdltx.Pipeline, *kinds: str) -> int:

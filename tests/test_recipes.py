@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import errors, run
+from commands import computed_in, errors, run
 from compare import assert_close
 
 import sdltx
@@ -254,11 +254,14 @@ def test_estimates_count_all_stages(complete):
     size = {"width": 768, "height": 512, "num_frames": 33, "frame_rate": 24, "recipe": "distilled"}
     small, large = complete.estimate(**{**size, "width": 384, "height": 256}), complete.estimate(**size)
     both = complete.estimate(**{**size, "recipe": "distilled-two-stage"})
-    assert small["denoise"] < large["denoise"] == both["denoise"]
-    assert (both["decode"], both["encode"]) == (large["decode"], large["encode"])
-    assert large["upscale"] == 0 < both["upscale"]
+    assert computed_in(small, "denoise") < computed_in(large, "denoise") == computed_in(both, "denoise")
+    for step in ("encode prompts", "decode pictures"):
+        assert computed_in(both, step) == computed_in(large, step)
+    names = [step["step"] for step in both["steps"]]
+    assert names == ["encode prompts", "denoise", "upscale", "denoise", "decode pictures", "decode sound"]
+    assert computed_in(both, "upscale") > 0
     picture = complete.estimate(**size, conditions=[sdltx.Condition(np.zeros((2, 2, 3), np.uint8))])
-    assert picture["encode"] >= large["encode"]
+    assert computed_in(picture, "encode pictures") > 0
 
 
 def test_pictures_to_latents(tiny):

@@ -222,8 +222,9 @@ class SDLTX_EXPORT Pipeline {
     static Inputs inputs_of(const ClipPlan& plan, const Step& stage, const std::vector<Condition>& pictures);
     // What is computed in by each step of a plan; see estimate().
     static std::array<int64_t, 3> shape_of(const Latents& latents);
-    // latents: that are only decoded; null: of the plan.
-    std::vector<MemoryUse> measure(const ClipPlan& plan, const Request& request, const Latents* latents = nullptr);
+    // latents: that are only decoded; null: of the plan. wanted: which steps; empty: all.
+    std::vector<MemoryUse> measure(const ClipPlan& plan, const Request& request, const Latents* latents = nullptr,
+                                   const std::function<bool(const Step&)>& wanted = {});
     MemoryUse denoising_memory(const SampleSettings& settings, const Inputs& inputs);
     // The weights that a step needs.
     std::vector<Weights*> networks_of(const Step& step);

@@ -56,7 +56,8 @@ std::array<int64_t, 3> shape_of_stage(const SampleSettings& s) {
 
 std::array<int64_t, 3> Pipeline::shape_of(const Latents& l) { return {l.video.dim(1), l.video.dim(2), l.video.dim(3)}; }
 
-std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& request, const Latents* latents) {
+std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& request, const Latents* latents,
+                                         const std::function<bool(const Step&)>& wanted) {
     const Networks& n = *networks_;
     std::array<int64_t, 3> shape =
         shape_of_stage(plan.of(StepKind::denoise).front()->settings);  // between the upscalers
@@ -66,7 +67,7 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
     for (const Step& step : plan.steps) {
         MemoryUse& use = uses.emplace_back();
         const bool decodes = step.kind == StepKind::decode_pictures || step.kind == StepKind::decode_sound;
-        if (latents && !decodes) continue;
+        if ((latents && !decodes) || (wanted && !wanted(step))) continue;
         switch (step.kind) {
             case StepKind::encode_prompts:
                 if (!n.text_encoder) break;

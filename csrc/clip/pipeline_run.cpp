@@ -182,10 +182,14 @@ class Pipeline::Runner {
     // What cannot fit is told before anything is computed.
     void measure(size_t i) {
         const Job& job = jobs_[i];
-        std::vector<MemoryUse> uses = pipeline_.measure(job.plan, job.request, job.latents ? &*job.latents : nullptr);
+        const auto wanted = [&](const Step& step) {
+            return needs(job, step) && !(step.kind == StepKind::encode_prompts && known(job));
+        };
+        std::vector<MemoryUse> uses =
+            pipeline_.measure(job.plan, job.request, job.latents ? &*job.latents : nullptr, wanted);
         for (size_t s = 0; s < uses.size(); ++s) {
             const Step& step = job.plan.steps[s];
-            if (!needs(job, step) || (step.kind == StepKind::encode_prompts && known(job))) continue;
+            if (!wanted(step)) continue;
             std::string misfit = pipeline_.misfit(step, uses[s]);
             if (!misfit.empty() && step.kind == StepKind::decode_pictures && may_choose_tiles(job))
                 for (const Tiling& tiles : smaller_tilings()) {

@@ -243,7 +243,7 @@ void attach_encodings(ModelFile& file, const std::map<std::string, Mark>& marks,
             Layer(file, by_name, t).attach(mark == marks.end() ? nullptr : &mark->second);
         }
         if (t.encoding == Encoding::fp8)
-            seen.insert("FP8 weights, which are computed in BF16");
+            seen.insert("FP8 weights, which are computed as such on CPUs");
         else if (t.encoding == Encoding::mxfp8)
             seen.insert("MXFP8 weights, which are computed in BF16");
         else if (t.encoding == Encoding::nvfp4)
@@ -325,6 +325,10 @@ void decode(const TensorInfo& info, int64_t first, int64_t count, float* to, boo
         const float scale = scale_at(*info.scale, number);
         for (; i < end; ++i) to[i] *= scale;
     }
+}
+
+bool computed_as_stored(const TensorInfo& info) {
+    return info.encoding == Encoding::fp8 && info.dtype == "F8_E4M3" && info.shape.size() == 2;
 }
 
 ggml_type packed_type(const TensorInfo& info) {

@@ -23,6 +23,8 @@ WeightType weight_type(ggml_type type) {
             return WeightType::f16;
         case GGML_TYPE_BF16:
             return WeightType::bf16;
+        case fp8_type:
+            return WeightType::e4m3;
         case GGML_TYPE_Q8_0:
             return WeightType::q8_0;
         case GGML_TYPE_Q4_0:
@@ -48,9 +50,16 @@ WeightRows weight_rows(const ggml_tensor* w) {
     rows.rows = w->ne[1];
     rows.matrices = w->ne[2] * w->ne[3];
     rows.matrix_stride = static_cast<int64_t>(w->nb[2]);
-    const auto widen = ggml_get_type_traits(w->type)->to_float;
-    rows.widen = widen;
+    rows.widen = ggml_get_type_traits(w->type)->to_float;
     return rows;
+}
+
+ggml_tensor* rows_of(Plan& g, ggml_tensor* x, int64_t first, int64_t count) {
+    // ggml would take rows that overlap, such as windows, for longer than what they lie in.
+    ggml_tensor* v = ggml_view_2d(g.ctx(), x, x->ne[0], 1, x->nb[1], offset(x, 1, first));
+    v->ne[1] = count;
+    v->nb[2] = v->nb[3] = x->nb[1] * static_cast<size_t>(count);
+    return v;
 }
 
 ggml_tensor* uninitialised(Plan& g, ggml_type type, std::array<int64_t, 4> ne) {
@@ -59,8 +68,9 @@ ggml_tensor* uninitialised(Plan& g, ggml_type type, std::array<int64_t, 4> ne) {
 
 // Where it is better than ggml's.
 bool has_own_product(const Plan& g, const ggml_tensor* w, int64_t rows) {
-    return g.backend().uses_host_memory() && rows >= least_rows && ggml_is_matrix(w) &&
-           w->nb[0] == ggml_type_size(w->type) && (w->type == GGML_TYPE_F32 || ggml_get_type_traits(w->type)->to_float);
+    if (!g.backend().uses_host_memory() || !ggml_is_matrix(w) || w->nb[0] != ggml_type_size(w->type)) return false;
+    if (w->type == fp8_type) return true;  // ggml has no product of it
+    return rows >= least_rows && (w->type == GGML_TYPE_F32 || ggml_get_type_traits(w->type)->to_float);
 }
 
 namespace {
@@ -137,9 +147,7 @@ ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, const Ending&
                           [=](ggml_tensor* dst, Share share) { compute(dst, dst->src, share); });
     ggml_tensor* y = uninitialised(g, GGML_TYPE_F32, {outputs, tokens, 1, 1});
     for (const RowPiece& p : pieces) {
-        const auto some = [&](ggml_tensor* t) {
-            return ggml_view_2d(g.ctx(), t, t->ne[0], p.count, t->nb[1], offset(t, 1, p.first));
-        };
+        const auto some = [&](ggml_tensor* t) { return rows_of(g, t, p.first, p.count); };
         y = g.after(y, g.computed_in(some(y), sources(some(rows), residual ? some(ending.residual) : nullptr),
                                      [=](ggml_tensor* dst, Share share) { compute(dst, dst->src + 1, share); }));
         g.compute_next(y);
@@ -200,12 +208,14 @@ Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int
 }
 
 ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {
+    if (l.w->type == fp8_type && x->nb[0] != sizeof(float)) x = ggml_cont(g.ctx(), x);
     if (is_own(g, l.w, x)) return with_deltas(g, l, x, own_product(g, l, x, {}), Activation::none);
     ggml_tensor* y = product(g, l.w, x);
     return with_deltas(g, l, x, l.scale ? ggml_mul(g.ctx(), y, l.scale) : y, Activation::none);
 }
 
 ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activation) {
+    if (l.w->type == fp8_type && x->nb[0] != sizeof(float)) x = ggml_cont(g.ctx(), x);
     if (is_own(g, l.w, x)) {
         if (g.deltas(l.w).empty()) return own_product(g, l, x, {true, activation});
         return with_deltas(g, l, x, own_product(g, l, x, {true}), activation);

@@ -31,6 +31,8 @@ bool has_own_product(const Plan& g, const ggml_tensor* w, int64_t rows);
 constexpr int64_t own_speedup = 8;
 // The matrices of w [K, M, ...] for the kernel, where its data are.
 WeightRows weight_rows(const ggml_tensor* w);
+// Rows [first, first + count) of a matrix, which may overlap.
+ggml_tensor* rows_of(Plan& g, ggml_tensor* x, int64_t first, int64_t count);
 // A new tensor of any values.
 ggml_tensor* uninitialised(Plan& g, ggml_type type, std::array<int64_t, 4> ne);
 

@@ -46,8 +46,9 @@ ggml_tensor* Weights::declare(const std::string& name, std::vector<int64_t> shap
     how.shape = std::move(shape);
     how.info = files_.find(how.name);
     if (how.info) how.info->used = true;
-    const bool as_stored = how.info && how.info->type == type && how.layout.as_stored();
-    how.in_place = as_stored && backend_.uses_host_memory() && aligned(*how.info);
+    const bool same =
+        how.info && (type == fp8_type ? computed_as_stored(*how.info) : how.info->type == type && aligned(*how.info));
+    how.in_place = same && how.layout.as_stored() && backend_.uses_host_memory();
     how.tensor = ggml_new_tensor(arena_.context(), type, static_cast<int>(ne.size()), ne.data());
     ggml_set_name(how.tensor, how.name.c_str());
     groups_[declaring_].declared.push_back(declared_.size());
@@ -80,10 +81,11 @@ ScaledMatrix Weights::scaled_matrix(const std::string& name, std::vector<int64_t
     const TensorInfo* info = files_.find(prefix_ + name);
     if (backend_.exact() || !info || info->encoding == Encoding::none || info->shape != shape)
         return {matrix(name, std::move(shape)), nullptr};
-    Declared how;
-    how.layout.packed = true;
     const std::vector<int64_t> ne(shape.rbegin(), shape.rend());
-    ScaledMatrix m{declare(name, shape, packed_type(*info), ne, std::move(how)), nullptr};
+    const bool as_stored = backend_.uses_host_memory() && computed_as_stored(*info);
+    Declared how;
+    how.layout.packed = !as_stored;
+    ScaledMatrix m{declare(name, shape, as_stored ? fp8_type : packed_type(*info), ne, std::move(how)), nullptr};
     if (const TensorInfo* scale = info->scale) {
         const int64_t n = scale->elements();
         m.scale = vector(scale->name.substr(prefix_.size()), {n});

@@ -61,6 +61,13 @@ def numbers(where: str, name: str, values: Any) -> list[float] | None:
     return [real(where, name, value) for value in values]
 
 
+def names(where: str, name: str, values: Any) -> list[str]:
+    """Returns a list of names."""
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
+        refuse(where, name, "a name or a list of names", values)
+    return list(values)
+
+
 def callback(where: str, name: str, value: Any) -> Any:
     """Returns ``value`` if it can be called, or None."""
     if value is not None and not callable(value):

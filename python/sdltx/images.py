@@ -89,6 +89,11 @@ def conditions_of(image: Any | None, last_image: Any | None, more: Iterable[Cond
     return found if last_image is None else [*found, Condition(last_image, -1)]
 
 
+def frames_of(conditions: Iterable[Condition]) -> list[tuple[None, None, int, float]]:
+    """Returns pictures as the core takes those whose pixels do not count."""
+    return [(None, None, one.frame, one.strength) for one in conditions]
+
+
 def pixels(condition: Condition, version: str) -> NDArray[np.uint8]:
     """Returns the picture (H, W, 3) as a model of this version gets it, before it is scaled.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from . import _arguments, _core
 from .errors import Cancelled, InvalidRequestError, ModelFileError, SdltxError
-from .images import Condition
+from .images import Condition, frames_of
 from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, hears, ready_jobs, remembered
 from .options import Options, core_options, explicit
 from .request import Request
@@ -120,7 +120,7 @@ class Pipeline:
         number_of_threads = _arguments.threads("load", threads)
         files = [_arguments.path("load", path) for path in paths]
         _arguments.callback("load", "progress", progress)
-        devices = device if isinstance(device, str) else ",".join(_names("load", "device", device))
+        devices = device if isinstance(device, str) else ",".join(_arguments.names("load", "device", device))
         for name, value in (("precision", precision), ("offload", offload)):
             _arguments.instance("load", name, value, str, "a name")
         self._core = _core.Pipeline(
@@ -187,7 +187,7 @@ class Pipeline:
         not there take nothing. Nothing is allocated and no weight is read.
         """
         return self._core.estimate(
-            core_options(options), tiling=tiles("estimate", tiling), conditions=_frames_of(conditions)
+            core_options(options), tiling=tiles("estimate", tiling), conditions=frames_of(conditions)
         )
 
     def close(self) -> None:
@@ -230,7 +230,7 @@ class Pipeline:
     @explicit
     def check(self, *, conditions: Sequence[Condition] = (), **options: Unpack[Options]) -> None:
         """Raises what :meth:`sample` would raise for these options and files, and for the frames of these pictures."""
-        self._core.check(core_options(options), _frames_of(conditions))
+        self._core.check(core_options(options), frames_of(conditions))
 
     @explicit
     def resolve(self, **options: Unpack[Options]) -> dict[str, Any]:
@@ -551,7 +551,7 @@ class Pipeline:
             **options,
         }
         if isinstance(prompt, (str, Request)):
-            job = GeneratedJob(_request(prompt, given), on_step)
+            job = GeneratedJob(Request.of(prompt, given), on_step)
             self._run_one("generate", job, progress)
             assert job.video is not None
             return job.video
@@ -559,7 +559,7 @@ class Pipeline:
             _arguments.refuse("encode", "prompt", "text, a Request, or a list of them", prompt)
         # Once, as iterators can be read but once.
         given = {name: list(value) if isinstance(value, Iterator) else value for name, value in given.items()}
-        jobs = [GeneratedJob(_request(one, given), on_step) for one in prompt]
+        jobs = [GeneratedJob(Request.of(one, given), on_step) for one in prompt]
         self.run(jobs, progress=progress)
         failed = [job.error for job in jobs if job.error is not None]
         if failed and not return_exceptions:
@@ -589,27 +589,8 @@ class Pipeline:
         return f"Pipeline({info['model']} {info['version']}, {kind}, {', '.join(info['parts'])})"
 
 
-def _frames_of(conditions: Sequence[Condition]) -> list[tuple[None, None, int, float]]:
-    return [(None, None, one.frame, one.strength) for one in conditions]
-
-
-def _request(prompt: str | Request, given: dict[str, Any]) -> Request:
-    more = {name: value for name, value in given.items() if value is not None}
-    return (
-        prompt.replaced(**more)
-        if isinstance(prompt, Request) and more
-        else (prompt if isinstance(prompt, Request) else Request(prompt, **more))
-    )
-
-
 def _demo_files() -> list[Path]:
     files = sorted(path for kind in ("*.gguf", "*.safetensors") for path in _DEMO.glob(kind))
     if not files:
         raise ModelFileError("[load] no model is given and this build has none built in; pass the files of a model")
     return [*files, _DEMO / "gemma"]
-
-
-def _names(where: str, name: str, values: Any) -> list[str]:
-    if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
-        _arguments.refuse(where, name, "a name or a list of names", values)
-    return list(values)

@@ -83,6 +83,14 @@ class Request:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update({**state, "options": MappingProxyType(state["options"])})
 
+    @classmethod
+    def of(cls, prompt: str | Request, given: Mapping[str, Any]) -> Request:
+        """Returns a prompt, or a request, with other arguments; None stands for what is there."""
+        more = {name: value for name, value in given.items() if value is not None}
+        if not isinstance(prompt, Request):
+            return cls(prompt, **more)
+        return prompt.replaced(**more) if more else prompt
+
     def replaced(self, **changes: Any) -> Request:
         """Returns the same with other arguments."""
         given = {

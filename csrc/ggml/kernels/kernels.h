@@ -48,7 +48,7 @@ struct AttentionJob {
 };
 
 // How weights are stored: what is unpacked by vectors, or by ggml's function for the type.
-enum class WeightType { f32, f16, bf16, q8_0, q4_0, q5_0, q6_k, other };
+enum class WeightType { f32, f16, bf16, e4m3, q8_0, q4_0, q5_0, q6_k, other };
 
 // A matrix of stored weights, or several of one size that belong together.
 struct WeightRows {

@@ -24,6 +24,29 @@ void from_half(const uint8_t* from, int64_t n, float* to) {
     for (; i < n; ++i) to[i] = half_at(from + 2 * i);
 }
 
+// 8 bits: sign, 4 of exponent, 3 of mantissa, without infinities; the two NaNs have all of them set. In the places of
+// half precision they are the same value divided by 256, denormal ones too.
+void from_e4m3(const uint8_t* from, int64_t n, float* to) {
+    constexpr float factor = 256;
+    constexpr int magnitude = 0x7f, half_nan = 0x7e00;
+    int64_t i = 0;
+#if defined(__F16C__) && defined(__SSE4_1__)
+    const __m128i all = _mm_set1_epi16(magnitude), sign = _mm_set1_epi16(0x80), nan = _mm_set1_epi16(half_nan);
+    for (; i + 8 <= n; i += 8) {
+        const __m128i codes = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + i)));
+        const __m128i rest = _mm_and_si128(codes, all);
+        __m128i half = _mm_or_si128(_mm_slli_epi16(_mm_and_si128(codes, sign), 8), _mm_slli_epi16(rest, 7));
+        half = _mm_or_si128(half, _mm_and_si128(_mm_cmpeq_epi16(rest, all), nan));
+        _mm256_storeu_ps(to + i, _mm256_mul_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(factor)));
+    }
+#endif
+    for (; i < n; ++i) {
+        const int rest = from[i] & magnitude;
+        const int half = (from[i] & 0x80) << 8 | rest << 7 | (rest == magnitude ? half_nan : 0);
+        to[i] = factor * half_to_float(static_cast<uint16_t>(half));
+    }
+}
+
 void from_bfloat(const uint8_t* from, int64_t n, float* to) {
     for (int64_t i = 0; i < n; ++i) {
         uint16_t bits;
@@ -108,6 +131,9 @@ void unpack(const WeightRows& w, int64_t matrix, int64_t row, int64_t first, int
                 return;
             }
             from_bfloat(from, count, floats);
+            break;
+        case WeightType::e4m3:
+            from_e4m3(from, count, floats);
             break;
         case WeightType::q8_0:
             from_q8_0(from, count, floats);
