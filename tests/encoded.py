@@ -87,7 +87,18 @@ def mxfp8(weight: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return {"weight": codes.reshape(rows, columns), "weight_scale": tiled((power + 127).astype(np.uint8))}, values
 
 
-FORMATS = {"int8_tensorwise": int8, "nvfp4": nvfp4, "mxfp8": mxfp8}
+def fp8(weight: np.ndarray, scaled: bool = True) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Eight-bit floats with one scale, or as they are."""
+    scale = np.float32(np.abs(weight).max() / 448) if scaled else np.float32(1)
+    positive, wanted = e4m3()[:127], np.abs(weight / scale)
+    codes = np.searchsorted((positive[:-1] + positive[1:]) / 2, wanted).astype(np.uint8)
+    codes |= np.where(weight < 0, 128, 0).astype(np.uint8)
+    values = e4m3()[codes].astype(np.float64) * scale
+    return {"weight": codes, **({"weight_scale": scale} if scaled else {})}, values
+
+
+FORMATS = {"int8_tensorwise": int8, "nvfp4": nvfp4, "mxfp8": mxfp8, "float8_e4m3fn": fp8}
+_FP8 = {("nvfp4", "weight_scale"), ("mxfp8", "weight"), ("float8_e4m3fn", "weight")}
 _DTYPES = {"float32": "F32", "int8": "I8", "uint8": "U8"}
 
 
@@ -120,7 +131,7 @@ def write(target: Path, source: str, kind: str, chosen, mark: str = "tensor", **
         tensors, meant[name] = FORMATS[kind](files.tensor(name), **options)
         layer = name.removesuffix("weight")
         for tail, array in tensors.items():
-            dtype = "F8_E4M3" if (kind, tail) in {("nvfp4", "weight_scale"), ("mxfp8", "weight")} else None
+            dtype = "F8_E4M3" if (kind, tail) in _FP8 else None
             array = np.asarray(array)
             add(layer + tail, dtype or _DTYPES[array.dtype.name], array.shape, array.tobytes())
         layers[layer.removesuffix(".")] = how

@@ -19,6 +19,8 @@ KINDS = {
     "rotated": ("int8_tensorwise", {"rotation": 256}),
     "nvfp4": ("nvfp4", {}),
     "mxfp8": ("mxfp8", {}),
+    "fp8": ("float8_e4m3fn", {}),
+    "fp8 without a scale": ("float8_e4m3fn", {"scaled": False}),
 }
 
 
@@ -120,7 +122,52 @@ def test_checkpoints(tmp_path, wide, name, mark, caplog):
     assert not report.problems
     assert not report.unexpected
     assert "not used" not in caplog.text
-    assert {"int8_tensorwise": "int8 weights", "nvfp4": "NVFP4 weights", "mxfp8": "MXFP8 weights"}[kind] in caplog.text
+    words = {"int8_tensorwise": "int8", "nvfp4": "NVFP4", "mxfp8": "MXFP8", "float8_e4m3fn": "FP8"}[kind]
+    assert f"{words} weights" in caplog.text
+
+
+def test_fp8_is_computed_where_it_lies(tmp_path, wide):
+    """With the bits that the same values have as BF16, and in no memory of its own."""
+    meant = encoded.write(tmp_path / "fp8.safetensors", wide, "float8_e4m3fn", is_large, "header", scaled=False)
+    header, blob = read_safetensors(wide)
+    out, parts, at = {"__metadata__": header.pop("__metadata__")}, [], 0
+    for name, entry in header.items():
+        raw, kind = blob[slice(*entry["data_offsets"])], entry["dtype"]
+        if name in meant:
+            raw, kind = (meant[name].astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).tobytes(), "BF16"
+        out[name] = {"dtype": kind, "shape": entry["shape"], "data_offsets": [at, at + len(raw)]}
+        parts.append(raw)
+        at += len(raw)
+    write_safetensors(tmp_path / "bf16.safetensors", out, b"".join(parts))
+    rng = np.random.default_rng(5)
+    context = sdltx.Context(rng.standard_normal((64, 512), np.float32), rng.standard_normal((64, 256), np.float32))
+    size = {"width": 256, "height": 192, "num_frames": 33, "seed": 1, "sigmas": [1, 0.5, 0], "preset": "distilled"}
+    found = []
+    for name in ("fp8", "bf16"):
+        with sdltx.load(tmp_path / f"{name}.safetensors") as pipe:
+            latents = pipe.sample(context, **size)
+            assert latents.audio.shape[1] >= 32  # or ggml would multiply those of BF16
+            found.append((latents, *pipe.memory()))
+    (fp8, stored), (bf16, _) = found
+    assert np.array_equal(fp8.video, bf16.video)
+    assert np.array_equal(fp8.audio, bf16.audio)
+    total = sum(values.size for values in meant.values())
+    assert stored["mapped"] >= total
+    assert stored["weights"] < total / 10
+
+
+@pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 100])
+def test_products_of_fp8(tmp_path, rows):
+    """All codes, in rows of every length; a code that is no number makes none."""
+    codes = np.tile(np.arange(256, dtype=np.uint8), 12).reshape(24, 128)
+    x = np.random.default_rng(0).standard_normal((rows, 128), np.float32)
+    x = (x.view(np.uint32) & 0xFFFF0000).view(np.float32)  # which no kernel rounds
+    finite = np.where(codes & 127 == 127, 0, codes).astype(np.uint8)
+    table = encoded.e4m3()
+    got = _core.ops.linear("i8", finite, 24, x, threads=2)[0, 0]
+    expected = x.astype(np.float64) @ table[finite].astype(np.float64).T
+    assert np.linalg.norm(got - expected) / np.linalg.norm(expected) < 1e-5
+    assert np.isnan(_core.ops.linear("i8", codes, 24, x, threads=2)[0, 0][:, [0, 1]]).any()
 
 
 @pytest.mark.parametrize(("name", "bits"), [("int8", 8.5), ("nvfp4", 4.5), ("rotated", 16), ("mxfp8", 16)])
