@@ -129,7 +129,7 @@ def test_tiles_in_time_lose_their_first_latent_frame(tiny):
 
 @pytest.mark.parametrize("shape", [(1, 32, 33, 3), (1, 16, 32, 3), (0, 32, 32, 3), (1, 32, 32, 4), (32, 32, 3)])
 def test_pictures_that_cannot_be_encoded(tiny, shape):
-    with pytest.raises(sdltx.InvalidRequestError, match="multiples of 32"):
+    with pytest.raises(sdltx.InvalidRequestError, match=r"multiples of 32|\(frames, height, width, 3\)"):
         tiny._core.encode_video(np.zeros(shape, np.float32))
 
 

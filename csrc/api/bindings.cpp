@@ -349,14 +349,22 @@ void bind_pipeline(py::module_& m) {
             "progress"_a = py::none())
         .def(
             "encode_video",
-            [](Pipeline& p, const FloatArray& pixels, std::optional<std::array<int64_t, 4>> tiling,
+            [](Pipeline& p, const py::array& frames, std::optional<std::array<int64_t, 4>> tiling,
                std::optional<py::function> progress) {
-                const Array frames = to_array(pixels);
                 const Tiling t = tiling_of(tiling);
                 Guard guard(std::move(progress));
-                return to_numpy(guard.run(&p, [&] { return p.encode_video(frames, t, guard.progress()); }));
+                const auto encoded = [&](const Footage& footage) {
+                    return to_numpy(guard.run(&p, [&] { return p.encode_video(footage, t, guard.progress()); }));
+                };
+                if (using Bytes = py::array_t<uint8_t, py::array::c_style>; py::isinstance<Bytes>(frames)) {
+                    const auto rgb = py::cast<Bytes>(frames);
+                    if (rgb.ndim() != 4 || rgb.shape(3) != 3) throw py::type_error("expected (F, H, W, 3) bytes");
+                    return encoded(footage_of(rgb.data(), rgb.shape(0), rgb.shape(1), rgb.shape(2)));
+                }
+                const Array pixels = to_array(py::cast<FloatArray>(frames));
+                return encoded(footage_of(pixels));
             },
-            "pixels"_a, py::kw_only(), "tiling"_a = py::none(), "progress"_a = py::none())
+            "frames"_a, py::kw_only(), "tiling"_a = py::none(), "progress"_a = py::none())
         .def(
             "upsample",
             [](Pipeline& p, const FloatArray& video, double frame_rate, const std::string& upscaler,

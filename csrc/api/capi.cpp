@@ -367,7 +367,7 @@ sdltx_status sdltx_encode_video(sdltx_pipeline* pipeline, const sdltx_array* pix
         Watch watch(c.progress, c.payload);
         const Run run(core, watch);
         Latents l;
-        l.video = core.encode_video(frames, tiling_of(request_of(request).options), watch.progress());
+        l.video = core.encode_video(footage_of(frames), tiling_of(request_of(request).options), watch.progress());
         l.frame_rate = default_frame_rate;
         give(latents, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(l), "{}"}));
     });

@@ -390,11 +390,11 @@ void Pipeline::decode(const Array& video, const Tiling& tiling, const VideoDecod
     networks_->video_decoder->decode(video, tiling, sink, progress, tracing());
 }
 
-Array Pipeline::encode_video(const Array& pixels, const Tiling& tiling, const Progress& progress) {
+Array Pipeline::encode_video(const Footage& footage, const Tiling& tiling, const Progress& progress) {
     const Turn turn(*this);
     require({Part::video_encoder});
     const Hold hold(*this, {&networks_->video_encoder->weights()}, progress);
-    return networks_->video_encoder->encode(pixels, tiling, progress, tracing());
+    return networks_->video_encoder->encode(footage, tiling, progress, tracing());
 }
 
 Waveform Pipeline::decode_audio(const Array& audio, double piece_seconds, const Progress& progress) {

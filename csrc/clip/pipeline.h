@@ -155,9 +155,8 @@ class SDLTX_EXPORT Pipeline {
     // 1]. Throws Error(invalid_request) for latents that belong to no clip and tilings that do not advance,
     // Error(model_mismatch) without a decoder.
     void decode(const Array& video, const Tiling& tiling, const VideoDecoder::Sink& sink, const Progress& progress);
-    // Pixels (F, H, W, 3) in [-1, 1] -> normalised video latents; see VideoEncoder. Throws Error(model_mismatch)
-    // without an encoder.
-    Array encode_video(const Array& pixels, const Tiling& tiling, const Progress& progress);
+    // Frames -> normalised video latents; see VideoEncoder. Throws Error(model_mismatch) without an encoder.
+    Array encode_video(const Footage& footage, const Tiling& tiling, const Progress& progress);
     // What each step of a plan takes; nothing where a part of the model is not there. Prompts have the most tokens that
     // count. Pictures count by their frames. Nothing is allocated and no weight is read. Throws what check() throws.
     std::vector<StepMemory> estimate(const ClipPlan& plan, const Request& request);

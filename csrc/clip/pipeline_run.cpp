@@ -369,7 +369,10 @@ std::vector<Condition> Pipeline::encoded(std::vector<Condition> pictures, const 
     // Whole, as the reference does it: tiles of a picture would change its latents where they meet.
     const int64_t height = settings.latent.height * 32, width = settings.latent.width * 32;
     for (Condition& c : pictures) {
-        if (c.latent.empty()) c.latent = encode_video(fit_image(c.image, height, width), untiled, progress);
+        if (c.latent.empty()) {
+            const Array fitted = fit_image(c.image, height, width);
+            c.latent = encode_video(footage_of(fitted), untiled, progress);
+        }
         c.image = {};
     }
     return pictures;

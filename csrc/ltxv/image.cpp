@@ -8,6 +8,24 @@
 
 namespace sdltx {
 
+Footage footage_of(const Array& pixels) {
+    constexpr int64_t rgb = 3;
+    if (pixels.shape.size() != 4 || pixels.dim(3) != rgb)
+        throw Error(ErrorCode::invalid_request,
+                    "[image] expected pixels of (frames, height, width, 3), got " + spell_shape(pixels.shape));
+    const int64_t size = pixels.dim(1) * pixels.dim(2) * rgb;
+    return {pixels.dim(0), pixels.dim(1), pixels.dim(2),
+            [&pixels, size](int64_t frame, float* to) { std::copy_n(pixels.data.begin() + frame * size, size, to); }};
+}
+
+Footage footage_of(const uint8_t* rgb, int64_t frames, int64_t height, int64_t width) {
+    constexpr float half = 127.5f;
+    const int64_t size = height * width * 3;
+    return {frames, height, width, [rgb, size](int64_t frame, float* to) {
+                for (int64_t i = 0; i < size; ++i) to[i] = static_cast<float>(rgb[frame * size + i]) / half - 1.0f;
+            }};
+}
+
 namespace {
 
 // Where the pixels of one side come from: two neighbours, and how much of the second there is.

@@ -103,21 +103,22 @@ MemoryUse VideoEncoder::measure(std::array<int64_t, 3> shape, const Tiling& tili
     check(tiling);
     const Built b = build(TileGrid(shape, tiling).largest(), nullptr);
     MemoryUse use = workspace_.measure_all(*b.plan);
-    use.host += ggml_nbytes(b.pixels) + ggml_nbytes(b.latents);
+    use.host += ggml_nbytes(b.pixels) + ggml_nbytes(b.latents) +
+                static_cast<size_t>(32 * shape[1] * 32 * shape[2] * config_.out_channels) * sizeof(float);
     return use;
 }
 
-Array VideoEncoder::encode(const Array& pixels, const Tiling& tiling, const Progress& progress, Trace* trace) const {
+Array VideoEncoder::encode(const Footage& footage, const Tiling& tiling, const Progress& progress, Trace* trace) const {
     check(tiling);
     const int64_t rgb = config_.out_channels, patch = config_.patch_size;
-    if (pixels.shape.size() != 4 || pixels.dim(3) != rgb || pixels.dim(0) < 1 || pixels.dim(1) < 32 ||
-        pixels.dim(1) % 32 || pixels.dim(2) < 32 || pixels.dim(2) % 32)
+    if (rgb != 3 || footage.frames < 1 || footage.height < 32 || footage.height % 32 || footage.width < 32 ||
+        footage.width % 32)
         throw Error(
             ErrorCode::invalid_request,
             "[image] the video VAE encodes pictures of (frames, height, width, 3) with sides that are multiples "
             "of 32, got " +
-                spell_shape(pixels.shape));
-    const std::array<int64_t, 3> shape = {(pixels.dim(0) - 1) / 8 + 1, pixels.dim(1) / 32, pixels.dim(2) / 32};
+                spell_shape({footage.frames, footage.height, footage.width, 3}));
+    const std::array<int64_t, 3> shape = {(footage.frames - 1) / 8 + 1, footage.height / 32, footage.width / 32};
     const auto [depth, height, width] = shape;
     const TileGrid grid(shape, tiling);
     const int64_t channels = config_.latent_channels, total = static_cast<int64_t>(grid.size());
@@ -126,6 +127,7 @@ Array VideoEncoder::encode(const Array& pixels, const Tiling& tiling, const Prog
     std::vector<float> weights(static_cast<size_t>(depth * height * width));
     int64_t done = 0;
     report(progress, "encode", done, total);
+    std::vector<float> frame(static_cast<size_t>(footage.height * footage.width * rgb));
     Built built;
     const auto add_tile = [&](const Span& time, const Span& row, const Span& column) {
         const std::array<int64_t, 3> tile = {time.end - time.start, row.end - row.start, column.end - column.start};
@@ -133,14 +135,16 @@ Array VideoEncoder::encode(const Array& pixels, const Tiling& tiling, const Prog
         // Pixels of a patch lie with the width offset slow, the height offset fast.
         std::vector<float> input;
         input.reserve(static_cast<size_t>(ggml_nelements(built.pixels)));
-        for (int64_t t = 8 * time.start; t < 8 * (time.end - 1) + 1; ++t)
+        for (int64_t t = 8 * time.start; t < 8 * (time.end - 1) + 1; ++t) {
+            footage.read(t, frame.data());
             for (int64_t y = 32 * row.start; y < 32 * row.end; y += patch)
                 for (int64_t x = 32 * column.start; x < 32 * column.end; x += patch)
                     for (int64_t c = 0; c < rgb; ++c)
                         for (int64_t r = 0; r < patch; ++r)
                             for (int64_t q = 0; q < patch; ++q)
-                                input.push_back(pixels.data[static_cast<size_t>(
-                                    ((t * pixels.dim(1) + y + q) * pixels.dim(2) + x + r) * rgb + c)]);
+                                input.push_back(
+                                    frame[static_cast<size_t>(((y + q) * footage.width + x + r) * rgb + c)]);
+        }
         built.plan->set(built.pixels, input);
         workspace_.run(*built.plan);
         const std::vector<float> values = built.plan->get(built.latents);

@@ -8,6 +8,7 @@
 #include "base/types.h"
 #include "config.h"
 #include "ggml/workspace.h"
+#include "image.h"
 #include "tiling.h"
 #include "video_vae_blocks.h"
 
@@ -19,11 +20,12 @@ class VideoEncoder {
 
     Weights& weights() { return weights_; }
 
-    // pixels (F, H, W, 3) in [-1, 1], sides multiples of 32 -> normalised latents (C, F', H/32, W/32) of the first
-    // 8 (F' - 1) + 1 frames. Tiles are cut as the decoder's are and blended in latent space. Throws
-    // Error(invalid_request) for other shapes and a tiling that does not advance. Progress counts tiles, as "encode".
-    // Stages: "vae.encoder.conv_in", "vae.encoder.down_blocks.<i>", "vae.encoder.conv_out" of the last tile.
-    Array encode(const Array& pixels, const Tiling& tiling, const Progress& progress, Trace* trace) const;
+    // Frames with sides that are multiples of 32 -> normalised latents (C, F', H/32, W/32) of the first 8 (F' - 1) + 1;
+    // they are read once for each tile that they are part of. Tiles are cut as the decoder's are and blended in latent
+    // space. Throws Error(invalid_request) for other shapes and a tiling that does not advance. Progress counts tiles,
+    // as "encode". Stages: "vae.encoder.conv_in", "vae.encoder.down_blocks.<i>", "vae.encoder.conv_out" of the last
+    // tile.
+    Array encode(const Footage& footage, const Tiling& tiling, const Progress& progress, Trace* trace) const;
     // What it takes with the largest tile of latents with this shape (F', H', W').
     MemoryUse measure(std::array<int64_t, 3> shape, const Tiling& tiling) const;
 

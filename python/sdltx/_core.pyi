@@ -194,7 +194,7 @@ class Pipeline:
     ) -> tuple[Float32, int]: ...
     def encode_video(
         self,
-        pixels: Float32,  # (F, H, W, 3) in [-1, 1]
+        frames: NDArray[np.uint8] | Float32,  # (F, H, W, 3), RGB; floats in [-1, 1]
         *,
         tiling: tuple[int, int, int, int] | None = None,
         progress: Progress | None = None,

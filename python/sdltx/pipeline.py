@@ -463,8 +463,7 @@ class Pipeline:
                 f"[encode] expected RGB bytes (F, H, W, 3) uint8, got {values.shape} {values.dtype}"
             )
         _arguments.callback("encode", "progress", progress)
-        pixels = values / np.float32(127.5) - np.float32(1)
-        return self._core.encode_video(pixels, tiling=tiles("encode", tiling), progress=progress)
+        return self._core.encode_video(np.ascontiguousarray(values), tiling=tiles("encode", tiling), progress=progress)
 
     def decode_into(
         self, sink: Sink, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None
