@@ -197,6 +197,7 @@ class SDLTX_EXPORT Pipeline {
         std::vector<Weights*> networks_;
     };
     class Runner;
+    static constexpr double sound_piece_seconds = 4;  // of a run
     // check() of what is no LoRA.
     void check_inputs(const ClipPlan& plan, const Request& request);
     double operations(const Step& step) const;

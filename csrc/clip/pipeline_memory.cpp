@@ -8,12 +8,6 @@
 
 namespace sdltx {
 
-namespace {
-
-constexpr double sound_piece_seconds = 4;
-
-}  // namespace
-
 MemoryUse Pipeline::denoising_memory(const SampleSettings& settings, const Inputs& inputs) {
     const Geometry& g = settings.latent;
     const TransformerConfig& c = *config_.transformer;

@@ -13,8 +13,6 @@ namespace sdltx {
 
 namespace {
 
-constexpr double sound_piece_seconds = 4;
-
 double weights_of(const Weights& weights) {
     double count = 0;
     for (const Weights::Tensor& t : weights.tensors())

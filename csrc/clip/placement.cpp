@@ -21,7 +21,7 @@ std::string spell_bytes(size_t bytes) {
     return text + " GiB";
 }
 
-// Blocks of a transformer and its LoRAs run together; `groups` are theirs and what belongs to none.
+// What networks take that run together, such as a transformer and its LoRAs: outside their blocks, and in each of them.
 class Blocks {
  public:
     Blocks(const std::vector<Weights*>& networks, size_t devices) : fixed_(devices) {
@@ -92,10 +92,6 @@ class Blocks {
     std::vector<Weights::Size> fixed_, blocks_;  // by device, by block
     std::vector<size_t> device_;
 };
-
-}  // namespace
-
-namespace {
 
 // Bytes that `use` takes of a device's memory; on the host also those on their way.
 size_t taken(const MemoryUse& use, size_t device, bool host) {
@@ -188,14 +184,16 @@ void Pipeline::make_room(const std::vector<Weights*>& networks, const MemoryUse&
 
 std::string Pipeline::misfit(const Step& step, const MemoryUse& use) {
     const bool host = backend_->uses_host_memory();
-    const Placed placed = place(networks_of(step), use, /*alone=*/true);
+    const std::vector<Weights*> networks = networks_of(step), rest = others(networks);
+    const Placed placed = place(networks, use, /*alone=*/true);
     for (size_t d = 0; d < placed.room.size(); ++d) {
         const size_t needed = taken(use, d, /*host=*/false) + (host ? use.host : 0),
                      weights = backend_->offload() == Offload::automatic ? placed.least[d] : placed.own[d],
                      free = backend_->available_memory(d);
         size_t most = free;
         if (free != SIZE_MAX)
-            for (const Weights* w : networks_->weights()) most += w->held(d);
+            for (const auto* list : {&networks, &rest})
+                for (const Weights* w : *list) most += w->held(d);
         if (most == SIZE_MAX || needed + weights <= most) continue;
         const bool decodes = step.kind == StepKind::decode_pictures;
         return "[" + std::string(name_of(step.kind)) + "] needs " + spell_bytes(needed + weights) + " of memory on " +

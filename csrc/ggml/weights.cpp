@@ -211,7 +211,7 @@ void Weights::keep(Kept kept) {
         for (size_t number : groups_[i].declared) {
             Declared& d = declared_[number];
             if (d.in_place) bytes += d.info->nbytes;
-            d.pass = bytes > kept_.pages;
+            d.pass = d.in_place && bytes > kept_.pages;
         }
     }
 }
