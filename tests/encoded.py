@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def e4m3() -> np.ndarray:
     value = np.where(exponent > 0, (1 + mantissa / 8) * 2.0 ** (exponent - 7), mantissa / 8 * 2.0**-6)
     value[(code & 127) == 127] = np.nan
     return np.where(code & 128, -value, value).astype(np.float32)
+
+
+def e5m2() -> np.ndarray:
+    """All 256 values: the upper halves of half precision."""
+    return (np.arange(256, dtype=np.uint16) << 8).astype(np.uint16).view(np.float16).astype(np.float32)
 
 
 def hadamard(size: int) -> np.ndarray:
@@ -87,18 +93,33 @@ def mxfp8(weight: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return {"weight": codes.reshape(rows, columns), "weight_scale": tiled((power + 127).astype(np.uint8))}, values
 
 
-def fp8(weight: np.ndarray, scaled: bool = True) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Eight-bit floats with one scale, or as they are."""
-    scale = np.float32(np.abs(weight).max() / 448) if scaled else np.float32(1)
-    positive, wanted = e4m3()[:127], np.abs(weight / scale)
+def fp8(
+    weight: np.ndarray, scaled: bool = True, table: np.ndarray | None = None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Eight-bit floats with one scale, or as they are; ``table``: of all codes, else that of e4m3."""
+    table = e4m3() if table is None else table
+    positive = table[:128][np.isfinite(table[:128])]
+    scale = np.float32(np.abs(weight).max() / positive[-1]) if scaled else np.float32(1)
+    wanted = np.abs(weight / scale)
     codes = np.searchsorted((positive[:-1] + positive[1:]) / 2, wanted).astype(np.uint8)
     codes |= np.where(weight < 0, 128, 0).astype(np.uint8)
-    values = e4m3()[codes].astype(np.float64) * scale
+    values = table[codes].astype(np.float64) * scale
     return {"weight": codes, **({"weight_scale": scale} if scaled else {})}, values
 
 
-FORMATS = {"int8_tensorwise": int8, "nvfp4": nvfp4, "mxfp8": mxfp8, "float8_e4m3fn": fp8}
-_FP8 = {("nvfp4", "weight_scale"), ("mxfp8", "weight"), ("float8_e4m3fn", "weight")}
+FORMATS = {
+    "int8_tensorwise": int8,
+    "nvfp4": nvfp4,
+    "mxfp8": mxfp8,
+    "float8_e4m3fn": fp8,
+    "float8_e5m2": functools.partial(fp8, table=e5m2()),
+}
+_FP8 = {
+    ("nvfp4", "weight_scale"): "F8_E4M3",
+    ("mxfp8", "weight"): "F8_E4M3",
+    ("float8_e4m3fn", "weight"): "F8_E4M3",
+    ("float8_e5m2", "weight"): "F8_E5M2",
+}
 _DTYPES = {"float32": "F32", "int8": "I8", "uint8": "U8"}
 
 
@@ -131,7 +152,7 @@ def write(target: Path, source: str, kind: str, chosen, mark: str = "tensor", **
         tensors, meant[name] = FORMATS[kind](files.tensor(name), **options)
         layer = name.removesuffix("weight")
         for tail, array in tensors.items():
-            dtype = "F8_E4M3" if (kind, tail) in _FP8 else None
+            dtype = _FP8.get((kind, tail))
             array = np.asarray(array)
             add(layer + tail, dtype or _DTYPES[array.dtype.name], array.shape, array.tobytes())
         layers[layer.removesuffix(".")] = how

@@ -9,7 +9,7 @@
 
 namespace sdltx {
 
-// Of tensors whose bytes are FP8 (e4m3): ggml has no type for them, and nothing else of ours that is a weight has this.
+// Of tensors whose bytes are FP8: ggml has no type for them, and nothing else of ours that is a weight has this.
 constexpr ggml_type fp8_type = GGML_TYPE_I8;
 
 // One axis of a layout: how long it is, and how far apart its neighbours lie in another layout, in elements.

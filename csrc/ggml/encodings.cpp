@@ -12,12 +12,13 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "kernels/kernels.h"
 
 namespace sdltx {
 
 namespace {
 
-constexpr int64_t nvfp4_block = 16, mxfp8_block = 32, largest_rotation = 1 << 16;
+constexpr int64_t largest_rotation = 1 << 16;
 
 using Table = std::array<float, 256>;
 
@@ -50,8 +51,8 @@ const Table& e5m2() {
 
 // Powers of two.
 float e8m0(uint8_t code) {
-    return code == 255 ? std::numeric_limits<float>::quiet_NaN()
-                       : static_cast<float>(std::ldexp(1.0, static_cast<int>(code) - 127));
+    return code == no_power ? std::numeric_limits<float>::quiet_NaN()
+                            : static_cast<float>(std::ldexp(1.0, static_cast<int>(code) - 127));
 }
 
 // Sign, two bits of exponent, one of mantissa.
@@ -113,14 +114,8 @@ void read_marks(ModelFile& file, std::map<std::string, Mark>& marks) {
     }
 }
 
-// Where the scale of block `c` of row `r` lies: tiles of 128 rows by 4 blocks, in which 32 rows stand beside each
-// other.
-int64_t swizzled(int64_t r, int64_t c, int64_t blocks) {
-    const int64_t tiles_across = (blocks + 3) / 4, tile = r / 128 * tiles_across + c / 4;
-    return tile * 512 + r % 32 * 16 + r % 128 / 32 * 4 + c % 4;
-}
-
-int64_t swizzled_size(int64_t rows, int64_t blocks) { return (rows + 127) / 128 * ((blocks + 3) / 4) * 512; }
+// Bytes of the scales of blocks, see place_of_block_scale().
+int64_t size_of_block_scales(int64_t rows, int64_t blocks) { return (rows + 127) / 128 * ((blocks + 3) / 4) * 512; }
 
 bool has_fp8_values(const TensorInfo& t) { return t.dtype == "F8_E4M3" || t.dtype == "F8_E5M2"; }
 
@@ -178,7 +173,7 @@ class Layer {
     // A byte for each block of a row, in tiles.
     const TensorInfo* blocks(TensorInfo* scale, int64_t block) const {
         if (weight_.shape.size() != 2 || weight_.shape[1] % block ||
-            static_cast<int64_t>(scale->nbytes) != swizzled_size(weight_.shape[0], weight_.shape[1] / block))
+            static_cast<int64_t>(scale->nbytes) != size_of_block_scales(weight_.shape[0], weight_.shape[1] / block))
             fail(*scale, "a byte for each " + std::to_string(block) + " elements, in tiles of 128 rows");
         return scale;
     }
@@ -245,7 +240,7 @@ void attach_encodings(ModelFile& file, const std::map<std::string, Mark>& marks,
         if (t.encoding == Encoding::fp8)
             seen.insert("FP8 weights, which are computed as such on CPUs");
         else if (t.encoding == Encoding::mxfp8)
-            seen.insert("MXFP8 weights, which are computed in BF16");
+            seen.insert("MXFP8 weights, which are computed as such on CPUs");
         else if (t.encoding == Encoding::nvfp4)
             seen.insert("NVFP4 weights, which are computed as such");
         else if (t.encoding == Encoding::int8)
@@ -310,7 +305,7 @@ void decode(const TensorInfo& info, int64_t first, int64_t count, float* to, boo
     if (info.block_scale) {
         const int64_t block = info.encoding == Encoding::nvfp4 ? nvfp4_block : mxfp8_block, blocks = row / block;
         for (int64_t i = first; i < first + count; ++i) {
-            const uint8_t code = info.block_scale->data[swizzled(i / row, i % row / block, blocks)];
+            const uint8_t code = info.block_scale->data[place_of_block_scale(i / row, i % row / block, blocks)];
             to[i - first] *= info.encoding == Encoding::nvfp4 ? e4m3()[code] : e8m0(code);
         }
     }
@@ -328,7 +323,7 @@ void decode(const TensorInfo& info, int64_t first, int64_t count, float* to, boo
 }
 
 bool computed_as_stored(const TensorInfo& info) {
-    return info.encoding == Encoding::fp8 && info.dtype == "F8_E4M3" && info.shape.size() == 2;
+    return (info.encoding == Encoding::fp8 || info.encoding == Encoding::mxfp8) && info.shape.size() == 2;
 }
 
 ggml_type packed_type(const TensorInfo& info) {
@@ -357,7 +352,7 @@ void pack(const TensorInfo& info, void* to) {
         const int64_t row = info.shape.back(), blocks = row / nvfp4_block;
         for (int64_t i = 0; i < elements; i += 64) {
             for (int64_t run = 0; run < 4; ++run)
-                *out++ = info.block_scale->data[swizzled(i / row, (i % row) / nvfp4_block + run, blocks)];
+                *out++ = info.block_scale->data[place_of_block_scale(i / row, (i % row) / nvfp4_block + run, blocks)];
             for (int64_t run = i; run < i + 64; run += nvfp4_block)
                 for (int64_t j = 0; j < 8; ++j) {
                     const auto code = [&](int64_t at) {

@@ -18,14 +18,16 @@ void attach_encodings(const std::vector<ModelFile*>& set);
 // what TensorInfo::scale says.
 void decode(const TensorInfo& info, int64_t first, int64_t count, float* to, bool scaled = true);
 
-// Whether our kernels multiply a matrix as it lies in its file: FP8 with four bits of exponent, whose tensors have
-// fp8_type.
+// Whether our kernels multiply a matrix as it lies in its file: FP8 and MXFP8, whose tensors have fp8_type.
 bool computed_as_stored(const TensorInfo& info);
 
 // What an encoded matrix is computed in, as pack() writes it: without loss, but for rotated ones. TensorInfo::scale is
 // left out; it belongs to the results of a product.
 ggml_type packed_type(const TensorInfo& info);
 void pack(const TensorInfo& info, void* to);
+
+// Elements of a row of MXFP8 that share a power of two, and of NVFP4 that share a scale.
+constexpr int64_t mxfp8_block = 32, nvfp4_block = 16;
 
 // Number i of a scale, which is F32, F16 or BF16.
 float scale_at(const TensorInfo& scale, int64_t i);

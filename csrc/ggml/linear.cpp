@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu_kernels.h"
+#include "encodings.h"
 #include "ops.h"
 #include "pieces.h"
 
@@ -40,7 +41,7 @@ WeightType weight_type(ggml_type type) {
 
 }  // namespace
 
-WeightRows weight_rows(const ggml_tensor* w) {
+WeightRows weight_rows(const ggml_tensor* w, const TensorInfo* stored) {
     WeightRows rows{};
     rows.type = weight_type(w->type);
     rows.data = w->data;
@@ -51,6 +52,11 @@ WeightRows weight_rows(const ggml_tensor* w) {
     rows.matrices = w->ne[2] * w->ne[3];
     rows.matrix_stride = static_cast<int64_t>(w->nb[2]);
     rows.widen = ggml_get_type_traits(w->type)->to_float;
+    if (stored && stored->dtype == "F8_E5M2") rows.type = WeightType::e5m2;
+    if (stored && stored->block_scale) {
+        rows.powers = stored->block_scale->data;
+        rows.block = rows.block_bytes = mxfp8_block;
+    }
     return rows;
 }
 
@@ -111,12 +117,13 @@ ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, const Ending&
     // `sources`: w, rows, scratch, then scale, bias and residual if there are any.
     const bool scaled = l.scale, biased = bias, residual = ending.residual;
     const Activation activation = ending.activation;
+    const TensorInfo* stored = l.stored;
     const auto compute = [=, &kernels](ggml_tensor* dst, ggml_tensor* const* sources, Share share) {
         const auto floats = [](const ggml_tensor* t) { return static_cast<const float*>(t->data); };
         const auto stride = [](const ggml_tensor* t) { return static_cast<int64_t>(t->nb[1] / sizeof(float)); };
         ProductJob job{};
         static constexpr int64_t start = 0;
-        job.w = weight_rows(sources[0]);
+        job.w = weight_rows(sources[0], stored);
         job.columns = columns;
         job.rows = sources[1]->ne[1];
         job.x = {sources[1]->data, job.rows, 1, stride(sources[1]), 0, 0, &start};
@@ -204,7 +211,7 @@ ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
 
 Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias) {
     const ScaledMatrix m = weights.scaled_matrix(name + ".weight", {out, in});
-    return {m.w, bias ? weights.vector(name + ".bias", {out}) : nullptr, m.scale};
+    return {m.w, bias ? weights.vector(name + ".bias", {out}) : nullptr, m.scale, m.stored};
 }
 
 ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {

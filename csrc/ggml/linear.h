@@ -17,6 +17,8 @@ struct Linear {
     ggml_tensor* w = nullptr;
     ggml_tensor* b = nullptr;
     ggml_tensor* scale = nullptr;  // [1] or [out]
+    // What w is as it lies in its file, if no type of ggml's tells; scale is left out of it.
+    const TensorInfo* stored = nullptr;
 };
 Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias = true);
 ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activation = Activation::none);
@@ -30,7 +32,7 @@ bool has_own_product(const Plan& g, const ggml_tensor* w, int64_t rows);
 // How much faster it is than the kernels that patience was measured with.
 constexpr int64_t own_speedup = 8;
 // The matrices of w [K, M, ...] for the kernel, where its data are.
-WeightRows weight_rows(const ggml_tensor* w);
+WeightRows weight_rows(const ggml_tensor* w, const TensorInfo* stored = nullptr);
 // Rows [first, first + count) of a matrix, which may overlap.
 ggml_tensor* rows_of(Plan& g, ggml_tensor* x, int64_t first, int64_t count);
 // A new tensor of any values.

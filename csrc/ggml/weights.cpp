@@ -80,12 +80,13 @@ ggml_tensor* Weights::matrix(const std::string& name, std::vector<int64_t> shape
 ScaledMatrix Weights::scaled_matrix(const std::string& name, std::vector<int64_t> shape) {
     const TensorInfo* info = files_.find(prefix_ + name);
     if (backend_.exact() || !info || info->encoding == Encoding::none || info->shape != shape)
-        return {matrix(name, std::move(shape)), nullptr};
+        return {matrix(name, std::move(shape)), nullptr, nullptr};
     const std::vector<int64_t> ne(shape.rbegin(), shape.rend());
     const bool as_stored = backend_.uses_host_memory() && computed_as_stored(*info);
     Declared how;
     how.layout.packed = !as_stored;
-    ScaledMatrix m{declare(name, shape, as_stored ? fp8_type : packed_type(*info), ne, std::move(how)), nullptr};
+    ScaledMatrix m{declare(name, shape, as_stored ? fp8_type : packed_type(*info), ne, std::move(how)), nullptr,
+                   as_stored ? info : nullptr};
     if (const TensorInfo* scale = info->scale) {
         const int64_t n = scale->elements();
         m.scale = vector(scale->name.substr(prefix_.size()), {n});
@@ -210,10 +211,23 @@ void Weights::keep(Kept kept) {
         if (passes(i) && groups_[i].present) drop(i, /*keep_buffers=*/false);
         for (size_t number : groups_[i].declared) {
             Declared& d = declared_[number];
-            if (d.in_place) bytes += d.info->nbytes;
+            if (d.in_place) bytes += stored_bytes(d);
             d.pass = d.in_place && bytes > kept_.pages;
         }
     }
+}
+
+std::vector<const TensorInfo*> Weights::parts(const Declared& d) {
+    if (!d.info->block_scale) return {d.info};
+    return {d.info, d.info->block_scale};
+}
+
+size_t Weights::stored_bytes(const Declared& d) {
+    return d.info->nbytes + (d.info->block_scale ? d.info->block_scale->nbytes : 0);
+}
+
+void Weights::add_ranges(const Declared& d, std::vector<Range>& to) {
+    for (const TensorInfo* t : parts(d)) to.push_back({&t->file->map(), t->data, t->nbytes});
 }
 
 Weights::Size Weights::size_of(size_t group) const {
@@ -222,7 +236,7 @@ Weights::Size Weights::size_of(size_t group) const {
     for (size_t i : groups_[group].declared) {
         const Declared& d = declared_[i];
         if (d.in_place)
-            size.mapped += d.info->nbytes;
+            size.mapped += stored_bytes(d);
         else if (d.tensor)
             size.own += ggml_backend_buft_get_alloc_size(backend_.buffer_type(device), d.tensor);
     }
@@ -246,8 +260,7 @@ size_t Weights::held(size_t device) const {
 std::vector<Weights::Range> Weights::ranges(size_t block) const {
     std::vector<Range> found;
     for (size_t i : groups_[block + 1].declared)
-        if (const Declared& d = declared_[i]; d.in_place || passes(block + 1))
-            found.push_back({&d.info->file->map(), d.info->data, d.info->nbytes});
+        if (const Declared& d = declared_[i]; d.in_place || passes(block + 1)) add_ranges(d, found);
     return found;
 }
 
@@ -258,8 +271,7 @@ void Weights::leave(size_t block) {
 std::vector<Weights::Range> Weights::passing(size_t block) const {
     std::vector<Range> found;
     for (size_t i : groups_[block + 1].declared)
-        if (const Declared& d = declared_[i]; d.pass)
-            found.push_back({&d.info->file->map(), d.info->data, d.info->nbytes});
+        if (const Declared& d = declared_[i]; d.pass) add_ranges(d, found);
     return found;
 }
 
@@ -272,7 +284,8 @@ void Weights::let_go() {
 void Weights::let_go_of_pages() {
     if (in_use()) return;
     for (const Declared& d : declared_)
-        if (d.in_place) d.info->file->map().drop(d.info->data, d.info->nbytes);
+        if (d.in_place)
+            for (const TensorInfo* t : parts(d)) t->file->map().drop(t->data, t->nbytes);
 }
 
 void Weights::bring(const std::vector<size_t>& groups, const Progress& progress) {
@@ -323,7 +336,8 @@ void Weights::drop(size_t number, bool keep_buffers) {
     for (size_t i : group.declared) {
         const Declared& d = declared_[i];
         if (d.values) d.values->clear();
-        if (d.in_place && group.present) d.info->file->map().forget(d.info->data, d.info->nbytes);
+        if (d.in_place && group.present)
+            for (const TensorInfo* t : parts(d)) t->file->map().forget(t->data, t->nbytes);
         if (!d.tensor || d.in_place) continue;
         d.tensor->data = nullptr;
         d.tensor->buffer = nullptr;
@@ -371,7 +385,7 @@ size_t Weights::mapped() const {
     for (const Group& group : groups_)
         if (group.present)
             for (size_t i : group.declared)
-                if (declared_[i].in_place) bytes += declared_[i].info->nbytes;
+                if (declared_[i].in_place) bytes += stored_bytes(declared_[i]);
     return bytes;
 }
 

@@ -18,7 +18,8 @@ namespace sdltx {
 // A matrix whose product is still to be multiplied: by one number [1], or by one for each result [out].
 struct ScaledMatrix {
     ggml_tensor* w;
-    ggml_tensor* scale;  // null for none
+    ggml_tensor* scale;        // null for none
+    const TensorInfo* stored;  // of fp8_type, else null
 };
 
 class Weights {
@@ -142,6 +143,10 @@ class Weights {
         bool present = false;
     };
 
+    // Where it is in files: the weight, and scales of its blocks.
+    static std::vector<const TensorInfo*> parts(const Declared& d);
+    static size_t stored_bytes(const Declared& d);
+    static void add_ranges(const Declared& d, std::vector<Range>& to);
     ggml_tensor* declare(const std::string& name, std::vector<int64_t> shape, ggml_type type, std::vector<int64_t> ne,
                          Declared how);
     std::string problem(const Declared& d) const;

@@ -48,7 +48,7 @@ struct AttentionJob {
 };
 
 // How weights are stored: what is unpacked by vectors, or by ggml's function for the type.
-enum class WeightType { f32, f16, bf16, e4m3, q8_0, q4_0, q5_0, q6_k, other };
+enum class WeightType { f32, f16, bf16, e4m3, e5m2, q8_0, q4_0, q5_0, q6_k, other };
 
 // A matrix of stored weights, or several of one size that belong together.
 struct WeightRows {
@@ -59,7 +59,17 @@ struct WeightRows {
     int64_t rows;
     int64_t matrices, matrix_stride;                            // bytes from one to the next
     void (*widen)(const void* from, float* to, int64_t count);  // whole blocks
+    const uint8_t* powers;  // of two, for each block of a row, where place_of_block_scale() says; null: 1
 };
+
+// Scales of blocks lie in tiles of 128 rows by 4 blocks, in which 32 rows stand beside each other. `blocks`: of a row.
+constexpr int64_t place_of_block_scale(int64_t row, int64_t block, int64_t blocks) {
+    const int64_t tile = row / 128 * ((blocks + 3) / 4) + block / 4;
+    return tile * 512 + row % 32 * 16 + row % 128 / 32 * 4 + block % 4;
+}
+
+// The exponent of a power of two, 127 more; the last one is not a number.
+constexpr uint8_t no_power = 255;
 
 enum class Activation { none, gelu_tanh };
 

@@ -47,6 +47,35 @@ void from_e4m3(const uint8_t* from, int64_t n, float* to) {
     }
 }
 
+// 5 bits of exponent, 2 of mantissa: the upper half of half precision.
+void from_e5m2(const uint8_t* from, int64_t n, float* to) {
+    int64_t i = 0;
+#if defined(__F16C__) && defined(__SSE4_1__)
+    for (; i + 8 <= n; i += 8) {
+        const __m128i codes = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + i)));
+        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_slli_epi16(codes, 8)));
+    }
+#endif
+    for (; i < n; ++i) to[i] = half_to_float(static_cast<uint16_t>(from[i] << 8));
+}
+
+float power_of_two(uint8_t code) {
+    constexpr uint32_t smallest = 0x00400000, nan = 0x7fc00000;
+    const uint32_t bits = code == 0 ? smallest : code == no_power ? nan : static_cast<uint32_t>(code) << 23;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// Times the powers of two of blocks [first, ...) of a row.
+void scale_blocks(const WeightRows& w, int64_t row, int64_t first, int64_t count, float* values) {
+    const int64_t blocks = w.stride / w.block_bytes;
+    for (int64_t i = 0; i < count; i += w.block) {
+        const float power = power_of_two(w.powers[place_of_block_scale(row, (first + i) / w.block, blocks)]);
+        for (int64_t j = i; j < i + w.block; ++j) values[j] *= power;
+    }
+}
+
 void from_bfloat(const uint8_t* from, int64_t n, float* to) {
     for (int64_t i = 0; i < n; ++i) {
         uint16_t bits;
@@ -135,6 +164,9 @@ void unpack(const WeightRows& w, int64_t matrix, int64_t row, int64_t first, int
         case WeightType::e4m3:
             from_e4m3(from, count, floats);
             break;
+        case WeightType::e5m2:
+            from_e5m2(from, count, floats);
+            break;
         case WeightType::q8_0:
             from_q8_0(from, count, floats);
             break;
@@ -150,6 +182,7 @@ void unpack(const WeightRows& w, int64_t matrix, int64_t row, int64_t first, int
         case WeightType::other:
             w.widen(from, floats, count);
     }
+    if (w.powers) scale_blocks(w, row, first, count, floats);
     P::convert(floats, count, 1, to);
 }
 
