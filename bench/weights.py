@@ -14,6 +14,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import real_layout
 
+_BYTES = {"F32": 4, "BF16": 2, "F8_E4M3": 1, "U8": 1}
+
 
 def two_blocks(folder: Path) -> Path:
     """The transformer of LTX-2.3 with 2 of its 48 blocks, 6 GB."""
@@ -26,9 +28,12 @@ def two_blocks(folder: Path) -> Path:
     )
 
 
-def blocks(folder: Path, count: int) -> Path:
-    """The transformer of LTX-2.3 with some of its 48 blocks, 0.86 GB and 0.77 GB for each; the values repeat."""
-    path = folder / f"{count}-blocks.safetensors"
+def blocks(folder: Path, count: int, kind: str = "BF16") -> Path:
+    """The transformer of LTX-2.3 with some of its 48 blocks, 0.86 GB and 0.77 GB for each; the values repeat.
+
+    kind: of the large matrices of the blocks, "BF16", "FP8" or "MXFP8": half of it.
+    """
+    path = folder / (f"{count}-blocks.safetensors" if kind == "BF16" else f"{count}-blocks-{kind.lower()}.safetensors")
     if path.exists():
         return path
     real = real_layout.manifest("ltx-2.3-22b")
@@ -38,25 +43,44 @@ def blocks(folder: Path, count: int) -> Path:
         "__metadata__": {"config": json.dumps(_shortened(real["config"], count)), "model_version": "2.3.0"}
     }
     sizes, at = [], 0
+
+    def add(name: str, dtype: str, shape: list[int]) -> None:
+        nonlocal at
+        count = int(np.prod(shape))
+        sizes.append((shape, count, dtype))
+        end = at + count * _BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
+        at = end
+
     for name, shape in real["tensors"].items():
         block = wanted.search(name)
         if not name.startswith(real_layout.DIT) or (block and (block[1] is None or int(block[1]) >= count)):
             continue
-        sizes.append((shape, int(np.prod(shape)), name in single))
-        end = at + sizes[-1][1] * (4 if name in single else 2)
-        header[name] = {"dtype": "F32" if name in single else "BF16", "shape": shape, "data_offsets": [at, end]}
-        at = end
+        is_large = block and block[1] and len(shape) == 2 and name.endswith(".weight") and shape[0] > 64
+        if is_large and kind != "BF16":
+            add(name, "F8_E4M3", shape)
+            scales = [-(-shape[0] // 128) * 128, -(-shape[1] // 128) * 4]
+            add(f"{name}_scale", *(("F32", []) if kind == "FP8" else ("U8", scales)))
+        else:
+            add(name, "F32" if name in single else "BF16", shape)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     values = np.random.default_rng(0).standard_normal(1 << 24, np.float32)
+    codes = (values.view(np.uint32) >> 24 & 0x80 | 0x10).astype(np.uint8)  # of 0.03 and -0.03
     unfinished = path.with_suffix(".part")
     with unfinished.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for shape, count, is_single in sizes:
+        for shape, count, dtype in sizes:
             left = count
+            if dtype == "U8":
+                file.write(bytes([127]) * count)
+                continue
             while left:
                 part = values[: min(left, len(values))] * np.float32(np.sqrt(shape[0] / count) if shape else 1)
-                file.write((part if is_single else (part.view(np.uint32) >> 16).astype(np.uint16)).tobytes())
+                if dtype == "F8_E4M3":
+                    file.write(codes[: len(part)].tobytes())
+                else:
+                    file.write((part if dtype == "F32" else (part.view(np.uint32) >> 16).astype(np.uint16)).tobytes())
                 left -= len(part)
     unfinished.rename(path)
     return path

@@ -161,17 +161,59 @@ def test_fp8_is_computed_where_it_lies(tmp_path, wide, kind, options):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 100])
-def test_products_of_fp8(tmp_path, rows):
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize(("kind", "width"), [("e4m3", 128), ("e4m3", 4099), ("e5m2", 128), ("e5m2", 77)])
+def test_products_of_fp8(rows, exact, kind, width):
     """All codes, in rows of every length; a code that is no number makes none."""
-    codes = np.tile(np.arange(256, dtype=np.uint8), 12).reshape(24, 128)
-    x = np.random.default_rng(0).standard_normal((rows, 128), np.float32)
-    x = (x.view(np.uint32) & 0xFFFF0000).view(np.float32)  # which no kernel rounds
-    finite = np.where(codes & 127 == 127, 0, codes).astype(np.uint8)
-    table = encoded.e4m3()
-    got = _core.ops.linear("i8", finite, 24, x, threads=2)[0, 0]
+    codes = np.resize(np.arange(256, dtype=np.uint8), (24, width))
+    x = rounded(np.random.default_rng(0).standard_normal((rows, width), np.float32))
+    table = getattr(encoded, kind)()
+    finite = np.where(np.isfinite(table)[codes], codes, 0).astype(np.uint8)
+    got = _core.ops.linear(kind, finite, 24, x, threads=2, exact=exact)[0, 0]
     expected = x.astype(np.float64) @ table[finite].astype(np.float64).T
     assert np.linalg.norm(got - expected) / np.linalg.norm(expected) < 1e-5
-    assert np.isnan(_core.ops.linear("i8", codes, 24, x, threads=2)[0, 0][:, [0, 1]]).any()
+    for code in np.flatnonzero(~np.isfinite(table)).astype(np.uint8):
+        one = finite.copy()
+        one[3, width - 1] = code
+        got = _core.ops.linear(kind, one, 24, x, threads=2, exact=exact)[0, 0]
+        assert np.isfinite(np.delete(got, 3, axis=1)).all()
+        # An infinite one keeps its sign.
+        with np.errstate(invalid="ignore"):
+            assert np.array_equal(got[:, 3], table[code] * x[:, width - 1], equal_nan=True)
+
+
+def rounded(x):
+    """To what bfloat16 has, so that no kernel rounds it."""
+    return (x.view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("exact", [False, True])
+def test_products_of_mxfp8(rows, exact):
+    """Every power of two, each with all codes; a power that is no number makes none, and only where it stands."""
+    outputs, width = 200, 4096
+    codes = np.resize(np.arange(256, dtype=np.uint8), (outputs, width))
+    table = encoded.e4m3()
+    codes = np.where(np.isfinite(table)[codes], codes, 0).astype(np.uint8)
+    values = table[codes].astype(np.float64).reshape(outputs, -1, 32)
+    x = rounded(np.random.default_rng(0).standard_normal((rows, width), np.float32))
+    for powers in (np.full(128, 127), np.arange(128), np.arange(100, 228), np.arange(128, 256)):
+        scales = np.stack([np.roll(powers, row) for row in range(outputs)]).astype(np.uint8)
+        meant = np.where(scales == 255, np.nan, 2.0 ** (scales.astype(int) - 127))
+        weights = (values * meant[:, :, None]).reshape(outputs, width)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # Products of a weight that float32 has not are infinite, so those sums are compared by what they are not.
+            expected = x.astype(np.float64) @ weights.astype(np.float32).astype(np.float64).T
+            got = _core.ops.linear("e4m3", codes, outputs, x, threads=2, exact=exact, powers=encoded.tiled(scales))[
+                0, 0
+            ]
+            usable = np.abs(expected) < 1e38
+        assert np.isfinite(expected).all() == (powers.max() < 247)
+        size = np.abs(x).astype(np.float64) @ np.abs(np.nan_to_num(weights, posinf=0, neginf=0)).T
+        error = np.abs(got - expected)[usable] / size[usable]
+        if usable.any():
+            assert error.max() < 1e-5
+        assert not np.isfinite(got[~np.isfinite(expected)]).any()
 
 
 @pytest.mark.parametrize(("name", "bits"), [("int8", 8.5), ("nvfp4", 4.5), ("rotated", 16)])

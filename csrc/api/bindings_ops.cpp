@@ -92,21 +92,26 @@ void bind_ops(py::module_& module) {
         "linear",
         [](const std::string& type, const py::array_t<uint8_t, py::array::c_style>& w, int64_t outputs,
            const FloatArray& x, const std::optional<FloatArray>& bias, const std::optional<FloatArray>& scale,
-           const std::string& activation, bool exact, int64_t patience, int threads, bool own) {
-            return to_numpy(single_op::linear({type,
-                                               {w.data(), w.data() + w.size()},
-                                               outputs,
-                                               to_array(x),
-                                               to_array(bias),
-                                               to_array(scale),
-                                               activation,
-                                               exact,
-                                               patience,
-                                               threads,
-                                               own}));
+           const std::optional<py::array_t<uint8_t, py::array::c_style>>& powers, const std::string& activation,
+           bool exact, int64_t patience, int threads, bool own) {
+            return to_numpy(
+                single_op::linear({type,
+                                   {w.data(), w.data() + w.size()},
+                                   powers ? std::vector<uint8_t>(powers->data(), powers->data() + powers->size())
+                                          : std::vector<uint8_t>(),
+                                   outputs,
+                                   to_array(x),
+                                   to_array(bias),
+                                   to_array(scale),
+                                   activation,
+                                   exact,
+                                   patience,
+                                   threads,
+                                   own}));
         },
         "type"_a, "w"_a, "outputs"_a, "x"_a, "bias"_a = py::none(), "scale"_a = py::none(), py::kw_only(),
-        "activation"_a = "none", "exact"_a = false, "patience"_a = 0, "threads"_a = 0, "own"_a = true);
+        "powers"_a = py::none(), "activation"_a = "none", "exact"_a = false, "patience"_a = 0, "threads"_a = 0,
+        "own"_a = true);
     m.def(
         "depth_to_space",
         [](const FloatArray& x, std::array<int, 3> stride) {

@@ -128,11 +128,16 @@ std::vector<uint8_t> quantise(const Array& rows, const std::string& name) {
 }
 
 Array linear(const LinearCase& c) {
+    const bool eight_bits = c.type == "e4m3" || c.type == "e5m2";
+    TensorInfo stored{}, powers{};
+    stored.dtype = c.type == "e5m2" ? "F8_E5M2" : "F8_E4M3";
+    powers.data = c.powers.data();
+    if (!c.powers.empty()) stored.block_scale = &powers;
     const auto build = [&](Plan& g, const auto& in) {
-        ggml_tensor* w = g.input("w", type_named(c.type), {c.x.dim(1), c.outputs});
+        ggml_tensor* w = g.input("w", eight_bits ? fp8_type : type_named(c.type), {c.x.dim(1), c.outputs});
         g.set(w, c.w.data(), c.w.size());
         if (!c.own) return product(g, w, in[0]);
-        return sdltx::linear(g, {w, in[1], in[2]}, in[0],
+        return sdltx::linear(g, {w, in[1], in[2], eight_bits ? &stored : nullptr}, in[0],
                              c.activation == "none" ? Activation::none : Activation::gelu_tanh);
     };
     return run(c.exact, {&c.x, &c.bias, &c.scale}, build, c.patience, c.threads);

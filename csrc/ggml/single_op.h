@@ -31,11 +31,12 @@ SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, con
                              const std::string& kernel, int64_t patience, int threads);
 // Rows of floats in a type of ggml, by its name.
 SDLTX_EXPORT std::vector<uint8_t> quantise(const Array& rows, const std::string& type);
-// activation(scale * w x + bias): w (N, K) as quantise() gives it, x (T, K), bias (N) and scale (1 or N) or empty ->
+// activation(scale * w x + bias): w (N, K) as quantise() gives it, or codes of "e4m3" or "e5m2", the first with powers
+// of two of their blocks as MXFP8 has them, or none; x (T, K), bias (N) and scale (1 or N) or empty ->
 // (T, N). activation: "none" or "gelu_tanh".
 struct LinearCase {
     std::string type;
-    std::vector<uint8_t> w;
+    std::vector<uint8_t> w, powers;
     int64_t outputs;
     Array x, bias, scale;
     std::string activation;

@@ -298,12 +298,13 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
     @staticmethod
     def linear(
         type: str,
-        w: NDArray[np.uint8],  # (outputs, K) by quantise()
+        w: NDArray[np.uint8],  # (outputs, K) by quantise(), or codes of "e4m3" or "e5m2"
         outputs: int,
         x: Float32,  # (T, K)
         bias: Float32 | None = None,
         scale: Float32 | None = None,  # (1) or (outputs)
         *,
+        powers: NDArray[np.uint8] | None = None,  # of blocks of 32, in tiles
         activation: str = "none",  # or "gelu_tanh"
         exact: bool = False,
         patience: int = 0,

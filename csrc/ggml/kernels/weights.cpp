@@ -1,6 +1,6 @@
 #include "weights.h"
 
-#include <algorithm>
+#include "fp8.h"
 
 namespace sdltx::kernels {
 
@@ -22,58 +22,6 @@ void from_half(const uint8_t* from, int64_t n, float* to) {
     }
 #endif
     for (; i < n; ++i) to[i] = half_at(from + 2 * i);
-}
-
-// 8 bits: sign, 4 of exponent, 3 of mantissa, without infinities; the two NaNs have all of them set. In the places of
-// half precision they are the same value divided by 256, denormal ones too.
-void from_e4m3(const uint8_t* from, int64_t n, float* to) {
-    constexpr float factor = 256;
-    constexpr int magnitude = 0x7f, half_nan = 0x7e00;
-    int64_t i = 0;
-#if defined(__F16C__) && defined(__SSE4_1__)
-    const __m128i all = _mm_set1_epi16(magnitude), sign = _mm_set1_epi16(0x80), nan = _mm_set1_epi16(half_nan);
-    for (; i + 8 <= n; i += 8) {
-        const __m128i codes = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + i)));
-        const __m128i rest = _mm_and_si128(codes, all);
-        __m128i half = _mm_or_si128(_mm_slli_epi16(_mm_and_si128(codes, sign), 8), _mm_slli_epi16(rest, 7));
-        half = _mm_or_si128(half, _mm_and_si128(_mm_cmpeq_epi16(rest, all), nan));
-        _mm256_storeu_ps(to + i, _mm256_mul_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(factor)));
-    }
-#endif
-    for (; i < n; ++i) {
-        const int rest = from[i] & magnitude;
-        const int half = (from[i] & 0x80) << 8 | rest << 7 | (rest == magnitude ? half_nan : 0);
-        to[i] = factor * half_to_float(static_cast<uint16_t>(half));
-    }
-}
-
-// 5 bits of exponent, 2 of mantissa: the upper half of half precision.
-void from_e5m2(const uint8_t* from, int64_t n, float* to) {
-    int64_t i = 0;
-#if defined(__F16C__) && defined(__SSE4_1__)
-    for (; i + 8 <= n; i += 8) {
-        const __m128i codes = _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + i)));
-        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_slli_epi16(codes, 8)));
-    }
-#endif
-    for (; i < n; ++i) to[i] = half_to_float(static_cast<uint16_t>(from[i] << 8));
-}
-
-float power_of_two(uint8_t code) {
-    constexpr uint32_t smallest = 0x00400000, nan = 0x7fc00000;
-    const uint32_t bits = code == 0 ? smallest : code == no_power ? nan : static_cast<uint32_t>(code) << 23;
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-// Times the powers of two of blocks [first, ...) of a row.
-void scale_blocks(const WeightRows& w, int64_t row, int64_t first, int64_t count, float* values) {
-    const int64_t blocks = w.stride / w.block_bytes;
-    for (int64_t i = 0; i < count; i += w.block) {
-        const float power = power_of_two(w.powers[place_of_block_scale(row, (first + i) / w.block, blocks)]);
-        for (int64_t j = i; j < i + w.block; ++j) values[j] *= power;
-    }
 }
 
 void from_bfloat(const uint8_t* from, int64_t n, float* to) {
@@ -162,10 +110,8 @@ void unpack(const WeightRows& w, int64_t matrix, int64_t row, int64_t first, int
             from_bfloat(from, count, floats);
             break;
         case WeightType::e4m3:
-            from_e4m3(from, count, floats);
-            break;
         case WeightType::e5m2:
-            from_e5m2(from, count, floats);
+            if (unpack_fp8<P>(w, from, row, first, count, floats, to)) return;
             break;
         case WeightType::q8_0:
             from_q8_0(from, count, floats);
@@ -182,7 +128,6 @@ void unpack(const WeightRows& w, int64_t matrix, int64_t row, int64_t first, int
         case WeightType::other:
             w.widen(from, floats, count);
     }
-    if (w.powers) scale_blocks(w, row, first, count, floats);
     P::convert(floats, count, 1, to);
 }
 
