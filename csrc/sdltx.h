@@ -297,8 +297,11 @@ SDLTX_API sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_reque
 SDLTX_API sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_request* request, char** json);
 
 /* The bytes of memory that the steps of a run take, by what is free now: a JSON object with steps (step; devices:
- * device, weights, mapped, inputs, working; host; passing: of weights, that are read for each use; memory: the sum,
- * files not counted) and memory, the most of them. Nothing is allocated and no weight is read. NULL for the defaults.
+ * device, weights, mapped, inputs, working; host; memory: the sum, files not counted; passing: of weights, that are
+ * read for each use; reading: seconds that this takes, 0 if not known; brought: of weights, that are copied to devices
+ * for each use; tiles: four numbers of the tiling that is decoded with, if what was asked for does not fit, else null;
+ * misfit: why the step cannot be, else empty) and memory, the most of them. Nothing is allocated and no weight is read.
+ * NULL for the defaults.
  */
 SDLTX_API sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_request* request, char** json);
 

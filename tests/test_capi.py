@@ -235,7 +235,6 @@ def test_json(pipeline, python, demo_paths):
     assert json.loads(text("estimate", pipeline, None)) == python.estimate()
     for entry, want in zip(json.loads(text("memory", pipeline)), python.memory(), strict=True):
         assert entry.keys() == want.keys()
-        assert entry["mapped"] + entry["weights"] > 0
 
 
 @pytest.mark.threads
@@ -263,6 +262,7 @@ def test_callbacks(pipeline, context, latents, python):
     steps = {"num_inference_steps": 2, **CLIP}
     told = callbacks(progress=progress, on_step=on_step, payload=5)
     handle = made("sample", pipeline, context, None, request(**steps), c.byref(told))
+    assert all(entry["mapped"] + entry["weights"] > 0 for entry in json.loads(text("memory", pipeline)))
     assert {x[0] for x in heard} == {b"denoise"}
     assert {x[3] for x in heard} == {5}
     assert heard[-1][1] == heard[-1][2] > 0

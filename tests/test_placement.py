@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
+import encoded
 import numpy as np
 import pytest
+import test_encodings
+import wide_rows
 from commands import errors, run
 from test_memory import held
 
 import sdltx
+from sdltx.cli import plan
 from sdltx.jobs import VideoJob
 
 SMALL = {"width": 96, "height": 64, "num_frames": 17, "frame_rate": 24, "seed": 3, "num_inference_steps": 2}
@@ -55,7 +60,11 @@ def test_the_clip_is_the_same_whatever_fits(tiny_paths, workers, on, caplog):
         for share in (2.0, 1.01, 0.9, 0.8, 0.7):
             room = int(least + share * weights)
             pretend(room)
-            estimated = step(pipe.estimate(**SMALL), "denoise")["devices"][0]["weights"]
+            told = step(pipe.estimate(**SMALL), "denoise")
+            estimated = told["devices"][0]["weights"]
+            assert bool(told["brought"]) == (on == "worker" and share < 1)
+            assert told["brought"] <= weights
+            assert not told["misfit"]
             most = []
 
             def progress(phase, done, total, most=most):
@@ -100,6 +109,37 @@ def test_other_networks_go_when_there_is_no_room(tiny_paths, expected):
         pipe._core.pretend_memory([most + RESERVE])
         assert all(np.array_equal(a, b) for a, b in zip(clip(pipe), expected, strict=True))
         assert held(pipe, "weights") < everything
+
+
+def test_what_is_read_each_time(tmp_path, tiny_paths, caplog):
+    """Weights that lie in files pass as far as there is no room, with the time that it takes where a disk tells it."""
+    path = tmp_path / "fp8.safetensors"
+    encoded.write(path, wide_rows.write(tmp_path / "wide.safetensors"), "float8_e4m3fn", test_encodings.is_large)
+    with sdltx.load(path) as pipe:
+        whole = step(pipe.estimate(**SMALL), "denoise")
+        assert whole["passing"] == whole["reading"] == 0
+        needed = whole["memory"] + RESERVE
+        passing = []
+        for room in (1 << 40, whole["devices"][0]["mapped"] // 2, 0):
+            pipe._core.pretend_memory([needed + room])
+            told = step(pipe.estimate(**SMALL), "denoise")
+            passing.append(told["passing"])
+            assert bool(told["reading"]) == bool(told["passing"] and reads_past_the_cache(path))
+        assert passing[0] == 0
+        assert passing[-1] > 0
+        assert passing == sorted(passing)
+        lines = plan.choices({"steps": [told]})
+    assert len(lines) == 1
+    assert "read each time" in lines[0]
+
+
+def reads_past_the_cache(path):
+    """Whether the file system lets one."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECT))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 @pytest.mark.parametrize("limit", ["x", float("nan"), 1e9, True])
@@ -152,14 +192,22 @@ def test_tiles_are_chosen_by_what_fits(tiny_paths, latents, caplog):
         assert room < decode_step(pipe)
         expected = pipe.decode(latents, tiling=small)
         pipe._core.pretend_memory([room])
+        told = step(pipe.estimate(width=512, height=512, num_frames=17), "decode pictures")
+        assert told["tiles"] == list(small)
+        assert told["memory"] <= room
+        assert not told["misfit"]
+        assert step(pipe.estimate(width=64, height=64, num_frames=9), "decode pictures")["tiles"] is None
         made = pipe.decode(latents)
         assert made.metadata["tiling"] == list(small)
         assert np.array_equal(made.frames, expected.frames)
         with pytest.raises(sdltx.OutOfMemoryError, match="smaller tiles"):  # what is asked for is not changed
             pipe.decode(latents, tiling=sdltx.Tiling())
         pipe._core.pretend_memory([1 << 20])
-        with pytest.raises(sdltx.OutOfMemoryError, match="smaller tiles"):
+        told = step(pipe.estimate(width=512, height=512, num_frames=17), "decode pictures")
+        with pytest.raises(sdltx.OutOfMemoryError, match="smaller tiles") as refused:
             pipe.decode(latents)
+        assert told["misfit"].startswith("[decode pictures] needs ")
+        assert str(refused.value).startswith("[decode pictures] needs ")
     with sdltx.load(*tiny_paths, offload="none") as pipe:
         pipe._core.pretend_memory([room])
         with pytest.raises(sdltx.OutOfMemoryError, match="smaller tiles"):

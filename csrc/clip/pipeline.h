@@ -220,6 +220,8 @@ class SDLTX_EXPORT Pipeline {
     std::string find_distilled_lora() const;
     // What a stage of a plan runs with: all but noise and latents.
     static Inputs inputs_of(const ClipPlan& plan, const Step& stage, const std::vector<Condition>& pictures);
+    // Stacks of threads, and what libraries take once they compute: as measured.
+    static constexpr size_t always_taken = size_t{13} << 20;
     // What is computed in by each step of a plan; see estimate().
     static std::array<int64_t, 3> shape_of(const Latents& latents);
     // latents: that are only decoded; null: of the plan. wanted: which steps; empty: all.
@@ -241,6 +243,7 @@ class SDLTX_EXPORT Pipeline {
         std::vector<size_t> own;    // bytes of weights in memory of their own, by device
         size_t mapped;              // where they lie in files
         size_t passing;             // of them, that are read for each use
+        size_t brought;             // of own, to devices, for each use
         size_t blocks;              // of theirs
         std::vector<size_t> room;   // that is free for weights, by device
         std::vector<size_t> least;  // that weights need of it
@@ -252,6 +255,15 @@ class SDLTX_EXPORT Pipeline {
     void tell_of(const Placed& placed) const;
     // Why no placement makes a step possible; empty if one does.
     std::string misfit(const Step& step, const MemoryUse& use);
+    // The same, when pictures may be decoded in smaller tiles: with those that were chosen, and what is used then.
+    struct Fit {
+        std::string misfit;
+        std::optional<Tiling> tiles;  // others than asked for
+    };
+    Fit fit(const Step& step, const Request& request, std::array<int64_t, 3> shape, MemoryUse& use);
+    bool may_choose_tiles(const Request& request) const;
+    // Seconds to read so much of the files of networks; 0 if it is not known.
+    static double reading_seconds(const std::vector<Weights*>& networks, size_t bytes);
     // Networks and LoRAs that are there besides, and not in use.
     std::vector<Weights*> others(const std::vector<Weights*>& networks) const;
     void release();  // everything, in the order in which it depends on each other

@@ -55,8 +55,6 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
     const Networks& n = *networks_;
     std::array<int64_t, 3> shape =
         shape_of_stage(plan.of(StepKind::denoise).front()->settings);  // between the upscalers
-    // Stacks of threads, and what libraries take once they compute: as measured.
-    constexpr size_t always = size_t{13} << 20;
     std::vector<MemoryUse> uses;
     for (const Step& step : plan.steps) {
         MemoryUse& use = uses.emplace_back();
@@ -99,7 +97,7 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
                     use.also(n.vocoder->measure(4 * (frames - 1) + 1, sound_piece_seconds));
                 }
         }
-        if (use.total()) use.host += always;
+        if (use.total()) use.host += always_taken;
     }
     return uses;
 }
@@ -133,7 +131,11 @@ std::vector<Weights*> Pipeline::networks_of(const Step& step) {
 std::vector<StepMemory> Pipeline::estimate(const ClipPlan& plan, const Request& request) {
     const Turn turn(*this);
     check_frames(request.images, plan.whole.num_frames);
-    const std::vector<MemoryUse> uses = measure(plan, request);
+    std::vector<MemoryUse> uses = measure(plan, request);
+    std::vector<Fit> fits;
+    for (size_t i = 0; i < uses.size(); ++i)
+        fits.push_back(uses[i].total() ? fit(plan.steps[i], request, shape_of_stage(plan.steps[i].settings), uses[i])
+                                       : Fit{});
     workspace_->release();
     std::vector<StepMemory> steps;
     std::map<const Weights*, std::vector<size_t>> staying;  // of steps before, by device
@@ -141,7 +143,14 @@ std::vector<StepMemory> Pipeline::estimate(const ClipPlan& plan, const Request& 
         const Step& step = plan.steps[i];
         const std::vector<Weights*> networks = networks_of(step);
         const Placed placed = place(networks, uses[i], /*alone=*/true);
-        StepMemory& memory = steps.emplace_back(StepMemory{step.kind, {}, uses[i].host, placed.passing});
+        StepMemory& memory = steps.emplace_back();
+        memory.kind = step.kind;
+        memory.host = uses[i].host;
+        memory.passing = placed.passing;
+        if (placed.passing) memory.reading = reading_seconds(networks, placed.passing);
+        memory.brought = placed.brought;
+        memory.tiles = fits[i].tiles;
+        memory.misfit = fits[i].misfit;
         std::vector<size_t> own = placed.own;
         for (Weights* w : networks) staying.erase(w);
         for (auto& [w, bytes] : staying)

@@ -188,20 +188,12 @@ class Pipeline::Runner {
         for (size_t s = 0; s < uses.size(); ++s) {
             const Step& step = job.plan.steps[s];
             if (!wanted(step)) continue;
-            std::string misfit = pipeline_.misfit(step, uses[s]);
-            if (!misfit.empty() && step.kind == StepKind::decode_pictures && may_choose_tiles(job))
-                for (const Tiling& tiles : smaller_tilings()) {
-                    uses[s] = pipeline_.networks_->video_decoder->measure(shape_of(job, step), tiles);
-                    tiles_[i] = tiles;
-                    if ((misfit = pipeline_.misfit(step, uses[s])).empty()) break;
-                }
-            if (!misfit.empty()) throw Error(ErrorCode::out_of_memory, misfit);
+            const Fit fit = pipeline_.fit(step, job.request, shape_of(job, step), uses[s]);
+            if (!fit.misfit.empty()) throw Error(ErrorCode::out_of_memory, fit.misfit);
+            if (fit.tiles) tiles_[i] = *fit.tiles;
             uses_[step.kind].also(uses[s]);
         }
         pipeline_.workspace_->release();
-    }
-    bool may_choose_tiles(const Job& job) const {
-        return !job.request.options.tiling && pipeline_.backend_->offload() == Offload::automatic;
     }
     static std::array<int64_t, 3> shape_of(const Job& job, const Step& step) {
         if (job.latents) return Pipeline::shape_of(*job.latents);
@@ -218,7 +210,7 @@ class Pipeline::Runner {
             if (events_.on_frames) go_on(events_.on_frames(i, pixels));
         };
         std::vector<Tiling> tries{tiles_.count(i) ? tiles_[i] : tiling_of(job.request.options)};
-        if (may_choose_tiles(job))
+        if (pipeline_.may_choose_tiles(job.request))
             for (const Tiling& tiles : smaller_tilings())
                 if (tiles.tile_pixels < tries.front().tile_pixels) tries.push_back(tiles);
         for (size_t number = 0;; ++number) {

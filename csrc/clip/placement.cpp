@@ -85,6 +85,12 @@ class Blocks {
         }
         return bytes + (all ? 0 : passing * largest(device, &Weights::Size::own));
     }
+    size_t passing(const std::vector<bool>& kept) const {
+        size_t bytes = 0;
+        for (size_t i = 0; i < std::min(count_, kept.size()); ++i)
+            if (!kept[i]) bytes += blocks_[i].own;
+        return bytes;
+    }
     size_t count() const { return count_; }
 
  private:
@@ -118,7 +124,7 @@ Pipeline::Placed Pipeline::place(const std::vector<Weights*>& networks, const Me
     const bool host = backend_->uses_host_memory(), automatic = backend_->offload() == Offload::automatic;
     const Blocks blocks(networks, devices);
     const std::vector<Weights*> rest = others(networks);
-    Placed placed{{}, true, std::vector<size_t>(devices), 0, 0, 0, std::vector<size_t>(devices), {}};
+    Placed placed{{}, true, std::vector<size_t>(devices), 0, 0, 0, 0, std::vector<size_t>(devices), {}};
     bool fits = true, ahead = true;
     for (size_t d = 0; d < devices; ++d) {
         size_t& left = placed.room[d];
@@ -145,6 +151,7 @@ Pipeline::Placed Pipeline::place(const std::vector<Weights*>& networks, const Me
     for (size_t d = 0; d < devices; ++d) placed.own[d] = blocks.kept_own(d, placed.kept.blocks, passing);
     for (size_t d = 0; d < devices && placed.fits; ++d) placed.fits = placed.own[d] <= placed.room[d];
     placed.blocks = blocks.count();
+    if (!host) placed.brought = blocks.passing(placed.kept.blocks);
     placed.mapped = blocks.mapped();
     if (host && placed.room[0] != SIZE_MAX) {
         const size_t pages = less(placed.room[0], placed.own[0]);
@@ -201,6 +208,29 @@ std::string Pipeline::misfit(const Step& step, const MemoryUse& use) {
                " are free; ask for a smaller picture, fewer frames" + (decodes ? " or smaller tiles" : "");
     }
     return "";
+}
+
+bool Pipeline::may_choose_tiles(const Request& request) const {
+    return !request.options.tiling && backend_->offload() == Offload::automatic;
+}
+
+Pipeline::Fit Pipeline::fit(const Step& step, const Request& request, std::array<int64_t, 3> shape, MemoryUse& use) {
+    Fit found{misfit(step, use), std::nullopt};
+    if (step.kind != StepKind::decode_pictures || !may_choose_tiles(request)) return found;
+    for (const Tiling& tiles : smaller_tilings()) {
+        if (found.misfit.empty()) break;
+        use = networks_->video_decoder->measure(shape, tiles);
+        use.host += always_taken;
+        found = {misfit(step, use), tiles};
+    }
+    return found;
+}
+
+double Pipeline::reading_seconds(const std::vector<Weights*>& networks, size_t bytes) {
+    const MappedFile* file = nullptr;
+    for (size_t i = 0; i < networks.size() && !file; ++i) file = networks[i]->file();
+    const double speed = bytes && file ? file->speed() : 0;
+    return speed > 0 ? static_cast<double>(bytes) / speed : 0;
 }
 
 void Pipeline::tell_of(const Placed& placed) const {

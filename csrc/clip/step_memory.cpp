@@ -22,10 +22,18 @@ Json to_json(const std::vector<StepMemory>& steps) {
                                {"inputs", d.inputs},
                                {"working", d.working}});
         most = std::max(most, step.memory());
+        Json tiles;
+        if (step.tiles)
+            tiles = {step.tiles->tile_pixels, step.tiles->overlap_pixels, step.tiles->tile_frames,
+                     step.tiles->overlap_frames};
         out["steps"].push_back({{"step", name_of(step.kind)},
                                 {"devices", devices},
                                 {"host", step.host},
                                 {"passing", step.passing},
+                                {"reading", step.reading},
+                                {"brought", step.brought},
+                                {"tiles", tiles},
+                                {"misfit", step.misfit},
                                 {"memory", step.memory()}});
     }
     out["memory"] = most;

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
+#include "ltxv/tiling.h"
 #include "plan.h"
 
 namespace sdltx {
@@ -21,6 +23,10 @@ struct StepMemory {
     std::vector<Device> devices;  // the first computes first; after those that hold weights, the host
     size_t host = 0;              // of values on their way
     size_t passing = 0;           // of weights that are read for each use, as they do not all fit
+    double reading = 0;           // seconds that this takes, at the speed that the disk has now; 0: not known
+    size_t brought = 0;           // of weights that are brought to devices for each use, as they do not all fit
+    std::optional<Tiling> tiles;  // that are chosen instead of larger ones that do not fit
+    std::string misfit;           // why it cannot be; empty if it can
 
     // Of memory on all devices, files not counted.
     size_t memory() const;

@@ -42,6 +42,8 @@ class SDLTX_EXPORT MappedFile {
     void drop(const uint8_t* begin, size_t bytes) const;
     // The share of its pages that are in memory.
     double resident() const;
+    // Bytes per second that its disk gives now, as a few reads past the file cache show; 0 where there are none.
+    double speed() const;
 
  private:
     void advise(const uint8_t* begin, size_t bytes, int advice) const;

@@ -264,6 +264,12 @@ std::vector<Weights::Range> Weights::ranges(size_t block) const {
     return found;
 }
 
+const MappedFile* Weights::file() const {
+    for (const Declared& d : declared_)
+        if (d.in_place) return &d.info->file->map();
+    return nullptr;
+}
+
 void Weights::leave(size_t block) {
     if (passes(block + 1)) drop(block + 1, /*keep_buffers=*/true);
 }

@@ -109,6 +109,8 @@ class Weights {
         size_t bytes;
     };
     std::vector<Range> ranges(size_t block) const;
+    // A file of what is used where it lies; null if nothing is.
+    const MappedFile* file() const;
     // The block has done its work for now: what has memory of its own stays, or passes.
     void leave(size_t block);
     // Where in files it was, that is not to stay in memory.

@@ -182,9 +182,12 @@ class Pipeline:
         options: as for :meth:`sample`; ``tiling`` as for :meth:`decode`. A prompt is taken to be as long as it may be.
 
         A step has its name, ``devices`` (weights, mapped, inputs and working of each, as :meth:`memory` has them),
-        ``host`` (bytes of values on their way), ``memory`` (the sum, without what lies in files) and ``passing`` (bytes
-        of weights that are read from files each time they are used, as there is no room). Parts of the model that are
-        not there take nothing. Nothing is allocated and no weight is read.
+        ``host`` (bytes of values on their way), ``memory`` (the sum, without what lies in files), ``passing`` (bytes of
+        weights that are read from files each time they are used, as there is no room), ``reading`` (seconds that this
+        takes, by a few reads of the file now; 0 where that is not known), ``brought`` (bytes of weights that are copied
+        to devices each time, as there is no room), ``tiles`` (what is decoded in instead of larger ones that do not
+        fit, as arguments of :class:`Tiling`, else None) and ``misfit`` (why the step cannot be, else an empty text).
+        Parts of the model that are not there take nothing. Nothing is allocated and no weight is read.
         """
         return self._core.estimate(
             core_options(options), tiling=tiles("estimate", tiling), conditions=frames_of(conditions)

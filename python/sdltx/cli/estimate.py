@@ -9,6 +9,7 @@ import sdltx
 from sdltx import _core, pipeline
 from sdltx.options import NAMES
 
+from . import plan
 from .generate import clip_options, spatial_upscaler
 from .job import Job
 from .options import add_command, message_options, model_options, tile_options
@@ -62,15 +63,12 @@ def table(told: dict[str, Any]) -> list[str]:
 
 def summary(pipe: sdltx.Pipeline, told: dict[str, Any]) -> list[str]:
     """Returns what people want to know of it."""
-    lines = [f"{_gib(told['memory'])} of memory at most; what lies in files is used there, and is best kept in memory"]
-    passing = max((step for step in told["steps"]), key=lambda step: step["passing"])
-    if passing["passing"]:
-        lines.append(f"{_gib(passing['passing'])} of weights are read from files each time they are used")
+    lines = [
+        f"{plan.gib(told['memory'])} of memory at most; what lies in files is used there, and is best kept in memory"
+    ]
+    lines += plan.choices(told)
+    lines += [f"it does not fit: {step['misfit']}" for step in told["steps"] if step["misfit"]]
     if pipe.device == "cpu":
         free = next(device["memory_free"] for device in _core.devices() if device["kind"] == "cpu")
-        lines.append(f"{_gib(free)} are free")
+        lines.append(f"{plan.gib(free)} are free")
     return lines
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"

@@ -46,12 +46,33 @@ def warn_of_model(
         free = next(device["memory_free"] for device in _core.devices() if device["kind"] == "cpu")
         if memory["memory"] > free:
             job.warn(f"about {memory['memory'] / 2**30:.1f} GiB of memory are needed, {free / 2**30:.1f} are free")
-    for step in memory["steps"]:
+    if chosen := choices(memory):
+        job.note(f"memory: {'; '.join(chosen)}")
+
+
+def choices(told: dict[str, Any]) -> list[str]:
+    """Returns what is done as not everything fits, a line for each step."""
+    lines = []
+    for step in told["steps"]:
         if step["passing"]:
-            job.note(
-                f"memory: {step['passing'] / 2**30:.1f} GiB of weights do not fit; to {step['step']}, they are read "
-                "from the files each time they are used"
+            seconds = f", {step['reading']:.1f} s at the speed of the disk" if step["reading"] else ""
+            lines.append(
+                f"to {step['step']}, {gib(step['passing'])} of {gib(step['devices'][-1]['mapped'])} of weights are "
+                f"read each time they are used{seconds}; the others stay"
             )
+        if step["brought"]:
+            lines.append(
+                f"to {step['step']}, {gib(step['brought'])} of weights are copied to {step['devices'][0]['device']} "
+                "each time they are used; the others stay"
+            )
+        if step["tiles"]:
+            lines.append(f"pictures are decoded in tiles of {step['tiles'][0]} pixels and {step['tiles'][2]} frames")
+    return lines
+
+
+def gib(count: int) -> str:
+    """Returns bytes as people read them."""
+    return f"{count / 2**30:.1f} GiB"
 
 
 def plan(
