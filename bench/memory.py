@@ -61,6 +61,11 @@ def cases() -> dict[str, dict[str, Any]]:
                 "options": {},
                 "tiles": tiles,
             }
+    found["denoise 512x320x25, LoRA"] = {**_denoise("512x320x25", "auto", 1), "lora": True}
+    found["denoise 768x512x121, 4 passes, LoRA"] = {**_denoise("768x512x121", "auto", 4), "lora": True}
+    found["two stages to 1024x640x25, the first"] = {**_denoise("1024x640x25", "auto", 1), "two_stages": True}
+    for size in ("1024x640x25", "1536x1024x49"):
+        found[f"upscale to {size}"] = {**_denoise(size, "auto", 1), "what": "upscale", "two_stages": True}
     found["sound 5 s"] = {"what": "decode sound", "size": "64x64x121", "offload": "stage", "options": {}}
     found["sound 20 s"] = {"what": "decode sound", "size": "64x64x481", "offload": "stage", "options": {}}
     found["encode picture 768x512"] = {
@@ -117,18 +122,36 @@ def child(case: dict[str, Any], files: list[str]) -> None:
     pictures = [
         sdltx.Condition(np.zeros((height, width, 3), np.uint8), frame, crf=0) for frame in case.get("pictures", ())
     ]
-    with sdltx.load(*files, offload=case["offload"]) as pipe:
+    with sdltx.load(*files[:2], offload=case["offload"]) as pipe:
+        if case.get("lora"):
+            options["loras"] = [files[-1]]
+        if case.get("two_stages"):
+            options["upscaler"] = [files[-2]]
         told = pipe.estimate(conditions=pictures, tiling=tiling, **options)
         ran = {"denoise": ("encode pictures", "denoise")}.get(case["what"], (case["what"],))
-        step = max((step for step in told["steps"] if step["step"] in ran), key=lambda step: step["memory"])
+        steps = told["steps"]
+        if case.get("two_stages"):
+            # What has run when it is stopped: the first stage, and then the upscaler beside what stays of it.
+            names = [one["step"] for one in steps]
+            until = names.index("upscale") if case["what"] == "upscale" else names.index("denoise")
+            steps, ran = steps[: until + 1], ("denoise", "upscale")
+        step = max((step for step in steps if step["step"] in ran), key=lambda step: step["memory"])
         run: Callable[[], object]
-        if case["what"] in ("denoise", "encode pictures"):
+        if case["what"] in ("denoise", "encode pictures", "upscale"):
             context = sdltx.Context(
                 rng.standard_normal((1024, 4096), np.float32), rng.standard_normal((1024, 2048), np.float32)
             )
 
+            upscaled = False
+
             def progress(phase: str, done: int, total: int) -> None:
-                if phase == "denoise" and (case["what"] != "denoise" or done > _BLOCKS):
+                nonlocal upscaled
+                upscaled = upscaled or phase == "upscale"
+                if case["what"] == "upscale":
+                    enough = upscaled and phase == "denoise"
+                else:
+                    enough = phase == "denoise" and (case["what"] != "denoise" or done > _BLOCKS)
+                if enough:
                     raise _EnoughError
 
             def run() -> object:
@@ -177,7 +200,15 @@ def main() -> None:
         return
     import weights
 
-    files = [str(weights.blocks(args.folder, _BLOCKS)), str(weights.decoders(args.folder))]
+    files = [
+        str(path)
+        for path in (
+            weights.blocks(args.folder, _BLOCKS),
+            weights.decoders(args.folder),
+            weights.upscaler(args.folder),
+            weights.lora(args.folder, _BLOCKS),
+        )
+    ]
     lines = ["| case | estimated, MiB | taken, MiB | estimated / taken |", "| --- | --- | --- | --- |"]
     print("\n".join(lines))
     for name, case in cases().items():

@@ -110,6 +110,69 @@ def inputs(folder: Path) -> Path:
     return path
 
 
+def upscaler(folder: Path) -> Path:
+    """The spatial upscaler x2 of LTX-2.3 at its width."""
+    path, width = folder / "upscaler-x2.safetensors", 1024
+    tensors: dict[str, list[int]] = {
+        "initial_conv": [width, 128, 3, 3, 3],
+        "initial_norm": [width],
+        "upsampler.0": [4 * width, width, 3, 3],
+        "final_conv": [128, width, 3, 3, 3],
+    }
+    for stage in ("res_blocks", "post_upsample_res_blocks"):
+        for block in range(4):
+            for number in (1, 2):
+                tensors[f"{stage}.{block}.conv{number}"] = [width, width, 3, 3, 3]
+                tensors[f"{stage}.{block}.norm{number}"] = [width]
+    config = {
+        "_class_name": "LatentUpsampler",
+        "in_channels": 128,
+        "mid_channels": width,
+        "num_blocks_per_stage": 4,
+        "dims": 3,
+        "spatial_upsample": True,
+        "temporal_upsample": False,
+        "spatial_scale": 2.0,
+        "rational_resampler": False,
+    }
+    arrays = {f"{name}.weight": shape for name, shape in tensors.items()}
+    arrays |= {f"{name}.bias": shape[:1] for name, shape in tensors.items()}
+    return _random(path, arrays, {"config": json.dumps(config)})
+
+
+def lora(folder: Path, count: int, rank: int = 64) -> Path:
+    """A LoRA for the attention of all blocks of a file of blocks()."""
+    real, arrays = real_layout.manifest("ltx-2.3-22b")["tensors"], {}
+    for block in range(count):
+        for layer in ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"):
+            name = f"transformer_blocks.{block}.{layer}"
+            outputs, inputs = real[f"{real_layout.DIT}{name}.weight"]
+            arrays[f"diffusion_model.{name}.lora_A.weight"] = [rank, inputs]
+            arrays[f"diffusion_model.{name}.lora_B.weight"] = [outputs, rank]
+    return _random(folder / f"lora-{count}-{rank}.safetensors", arrays, {})
+
+
+def _random(path: Path, tensors: dict[str, list[int]], metadata: dict[str, str]) -> Path:
+    """A file of small random values in BF16."""
+    if path.exists():
+        return path
+    header: dict[str, Any] = {"__metadata__": metadata}
+    at = 0
+    for name, shape in tensors.items():
+        end = at + 2 * int(np.prod(shape))
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    rng = np.random.default_rng(0)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for shape in tensors.values():
+            values = rng.standard_normal(int(np.prod(shape)), np.float32) * np.float32(0.01)
+            file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+    return path
+
+
 def decoders(folder: Path) -> Path:
     """The VAEs and the vocoder of LTX-2.3."""
     return _write(folder / "decoders.safetensors", lambda name: name.startswith(("vae.", "audio_vae.", "vocoder.")))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "base/parallel.h"
@@ -257,11 +258,27 @@ size_t Weights::held(size_t device) const {
     return bytes;
 }
 
+// Neighbours as one, with what little lies between them: the system gives up and reads what is large better.
+std::vector<Weights::Range> Weights::merged(std::vector<Range> ranges) {
+    constexpr ptrdiff_t gap = 64 << 10;
+    std::sort(ranges.begin(), ranges.end(),
+              [](const Range& a, const Range& b) { return std::tie(a.file, a.begin) < std::tie(b.file, b.begin); });
+    std::vector<Range> found;
+    for (const Range& r : ranges) {
+        Range* last = found.empty() || found.back().file != r.file ? nullptr : &found.back();
+        if (last && r.begin - (last->begin + last->bytes) <= gap)
+            last->bytes = std::max(last->bytes, static_cast<size_t>(r.begin + r.bytes - last->begin));
+        else
+            found.push_back(r);
+    }
+    return found;
+}
+
 std::vector<Weights::Range> Weights::ranges(size_t block) const {
     std::vector<Range> found;
     for (size_t i : groups_[block + 1].declared)
         if (const Declared& d = declared_[i]; d.in_place || passes(block + 1)) add_ranges(d, found);
-    return found;
+    return merged(std::move(found));
 }
 
 const MappedFile* Weights::file() const {
@@ -278,7 +295,7 @@ std::vector<Weights::Range> Weights::passing(size_t block) const {
     std::vector<Range> found;
     for (size_t i : groups_[block + 1].declared)
         if (const Declared& d = declared_[i]; d.pass) add_ranges(d, found);
-    return found;
+    return merged(std::move(found));
 }
 
 void Weights::let_go() {

@@ -149,6 +149,7 @@ class Weights {
     static std::vector<const TensorInfo*> parts(const Declared& d);
     static size_t stored_bytes(const Declared& d);
     static void add_ranges(const Declared& d, std::vector<Range>& to);
+    static std::vector<Range> merged(std::vector<Range> ranges);
     ggml_tensor* declare(const std::string& name, std::vector<int64_t> shape, ggml_type type, std::vector<int64_t> ne,
                          Declared how);
     std::string problem(const Declared& d) const;
