@@ -134,6 +134,8 @@ def test_what_is_read_each_time(tmp_path, tiny_paths, caplog):
     assert "read each time" in lines[0]
 
 
+@pytest.mark.sanitize
+@pytest.mark.threads
 def test_bytes_read_by_each_step(tmp_path):
     """What passes is read once in each step, as it is told before; what stays is not read again."""
     path = tmp_path / "fp8.safetensors"

@@ -356,7 +356,8 @@ void bind_pipeline(py::module_& m) {
                 const auto encoded = [&](const Footage& footage) {
                     return to_numpy(guard.run(&p, [&] { return p.encode_video(footage, t, guard.progress()); }));
                 };
-                if (using Bytes = py::array_t<uint8_t, py::array::c_style>; py::isinstance<Bytes>(frames)) {
+                using Bytes = py::array_t<uint8_t, py::array::c_style>;
+                if (py::isinstance<Bytes>(frames)) {
                     const auto rgb = py::cast<Bytes>(frames);
                     if (rgb.ndim() != 4 || rgb.shape(3) != 3) throw py::type_error("expected (F, H, W, 3) bytes");
                     return encoded(footage_of(rgb.data(), rgb.shape(0), rgb.shape(1), rgb.shape(2)));

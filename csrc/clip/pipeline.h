@@ -227,6 +227,8 @@ class SDLTX_EXPORT Pipeline {
     // latents: that are only decoded; null: of the plan. wanted: which steps; empty: all.
     std::vector<MemoryUse> measure(const ClipPlan& plan, const Request& request, const Latents* latents = nullptr,
                                    const std::function<bool(const Step&)>& wanted = {});
+    // Bytes of the contexts, which are there until the last denoising.
+    size_t contexts_of(const SampleSettings& settings) const;
     MemoryUse denoising_memory(const SampleSettings& settings, const Inputs& inputs);
     // The weights that a step needs.
     std::vector<Weights*> networks_of(const Step& step);

@@ -33,11 +33,16 @@ MemoryUse Pipeline::denoising_memory(const SampleSettings& settings, const Input
     Denoiser denoiser(*networks_->transformer, *workspace_, context, &negative, settings.guidance, {clip, sound},
                       nullptr, loras(inputs.loras));
     MemoryUse use = denoiser.measure(runs);
-    const int64_t contexts = settings.guidance.needs_negative() ? 2 : 1;
-    use.host +=
-        static_cast<size_t>(contexts * TextProjection::context_rows * (c.video.context_dim + c.audio.context_dim)) *
-        sizeof(float);
+    use.host += contexts_of(settings);
     return use;
+}
+
+size_t Pipeline::contexts_of(const SampleSettings& settings) const {
+    if (!config_.transformer) return 0;
+    const TransformerConfig& c = *config_.transformer;
+    const int64_t contexts = settings.guidance.needs_negative() ? 2 : 1;
+    return static_cast<size_t>(contexts * TextProjection::context_rows * (c.video.context_dim + c.audio.context_dim)) *
+           sizeof(float);
 }
 
 namespace {
@@ -73,6 +78,7 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
             case StepKind::encode_pictures:
                 if (!n.video_encoder) break;
                 use = n.video_encoder->measure({1, step.settings.latent.height, step.settings.latent.width}, untiled);
+                use.host += contexts_of(step.settings);
                 break;
             case StepKind::denoise:
                 if (n.transformer) use = denoising_memory(step.settings, inputs_of(plan, step, request.images));
@@ -82,6 +88,7 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
                     const ModelFiles files(step.upscaler, upscaler_kind, ltx_naming());
                     const LatentUpsampler network(files, *workspace_, latent_channels());
                     use = network.measure(shape);
+                    use.host += contexts_of(step.settings);
                     shape = network.result(shape);
                 }
                 break;

@@ -116,7 +116,7 @@ AudioDecoder::Built AudioDecoder::build(int64_t frames, Trace* trace) const {
     x = g.stage(res_block(g, mid_1_, x), "audio_vae.decoder.mid.block_1");
     x = g.stage(res_block(g, mid_2_, x), "audio_vae.decoder.mid.block_2");
     for (size_t level = up_.size(); level-- > 0;) {
-        for (auto& b : up_[level].blocks) x = res_block(g, b, x);
+        for (auto& block : up_[level].blocks) x = res_block(g, block, x);
         if (level == 0) break;
         x = ggml_interpolate(ctx, x, x->ne[0], 2 * x->ne[1], 1, 2 * x->ne[3], GGML_SCALE_MODE_NEAREST);
         x = conv(g, up_[level].upsample, x);

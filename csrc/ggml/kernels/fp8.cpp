@@ -91,7 +91,7 @@ void to_bfloat(const uint8_t* from, int64_t n, int power, uint16_t* to) {
     constexpr bool has_infinity = mantissa == 2;
     alignas(64) static constexpr Denormals<mantissa, bias> denormals;
     const __m512i table = _mm512_load_si512(denormals.values), all = _mm512_set1_epi16(0x7f),
-                  offset = _mm512_set1_epi16((own_bias - bias) << 7),
+                  sign = _mm512_set1_epi16(0x80), offset = _mm512_set1_epi16((own_bias - bias) << 7),
                   shift = _mm512_set1_epi16(static_cast<short>(power << 7));
     for (int64_t i = 0; i < n; i += 32) {
         const auto some = static_cast<__mmask32>(n - i < 32 ? (1U << (n - i)) - 1 : ~0U);
@@ -107,7 +107,7 @@ void to_bfloat(const uint8_t* from, int64_t n, int power, uint16_t* to) {
         const int last_number = has_infinity ? 0x7c : 0x7e;
         value = _mm512_mask_mov_epi16(value, _mm512_cmpgt_epu16_mask(magnitude, _mm512_set1_epi16(last_number)),
                                       _mm512_set1_epi16(nan));
-        value = _mm512_or_si512(value, _mm512_slli_epi16(_mm512_andnot_si512(all, codes), 8));
+        value = _mm512_or_si512(value, _mm512_slli_epi16(_mm512_and_si512(codes, sign), 8));
         _mm512_mask_storeu_epi16(to + i, some, value);
     }
 }
