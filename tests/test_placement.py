@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import encoded
@@ -100,14 +102,15 @@ def test_what_cannot_fit_is_refused_before_anything_is_computed(tiny_paths, offl
         clip(pipe)
 
 
-def test_other_networks_go_when_there_is_no_room(tiny_paths, expected):
-    with sdltx.load(*tiny_paths, precision="f32") as pipe:
-        pipe._core.pretend_memory([1 << 40])
-        told = pipe.estimate(**SMALL)
-        most = max(one["memory"] for one in told["steps"])
-        clip(pipe)
+def test_other_networks_go_when_there_is_no_room(tiny_paths, workers):
+    with sdltx.load(*tiny_paths, precision="f32", device=workers[0], offload="stage") as pipe:
+        devices = [one["devices"][0] for one in pipe.estimate(**SMALL)["steps"] if one["devices"]]
+        most = max(one["weights"] + one["inputs"] + one["working"] for one in devices)
+    with sdltx.load(*tiny_paths, precision="f32", device=workers[0]) as pipe:
+        pipe._core.pretend_memory([1 << 40, 1 << 40])
+        expected = clip(pipe)
         everything = held(pipe, "weights")
-        pipe._core.pretend_memory([most + RESERVE])
+        pipe._core.pretend_memory([most + (64 << 10), 1 << 40])
         assert all(np.array_equal(a, b) for a, b in zip(clip(pipe), expected, strict=True))
         assert held(pipe, "weights") < everything
 
@@ -283,3 +286,85 @@ def test_memory_that_others_take_meanwhile(tiny_paths, latents, caplog):
         pipe._core.pretend_memory([])
         expected = pipe.decode(latents, tiling=told[-1])
         assert np.array_equal(job.video.frames, expected.frames)
+
+
+@pytest.mark.parametrize("tiling", [None, sdltx.Tiling()])
+def test_networks_of_sound_and_pictures_take_turns(tiny_paths, workers, tiling):
+    """What each fits into alone is enough for a clip with both, in the tiles that were asked for."""
+    with sdltx.load(*tiny_paths, precision="f32", device=workers[0]) as pipe:
+        latents = pipe.sample(pipe.encode("a red ball bounces"), **SMALL)
+        expected = pipe.decode(latents, tiling=tiling)
+        size = {name: SMALL[name] for name in ("width", "height", "num_frames")}
+        devices = [
+            step(pipe.estimate(**size, tiling=tiling), name)["devices"][0]
+            for name in ("decode pictures", "decode sound")
+        ]
+        room = max(one["weights"] + one["inputs"] + one["working"] for one in devices)
+        assert room < devices[0]["weights"] + devices[1]["weights"] + devices[0]["working"]
+        pipe._core.pretend_memory([room + (64 << 10), 1 << 40])
+        told = step(pipe.estimate(**size, tiling=tiling), "decode pictures")
+        assert (told["misfit"], told["tiles"]) == ("", None)
+        made = pipe.decode(latents, tiling=tiling)
+        assert np.array_equal(made.frames, expected.frames)
+        assert np.array_equal(made.audio, expected.audio)
+        assert made.metadata.get("tiling") == expected.metadata.get("tiling")
+
+
+def test_an_upscaler_that_does_not_fit_is_refused_at_once(tiny_paths, tiny_dir, workers):
+    upscaler = tiny_dir / "tiny-spatial-upscaler-x2.safetensors"
+    size = {"width": 128, "height": 64, "num_frames": 17, "upscaler": [upscaler]}
+    with sdltx.load(*tiny_paths, precision="f32") as pipe:
+        context = pipe.encode("a red ball bounces")
+    with sdltx.load(*tiny_paths, precision="f32", device=workers[0]) as pipe:
+        used = step(pipe.estimate(**size), "upscale")["devices"][0]
+        needed = used["weights"] + used["inputs"] + used["working"]
+        pipe._core.pretend_memory([needed - (64 << 10), 1 << 40])
+        steps = pipe.estimate(**size)["steps"]
+        assert step({"steps": steps}, "upscale")["misfit"].startswith("[upscale] needs ")
+        others = [one for one in steps if one["step"] == "denoise"]
+        assert others
+        phases = []
+        with pytest.raises(sdltx.OutOfMemoryError, match=r"needs .* are free"):
+            pipe.sample(context, negative=context, **size, seed=1, progress=lambda phase, *_: phases.append(phase))
+        assert phases == []
+
+
+def test_a_child_that_was_forked_in_a_run_ends(tmp_path):
+    """Also where it leaves that run, whose thread it has not."""
+    path = tmp_path / "fp8.safetensors"
+    encoded.write(path, wide_rows.write(tmp_path / "wide.safetensors"), "float8_e4m3fn", test_encodings.is_large)
+    program = f"""
+import os, signal
+import numpy as np
+import sdltx
+
+class Stop(Exception): pass
+
+children = []
+
+def on_step(*_):
+    if children:
+        return
+    for kind in range(4):
+        children.append(os.fork())
+        if not children[-1]:
+            signal.alarm(20)
+            if kind % 2:
+                raise Stop
+            return
+
+rng = np.random.default_rng(5)
+context = sdltx.Context(rng.standard_normal((64, 512), np.float32), rng.standard_normal((64, 256), np.float32))
+with sdltx.load({str(path)!r}, threads=1) as pipe:
+    try:
+        pipe.sample(context, width=96, height=64, num_frames=17, seed=1, sigmas=[1, 0.7, 0.5, 0], preset="distilled",
+                    on_step=on_step)
+    except Stop:
+        pass
+if children[-1]:
+    print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.stdout.strip() == "[0, 0, 0, 0]", done.stderr

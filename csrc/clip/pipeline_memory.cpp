@@ -109,6 +109,12 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
     return uses;
 }
 
+Weights::Size Pipeline::upscaler_size(const std::string& path) const {
+    const ModelFiles files(path, upscaler_kind, ltx_naming());
+    LatentUpsampler network(files, *workspace_, latent_channels());
+    return network.weights().size();
+}
+
 std::vector<Weights*> Pipeline::networks_of(const Step& step) {
     Networks& n = *networks_;
     std::vector<Weights*> found;
@@ -176,9 +182,7 @@ std::vector<StepMemory> Pipeline::estimate(const ClipPlan& plan, const Request& 
             staying[networks.front()] = placed.own;
         if (backend_->uses_host_memory() && !memory.devices.empty()) memory.devices.back().mapped = placed.mapped;
         if (step.kind == StepKind::upscale && networks_->video_decoder && !memory.devices.empty()) {
-            const ModelFiles files(step.upscaler, upscaler_kind, ltx_naming());
-            LatentUpsampler network(files, *workspace_, latent_channels());
-            const Weights::Size size = network.weights().size();
+            const Weights::Size size = upscaler_size(step.upscaler);
             memory.devices.front().weights = size.own;
             memory.devices.back().mapped = size.mapped;
         }

@@ -300,26 +300,35 @@ class Pipeline::Runner {
         Networks& n = *pipeline_.networks_;
         const bool sounds = n.audio_decoder && n.vocoder;
         const auto has_sound = [&](const Job& job) { return job.sound && sounds && !job.latents->audio.empty(); };
-        std::vector<Weights*> networks;
-        if (any(has_sound)) networks = {&n.audio_decoder->weights(), &n.vocoder->weights()};
-        if (any([](const Job& job) { return job.pictures; })) networks.push_back(&n.video_decoder->weights());
+        std::vector<Weights*> of_sound, of_pictures, all;
+        if (any(has_sound)) of_sound = {&n.audio_decoder->weights(), &n.vocoder->weights()};
+        if (any([](const Job& job) { return job.pictures; })) of_pictures = {&n.video_decoder->weights()};
         MemoryUse use = uses_[StepKind::decode_pictures];
         use.also(uses_[StepKind::decode_sound]);
-        const Hold held(pipeline_, networks, progress(), use);
+        // Where memory is planned each is held in its turn: what it leaves stays if there is room.
+        const bool planned = pipeline_.backend_->offload() == Offload::automatic;
+        all = of_sound;
+        all.insert(all.end(), of_pictures.begin(), of_pictures.end());
+        std::optional<Hold> held;
+        if (!planned) held.emplace(pipeline_, all, progress(), use);
         each([&](size_t i) {
             Job& job = jobs_[i];
             const auto sound = [&] {
                 std::optional<Waveform> wave;
                 if (has_sound(job)) {
                     begin(i, *step_of(job, StepKind::decode_sound));
+                    if (planned) held.emplace(pipeline_, of_sound, progress(), uses_[StepKind::decode_sound]);
                     wave = pipeline_.decode_audio(job.latents->audio, sound_piece_seconds, progress());
+                    if (planned) held.reset();
                 }
                 if (events_.on_sound) go_on(events_.on_sound(i, wave ? &*wave : nullptr));
             };
             if (job.sound_first) sound();
             if (job.pictures) {
                 begin(i, *step_of(job, StepKind::decode_pictures));
+                if (planned) held.emplace(pipeline_, of_pictures, progress(), uses_[StepKind::decode_pictures]);
                 decode_pictures(i);
+                if (planned) held.reset();
             }
             if (!job.sound_first) sound();
             if (events_.on_decoded) go_on(events_.on_decoded(i));

@@ -193,19 +193,24 @@ std::string Pipeline::misfit(const Step& step, const MemoryUse& use) {
     const bool host = backend_->uses_host_memory();
     const std::vector<Weights*> networks = networks_of(step), rest = others(networks);
     const Placed placed = place(networks, use, /*alone=*/true);
+    const size_t upscaler =
+        step.kind == StepKind::upscale && networks_->video_decoder ? upscaler_size(step.upscaler).own : 0;
     for (size_t d = 0; d < placed.room.size(); ++d) {
         const size_t needed = taken(use, d, /*host=*/false) + (host ? use.host : 0),
-                     weights = backend_->offload() == Offload::automatic ? placed.least[d] : placed.own[d],
+                     weights = (backend_->offload() == Offload::automatic ? placed.least[d] : placed.own[d]) +
+                               (d == 0 ? upscaler : 0),
                      free = backend_->available_memory(d);
         size_t most = free;
         if (free != SIZE_MAX)
             for (const auto* list : {&networks, &rest})
                 for (const Weights* w : *list) most += w->held(d);
         if (most == SIZE_MAX || needed + weights <= most) continue;
-        const bool decodes = step.kind == StepKind::decode_pictures;
+        const char* advice = "ask for a smaller picture or fewer frames";
+        if (step.kind == StepKind::encode_prompts) advice = "give a smaller text encoder, such as a GGUF file";
+        if (step.kind == StepKind::decode_pictures) advice = "ask for a smaller picture, fewer frames or smaller tiles";
         return "[" + std::string(name_of(step.kind)) + "] needs " + spell_bytes(needed + weights) + " of memory on " +
                backend_->device_name(d) + " (" + spell_bytes(weights) + " for weights), " + spell_bytes(most) +
-               " are free; ask for a smaller picture, fewer frames" + (decodes ? " or smaller tiles" : "");
+               " are free; " + advice;
     }
     return "";
 }
@@ -223,6 +228,7 @@ Pipeline::Fit Pipeline::fit(const Step& step, const Request& request, std::array
         use.host += always_taken;
         found = {misfit(step, use), tiles};
     }
+    if (!found.misfit.empty()) found.tiles.reset();
     return found;
 }
 

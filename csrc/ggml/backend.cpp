@@ -331,12 +331,19 @@ size_t Backend::available_memory(size_t i) const {
         return within(limits_.host, sdltx::available_memory(), limits_.host > 0 ? own_memory() : 0);
     size_t free = 0, total = 0;
     ggml_backend_dev_memory(ggml_backend_get_device(backends_[i].get()), &free, &total);
-    const size_t working = i < working_.size() ? working_[i] : 0;
+    size_t working = 0;
+    {
+        const std::lock_guard<std::mutex> lock(working_mutex_);
+        if (i < working_.size()) working = working_[i];
+    }
     return within(limits_.device, total ? free : SIZE_MAX,
                   allocated(Use::weights, i) + allocated(Use::state, i) + working);
 }
 
-void Backend::note_working(const std::vector<size_t>& bytes) const { working_ = bytes; }
+void Backend::note_working(const std::vector<size_t>& bytes) const {
+    const std::lock_guard<std::mutex> lock(working_mutex_);
+    working_ = bytes;
+}
 
 ggml_backend_buffer_type_t Backend::buffer_type(size_t device) const {
     return ggml_backend_get_default_buffer_type(backends_[device].get());

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -162,6 +163,7 @@ class SDLTX_EXPORT Backend {
     int threads_;
     Offload offload_;
     MemoryLimits limits_;
+    mutable std::mutex working_mutex_;     // a stream asks while another thread computes
     mutable std::vector<size_t> working_;  // of the last note
     std::vector<size_t> pretended_;
     int64_t patience_;

@@ -15,15 +15,20 @@ Stream::Stream(std::vector<Weights*> networks)
       brings_(!networks_.front()->backend().remote() && !networks_.front()->backend().uses_host_memory()) {}
 
 Stream::~Stream() {
+    if (forked()) {
+        thread_.detach();
+        static_cast<void>(changed_.release());
+        return;
+    }
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         stop_ = true;
     }
-    changed_.notify_all();
-    if (!thread_.joinable()) return;
-    // Threads do not survive a fork.
-    process_ == ::getpid() ? thread_.join() : thread_.detach();
+    changed_->notify_all();
+    if (thread_.joinable()) thread_.join();
 }
+
+bool Stream::forked() const { return thread_.joinable() && process_ != ::getpid(); }
 
 void Stream::start() {
     if (thread_.joinable() || blocks() < 2) return;
@@ -36,6 +41,7 @@ void Stream::start() {
 }
 
 Stream::Sweep::Sweep(Stream& stream) : stream_(stream) {
+    if (stream.forked()) return;
     const std::lock_guard<std::mutex> lock(stream.mutex_);
     // The one before may have ended in its middle.
     const size_t n = stream.blocks();
@@ -45,20 +51,21 @@ Stream::Sweep::Sweep(Stream& stream) : stream_(stream) {
 }
 
 Stream::Sweep::~Sweep() {
+    if (stream_.forked()) return;
     std::unique_lock<std::mutex> lock(stream_.mutex_);
     stream_.sweeping_ = false;
-    stream_.changed_.wait(lock, [this] { return !stream_.bringing_; });
+    stream_.changed_->wait(lock, [this] { return !stream_.bringing_; });
 }
 
 void Stream::Sweep::enter(size_t block) {
-    {
+    if (!stream_.forked()) {
         std::unique_lock<std::mutex> lock(stream_.mutex_);
         stream_.start();
         stream_.come_to(stream_.end_ - stream_.blocks() + block);
         stream_.brought_ = std::max(stream_.brought_, stream_.now_ + 1);
-        stream_.changed_.notify_all();
+        stream_.changed_->notify_all();
         // What is being brought is this block, or will be soon.
-        stream_.changed_.wait(lock, [this] { return !stream_.bringing_ || stream_.brought_ > stream_.now_ + 1; });
+        stream_.changed_->wait(lock, [this] { return !stream_.bringing_ || stream_.brought_ > stream_.now_ + 1; });
     }
     for (Weights* w : stream_.networks_) w->enter(block);
 }
@@ -76,13 +83,13 @@ void Stream::Sweep::leave(size_t block) {
         for (const Weights::Range& range : w->passing(block)) passing.push_back(range);
     }
     if (passing.empty()) return;
-    if (!stream_.thread_.joinable()) {
+    if (!stream_.thread_.joinable() || stream_.forked()) {
         for (const Weights::Range& range : passing) range.file->drop(range.begin, range.bytes);
         return;
     }
     const std::lock_guard<std::mutex> lock(stream_.mutex_);
     stream_.passed_.insert(stream_.passed_.end(), passing.begin(), passing.end());
-    stream_.changed_.notify_all();
+    stream_.changed_->notify_all();
 }
 
 void Stream::come_to(size_t number) {
@@ -130,7 +137,7 @@ void Stream::work() {
         return read_ <= now_ || (read_ < now_ + blocks() && ahead_ < networks_.front()->kept().ahead);
     };
     while (true) {
-        changed_.wait(lock, [&] { return stop_ || !passed_.empty() || brings() || reads(); });
+        changed_->wait(lock, [&] { return stop_ || !passed_.empty() || brings() || reads(); });
         if (stop_) return;
         if (!passed_.empty()) {
             const std::vector<Weights::Range> passed = std::exchange(passed_, {});
@@ -153,7 +160,7 @@ void Stream::work() {
         }
         lock.lock();
         bringing_ = false;
-        changed_.notify_all();
+        changed_->notify_all();
     }
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -43,6 +44,8 @@ class Stream {
     };
 
  private:
+    // Whether this is a child process, where the thread is not, and may have left anything half done.
+    bool forked() const;
     size_t blocks() const { return networks_.front()->num_blocks(); }
     void start();
     void come_to(size_t number);
@@ -52,7 +55,8 @@ class Stream {
     std::vector<Weights*> networks_;
     bool brings_;  // the thread uses the devices beside the one that computes; the host has nothing to win by it
     std::mutex mutex_;
-    std::condition_variable changed_;
+    // A child process leaks it: its destruction would wait for a thread that is not there.
+    std::unique_ptr<std::condition_variable> changed_ = std::make_unique<std::condition_variable>();
     // Numbers count on from sweep to sweep; the block is what remains of the division by their count.
     size_t now_ = 0, brought_ = 0, end_ = 0;  // that is computed; to be brought next; of the sweep
     size_t read_ = 0, ahead_ = 0;             // that is being read, and bytes that were read of blocks after now_

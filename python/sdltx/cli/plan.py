@@ -46,6 +46,9 @@ def warn_of_model(
         free = next(device["memory_free"] for device in _core.devices() if device["kind"] == "cpu")
         if memory["memory"] > free:
             job.warn(f"about {memory['memory'] / 2**30:.1f} GiB of memory are needed, {free / 2**30:.1f} are free")
+    for step in memory["steps"]:
+        if step["misfit"]:
+            job.warn(f"it does not fit: {step['misfit']}")
     if chosen := choices(memory):
         job.note(f"memory: {'; '.join(chosen)}")
 
