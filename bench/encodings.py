@@ -1,18 +1,18 @@
 """Steps with weights in eight bits against BF16, in turns: time, and memory against the size of the file.
 
-python bench/encodings.py [--blocks 4] [--size 256x256x17] [--rows 1024]
+    python bench/encodings.py [--blocks 4] [--size 256x256x17] [--rows 1024]
+
+The model files are written to --folder, and used again.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +22,23 @@ sys.path.insert(0, str(Path(__file__).parent))
 def child(path: str, size: str, rows: int) -> None:
     """Makes steps; prints seconds of the later ones, and what of memory weights take."""
     import numpy as np
+    import steps
 
     import sdltx
 
-    width, height, frames = map(int, size.split("x"))
-    context = sdltx.Context(
-        np.full((rows, 4096), np.float32(0.1)),
-        np.full((rows, 2048), np.float32(0.1)),
-    )
-    seen: list[float] = []
     with sdltx.load(path) as pipe:
         before = _resident()
-        latents = pipe.sample(
-            context,
-            width=width,
-            height=height,
-            num_frames=frames,
-            seed=1,
-            sigmas=[1, 0.7, 0.4, 0],
-            preset="distilled",
-            on_step=lambda *_: seen.append(time.monotonic()),
-        )
-        working = pipe.memory()[0]["working"]
-        memory = _resident() - before - working
-    seconds = min(b - a for a, b in itertools.pairwise(seen))
-    print(json.dumps({"seconds": seconds, "memory": memory, "finite": bool(np.isfinite(latents.video).all())}))
+        latents, seen = steps.sample(pipe, size, rows, 3, lambda: None)
+        memory = _resident() - before - pipe.memory()[0]["working"]
+    finite = bool(np.isfinite(latents.video).all())
+    print(json.dumps({"seconds": min(steps.seconds(seen)), "memory": memory, "finite": finite}))
 
 
 def _resident() -> int:
     """Bytes of memory, those of files included."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) << 10
+    import steps
+
+    return steps.counted("/proc/self/status", "VmRSS") << 10
 
 
 def main() -> None:

@@ -43,42 +43,23 @@ def limited(limit: str) -> Iterator[Path]:
 def child(path: str, size: str, rows: int, offload: str, steps: int) -> None:
     """Makes steps; prints seconds, and bytes read from the disk, of each."""
     import numpy as np
+    import steps as runs
 
     import sdltx
 
-    width, height, frames = map(int, size.split("x"))
-    rng = np.random.default_rng(0)
-    context = sdltx.Context(
-        rng.standard_normal((rows, 4096), np.float32) * np.float32(0.1),
-        rng.standard_normal((rows, 2048), np.float32) * np.float32(0.1),
-    )
-    seen: list[tuple[float, int]] = []
-
-    def on_step(*_: Any) -> None:
-        seen.append((time.monotonic(), _read()))
-
     given: dict[str, Any] = {"offload": offload} if offload != "default" else {}
     with sdltx.load(path, **given) as pipe:
-        seen.append((time.monotonic(), _read()))
-        sigmas = [1 - i / steps for i in range(steps)] + [0]
-        latents = pipe.sample(
-            context,
-            width=width,
-            height=height,
-            num_frames=frames,
-            seed=1,
-            sigmas=sigmas,
-            preset="distilled",
-            on_step=on_step,
-        )
+        begin = (time.monotonic(), _read())
+        latents, seen = runs.sample(pipe, size, rows, steps, _read)
         pages = [one["mapped"] for one in pipe.memory()]
-    told = [{"seconds": b[0] - a[0], "read": b[1] - a[1]} for a, b in itertools.pairwise(seen)]
+    told = [{"seconds": b[0] - a[0], "read": b[1] - a[1]} for a, b in itertools.pairwise([begin, *seen])]
     print(json.dumps({"steps": told, "mapped": pages, "sum": float(np.abs(latents.video).sum())}))
 
 
 def _read() -> int:
-    lines = Path("/proc/self/io").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("read_bytes")).split()[1])
+    import steps
+
+    return steps.counted("/proc/self/io", "read_bytes")
 
 
 def measure(python: str, cgroup: Path | None, arguments: list[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,51 +40,36 @@ def blocks(folder: Path, count: int, kind: str = "BF16") -> Path:
     real = real_layout.manifest("ltx-2.3-22b")
     wanted = re.compile(r"transformer_blocks\.(\d+)\.|_embeddings_connector\.")
     single = set(real["f32"])
-    header: dict[str, Any] = {
-        "__metadata__": {"config": json.dumps(_shortened(real["config"], count)), "model_version": "2.3.0"}
-    }
-    sizes, at = [], 0
-
-    def add(name: str, dtype: str, shape: list[int]) -> None:
-        nonlocal at
-        count = int(np.prod(shape))
-        sizes.append((shape, count, dtype))
-        end = at + count * _BYTES[dtype]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
-        at = end
-
+    tensors: dict[str, tuple[str, list[int]]] = {}
     for name, shape in real["tensors"].items():
         block = wanted.search(name)
         if not name.startswith(real_layout.DIT) or (block and (block[1] is None or int(block[1]) >= count)):
             continue
         is_large = block and block[1] and len(shape) == 2 and name.endswith(".weight") and shape[0] > 64
         if is_large and kind != "BF16":
-            add(name, "F8_E4M3", shape)
+            tensors[name] = ("F8_E4M3", shape)
             scales = [-(-shape[0] // 128) * 128, -(-shape[1] // 128) * 4]
-            add(f"{name}_scale", *(("F32", []) if kind == "FP8" else ("U8", scales)))
+            tensors[f"{name}_scale"] = ("F32", []) if kind == "FP8" else ("U8", scales)
         else:
-            add(name, "F32" if name in single else "BF16", shape)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+            tensors[name] = ("F32" if name in single else "BF16", shape)
     values = np.random.default_rng(0).standard_normal(1 << 24, np.float32)
     codes = (values.view(np.uint32) >> 24 & 0x80 | 0x10).astype(np.uint8)  # of 0.03 and -0.03
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for shape, count, dtype in sizes:
-            left = count
+
+    def content(name: str, dtype: str, shape: list[int]) -> Iterator[np.ndarray[Any, Any]]:
+        left = int(np.prod(shape))
+        size = np.float32(np.sqrt(shape[0] / left) if shape else 1)
+        while left:
+            some = min(left, len(values))
+            left -= some
             if dtype == "U8":
-                file.write(bytes([127]) * count)
-                continue
-            while left:
-                part = values[: min(left, len(values))] * np.float32(np.sqrt(shape[0] / count) if shape else 1)
-                if dtype == "F8_E4M3":
-                    file.write(codes[: len(part)].tobytes())
-                else:
-                    file.write((part if dtype == "F32" else (part.view(np.uint32) >> 16).astype(np.uint16)).tobytes())
-                left -= len(part)
-    unfinished.rename(path)
-    return path
+                yield np.full(some, 127, np.uint8)  # the power of two that is 1
+            elif dtype == "F8_E4M3":
+                yield codes[:some]
+            else:
+                yield values[:some] * size
+
+    config = json.dumps(_shortened(real["config"], count))
+    return _store(path, {"config": config, "model_version": "2.3.0"}, tensors, content)
 
 
 def _shortened(config: dict[str, Any], count: int) -> dict[str, Any]:
@@ -154,23 +140,12 @@ def lora(folder: Path, count: int, rank: int = 64) -> Path:
 
 def _random(path: Path, tensors: dict[str, list[int]], metadata: dict[str, str]) -> Path:
     """A file of small random values in BF16."""
-    if path.exists():
-        return path
-    header: dict[str, Any] = {"__metadata__": metadata}
-    at = 0
-    for name, shape in tensors.items():
-        end = at + 2 * int(np.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, end]}
-        at = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
     rng = np.random.default_rng(0)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for shape in tensors.values():
-            values = rng.standard_normal(int(np.prod(shape)), np.float32) * np.float32(0.01)
-            file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
-    return path
+
+    def content(name: str, dtype: str, shape: list[int]) -> Iterator[np.ndarray[Any, Any]]:
+        yield rng.standard_normal(int(np.prod(shape)), np.float32) * np.float32(0.01)
+
+    return _store(path, metadata, {name: ("BF16", shape) for name, shape in tensors.items()}, content)
 
 
 def decoders(folder: Path) -> Path:
@@ -189,34 +164,58 @@ def gemma(folder: Path) -> Path:
 
 
 def _write(path: Path, wanted: Any, change: Any = lambda config: config) -> Path:
+    """The tensors of LTX-2.3 with the names that are wanted."""
+    real = real_layout.manifest("ltx-2.3-22b")
+    single, rng = set(real["f32"]), np.random.default_rng(0)
+    tensors = {
+        name: ("F32" if name in single else "BF16", shape) for name, shape in real["tensors"].items() if wanted(name)
+    }
+
+    def content(name: str, dtype: str, shape: list[int]) -> Iterator[np.ndarray[Any, Any]]:
+        count = int(np.prod(shape))
+        values = rng.standard_normal(count, np.float32) * np.float32(np.sqrt(shape[0] / count) if shape else 1)
+        if "std-of-means" in name:
+            values = np.ones(count, np.float32)
+        if name.startswith("vocoder."):  # or every sample would be beyond what sound can be
+            values *= np.float32(0.3)
+        yield values
+
+    return _store(path, {"config": json.dumps(change(real["config"])), "model_version": "2.3.0"}, tensors, content)
+
+
+def _store(
+    path: Path,
+    metadata: dict[str, str],
+    tensors: dict[str, tuple[str, list[int]]],
+    content: Callable[[str, str, list[int]], Iterator[np.ndarray[Any, Any]]],
+) -> Path:
+    """Writes a file unless it is there, whole or not at all.
+
+    tensors: dtype and shape by name. content: gives the values of one in pieces: float32 for F32 and BF16, else bytes.
+    """
     if path.exists():
         return path
-    real = real_layout.manifest("ltx-2.3-22b")
-    single = set(real["f32"])
-    header: dict[str, Any] = {"__metadata__": {"config": json.dumps(change(real["config"])), "model_version": "2.3.0"}}
+    header: dict[str, Any] = {"__metadata__": metadata}
     at = 0
-    tensors = {name: shape for name, shape in real["tensors"].items() if wanted(name)}
-    for name, shape in tensors.items():
-        kind, size = ("F32", 4) if name in single else ("BF16", 2)
-        end = at + int(np.prod(shape)) * size
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, end]}
+    for name, (dtype, shape) in tensors.items():
+        end = at + int(np.prod(shape)) * _BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
         at = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    rng = np.random.default_rng(0)
     unfinished = path.with_suffix(".part")
     with unfinished.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in tensors.items():
-            count = int(np.prod(shape))
-            values = rng.standard_normal(count, np.float32) * np.float32(np.sqrt(shape[0] / count) if shape else 1)
-            if "std-of-means" in name:
-                values = np.ones(count, np.float32)
-            if name.startswith("vocoder."):  # or every sample would be beyond what sound can be
-                values *= np.float32(0.3)
-            file.write((values if name in single else (values.view(np.uint32) >> 16).astype(np.uint16)).tobytes())
+        for name, (dtype, shape) in tensors.items():
+            for piece in content(name, dtype, shape):
+                file.write((_bfloat16(piece) if dtype == "BF16" else piece).tobytes())
     unfinished.rename(path)
     return path
+
+
+def _bfloat16(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The upper halves of floats, not rounded."""
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
 
 
 def write_kernel(folder: str, w: np.ndarray) -> str:

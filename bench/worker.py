@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -44,8 +43,9 @@ def worker() -> Iterator[str]:
 
 def sent() -> int:
     """Bytes that loopback has carried."""
-    line = next(line for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:"))
-    return int(line.split(":")[1].split()[0])
+    import steps
+
+    return steps.counted("/proc/net/dev", "lo:")
 
 
 def main() -> None:
@@ -58,37 +58,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     args = parser.parse_args()
-    import numpy as np
+    import steps
     import weights
 
     import sdltx
 
-    width, height, frames = map(int, args.size.split("x"))
-    size: dict[str, Any] = {"width": width, "height": height, "num_frames": frames, "preset": "distilled"}
-    size["sigmas"] = [1 - i / args.steps for i in range(args.steps)] + [0]
-    rng = np.random.default_rng(0)
-    context = sdltx.Context(
-        rng.standard_normal((args.rows, 4096), np.float32) * np.float32(0.1),
-        rng.standard_normal((args.rows, 2048), np.float32) * np.float32(0.1),
-    )
     path = weights.blocks(args.folder, args.blocks)
     seconds: dict[str, list[float]] = {"ahead": [], "in turn": []}
     copied: dict[str, list[int]] = {"ahead": [], "in turn": []}
     with worker() as device, sdltx.load(path, device=device, offload="blocks", threads=1) as pipe:
-        (step,) = (one for one in pipe.estimate(**size)["steps"] if one["step"] == "denoise")
+        told = pipe.estimate(**steps.sizes(args.size), preset="distilled")
+        (step,) = (one for one in told["steps"] if one["step"] == "denoise")
         used = step["devices"][0]
         # With room for one block and no more, none is brought ahead.
         rooms = {"ahead": 1 << 40, "in turn": used["weights"] + used["inputs"] + used["working"]}
         for _ in range(args.rounds):
             for name, room in rooms.items():
                 pipe._core.pretend_memory([room, 1 << 40])
-                seen: list[tuple[float, int]] = []
-                pipe.sample(
-                    context, seed=1, **size, on_step=lambda *_, seen=seen: seen.append((time.monotonic(), sent()))
-                )
-                pairs = list(itertools.pairwise(seen))
-                seconds[name].append(statistics.median(b[0] - a[0] for a, b in pairs))
-                copied[name].append(round(statistics.median(b[1] - a[1] for a, b in pairs)))
+                _, seen = steps.sample(pipe, args.size, args.rows, args.steps, sent)
+                seconds[name].append(statistics.median(steps.seconds(seen)))
+                carried = [b[1] - a[1] for a, b in itertools.pairwise(seen)]
+                copied[name].append(round(statistics.median(carried)))
     print(f"{path.stat().st_size / 1e9:.2f} GB, {args.size}; estimated: {step['brought'] / 1e9:.2f} GB brought a step")
     for name in seconds:
         print(f"{name:8} step {statistics.median(seconds[name]):.2f} s, {copied[name][0] / 1e9:.2f} GB over loopback")

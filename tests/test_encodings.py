@@ -136,10 +136,10 @@ def test_fp8_is_computed_where_it_lies(tmp_path, wide, kind, options):
     header, blob = read_safetensors(wide)
     out, parts, at = {"__metadata__": header.pop("__metadata__")}, [], 0
     for name, entry in header.items():
-        raw, kind = blob[slice(*entry["data_offsets"])], entry["dtype"]
+        raw, dtype = blob[slice(*entry["data_offsets"])], entry["dtype"]
         if name in meant:
-            raw, kind = (meant[name].astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).tobytes(), "BF16"
-        out[name] = {"dtype": kind, "shape": entry["shape"], "data_offsets": [at, at + len(raw)]}
+            raw, dtype = (meant[name].astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).tobytes(), "BF16"
+        out[name] = {"dtype": dtype, "shape": entry["shape"], "data_offsets": [at, at + len(raw)]}
         parts.append(raw)
         at += len(raw)
     write_safetensors(tmp_path / "bf16.safetensors", out, b"".join(parts))

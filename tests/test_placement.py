@@ -115,7 +115,7 @@ def test_other_networks_go_when_there_is_no_room(tiny_paths, workers):
         assert held(pipe, "weights") < everything
 
 
-def test_what_is_read_each_time(tmp_path, tiny_paths, caplog):
+def test_what_is_read_each_time(tmp_path):
     """Weights that lie in files pass as far as there is no room, with the time that it takes where a disk tells it."""
     path = tmp_path / "fp8.safetensors"
     encoded.write(path, wide_rows.write(tmp_path / "wide.safetensors"), "float8_e4m3fn", test_encodings.is_large)

@@ -264,9 +264,9 @@ class SDLTX_EXPORT Pipeline {
     };
     Fit fit(const Step& step, const Request& request, std::array<int64_t, 3> shape, MemoryUse& use);
     bool may_choose_tiles(const Request& request) const;
-    // Seconds to read so much of the files of networks; 0 if it is not known.
     // What an upscaler's weights take, whose file is open only while it runs.
     Weights::Size upscaler_size(const std::string& path) const;
+    // Seconds to read so much of the files of networks; 0 if it is not known.
     static double reading_seconds(const std::vector<Weights*>& networks, size_t bytes);
     // Networks and LoRAs that are there besides, and not in use.
     std::vector<Weights*> others(const std::vector<Weights*>& networks) const;

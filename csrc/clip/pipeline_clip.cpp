@@ -271,9 +271,8 @@ Latents Pipeline::upsample(const Latents& latents, const std::string& upscaler, 
         const size_t c = i / static_cast<size_t>(cells);
         out.video.data[i] = out.video.data[i] * deviation[c] + mean[c];
     }
-    workspace_->release();  // what the stage before has computed in
     const MemoryUse use = network.measure({out.video.dim(1), out.video.dim(2), out.video.dim(3)});
-    workspace_->release();
+    workspace_->release();  // what the stage before has computed in
     const Hold hold(*this, {&network.weights()}, progress, use);
     report(progress, "upscale", 0, 1);
     out.video = network.upsample(out.video, tracing());

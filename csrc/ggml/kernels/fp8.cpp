@@ -1,6 +1,5 @@
 #include "fp8.h"
 
-#include <algorithm>
 #include <cstring>
 
 namespace sdltx::kernels {

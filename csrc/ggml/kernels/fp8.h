@@ -1,4 +1,4 @@
-// Rows of FP8 and MXFP8 weights.
+// Rows of FP8 and MXFP8 weights (OCP 8-bit Floating Point 1.0, OCP Microscaling Formats 1.0).
 #pragma once
 
 #include "kernels.h"

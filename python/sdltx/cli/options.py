@@ -100,7 +100,7 @@ def model_options(command: argparse.ArgumentParser) -> None:
         "--max-memory",
         metavar="GIB",
         type=float,
-        help="take at most so much memory of the machine; negative: leave so much free (default: what is there)",
+        help="take at most so much memory of the machine; negative: leave so much free; 0: what is there, the default",
     )
     group.add_argument("--max-vram", metavar="GIB", type=float, help="the same of each GPU")
     group.add_argument("-t", "--threads", metavar="N", type=threads, help="CPU threads (default: one per core)")
