@@ -10,7 +10,7 @@ import pytest
 
 CSRC = Path(__file__).parent.parent / "csrc"
 # Folders, and files that lie in none; what is listed later knows what is listed before.
-LAYERS = ["sdltx", "base", "ggml", "gemma3 ltxv", "model", "clip", "api"]
+LAYERS = ["sdltx", "base", "ggml", "gemma", "gemma3 gemma4 ltxv", "model", "clip", "api"]
 # Within folders where the order is not plain: a file includes those before it only.
 INSIDE = {
     "clip": ["options", "request", "settings", "recipes", "plan", "run", "work", "stage", "step_memory", "pipeline"],
@@ -34,7 +34,10 @@ WITHOUT_GGML = [
     "ltxv/noise",
     "ltxv/tiling",
     "ltxv/rope",
+    "ltxv/version",
+    "gemma/tokenizer",
     "gemma3/sentencepiece_model",
+    "gemma4/bpe",
 ]
 
 
@@ -78,6 +81,7 @@ PYTHON_LAYERS = {
     "_core": 0,
     "_options": 0,
     "errors": 1,
+    "_demo": 2,
     "_files": 2,
     "_arguments": 2,
     "sound": 3,

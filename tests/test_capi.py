@@ -62,7 +62,7 @@ def pipeline(demo_paths):
 
 @pytest.fixture(scope="module")
 def demo_paths():
-    return sdltx.pipeline._demo_files()
+    return sdltx._demo.demo_files()
 
 
 @pytest.fixture(scope="module")

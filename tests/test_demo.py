@@ -92,6 +92,6 @@ def test_it_is_small(tmp_path):
     """12 MB at most, as a wheel has it."""
     wheel = tmp_path / "demo.zip"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in sdltx.pipeline._DEMO.rglob("*"):
+        for path in sdltx._demo.FOLDER.rglob("*"):
             packed.write(path)
     assert 10e6 < wheel.stat().st_size <= 12e6

@@ -17,7 +17,7 @@ from commands import errors, run
 import sdltx
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-MODEL = sdltx.pipeline._demo_files()
+MODEL = sdltx._demo.demo_files()
 PROMPT = "a red circle moves left"
 TOOLS = {**os.environ, "PATH": os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))}
 STRICT = ["-pedantic", "-Wall", "-Wextra", "-Werror"]

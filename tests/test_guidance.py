@@ -338,6 +338,7 @@ def test_presets_are_those_of_the_specification(tiny):
     keys += ["guidance_rescale", "audio_guidance_rescale", "num_inference_steps", "schedule", "sampler"]
     table = {preset["name"]: [preset[key] for key in keys] for preset in tiny.presets}
     assert table == {
+        "distilled-2.5": [1, 0, 1, 1, 0, 1, 0, 0, 8, "distilled", "euler_ancestral"],
         "distilled": [1, 0, 1, 1, 0, 1, 0, 0, 8, "distilled", "euler"],
         "dev-2.0": [3, 1, 3, 7, 1, 3, 0.7, 0.7, 40, "ltx2", "euler"],
         "dev": [3, 1, 3, 7, 1, 3, 0.7, 0.7, 30, "ltx2", "euler"],

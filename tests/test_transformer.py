@@ -38,7 +38,7 @@ def inputs(golden, case, tag="pos", positions=None):
         else:
             where = _core.video_positions((frames - 1) // 8 + 1, height // 32, width // 32, float(g["fps"]))
         mask = g.get(f"{case}.denoise_mask") if kind == "video" else None
-        timesteps = np.full(len(tokens), sigma) if mask is None else mask[:, 0] * sigma
+        timesteps = np.full(len(tokens), sigma) if mask is None else mask.reshape(-1) * sigma
         streams[kind] = {"tokens": tokens, "timesteps": timesteps, "positions": where, "context": context[kind]}
     return streams["video"], streams["audio"], float(sigma)
 

@@ -88,6 +88,7 @@ struct StreamArguments {
         tokens = t.data;
         timesteps = s.data;
         positions = {p.dim(0), p.dim(1), p.data};
+        if (d.contains("marked")) positions.marked = d["marked"].cast<std::vector<bool>>();
         input = {{&tokens, &timesteps, sigma}, &positions, &context};
     }
 };
@@ -251,9 +252,9 @@ void bind_pipeline(py::module_& m) {
                const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
                const std::optional<LatentTuple>& initial, const std::optional<LatentTuple>& second_noise,
                std::optional<py::function> progress, std::optional<py::function> on_step) {
-                const Request request{
+                Request request{
                     o, conditions_of(conditions), {to_array(video_noise), to_array(audio_noise)}, latents_of(initial)};
-                const ClipPlan plan = p.resolve(request);
+                ClipPlan plan = p.resolve(request);
                 const Latents again = latents_of(second_noise);
                 const Context context{to_array(video_context), to_array(audio_context)};
                 const std::optional<Context> away = context_of(negative);
@@ -269,6 +270,7 @@ void bind_pipeline(py::module_& m) {
                         return guard.call([&] { (*on_step)(done, steps, *arrays(estimate)); });
                     };
                 const Latents l = guard.run(&p, [&] {
+                    plan = p.settle_length(plan, request, context);
                     return p.sample(context, away ? &*away : nullptr, plan, request, {again.video, again.audio},
                                     guard.progress(), each);
                 });
@@ -282,12 +284,25 @@ void bind_pipeline(py::module_& m) {
             "initial"_a = py::none(), "second_noise"_a = py::none(), "progress"_a = py::none(),
             "on_step"_a = py::none())
         .def(
+            "duration",
+            [](Pipeline& p, const FloatPair& context) {
+                const Context c{to_array(context.first), to_array(context.second)};
+                return Guard(std::nullopt).run(&p, [&] { return p.duration(c); });
+            },
+            "context"_a)
+        .def(
             "sampler",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const ClipOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
                const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
-               const std::optional<LatentTuple>& initial) {
+               const std::optional<LatentTuple>& initial, const std::optional<py::function>& step_noise) {
                 auto s = std::make_unique<PySampler>();
+                DrawNoise draw;
+                if (step_noise)
+                    draw = [given = *step_noise](const NoiseRequest& r) {
+                        const WithGil gil;
+                        return to_array(given(r.video, r.step, r.kind, r.count).cast<FloatArray>()).data;
+                    };
                 s->context = {to_array(video_context), to_array(audio_context)};
                 s->negative = context_of(negative);
                 s->pipeline = &p;
@@ -296,12 +311,13 @@ void bind_pipeline(py::module_& m) {
                                      conditions_of(conditions),
                                      latents_of(initial),
                                      {},
-                                     false});
+                                     false,
+                                     draw});
                 return s;
             },
             "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
             "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
-            "initial"_a = py::none(), py::keep_alive<0, 1>())
+            "initial"_a = py::none(), "step_noise"_a = py::none(), py::keep_alive<0, 1>())
         .def(
             "velocity",
             [](Pipeline& p, const py::dict& video, std::optional<py::dict> audio, float sigma,
@@ -427,9 +443,8 @@ void bind_pipeline(py::module_& m) {
 
 void bind_parts(py::module_& m) {
     py::class_<Tokenizer>(m, "Tokenizer")
-        .def(py::init([](const std::vector<std::string>& paths) {
-                 return Tokenizer::load(ModelFiles(paths, ltx_naming()));
-             }),
+        .def(py::init(
+                 [](const std::vector<std::string>& paths) { return load_tokenizer(ModelFiles(paths, ltx_naming())); }),
              "paths"_a)
         .def(
             "encode",
@@ -445,6 +460,9 @@ void bind_parts(py::module_& m) {
             return to_numpy(encode_tokens(ModelFiles(paths, ltx_naming()), ids, precision == "f32"));
         },
         "paths"_a, "ids"_a, py::kw_only(), "precision"_a = "f32");
+    m.def(
+        "frames_of_duration", [](double seconds, double rate) { return frames_of_duration(seconds, rate); },
+        "seconds"_a, "frame_rate"_a);
     m.def(
         "video_positions",
         [](int64_t frames, int64_t height, int64_t width, double frame_rate) {

@@ -2,7 +2,7 @@
 #include "bindings.h"
 #include "clip/options.h"
 #include "clip/recipes.h"
-#include "gemma3/tokenizer.h"
+#include "gemma/tokenizer.h"
 #include "model/presets.h"
 
 namespace py = pybind11;

@@ -301,11 +301,12 @@ sdltx_status sdltx_sample(sdltx_pipeline* pipeline, const sdltx_context* context
         const Context& wanted = existing(context, "context").values;
         const Context* unwanted = negative ? &existing(negative, "negative").values : nullptr;
         const sdltx_callbacks c = callbacks_of(callbacks);
-        const Request asked = request_of(request);
-        const ClipPlan plan = core.resolve(asked);
-        std::string settings = told(asked, plan);  // what cannot be written should not cost a run
+        Request asked = request_of(request);
+        ClipPlan plan = core.resolve(asked);
         Watch watch(c.progress, c.payload);
         const Run run(core, watch);
+        plan = core.settle_length(plan, asked, wanted);
+        std::string settings = told(asked, plan);  // what cannot be written should not cost a run
         Latents made = core.sample(wanted, unwanted, plan, asked, {}, watch.progress(), on_step_of(c));
         give(latents, std::unique_ptr<sdltx_latents>(new sdltx_latents{std::move(made), std::move(settings)}));
     });

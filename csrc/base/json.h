@@ -88,4 +88,10 @@ void require_value(const Json& j, const char* key, const T& expected, const std:
                                                    spell(Json(expected)) + " is implemented");
 }
 
+// The same where a missing key stands for that value.
+template <typename T>
+void require_value_or(const Json& j, const char* key, const T& expected, const std::string& where) {
+    if (j.contains(key) && !j.at(key).is_null()) require_value(j, key, expected, where);
+}
+
 }  // namespace sdltx

@@ -13,7 +13,7 @@ namespace sdltx {
 
 namespace {
 
-constexpr const char* kind_names[] = {"text",   "choice", "whole", "real",  "flag",
+constexpr const char* kind_names[] = {"text",   "choice", "whole", "real",  "flag", "duration",
                                       "wholes", "reals",  "file",  "files", "loras"};  // in the order of the enum
 
 [[noreturn]] void out_of_range(const Option& option, double value) {
@@ -103,6 +103,8 @@ const char* expected(OptionKind kind) {
             return "a number";
         case OptionKind::flag:
             return "true or false";
+        case OptionKind::duration:
+            return "seconds as text, such as 5s, or auto";
         case OptionKind::wholes:
             return "a list of whole numbers";
         case OptionKind::reals:
@@ -159,6 +161,28 @@ void check(const ClipOptions& o) {
     check_schedule(o);
     check_sizes(o);
     tiling_of(o);
+    if (duration_of(o) && o.num_frames)
+        throw Error(ErrorCode::invalid_request,
+                    "[sample] duration and num_frames both tell how long the clip is; give one of them");
+}
+
+std::optional<Duration> duration_of(const ClipOptions& o) {
+    if (!o.duration) return std::nullopt;
+    if (*o.duration == "auto") return Duration{true, 0};
+    std::string number = *o.duration;
+    if (!number.empty() && number.back() == 's') number.pop_back();
+    const Json read = Json::parse(number, nullptr, /*allow_exceptions=*/false);
+    constexpr double longest = 3600;
+    const double seconds = read.is_number() ? read.get<double>() : 0;
+    if (!(seconds > 0 && seconds <= longest))
+        throw Error(ErrorCode::invalid_request, "[sample] the duration " + spell(Json(*o.duration)) +
+                                                    " is none; use seconds above 0, such as 5s or 2.5, or auto");
+    return Duration{false, seconds};
+}
+
+int64_t frames_nearest(double seconds, double frame_rate, int64_t unit) {
+    const double whole = (seconds * frame_rate - 1) / static_cast<double>(unit);
+    return unit * std::max<int64_t>(0, std::llround(whole)) + 1;
 }
 
 Tiling tiling_of(const ClipOptions& o) {

@@ -12,7 +12,7 @@
 
 namespace sdltx {
 
-enum class OptionKind { text, choice, whole, real, flag, wholes, reals, file, files, loras };
+enum class OptionKind { text, choice, whole, real, flag, duration, wholes, reals, file, files, loras };
 SDLTX_EXPORT const char* name_of(OptionKind kind);
 
 // Types of fields, by the names of the kinds.
@@ -22,6 +22,7 @@ using choice = std::string;
 using whole = int64_t;
 using real = double;
 using flag = bool;
+using duration = std::string;  // "5s", "5", "auto"
 using wholes = std::vector<int64_t>;
 using reals = std::vector<double>;
 using file = std::string;
@@ -71,6 +72,16 @@ const std::vector<T>& listed(const std::optional<std::vector<T>>& values) {
 
 // Throws Error(invalid_request) for what no checkpoint could do. Needs no model, so call it before one is loaded.
 SDLTX_EXPORT void check(const ClipOptions& options);
+
+// How long a clip is to be: as its prompt asks for, or so many seconds. Nothing if it is told in frames, or not at all.
+// Throws Error(invalid_request).
+struct Duration {
+    bool by_prompt;
+    double seconds;
+};
+std::optional<Duration> duration_of(const ClipOptions& options);
+// The number of frames, unit k + 1, that comes nearest; unit: a multiple of 8.
+int64_t frames_nearest(double seconds, double frame_rate, int64_t unit = 8);
 
 // Tiles as in the reference unless others are asked for. Throws Error(invalid_request) for those that do not advance.
 SDLTX_EXPORT Tiling tiling_of(const ClipOptions& options);

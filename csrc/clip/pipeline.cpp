@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "base/log.h"
-#include "gemma3/prompt.h"
+#include "gemma/prompt.h"
 #include "ltxv/mel.h"
 #include "model/names.h"
 
@@ -263,13 +263,20 @@ Context Pipeline::encode(const std::string& prompt, const Progress& progress) {
     require({Part::text_encoder, Part::text_projection});
     const std::vector<int32_t> ids = tokenize(prompt);
     const Hold hold(*this, encoding(), progress);
-    const int64_t total = networks_->text_encoder->config().num_hidden_layers + 1;
+    const int64_t total = networks_->text_encoder->num_hidden_layers() + 1;
     report(progress, "encode", 0, total);
     const Array states =
         networks_->text_encoder->encode(ids, tracing(), [&](int64_t done) { report(progress, "encode", done, total); });
     Context context = networks_->text_projection->encode(states, tracing());
     report(progress, "encode", total, total);
     return context;
+}
+
+double Pipeline::duration(const Context& context) {
+    const Turn turn(*this);
+    require({Part::duration_head});
+    const Hold hold(*this, {&networks_->duration_head->weights()}, {});
+    return networks_->duration_head->seconds(context, tracing());
 }
 
 std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context* negative,
@@ -288,7 +295,8 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
     const Start start{
         {inputs.noise.video, inputs.initial.video, std::move(keyframes), inputs.appends_first_frame, false},
         {inputs.noise.audio, inputs.initial.audio, {}, false, false},
-        loras(inputs.loras)};
+        loras(inputs.loras),
+        inputs.draw};
     return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings, start,
                      tracing());
 }

@@ -91,6 +91,10 @@ class SDLTX_EXPORT Pipeline {
     // the projection. Throws Error(model_mismatch) without text encoder and projection.
     Context encode(const std::string& prompt, const Progress& progress);
 
+    // How many seconds a clip of these contexts is to last, by the model's duration head. Throws Error(model_mismatch)
+    // without one.
+    double duration(const Context& context);
+
     // What a request comes to. Upscaler and distilled LoRA that a recipe wants and nobody names are looked for in the
     // folders that were given. Throws Error(invalid_request), also for what check() in options.h refuses,
     // Error(model_mismatch) for what a recipe that was asked for cannot do without, Error(model_file | model_mismatch)
@@ -98,6 +102,9 @@ class SDLTX_EXPORT Pipeline {
     ClipPlan resolve(const Request& request) const;
     // The settings of a request that asks for nothing; also after close().
     SampleSettings defaults() const { return resolve_stage(ClipOptions{}); }
+    // Where the length follows the prompt: the plan with that length, which the request then has, too; else the same
+    // plan. Throws what duration() and resolve() throw.
+    ClipPlan settle_length(const ClipPlan& plan, Request& request, const Context& context);
     // What of it is probably not meant; see doubts() in settings.h.
     std::vector<std::string> doubts(const ClipPlan& plan) const;
     // What running it would throw for the LoRAs, and for the frames and strengths of pictures, which are not looked at.
@@ -110,6 +117,7 @@ class SDLTX_EXPORT Pipeline {
         Latents initial;  // what is refined, with schedules that begin below 1; see Start
         std::vector<LoraFile> loras;
         bool appends_first_frame = false;  // see Recipe
+        DrawNoise draw{};                  // noise of steps; null: from the seed
     };
     // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
     // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for

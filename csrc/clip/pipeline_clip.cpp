@@ -1,5 +1,6 @@
 // What a request comes to, and clips of several stages.
 #include <algorithm>
+#include <cmath>
 
 #include "base/log.h"
 #include "ggml/values.h"
@@ -83,7 +84,7 @@ std::string Pipeline::find_distilled_lora() const {
 
 SampleSettings Pipeline::resolve_stage(const ClipOptions& options) const {
     constexpr int64_t blocks_of_release = 48;
-    return sdltx::resolve(options, *info_.preset, info_.defaults,
+    return sdltx::resolve(options, *info_.preset, info_.defaults, info_.version,
                           config_.transformer ? config_.transformer->num_layers : blocks_of_release);
 }
 
@@ -106,8 +107,10 @@ ClipPlan Pipeline::resolve(const Request& request) const {
     files();  // throws
     const ClipOptions& options = request.options;
     sdltx::check(options);
-    const Recipe& recipe = recipe_of(options, preset_of(options, *info_.preset));
-    ClipPlan plan{&recipe, options.recipe.has_value(), resolve_stage(options), "", {}};
+    const Recipe& recipe = recipe_of(options, preset_of(options, *info_.preset, info_.version));
+    ClipPlan plan{&recipe, options.recipe.has_value(), resolve_stage(options)};
+    const auto duration = duration_of(options);
+    plan.length_by_prompt = duration && duration->by_prompt;
     if (recipe.wants_distilled_lora()) {
         if (options.distilled_lora)
             plan.distilled_lora = *options.distilled_lora;
@@ -116,7 +119,9 @@ ClipPlan Pipeline::resolve(const Request& request) const {
         if (plan.asked && plan.distilled_lora.empty() && !any_distilled(loras_of_second(options)))
             lacks(recipe, "the distilled LoRA of the checkpoint");
     }
-    plan.steps.push_back({StepKind::encode_prompts, {Part::text_encoder, Part::text_projection}, plan.whole, {}, ""});
+    std::vector<Part> of_prompts{Part::text_encoder, Part::text_projection};
+    if (plan.length_by_prompt) of_prompts.push_back(Part::duration_head);
+    plan.steps.push_back({StepKind::encode_prompts, of_prompts, plan.whole, {}, ""});
     if (recipe.two_stages)
         plan_two_stages(request, plan);
     else
@@ -124,6 +129,21 @@ ClipPlan Pipeline::resolve(const Request& request) const {
     plan.steps.push_back({StepKind::decode_pictures, {Part::video_decoder}, plan.whole, {}, ""});
     plan.steps.push_back({StepKind::decode_sound, {Part::audio_decoder, Part::vocoder}, plan.whole, {}, ""});
     return plan;
+}
+
+ClipPlan Pipeline::settle_length(const ClipPlan& plan, Request& request, const Context& context) {
+    if (!plan.length_by_prompt) return plan;
+    ClipOptions& o = request.options;
+    const SampleSettings& whole = plan.whole;
+    const std::vector<std::string> upscalers = plan.upscalers();
+    const int64_t unit = 8 * (upscalers.empty() ? 1 : factor_of(upscalers).frames);
+    const double seconds = duration(context);
+    o.num_frames = frames_of_duration(seconds, whole.frame_rate, unit);
+    log(20, "[sample] the prompt asks for " + spell_number(std::round(seconds * 100) / 100) +
+                " seconds: " + std::to_string(*o.num_frames) + " frames");
+    o.duration.reset();
+    o.seed = whole.seed;  // that was drawn stays
+    return resolve(request);
 }
 
 void Pipeline::plan_two_stages(const Request& request, ClipPlan& plan) const {
@@ -169,9 +189,13 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
 }
 
 void Pipeline::check_inputs(const ClipPlan& plan, const Request& request) {
-    check_frames(request.images, plan.whole.num_frames);
-    for (const Step* stage : plan.of(StepKind::denoise))
-        check_frames(pictures_of_stage(plan, *stage, request.images), stage->settings.num_frames);
+    if (plan.length_by_prompt) require({Part::duration_head});
+    // Of a length that is still open, frames are looked at once it is known.
+    if (!plan.length_by_prompt) {
+        check_frames(request.images, plan.whole.num_frames);
+        for (const Step* stage : plan.of(StepKind::denoise))
+            check_frames(pictures_of_stage(plan, *stage, request.images), stage->settings.num_frames);
+    }
     for (const Condition& c : request.images)
         if (c.latent.empty()) require({Part::video_encoder});
     if (plan.recipe->appends_first_frame && request.images.empty())

@@ -71,6 +71,7 @@ class Pipeline::Runner {
         each([&](size_t i) { plan_work(i, [&](const Step& s, double n) { work_.add(s.kind, n); }); });
         each([&](size_t i) { measure(i); });
         encode_prompts();
+        each([&](size_t i) { settle_length(i); });
         encode_pictures();
         denoise();
         decode();
@@ -181,6 +182,7 @@ class Pipeline::Runner {
     void measure(size_t i) {
         const Job& job = jobs_[i];
         const auto wanted = [&](const Step& step) {
+            if (job.plan.length_by_prompt && step.kind != StepKind::encode_prompts) return false;
             return needs(job, step) && !(step.kind == StepKind::encode_prompts && known(job));
         };
         std::vector<MemoryUse> uses =
@@ -224,6 +226,20 @@ class Pipeline::Runner {
                 log(30, std::string(e.what()) + "; trying smaller tiles");
             }
         }
+    }
+
+    // What a prompt asks for is known once it is encoded; then what cannot be is told as at the start.
+    void settle_length(size_t i) {
+        Job& job = jobs_[i];
+        if (job.latents || !job.plan.length_by_prompt) return;
+        plan_work(i, [&](const Step& s, double n) { work_.drop(s.kind, n); });
+        const bool encoded = done_.count({i, &job.plan.steps.front()});
+        done_.erase(done_.lower_bound({i, nullptr}), done_.lower_bound({i + 1, nullptr}));
+        job.plan = pipeline_.settle_length(job.plan, job.request, *job.context);
+        if (encoded) done_.insert({i, &job.plan.steps.front()});
+        plan_work(i, [&](const Step& s, double n) { work_.add(s.kind, n); });
+        check(i);
+        measure(i);
     }
 
     void encode_prompts() {

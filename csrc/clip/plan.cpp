@@ -100,6 +100,7 @@ Json to_json(const ClipPlan& plan) {
         stages.push_back(json_of(stage->settings));
         stages.back()["loras"] = std::move(loras);
     }
+    if (plan.length_by_prompt) out["duration"] = "auto";
     out["recipe"] = plan.recipe->name;
     out["upscalers"] = plan.upscalers();
     out["distilled_lora"] = plan.distilled_lora.empty() ? Json() : Json(plan.distilled_lora);

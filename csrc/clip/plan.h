@@ -26,10 +26,11 @@ struct Step {
 
 struct ClipPlan {
     const Recipe* recipe = nullptr;
-    bool asked = false;          // for that recipe, by name
-    SampleSettings whole{};      // of the result, with the schedule of the first stage
-    std::string distilled_lora;  // that is among the LoRAs of the stages; empty: none
-    std::vector<Step> steps;     // in their order
+    bool asked = false;             // for that recipe, by name
+    SampleSettings whole{};         // of the result, with the schedule of the first stage
+    bool length_by_prompt = false;  // sizes are those of a clip of the usual length, until the prompt is encoded
+    std::string distilled_lora;     // that is among the LoRAs of the stages; empty: none
+    std::vector<Step> steps;        // in their order
 
     // The steps of a kind: denoising has one for each stage.
     SDLTX_EXPORT std::vector<const Step*> of(StepKind kind) const;
@@ -47,8 +48,8 @@ void check_frames(const std::vector<Condition>& conditions, int64_t num_frames);
 // The pictures of a stage, which may have fewer frames than the clip.
 std::vector<Condition> pictures_of_stage(const ClipPlan& plan, const Step& stage, std::vector<Condition> pictures);
 
-// Every option as it runs, and schedule, sigmas, passes of the transformer, recipe, upscalers, distilled_lora (null:
-// none) and `stages`: such objects for each, with their loras.
+// Every option as it runs (duration: only where the length is still open), and schedule, sigmas, passes of the
+// transformer, recipe, upscalers, distilled_lora (null: none) and `stages`: such objects for each, with their loras.
 SDLTX_EXPORT Json to_json(const ClipPlan& plan);
 
 }  // namespace sdltx

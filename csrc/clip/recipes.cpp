@@ -71,12 +71,12 @@ const Recipe& recipe_of(const ClipOptions& o, const Preset& preset) {
     return recipe_named(*named.recipe);
 }
 
-const Preset& preset_of(const ClipOptions& o, const Preset& fitting) {
-    if (o.preset) return preset_named(*o.preset);
+const Preset& preset_of(const ClipOptions& o, const Preset& fitting, const std::string& version) {
+    if (o.preset) return preset_named(*o.preset, version);
     if (!o.recipe) return fitting;
     const Recipe& r = recipe_named(*o.recipe);
-    if (*r.preset) return r.distilled == fitting.distilled && r.distilled ? fitting : preset_named(r.preset);
-    return fitting.distilled ? preset_named("dev") : fitting;
+    if (*r.preset) return r.distilled == fitting.distilled && r.distilled ? fitting : preset_named(r.preset, version);
+    return fitting.distilled ? preset_named("dev", version) : fitting;
 }
 
 TwoRequests two_stages(const ClipOptions& options, const SampleSettings& alone, const UpscaleFactor& factor) {
@@ -88,6 +88,9 @@ TwoRequests two_stages(const ClipOptions& options, const SampleSettings& alone, 
     of.whole.height = options.height.value_or(rounded(alone.height * up / down));
     of.whole.num_frames = options.num_frames.value_or((alone.num_frames - 1) * factor.frames + 1);
     of.whole.frame_rate = options.frame_rate.value_or(alone.frame_rate * static_cast<double>(factor.frames));
+    if (const auto duration = duration_of(options); duration && !duration->by_prompt)
+        of.whole.num_frames = frames_nearest(duration->seconds, *of.whole.frame_rate, 8 * factor.frames);
+    of.whole.duration.reset();
     of.whole.seed = alone.seed;
     of.first = of.second = of.whole;
 
@@ -116,6 +119,7 @@ TwoRequests two_stages(const ClipOptions& options, const SampleSettings& alone, 
     });
     const std::vector<float> levels = distilled_stage_2_sigmas();
     second.sigmas.emplace(levels.begin(), levels.end());
+    if (!options.sampler) second.sampler = name_of(preset_named(alone.preset).second_sampler);
     second.guidance_scale = second.audio_guidance_scale = 1;
     second.stg_scale = second.audio_stg_scale = 0;
     second.modality_scale = second.audio_modality_scale = 1;

@@ -33,9 +33,9 @@ void check_recipe(const ClipOptions& options);
 // The one that is asked for, or that fits a request whose values are those of `preset`. Throws Error(invalid_request)
 // for one that cannot do what else is asked for.
 const Recipe& recipe_of(const ClipOptions& options, const Preset& preset);
-// Whose values a request has: of the preset or recipe that it names, or of the checkpoint. Throws
-// Error(invalid_request).
-const Preset& preset_of(const ClipOptions& options, const Preset& fitting);
+// Whose values a request has: of the preset or recipe that it names, or of the checkpoint, whose preset `fitting` is.
+// Throws Error(invalid_request).
+const Preset& preset_of(const ClipOptions& options, const Preset& fitting, const std::string& version);
 
 // What upscalers do to the size of a clip.
 struct UpscaleFactor {

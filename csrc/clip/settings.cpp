@@ -37,9 +37,10 @@ GuidanceScales scales_of(const ClipOptions& o, const GuidanceScales& preset, boo
 
 }  // namespace
 
-SampleSettings resolve(const ClipOptions& o, const Preset& fitting, const FileDefaults& own, int64_t blocks) {
+SampleSettings resolve(const ClipOptions& o, const Preset& fitting, const FileDefaults& own, const std::string& version,
+                       int64_t blocks) {
     check(o);
-    const Preset& preset = preset_of(o, fitting);
+    const Preset& preset = preset_of(o, fitting, version);
     const auto choose = [](const auto& given, const auto& of_files, auto of_preset) {
         return given ? *given : of_files.value_or(of_preset);
     };
@@ -49,6 +50,8 @@ SampleSettings resolve(const ClipOptions& o, const Preset& fitting, const FileDe
     s.height = choose(o.height, own.height, preset.height);
     s.num_frames = choose(o.num_frames, own.num_frames, preset.num_frames);
     s.frame_rate = choose(o.frame_rate, own.frame_rate, preset.frame_rate);
+    if (const auto duration = duration_of(o); duration && !duration->by_prompt)
+        s.num_frames = frames_nearest(duration->seconds, s.frame_rate);
     s.latent = latent_geometry(s.width, s.height, s.num_frames, s.frame_rate);
     if (o.sigmas) {
         s.schedule = Schedule::given;
@@ -104,7 +107,7 @@ std::vector<std::string> doubts(const SampleSettings& s, const Preset& fitting, 
     if ((fitting.distilled || preset_named(s.preset).distilled) && cfg)
         lines.push_back(
             "[sample] a distilled checkpoint needs no CFG; it costs a pass more per step and burns colours");
-    if (!fitting.distilled && !own_defaults && !any && s.preset != all_presets().front().name)
+    if (!fitting.distilled && !own_defaults && !any && !preset_named(s.preset).distilled)
         lines.push_back("[sample] a checkpoint that is not distilled gives poor pictures without guidance");
     if (s.schedule == Schedule::given && s.sigmas == distilled_stage_2_sigmas())
         lines.push_back("[sample] these sigmas refine an upscaled clip; from pure noise they leave most of it undone");

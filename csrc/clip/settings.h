@@ -30,9 +30,10 @@ struct SampleSettings {
 };
 
 // One stage. `own`: what the checkpoint's files ask for in place of the preset's values; files that say how many steps
-// they want have no guidance but what they ask for. `blocks`: of the transformer. A seed that is not given is drawn.
-// Throws Error(invalid_request).
-SampleSettings resolve(const ClipOptions& options, const Preset& preset, const FileDefaults& own, int64_t blocks);
+// they want have no guidance but what they ask for. `version` and `blocks` are the transformer's. A seed that is not
+// given is drawn. Throws Error(invalid_request).
+SampleSettings resolve(const ClipOptions& options, const Preset& preset, const FileDefaults& own,
+                       const std::string& version, int64_t blocks);
 // What is possible but probably not meant, a line each: CFG on a distilled checkpoint or steps that it was not made
 // for, none on another, a list of sigmas that is another stage's. `told`: whether the files or their names say what the
 // checkpoint is.

@@ -71,7 +71,8 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
                                            {NoiseStream::video, NoiseStream::video_substep}};
         return normal_noise(seed, streams[r.video][r.kind], r.count, static_cast<uint32_t>(r.step + 1));
     };
-    return std::make_unique<Sampler>(std::move(denoiser), std::move(start), settings.sigmas, settings.sampler, draw);
+    return std::make_unique<Sampler>(std::move(denoiser), std::move(start), settings.sigmas, settings.sampler,
+                                     from.draw ? from.draw : DrawNoise(draw));
 }
 
 Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings) {

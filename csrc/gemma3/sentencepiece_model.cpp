@@ -8,9 +8,9 @@
 #include <unordered_map>
 
 #include "base/json.h"
+#include "gemma/tokenizer_json.h"
+#include "gemma/utf8.h"
 #include "sentencepiece_model.pb.h"
-#include "tokenizer_json.h"
-#include "utf8.h"
 
 namespace sdltx {
 
@@ -92,28 +92,6 @@ const json& member(const json& object, const char* key, const std::string& sourc
     return *it;
 }
 
-// Options that change what a token is, each with the value that Gemma's tokenizer has.
-void check_json_options(const json& root, const json& model, const std::string& source) {
-    const auto want = [&](const json& object, const char* key, const json& value) {
-        const auto it = object.find(key);
-        const json found = it == object.end() ? json() : *it;
-        if (found != value && !(found.is_null() && value == json(false)))
-            unsupported(source, std::string("has '") + key + "' = " + spell(found) + ", expected " + spell(value));
-    };
-    want(model, "type", "BPE");
-    want(model, "byte_fallback", true);
-    want(model, "ignore_merges", false);
-    want(model, "dropout", nullptr);
-    want(model, "continuing_subword_prefix", nullptr);
-    want(model, "end_of_word_suffix", nullptr);
-    want(root, "normalizer", {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", space_mark}});
-    // Splitting at spaces does nothing once the normalizer has replaced them, so Gemma's files come with and without.
-    if (root.contains("pre_tokenizer") && !root["pre_tokenizer"].is_null())
-        want(
-            root, "pre_tokenizer",
-            {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
-}
-
 }  // namespace
 
 SentencepieceModel read_tokenizer_model(std::string_view bytes, const std::string& source) {
@@ -174,7 +152,7 @@ SentencepieceModel read_tokenizer_json(std::string_view text, const std::string&
     if (!file.error.empty()) broken(source, "is not JSON (" + file.error + ")");
     const json& bpe = member(file.rest, "model", source);
     if (!bpe.is_object()) broken(source, "has a 'model' that is not an object");
-    check_json_options(file.rest, bpe, source);
+    if (const std::string strange = strange_option(file); !strange.empty()) unsupported(source, strange);
     const std::string unknown = member(bpe, "unk_token", source).get<std::string>();
 
     SentencepieceModel model;
@@ -197,7 +175,7 @@ SentencepieceModel read_tokenizer_json(std::string_view text, const std::string&
     }
 
     for (size_t rank = 0; rank < file.merges.size(); ++rank) {
-        const auto it = by_text.find(file.merges[rank]);
+        const auto it = by_text.find(file.merges[rank].joined);
         if (it == by_text.end())
             broken(source, "has merge " + std::to_string(rank) + ", whose result is not in its vocabulary");
         if (it->second->type != PieceType::control) continue;
@@ -207,9 +185,6 @@ SentencepieceModel read_tokenizer_json(std::string_view text, const std::string&
 
     for (const json& token : member(file.rest, "added_tokens", source)) {
         const std::string& content = member(token, "content", source).get_ref<const std::string&>();
-        for (const char* option : {"single_word", "lstrip", "rstrip", "normalized"})
-            if (token.value(option, false))
-                unsupported(source, std::string("has an added token with '") + option + "' set");
         const int64_t id = member(token, "id", source).get<int64_t>();
         if (content.empty() || id < 0 || id >= INT32_MAX) broken(source, "has an added token without text or id");
         model.literals.emplace_back(content, static_cast<int32_t>(id));

@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 
 #include "base/json.h"
 #include "sentencepiece_model.pb.h"
 #include "sentencepiece_processor.h"
-#include "utf8.h"
 
 namespace sdltx {
 
@@ -90,16 +88,16 @@ SentencepieceModel read_gguf(const ModelFile& file) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> Tokenizer::load(const ModelFiles& files) {
+std::unique_ptr<Tokenizer> Gemma3Tokenizer::load(const ModelFiles& files) {
     for (const auto& file : files.files())
-        if (is_gemma_gguf(*file)) return std::make_unique<Tokenizer>(read_gguf(*file));
+        if (is_gemma_gguf(*file)) return std::make_unique<Gemma3Tokenizer>(read_gguf(*file));
 
     // ComfyUI's single files of a text encoder have the tokenizer.model as a tensor of bytes.
     if (const TensorInfo* inside = files.find("spiece_model");
         inside && (inside->dtype == "U8" || inside->dtype == "I8")) {
         inside->used = true;
         const std::string_view bytes(reinterpret_cast<const char*>(inside->data), inside->nbytes);
-        return std::make_unique<Tokenizer>(read_tokenizer_model(bytes, inside->file->path() + "] [spiece_model"));
+        return std::make_unique<Gemma3Tokenizer>(read_tokenizer_model(bytes, inside->file->path() + "] [spiece_model"));
     }
 
     using Reader = SentencepieceModel (*)(std::string_view, const std::string&);
@@ -115,7 +113,7 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const ModelFiles& files) {
                 throw Error(ErrorCode::model_file, "[" + path + "] is larger than " +
                                                        std::to_string(max_json_file >> 20) +
                                                        " MiB; that is no tokenizer");
-            return std::make_unique<Tokenizer>(read(bytes_of(map), path));
+            return std::make_unique<Gemma3Tokenizer>(read(bytes_of(map), path));
         }
     }
 
@@ -127,75 +125,26 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const ModelFiles& files) {
                     where + "); give the folder of the Gemma 3 text encoder");
 }
 
-Tokenizer::Tokenizer(const SentencepieceModel& model)
-    : source_(model.source),
-      size_(static_cast<int32_t>(model.pieces.size())),
-      bos_(model.bos),
+Gemma3Tokenizer::Gemma3Tokenizer(const SentencepieceModel& model)
+    : Tokenizer(model.source, static_cast<int32_t>(model.pieces.size()), model.bos, true, model.literals),
       processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
     constexpr int only_fatal = 3;
     sentencepiece::SetMinLogLevel(only_fatal);
     const auto status = processor_->Load(make_proto(model));
     if (!status.ok())
         throw Error(ErrorCode::model_file,
-                    "[" + source_ + "] the tokenizer was refused by sentencepiece: " + status.error_message());
-
-    for (const auto& [text, id] : model.literals) {
-        if (!literals_.emplace(text, id).second) continue;
-        literal_lengths_[static_cast<uint8_t>(text[0])].push_back(text.size());
-        size_ = std::max(size_, id + 1);
-    }
-    for (auto& lengths : literal_lengths_) {
-        std::sort(lengths.begin(), lengths.end(), std::greater<>());
-        lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
-    }
+                    "[" + source() + "] the tokenizer was refused by sentencepiece: " + status.error_message());
 }
 
-Tokenizer::~Tokenizer() = default;
+Gemma3Tokenizer::~Gemma3Tokenizer() = default;
 
-// The longest literal that `text` starts with; length 0 if none.
-Tokenizer::Literal Tokenizer::literal_at(std::string_view text) const {
-    for (const size_t length : literal_lengths_[static_cast<uint8_t>(text[0])]) {
-        if (length > text.size()) continue;
-        const auto it = literals_.find(std::string(text.substr(0, length)));
-        if (it != literals_.end()) return {length, it->second};
-    }
-    return {};
-}
-
-void Tokenizer::append_pieces(std::string_view text, std::vector<int32_t>& ids) const {
-    if (text.empty()) return;
+void Gemma3Tokenizer::append_pieces(std::string_view text, std::vector<int32_t>& ids) const {
     std::vector<int> pieces;
     const auto status = processor_->Encode(text, &pieces);
     if (!status.ok())
         throw Error(ErrorCode::invalid_request,
                     std::string("[tokenize] sentencepiece refused the text: ") + status.error_message());
     ids.insert(ids.end(), pieces.begin(), pieces.end());
-}
-
-std::vector<int32_t> Tokenizer::encode(std::string_view text, size_t max_tokens) const {
-    const auto refuse = [](const std::string& what) {
-        throw Error(ErrorCode::invalid_request, "[tokenize] the text " + what);
-    };
-    if (text.size() > max_bytes)
-        refuse("has " + std::to_string(text.size()) + " bytes, at most " + std::to_string(max_bytes) + " are allowed");
-    if (const size_t at = find_invalid_utf8(text); at != std::string_view::npos)
-        refuse("is not valid UTF-8 at byte " + std::to_string(at) + "; encode it as UTF-8");
-
-    std::vector<int32_t> ids{bos_};
-    size_t start = 0;
-    for (size_t at = 0; at < text.size();) {
-        const Literal literal = literal_at(text.substr(at));
-        if (literal.length == 0) {
-            ++at;
-            continue;
-        }
-        append_pieces(text.substr(start, at - start), ids);
-        ids.push_back(literal.id);
-        start = at += literal.length;
-    }
-    append_pieces(text.substr(start), ids);
-    if (ids.size() > max_tokens) ids.resize(max_tokens);
-    return ids;
 }
 
 }  // namespace sdltx

@@ -61,9 +61,9 @@ ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* co
     return g.stage(linear(g, a.to_out, o), a.name);  // [query_dim, T]
 }
 
-FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim) {
-    return {name, declare_linear(weights, name + ".net.0.proj", dim, 4 * dim),
-            declare_linear(weights, name + ".net.2", 4 * dim, dim)};
+FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim, bool bias) {
+    return {name, declare_linear(weights, name + ".net.0.proj", dim, 4 * dim, bias),
+            declare_linear(weights, name + ".net.2", 4 * dim, dim, bias)};
 }
 
 ggml_tensor* feed_forward(Plan& g, const FeedForward& f, ggml_tensor* x) {

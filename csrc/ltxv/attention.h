@@ -33,12 +33,12 @@ Attention declare_attention(Weights& weights, const std::string& name, int64_t q
 ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
                     const Rope& context_rope, bool values_only = false);
 
-// w2 gelu_tanh(w1 x + b1) + b2 (ltx-core FeedForward); [D, T] -> [D, T].
+// w2 gelu_tanh(w1 x + b1) + b2 (ltx-core FeedForward), with or without biases; [D, T] -> [D, T].
 struct FeedForward {
     std::string name;
     Linear up, down;
 };
-FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim);
+FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim, bool bias = true);
 ggml_tensor* feed_forward(Plan& g, const FeedForward& f, ggml_tensor* x);
 
 }  // namespace sdltx

@@ -25,7 +25,8 @@ void append_keyframe(StreamState& s, const Geometry& g, const Keyframe& keyframe
         for (int end = 0; end < 2; ++end)
             own.bounds[static_cast<size_t>(2 * i + end)] =
                 static_cast<float>(static_cast<double>(keyframe.frame + end) / g.frame_rate);
-    Positions all{s.positions.axes, s.num_tokens, {}};
+    Positions all{s.positions.axes, s.num_tokens, {}, s.positions.marked};
+    all.marked.resize(static_cast<size_t>(s.num_tokens), false);
     for (int64_t axis = 0; axis < all.axes; ++axis)
         for (const auto& [from, count] : {std::pair{&s.positions, before}, {&own, more}}) {
             const auto first = from->bounds.begin() + axis * count * 2;

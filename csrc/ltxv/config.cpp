@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "config_from_shapes.h"
+#include "version.h"
 #include "video_vae_blocks.h"
 
 namespace sdltx {
@@ -66,12 +67,6 @@ TransformerConfig read_transformer(const Json& j) {
                 throw Error(ErrorCode::model_mismatch, "[" + where + "] '" + key + "' is " + spell(j.at(key)) +
                                                            " beside other keys that do not go with it; this way of "
                                                            "reading the text encoder is not implemented");
-    if (value_or(j, "use_keyframes_abs_pos_embedding", false, where) || !value_or(j, "ff_bias", true, where))
-        throw Error(ErrorCode::model_mismatch,
-                    "[" + where +
-                        "] this is an LTX-2.5 model; its embedding of keyframes, its feed-forward layers without bias "
-                        "and its text encoder (Gemma 4) are not implemented in this version; use LTX-2.3 or 2.0");
-
     TransformerConfig c{};
     c.video = stream(j, true, where);
     c.audio = stream(j, false, where);
@@ -86,6 +81,11 @@ TransformerConfig read_transformer(const Json& j) {
     c.gated_attention = value_or(j, "apply_gated_attention", false, where);
     c.cross_attention_adaln = value_or(j, "cross_attention_adaln", false, where);
     c.connector_gated_attention = value_or(j, "connector_apply_gated_attention", false, where);
+    c.prompt_adaln = c.cross_attention_adaln && value_or(j, "use_prompt_adaln_single", true, where);
+    c.keyframes_embedding = value_or(j, "use_keyframes_abs_pos_embedding", false, where);
+    require_value_or(j, "connector_ff_bias", true, where);
+    c.video.ff_bias = value_or(j, "ff_bias", true, where);
+    c.audio.ff_bias = value_or(j, "audio_ff_bias", true, where);
     c.caption_projection = !v2;
     for (const StreamConfig* s : {&c.video, &c.audio})
         if (s->connector_dim() != (v2 ? s->context_dim : c.caption_channels) || s->context_dim != s->dim())
@@ -313,7 +313,9 @@ std::optional<Json> find_section(const ModelFiles& files, const Section& section
         for (const std::string& text : files.all_metadata(key, section.prefix)) {
             const Json j = parse_json(text, std::string(key) + " metadata of the " + section.name);
             if (j.contains(section.own)) return j;
-            if (j.contains(section.key)) return j.at(section.key);
+            // A duration head tells the widths of the transformer that it belongs to, and no more.
+            if (j.contains(section.key) && !(j.contains("duration_head") && section.key == transformer_section.key))
+                return j.at(section.key);
         }
     return std::nullopt;
 }
@@ -356,6 +358,21 @@ void check_against_tensors(const ModelFiles& files, const TransformerConfig& c) 
                                                        "; use the configuration that belongs to them");
 }
 
+// Biases are where their weights are, whatever the configuration says.
+void follow_tensors(const ModelFiles& files, TransformerConfig& c) {
+    for (StreamConfig* s : {&c.video, &c.audio}) {
+        const std::string ff =
+            std::string("transformer_blocks.0.") + (s == &c.video ? "" : "audio_") + "ff.net.0.proj.";
+        const std::string prefix = "model.diffusion_model." + ff;
+        const bool there = files.find(prefix + "bias");
+        if (s->ff_bias != there && files.find(prefix + "weight"))
+            log(30, "[transformer configuration] it tells of feed-forward layers with" +
+                        std::string(there ? "out" : "") + " bias, and the weights are of layers with" +
+                        (there ? "" : "out") + " one; the weights are followed");
+        s->ff_bias = there;
+    }
+}
+
 }  // namespace
 
 ModelConfig ModelConfig::load(const ModelFiles& files, Problems* problems) {
@@ -370,10 +387,12 @@ ModelConfig ModelConfig::load(const ModelFiles& files, Problems* problems) {
         attempt(problems, [&] {
             TransformerConfig transformer = read_transformer(section_of(files, transformer_section));
             check_against_tensors(files, transformer);
+            follow_tensors(files, transformer);
             c.audio = audio_latent_of(files, transformer.audio.in_channels);
             // Metadata may be stale; tensors are not.
             if (transformer.caption_projection != (c.version.rfind("2.0", 0) == 0))
                 c.version = transformer.caption_projection ? "2.0" : "2.3";
+            if (transformer.keyframes_embedding && !is_since(c.version, "2.4")) c.version = "2.5";
             c.transformer = std::move(transformer);
         });
     if (has_decoder)

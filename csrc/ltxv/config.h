@@ -15,6 +15,7 @@ struct StreamConfig {
     int64_t context_dim;                // of the text context
     std::vector<double> max_pos;        // one per position axis
     int64_t connector_heads, connector_head_dim, connector_layers;
+    bool ff_bias;  // of the feed-forward layers of blocks
 
     int64_t dim() const { return heads * head_dim; }
     int64_t connector_dim() const { return connector_heads * connector_head_dim; }
@@ -28,6 +29,10 @@ struct TransformerConfig {
     int64_t caption_channels;  // width of the text encoder
     // What LTX-2.0 lacks: gates of attention heads, and modulation of the text attention.
     bool gated_attention, cross_attention_adaln, connector_gated_attention;
+    // Whether the modulation of the text attention follows the noise level; else it is that of a table alone.
+    bool prompt_adaln;
+    // Whether tokens of single pictures are marked, as in LTX-2.5; the tensor may be missing all the same.
+    bool keyframes_embedding;
     // What only LTX-2.0 has: states of the text encoder normalised over a prompt, one projection for both streams, and
     // another one behind each connector (text.md section 4).
     bool caption_projection;

@@ -92,6 +92,9 @@ Json transformer(const ModelFiles& files) {
     }
     j["use_keyframes_abs_pos_embedding"] = s.has("keyframes_abs_pos_embedding");
     j["ff_bias"] = s.has("transformer_blocks.0.ff.net.0.proj.bias");
+    j["audio_ff_bias"] = s.has("transformer_blocks.0.audio_ff.net.0.proj.bias");
+    if (j["cross_attention_adaln"] == true && !s.has("prompt_adaln_single.linear.weight"))
+        j["use_prompt_adaln_single"] = false;
     describe_stream(j, s, true);
     describe_stream(j, s, false);
     j["num_layers"] = s.count("transformer_blocks.", ".attn1.to_q.weight");

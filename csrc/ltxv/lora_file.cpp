@@ -169,7 +169,11 @@ class Settings {
                                          [](auto& t) { return starts_with(t.stored_name, "base_model.model."); });
         if ((of_peft || path.filename() == "adapter_model.safetensors") && fs::exists(config, problem))
             take_all(parse_json_file(config.string()), "adapter_config.json beside it");
+        // Lightricks' own files tell an alpha beside the rank, which the reference does not read: some of their layers
+        // have a lower rank than that (ltx-2.5.md section 9).
+        const bool of_release = file.metadata("lora_rank").has_value();
         for (auto& [key, text] : file.texts()) {
+            if (of_release && key == "lora_alpha") continue;
             if (key == "lora_adapter_metadata") {
                 take_all(parse_json_value(text, file.path() + "] [lora_adapter_metadata"), key);
             } else if (const auto known = known_key(key)) {

@@ -78,6 +78,11 @@ ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor*
     return x;
 }
 
+ggml_tensor* add_to_tokens(Plan& g, ggml_tensor* x, ggml_tensor* row, const TokenRuns& runs) {
+    for (const TokenRun& run : runs) x = g.after(x, ggml_add_inplace(g.ctx(), tokens_of(g, x, run), row));
+    return x;
+}
+
 Modulation::Modulation(Plan& g, ggml_tensor* table, int64_t first, int64_t count, ggml_tensor* adaln,
                        const TokenRuns& runs)
     : runs_(runs) {
@@ -85,7 +90,8 @@ Modulation::Modulation(Plan& g, ggml_tensor* table, int64_t first, int64_t count
     const int64_t dim = table->ne[0];
     table = g.adjusted(table);
     ggml_tensor* part = ggml_view_2d(ctx, table, dim, count, table->nb[1], static_cast<size_t>(first) * table->nb[1]);
-    rows_ = ggml_add(ctx, ggml_reshape_3d(ctx, adaln, dim, count, adaln->ne[1]), part);
+    rows_ = adaln ? ggml_add(ctx, ggml_reshape_3d(ctx, adaln, dim, count, adaln->ne[1]), part)
+                  : ggml_reshape_3d(ctx, ggml_cont(ctx, part), dim, count, 1);
     one_plus_rows_ = ggml_scale_bias(ctx, rows_, 1.0f, 1.0f);
 }
 

@@ -40,10 +40,14 @@ TokenRuns token_runs(const std::vector<int32_t>& index);
 ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift, const TokenRuns& runs,
                       bool shared = false);
 
+// x [D, T], to which `row` [D] is added for the tokens of these runs; x is used up.
+ggml_tensor* add_to_tokens(Plan& g, ggml_tensor* x, ggml_tensor* row, const TokenRuns& runs);
+
 // A block's rows: its table plus what the adaln gives for the timesteps.
 class Modulation {
  public:
-    // Rows [first, first + count) of `table` [D, ...]; adaln [count D, K]. The runs must outlive it.
+    // Rows [first, first + count) of `table` [D, ...]; adaln [count D, K], null: the table alone. The runs must outlive
+    // it.
     Modulation(Plan& g, ggml_tensor* table, int64_t first, int64_t count, ggml_tensor* adaln, const TokenRuns& runs);
 
     // x (1 + scale) + shift with these rows; x [D, T], see above.

@@ -14,6 +14,8 @@ namespace sdltx {
 struct Positions {
     int64_t axes = 0, tokens = 0;
     std::vector<float> bounds;
+    // (T): tokens that stand for one picture and are made, not given; see Transformer::mark. Empty: none.
+    std::vector<bool> marked{};
 
     float middle(int64_t axis, int64_t token) const {
         const float* p = &bounds[static_cast<std::size_t>((axis * tokens + token) * 2)];
@@ -22,6 +24,7 @@ struct Positions {
 };
 
 // Cells of a (frames, height, width) latent grid, frame-major; each covers 8 frames (the first: 1) of 32x32 pixels.
+// Those of the first latent frame are marked.
 SDLTX_EXPORT Positions video_positions(int64_t frames, int64_t height, int64_t width, double frame_rate);
 // Latent frames of sound, 25 per second.
 SDLTX_EXPORT Positions audio_positions(int64_t frames);

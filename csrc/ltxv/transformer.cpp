@@ -1,11 +1,23 @@
 #include "transformer.h"
 
+#include "base/log.h"
+
 namespace sdltx {
 
 Transformer::Transformer(const ModelFiles& files, const Backend& backend, const TransformerConfig& config)
     : config_(config), weights_(files, backend, "transformer", "model.diffusion_model.") {
     video_ = declare_stream(true);
     audio_ = declare_stream(false);
+    constexpr const char* marker = "keyframes_abs_pos_embedding";
+    if (const TensorInfo* t = files.find(std::string("model.diffusion_model.") + marker);
+        config.keyframes_embedding && t) {
+        const int64_t dim = config.video.dim();  // some files leave out the axis of length 1
+        keyframes_abs_pos_embedding_ =
+            weights_.vector(marker, t->shape.size() == 1 ? std::vector<int64_t>{dim} : std::vector<int64_t>{1, dim});
+    } else if (config.keyframes_embedding) {
+        log(30, std::string("[load] the transformer lacks ") + marker +
+                    ", as early copies of LTX-2.5 do; its first frames will be worse: get the file again");
+    }
     for (int64_t i = 0; i < config.num_layers; ++i) {
         weights_.begin_block();
         blocks_.push_back({"transformer_blocks." + std::to_string(i), declare_stream_block(weights_, config, i, true),
@@ -24,7 +36,7 @@ Transformer::Stream Transformer::declare_stream(bool video) {
     s.patchify_proj = declare_linear(weights_, s.prefix + "patchify_proj", c.in_channels, c.dim());
     s.proj_out = declare_linear(weights_, s.prefix + "proj_out", c.dim(), c.out_channels);
     s.adaln = adaln(s.prefix + "adaln_single", block_rows(config_));
-    if (config_.cross_attention_adaln) s.prompt_adaln = adaln(s.prefix + "prompt_adaln_single", prompt_rows);
+    if (config_.prompt_adaln) s.prompt_adaln = adaln(s.prefix + "prompt_adaln_single", prompt_rows);
     s.cross_scale_shift_adaln =
         adaln(std::string("av_ca_") + (video ? "video" : "audio") + "_scale_shift_adaln_single", cross_rows);
     s.cross_gate_adaln = adaln(video ? "av_ca_a2v_gate_adaln_single" : "av_ca_v2a_gate_adaln_single", 1);
@@ -34,6 +46,12 @@ Transformer::Stream Transformer::declare_stream(bool video) {
 
 ggml_tensor* Transformer::patchify(Plan& g, const Stream& s, ggml_tensor* tokens) const {
     return g.stage(linear(g, s.patchify_proj, tokens), s.prefix + "patchify_proj");
+}
+
+ggml_tensor* Transformer::mark(Plan& g, ggml_tensor* x, const TokenRuns& runs) const {
+    if (!marks() || runs.empty()) return x;
+    ggml_tensor* marker = ggml_reshape_1d(g.ctx(), g.adjusted(keyframes_abs_pos_embedding_), x->ne[0]);
+    return add_to_tokens(g, x, marker, runs);
 }
 
 ggml_tensor* Transformer::head(Plan& g, const Stream& s, ggml_tensor* x, ggml_tensor* embedded,

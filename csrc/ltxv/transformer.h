@@ -28,9 +28,14 @@ class Transformer {
     const Stream& video() const { return video_; }
     const Stream& audio() const { return audio_; }
     const std::vector<Block>& blocks() const { return blocks_; }
+    // Whether it tells tokens of single pictures from others.
+    bool marks() const { return keyframes_abs_pos_embedding_ != nullptr; }
 
     // tokens [in_channels, T] -> x [D, T]
     ggml_tensor* patchify(Plan& g, const Stream& s, ggml_tensor* tokens) const;
+    // x [D, T] with the marker of single pictures on the tokens of these runs, of the video stream (ltx-2.5.md section
+    // 3); x is used up, so that the stage "patchify_proj" has the marker, too.
+    ggml_tensor* mark(Plan& g, ggml_tensor* x, const TokenRuns& runs) const;
     // x [D, T] after the last block, embedded timesteps [D, K] -> velocity [out_channels, T]
     ggml_tensor* head(Plan& g, const Stream& s, ggml_tensor* x, ggml_tensor* embedded, const TokenRuns& runs) const;
 
@@ -41,6 +46,7 @@ class Transformer {
     Weights weights_;
     Stream video_, audio_;
     std::vector<Block> blocks_;
+    ggml_tensor* keyframes_abs_pos_embedding_ = nullptr;  // [D]
 };
 
 }  // namespace sdltx

@@ -97,7 +97,7 @@ StreamBlock declare_stream_block(Weights& weights, const TransformerConfig& conf
     b.attn2 = declare_attention(weights, own + "attn2", c.dim(), c.context_dim, c.heads, c.head_dim, eps, gated);
     b.cross = declare_attention(weights, at + (video ? "audio_to_video_attn" : "video_to_audio_attn"), c.dim(),
                                 other.dim(), cross.heads, cross.head_dim, eps, gated);
-    b.ff = declare_feed_forward(weights, own + "ff", c.dim());
+    b.ff = declare_feed_forward(weights, own + "ff", c.dim(), c.ff_bias);
     b.scale_shift_table = weights.vector(own + "scale_shift_table", {block_rows(config), c.dim()});
     if (config.cross_attention_adaln)
         b.prompt_scale_shift_table = weights.vector(own + "prompt_scale_shift_table", {prompt_rows, c.dim()});

@@ -47,7 +47,7 @@ struct StreamTensors {
     ggml_tensor* x = nullptr;             // [D, T]
     ggml_tensor* context = nullptr;       // [context_dim, rows]
     ggml_tensor* adaln = nullptr;         // [block rows D, K]
-    ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null as the table is
+    ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null as the table is, and where that is all there is
     ggml_tensor* cross_adaln = nullptr;   // [cross_rows D, K]
     ggml_tensor* cross_gate = nullptr;    // [D, 1]
     const TokenRuns* runs = nullptr;      // which of the K timesteps the tokens have

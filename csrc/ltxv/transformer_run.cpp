@@ -14,7 +14,7 @@ struct TransformerRun::Place {
     Rope self_rope{}, cross_rope{};
     std::vector<ggml_tensor*> x{};        // by pass: [D, T]; every block replaces it
     ggml_tensor* adaln = nullptr;         // [block rows D, K]
-    ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null without modulation of the text attention
+    ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null where that of text does not follow the noise
     ggml_tensor* cross_adaln = nullptr;   // [cross_rows D, K]
     ggml_tensor* cross_gate = nullptr;    // [D, 1]
 
@@ -29,7 +29,7 @@ struct TransformerRun::StreamRun {
     std::vector<Place> places{};  // by device; prologue and epilogue run on the first
     // Set by each call.
     ggml_tensor* tokens = nullptr;          // [in_channels, T]
-    ggml_tensor* sigma_sinusoid = nullptr;  // [256, 1], null without modulation of the text attention
+    ggml_tensor* sigma_sinusoid = nullptr;  // [256, 1], null as prompt_adaln is
     ggml_tensor* other_sinusoid = nullptr;  // [256, 1], of the other stream's sigma
     ggml_tensor* sinusoid = nullptr;        // [256, K]
     ggml_tensor* embedded = nullptr;        // [D, K], written by the prologue
@@ -52,6 +52,12 @@ struct TransformerRun::Plans {
 };
 
 namespace {
+
+TokenRuns marked_runs(const Positions& positions) {
+    TokenRuns runs = token_runs({positions.marked.begin(), positions.marked.end()});
+    runs.erase(std::remove_if(runs.begin(), runs.end(), [](const TokenRun& run) { return !run.value; }), runs.end());
+    return runs;
+}
 
 std::vector<std::unique_ptr<State>> make_states(const Backend& backend) {
     std::vector<std::unique_ptr<State>> states;
@@ -95,7 +101,7 @@ std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Tr
         throw Error(ErrorCode::invalid_request,
                     "[transformer] positions need " + std::to_string(c.max_pos.size()) + " axes");
     auto s = std::make_unique<StreamRun>(StreamRun{stream, positions});
-    const bool text_modulated = transformer_.config().cross_attention_adaln;
+    const bool text_modulated = transformer_.config().prompt_adaln;
     const auto tensor = [&](State& state, const char* name, int64_t width, int64_t count) {
         return state.tensor(stream.prefix + name, GGML_TYPE_F32, {width, count});
     };
@@ -176,6 +182,7 @@ Plan& TransformerRun::prologue() {
         const Transformer::Stream& w = s->stream;
         const Place& place = s->places.front();
         ggml_tensor* x = transformer_.patchify(g, w, s->tokens);  // [D, T]
+        if (s == video_.get()) x = transformer_.mark(g, x, marked_runs(s->positions));
         for (ggml_tensor* of_pass : place.x) g.store(x, of_pass);
         ggml_tensor* embedded = embed_timesteps(g, w.adaln, s->sinusoid);  // [D, K]
         g.store(embedded, s->embedded);

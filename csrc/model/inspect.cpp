@@ -41,8 +41,9 @@ Json describe_file(const ModelFile& file, const std::string& kind) {
 }
 
 // The parts in the order in which a run uses them, then what it does not use.
-constexpr const char* order[] = {"text encoder", "text projection", "transformer",   "video decoder", "audio decoder",
-                                 "vocoder",      "video encoder",   "audio encoder", "vision tower",  "other"};
+constexpr const char* order[] = {"text encoder",  "text projection", "duration head", "transformer",
+                                 "video decoder", "audio decoder",   "vocoder",       "video encoder",
+                                 "audio encoder", "tokenizer",       "vision tower",  "other"};
 
 }  // namespace
 
@@ -112,7 +113,8 @@ std::string inspect(const std::vector<std::string>& paths) {
                                 {"used", used}});
     }
     for (Part part : all_parts)
-        if (part != Part::audio_encoder && part != Part::video_encoder && !parts.count(name_of(part)))
+        if (part != Part::audio_encoder && part != Part::video_encoder && part != Part::duration_head &&
+            !parts.count(name_of(part)))
             out["missing"].push_back(name_of(part));
     for (const TensorInfo* t : networks.unexpected) out["unexpected"].push_back(t->name);
     out["problems"] = problems;

@@ -9,7 +9,8 @@ namespace {
 
 // The names of the single-file checkpoint and of Hugging Face's Gemma 3 are the canonical ones.
 constexpr const char* canonical[] = {
-    "model.diffusion_model.", "vae.", "audio_vae.", "vocoder.", "text_embedding_projection.", "language_model.model."};
+    "model.diffusion_model.", "vae.",          "audio_vae.", "vocoder.", "text_embedding_projection.",
+    "language_model.model.",  "duration_head."};
 
 // A set of files that holds `probe` (of rank `rank`; 0 = any) has its names starting with `strip` moved below `add`.
 struct PrefixRule {
@@ -25,13 +26,15 @@ constexpr PrefixRule prefix_rules[] = {
     {"video_embeddings_connector.learnable_registers", 0, "", "model.diffusion_model."},
     {"embeddings_connector.learnable_registers", 0, "", "model.diffusion_model."},
     {"decoder.conv_in.conv.weight", 5, "", "vae."},
+    {"decoder.conv_in_x_t.weight", 0, "", "vae."},
     {"decoder.conv_in.conv.weight", 4, "", "audio_vae."},
     {"model.language_model.embed_tokens.weight", 0, "model.language_model.", "language_model.model."},
     {"model.embed_tokens.weight", 0, "model.", "language_model.model."},
     {"embed_tokens.weight", 0, "", "language_model.model."},
+    {"attention_pooler.query_tokens", 0, "", "duration_head."},
 };
 
-// llama.cpp's names of Gemma 3 tensors inside `blk.N.`, and Hugging Face's inside `layers.N.`.
+// llama.cpp's names of Gemma tensors inside `blk.N.`, and Hugging Face's inside `layers.N.`.
 struct Rename {
     const char* from;
     const char* to;
@@ -57,11 +60,13 @@ bool starts_with(const std::string& s, const char* prefix) { return s.rfind(pref
 
 std::string from_llama(const std::string& name) {
     if (name == "token_embd.weight") return "language_model.model.embed_tokens.weight";
+    if (name == "rope_freqs.weight") return "language_model.model." + name;
     if (name == "output_norm.weight") return "language_model.model.norm.weight";
     if (!starts_with(name, "blk.")) return name;
     const size_t dot = name.find('.', 4), tail = name.rfind(".weight");
     if (dot == std::string::npos || tail == std::string::npos || tail <= dot) return name;
     const std::string part = name.substr(dot + 1, tail - dot - 1);
+    if (part == "layer_output_scale") return "language_model.model.layers." + name.substr(4, dot - 4) + ".layer_scalar";
     for (auto& r : llama_names)
         if (part == r.from) return "language_model.model.layers." + name.substr(4, dot - 4) + "." + r.to + ".weight";
     return name;

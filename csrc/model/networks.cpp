@@ -23,14 +23,14 @@ Networks::Networks(const ModelFiles& files, const ModelConfig& config, Workspace
         });
     if (files.find("language_model.model.embed_tokens.weight"))
         attempt(problems, [&] {
-            text_encoder = std::make_unique<Gemma3Encoder>(files, workspace);
+            text_encoder = make_text_encoder(files, config, workspace);
             parts.push_back(Part::text_encoder);
         });
     if (config.transformer && files.has_prefix("text_embedding_projection."))
         attempt(problems, [&] {
             const TransformerConfig& c = *config.transformer;
-            const int64_t hidden = text_encoder ? text_encoder->config().hidden_size : c.caption_channels;
-            const int64_t states = text_encoder ? text_encoder->config().num_hidden_layers + 1 : states_of(files, c);
+            const int64_t hidden = text_encoder ? text_encoder->hidden_size() : c.caption_channels;
+            const int64_t states = text_encoder ? text_encoder->num_hidden_layers() + 1 : states_of(files, c);
             text_projection = std::make_unique<TextProjection>(files, workspace, c, hidden, states);
             parts.push_back(Part::text_projection);
         });
@@ -59,6 +59,11 @@ Networks::Networks(const ModelFiles& files, const ModelConfig& config, Workspace
             audio_encoder = std::make_unique<AudioEncoder>(files, workspace, *config.audio_vae);
             parts.push_back(Part::audio_encoder);
         });
+    if (files.has_prefix("duration_head."))
+        attempt(problems, [&] {
+            duration_head = std::make_unique<DurationHead>(files, workspace);
+            parts.push_back(Part::duration_head);
+        });
     if (problems) {
         for (const Weights* w : weights())
             for (auto& p : w->problems()) problems->push_back(std::move(p));
@@ -72,7 +77,7 @@ Networks::Networks(const ModelFiles& files, const ModelConfig& config, Workspace
             const auto network = owner_of(t.name).network;
             if (network && std::find(parts.begin(), parts.end(), *network) != parts.end()) unexpected.push_back(&t);
         }
-    if (text_encoder) attempt(problems, [&] { tokenizer = Tokenizer::load(files); });
+    if (text_encoder) attempt(problems, [&] { tokenizer = load_tokenizer(files); });
 }
 
 std::vector<Weights*> Networks::weights() const {
@@ -86,6 +91,7 @@ std::vector<Weights*> Networks::weights() const {
     if (audio_decoder) all.push_back(&audio_decoder->weights());
     if (vocoder) all.push_back(&vocoder->weights());
     if (audio_encoder) all.push_back(&audio_encoder->weights());
+    if (duration_head) all.push_back(&duration_head->weights());
     return all;
 }
 

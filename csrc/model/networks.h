@@ -5,15 +5,15 @@
 #include <vector>
 
 #include "base/problems.h"
-#include "gemma3/encoder.h"
-#include "gemma3/tokenizer.h"
 #include "info.h"
 #include "ltxv/audio_vae.h"
+#include "ltxv/duration_head.h"
 #include "ltxv/text_projection.h"
 #include "ltxv/transformer.h"
 #include "ltxv/video_encoder.h"
 #include "ltxv/video_vae.h"
 #include "ltxv/vocoder.h"
+#include "text_encoder.h"
 
 namespace sdltx {
 
@@ -25,8 +25,9 @@ struct Networks {
     std::vector<Weights*> weights() const;
 
     std::unique_ptr<Tokenizer> tokenizer;
-    std::unique_ptr<Gemma3Encoder> text_encoder;
+    std::unique_ptr<TextTower> text_encoder;
     std::unique_ptr<TextProjection> text_projection;  // of no use without a text encoder
+    std::unique_ptr<DurationHead> duration_head;
     std::unique_ptr<Transformer> transformer;
     std::unique_ptr<VideoDecoder> video_decoder;
     std::unique_ptr<VideoEncoder> video_encoder;

@@ -7,8 +7,9 @@ namespace sdltx {
 namespace {
 
 // In the order of the enum.
-constexpr const char* part_names[] = {"transformer",   "text encoder",  "text projection", "video decoder",
-                                      "video encoder", "audio decoder", "vocoder",         "audio encoder"};
+constexpr const char* part_names[] = {"transformer",   "text encoder",  "text projection",
+                                      "video decoder", "video encoder", "audio decoder",
+                                      "vocoder",       "audio encoder", "duration head"};
 
 struct Prefix {
     const char* prefix;
@@ -22,6 +23,7 @@ constexpr Prefix places[] = {
     {"model.diffusion_model.caption_projection.", {"text projection", Part::text_projection}},
     {"model.diffusion_model.audio_caption_projection.", {"text projection", Part::text_projection}},
     {"text_embedding_projection.", {"text projection", Part::text_projection}},
+    {"duration_head.", {"duration head", Part::duration_head}},
     {"model.diffusion_model.", {"transformer", Part::transformer}},
     {"language_model.model.", {"text encoder", Part::text_encoder}},
     {"vae.decoder.", {"video decoder", Part::video_decoder}},
@@ -33,7 +35,15 @@ constexpr Prefix places[] = {
     {"vocoder.mel_stft.", {"vocoder", std::nullopt}},
     {"vocoder.", {"vocoder", Part::vocoder}},
     {"vision_tower.", {"vision tower", std::nullopt}},
+    {"vision_model.", {"vision tower", std::nullopt}},
     {"multi_modal_projector.", {"vision tower", std::nullopt}},
+    {"audio_projector.", {"vision tower", std::nullopt}},
+    {"model.vision_embedder.", {"vision tower", std::nullopt}},
+    {"model.embed_vision.", {"vision tower", std::nullopt}},
+    {"model.embed_audio.", {"vision tower", std::nullopt}},
+    {"tokenizer_json", {"tokenizer", std::nullopt}},
+    {"hf_asset__", {"tokenizer", std::nullopt}},
+    {"spiece_model", {"tokenizer", std::nullopt}},
 };
 
 }  // namespace

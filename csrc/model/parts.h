@@ -9,7 +9,8 @@
 
 namespace sdltx {
 
-// A set of files may hold some of them. A clip from text needs all but the two encoders of pixels and sound.
+// A set of files may hold some of them. A clip from text needs all but the two encoders of pixels and sound, and the
+// head.
 enum class Part {
     transformer,
     text_encoder,
@@ -18,11 +19,12 @@ enum class Part {
     video_encoder,
     audio_decoder,
     vocoder,
-    audio_encoder
+    audio_encoder,
+    duration_head
 };
-constexpr std::array<Part, 8> all_parts = {Part::transformer,   Part::text_encoder,  Part::text_projection,
+constexpr std::array<Part, 9> all_parts = {Part::transformer,   Part::text_encoder,  Part::text_projection,
                                            Part::video_decoder, Part::video_encoder, Part::audio_decoder,
-                                           Part::vocoder,       Part::audio_encoder};
+                                           Part::vocoder,       Part::audio_encoder, Part::duration_head};
 // "text encoder"
 SDLTX_EXPORT const char* name_of(Part part);
 // Throws Error(invalid_request).

@@ -1,6 +1,7 @@
 #include "presets.h"
 
 #include "base/named.h"
+#include "ltxv/version.h"
 
 namespace sdltx {
 
@@ -20,11 +21,17 @@ constexpr GuidanceScales none{}, of_video{3, 1, 3, 0.7, 0}, of_audio{7, 1, 3, 0.
 const std::vector<Preset>& all_presets() {
     using S = SamplerKind;
     static const std::vector<Preset> presets = {
-        // name       versions  distilled   size    frames rate steps  schedule          own tokens  sampler  scales ...
-        {"distilled", "", true, 768, 512, 121, 24, 8, Schedule::distilled, false, S::euler, none, none, 28},
-        {"dev-2.0", "2.0", false, 768, 512, 121, 24, 40, Schedule::ltx2, false, S::euler, of_video, of_audio, 29},
-        {"dev", "", false, 768, 512, 121, 24, 30, Schedule::ltx2, false, S::euler, of_video, of_audio, 28},
-        {"hq", "on request", false, 960, 544, 121, 24, 15, Schedule::ltx2, true, S::res_2s, hq_video, hq_audio, 28},
+        // name, family, since, distilled, size, frames, rate, steps, schedule, own tokens, samplers, scales, block
+        {"distilled-2.5", "distilled", "2.5", true, 768, 512, 121, 24, 8, Schedule::distilled, false,
+         S::euler_ancestral, S::euler, none, none, 28},
+        {"distilled", "distilled", "", true, 768, 512, 121, 24, 8, Schedule::distilled, false, S::euler, S::euler, none,
+         none, 28},
+        {"dev", "dev", "2.3", false, 768, 512, 121, 24, 30, Schedule::ltx2, false, S::euler, S::euler, of_video,
+         of_audio, 28},
+        {"dev-2.0", "dev", "", false, 768, 512, 121, 24, 40, Schedule::ltx2, false, S::euler, S::euler, of_video,
+         of_audio, 29},
+        {"hq", "hq", nullptr, false, 960, 544, 121, 24, 15, Schedule::ltx2, true, S::res_2s, S::res_2s, hq_video,
+         hq_audio, 28},
     };
     return presets;
 }
@@ -32,9 +39,15 @@ const std::vector<Preset>& all_presets() {
 std::vector<std::string> preset_names() { return names_of(all_presets()); }
 const Preset& preset_named(const std::string& name) { return row_named(all_presets(), name, "preset"); }
 
+const Preset& preset_named(const std::string& name, const std::string& version) {
+    for (const Preset& p : all_presets())
+        if (p.family == name && p.since && is_since(version, p.since)) return p;
+    return preset_named(name);
+}
+
 const Preset& preset_of(const std::string& version, bool distilled) {
     for (const Preset& p : all_presets())
-        if (p.distilled == distilled && version.rfind(p.versions, 0) == 0) return p;
+        if (p.distilled == distilled && p.since && is_since(version, p.since)) return p;
     return all_presets().front();  // never: rows of both kinds fit every version
 }
 

@@ -25,20 +25,23 @@ CfgMethod guidance_method_named(const std::string& name);         // throws Erro
 // sampling.md sections 4 and 6.
 struct Preset {
     const char* name;
-    const char* versions;  // how the versions of its checkpoints begin; words: of none, on request only
+    const char* family;  // a preset of this name: the one of the family that fits a checkpoint
+    const char* since;   // the first version of its checkpoints; null: of none, on request only
     bool distilled;
     int64_t width, height, num_frames;
     double frame_rate;
     int64_t num_inference_steps;
     Schedule schedule;
-    bool own_tokens;  // whether the schedule follows the number of tokens of the clip
-    SamplerKind sampler;
+    bool own_tokens;                      // whether the schedule follows the number of tokens of the clip
+    SamplerKind sampler, second_sampler;  // of the only or first stage, of the second
     GuidanceScales video, audio;
     int64_t stg_block;  // of the 48 of the releases
 };
 SDLTX_EXPORT const std::vector<Preset>& all_presets();
 SDLTX_EXPORT std::vector<std::string> preset_names();
 const Preset& preset_named(const std::string& name);  // throws Error(invalid_request)
+// The same for a checkpoint of this version: the name of a family stands for what fits.
+const Preset& preset_named(const std::string& name, const std::string& version);
 // The first of the table that fits; later versions get what the latest known one has.
 const Preset& preset_of(const std::string& version, bool distilled);
 

@@ -23,6 +23,9 @@ class Options(TypedDict, total=False):
     """Pixels, a multiple of 32."""
     num_frames: int | None
     """Frames, 8 k + 1."""
+    duration: str | float | None
+    """Seconds. The clip has the number of frames that comes nearest. auto needs a model with a duration head, as
+    LTX-2.5 has one, and gives 1 to 20 seconds."""
     frame_rate: float | Fraction | None
     """Frames per second, such as 24 or 24000/1001."""
     seed: int | None
@@ -36,7 +39,8 @@ class Options(TypedDict, total=False):
     distilled-two-stage, guided, guided-two-stage, hq, keyframes. Upscaler and distilled LoRA that it needs are also
     found in the folders of the model."""
     preset: str | None
-    """Whose defaults and schedule apply (default: as fits the checkpoint). One of distilled, dev-2.0, dev, hq."""
+    """Whose defaults and schedule apply (default: as fits the checkpoint). One of distilled-2.5, distilled, dev,
+    dev-2.0, hq."""
     sampler: str | None
     """How a step goes; res_2s takes two estimates and double the time (default: the preset's). One of euler,
     gradient_estimation, euler_ancestral, res_2s."""

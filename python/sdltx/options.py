@@ -39,6 +39,7 @@ TYPES = {
     "whole": "int",
     "real": "float | Fraction",
     "flag": "bool",
+    "duration": "str | float",
     "wholes": "Sequence[int]",
     "reals": "Sequence[float]",
     "file": "File",
@@ -111,6 +112,12 @@ def _reals(where: str, name: str, values: Any) -> tuple[float, ...]:
     return tuple(_arguments.numbers(where, name, values) or ())
 
 
+def _duration(where: str, name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{_arguments.real(where, name, value):.9g}s"
+
+
 def _choice(where: str, name: str, value: Any) -> str:
     return _arguments.instance(where, name, value, str, f"one of {', '.join(ROWS[name]['choices'])}")
 
@@ -125,6 +132,7 @@ _READ: dict[str, Callable[[str, str, Any], Any]] = {
     "whole": _arguments.whole,
     "real": _arguments.real,
     "flag": _flag,
+    "duration": _duration,
     "wholes": _wholes,
     "reals": _reals,
     "file": _file,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from . import _arguments, _core
-from .errors import Cancelled, InvalidRequestError, ModelFileError, SdltxError
+from ._demo import demo_files
+from .errors import Cancelled, InvalidRequestError, SdltxError
 from .images import Condition, frames_of
 from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, hears, ready_jobs, remembered
 from .options import Options, core_options, explicit
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     _Latents = tuple[NDArray[np.float32], NDArray[np.float32] | None]
     OnStep = Callable[[int, int, Latents], object]
 
-_DEMO = Path(__file__).parent / "demo"
 _FASTEST_SOUND = 1_000_000  # samples per second
 
 
@@ -71,7 +71,7 @@ def load(
     Raises ModelFileError, ModelMismatchError, OutOfMemoryError, BackendError or InvalidRequestError.
     """
     return Pipeline(
-        paths or _demo_files(),
+        paths or demo_files(),
         device=device,
         precision=precision,
         threads=threads,
@@ -224,6 +224,14 @@ class Pipeline:
         _arguments.callback("encode", "progress", progress)
         video, audio = self._core.encode(_arguments.text("encode", "prompt", prompt), progress=progress)
         return Context(video, audio, prompt)
+
+    def duration(self, context: Context) -> float:
+        """Returns how many seconds a clip of a prompt is to last, 0 or more, as the model's duration head tells.
+
+        Raises ModelMismatchError without one. With ``duration="auto"`` clips last so long, within 1 and 20 seconds.
+        """
+        _arguments.instance("duration", "context", context, Context, "made by encode()")
+        return self._core.duration((context.video, context.audio))
 
     @property
     def presets(self) -> list[dict[str, Any]]:
@@ -589,10 +597,3 @@ class Pipeline:
         info = self.info
         kind = "distilled" if info["distilled"] else "full"
         return f"Pipeline({info['model']} {info['version']}, {kind}, {', '.join(info['parts'])})"
-
-
-def _demo_files() -> list[Path]:
-    files = sorted(path for kind in ("*.gguf", "*.safetensors") for path in _DEMO.glob(kind))
-    if not files:
-        raise ModelFileError("[load] no model is given and this build has none built in; pass the files of a model")
-    return [*files, _DEMO / "gemma"]

@@ -172,7 +172,7 @@ struct Kernels {
     void (*attention)(const AttentionJob& job, Share share);
 };
 
-constexpr int64_t max_head_dim = 256;
+constexpr int64_t max_head_dim = 512;
 
 }  // namespace sdltx
 

@@ -226,6 +226,20 @@ def _listed(text: str, kind: Callable[[str], _Number], what: str) -> list[_Numbe
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what}") from None
 
 
+class _Frames(argparse.Action):
+    """A number of frames, or "auto", which is a duration."""
+
+    def __call__(self, parser: argparse.ArgumentParser, to: argparse.Namespace, text: Any, _flag: Any = None) -> None:
+        """Sets the one or the other."""
+        if text == "auto":
+            to.duration = "auto"
+            return
+        try:
+            setattr(to, self.dest, int(text))
+        except ValueError:
+            parser.error(f"argument {'/'.join(self.option_strings)}: invalid int value: {text!r}; or auto")
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
     "whole": int,
     "real": float,
@@ -243,6 +257,8 @@ def clip_option(group: Any, name: str, more: str = "") -> None:
         kinds["choices"] = row["choices"]
     elif name == "frame_rate":
         kinds["type"] = frame_rate
+    elif name == "num_frames":
+        kinds["action"] = _Frames
     elif row["kind"] in _READERS:
         kinds["type"] = _READERS[row["kind"]]
     if row["kind"] in ("files", "loras"):

@@ -13,12 +13,23 @@
 
 namespace sdltx {
 
+struct TokenizerMerge {
+    std::string joined;
+    size_t left;  // bytes of the first of the two
+
+    bool is_pair() const { return left > 0 && left < joined.size(); }
+};
+
 struct TokenizerJson {
     nlohmann::json rest;                                 // all but `model.vocab` and `model.merges`
     std::vector<std::pair<std::string, int64_t>> vocab;  // token, id (-1: not an integer)
-    std::vector<std::string> merges;                     // results of the merges, first rank first
+    std::vector<TokenizerMerge> merges;                  // first rank first
     std::string error;                                   // empty if `text` is JSON
 };
+
+// What of it changes what a token is and is not as in the files of the Gemmas: "has 'dropout' = 0.1, expected null";
+// empty if nothing is.
+std::string strange_option(const TokenizerJson& file);
 
 class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
  public:
@@ -38,10 +49,12 @@ class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
     bool string(string_t& v) override {
         if (part_ != Part::merges) return value(std::move(v));
         if (depth_ == 1) {  // the older form, "left right"
-            if (const size_t space = v.find(' '); space != std::string::npos) v.erase(space, 1);
-            result_.merges.push_back(std::move(v));
+            const size_t space = v.find(' ');
+            if (space != std::string::npos) v.erase(space, 1);
+            result_.merges.push_back({std::move(v), space != std::string::npos ? space : 0});
         } else {
-            merge_ += v;
+            if (merge_.left == 0) merge_.left = v.size();
+            merge_.joined += v;
         }
         return true;
     }
@@ -59,7 +72,7 @@ class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
     bool end_array() override {
         if (part_ == Part::merges && depth_ == 2) {
             result_.merges.push_back(std::move(merge_));
-            merge_.clear();
+            merge_ = {};
         }
         return end();
     }
@@ -113,7 +126,8 @@ class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
 
     TokenizerJson result_;
     std::vector<nlohmann::json*> open_;  // objects and arrays around the current value
-    std::string outer_key_, key_, merge_;
+    std::string outer_key_, key_;
+    TokenizerMerge merge_{};
     Part part_ = Part::rest;
     int depth_ = 0;  // inside vocab or merges
 };

@@ -1,0 +1,167 @@
+#include "tower.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "ggml/pieces.h"
+#include "ggml/stream.h"
+
+namespace sdltx {
+
+namespace {
+
+constexpr const char* where = "text encoder";
+
+// cos and sin (N, pairs) of position * frequency, fastest axis the pair.
+void rope_table(int64_t n, const std::vector<double>& frequencies, std::vector<float>& cos, std::vector<float>& sin) {
+    for (int64_t p = 0; p < n; ++p)
+        for (double f : frequencies) {
+            const double angle = static_cast<double>(p) * f;
+            cos.push_back(static_cast<float>(std::cos(angle)));
+            sin.push_back(static_cast<float>(std::sin(angle)));
+        }
+}
+
+// Key k is seen by query q when 0 <= q - k < window.
+std::vector<ggml_fp16_t> causal_mask(int64_t n, int64_t window) {
+    const ggml_fp16_t zero = ggml_fp32_to_fp16(0.0f), hidden = ggml_fp32_to_fp16(-INFINITY);
+    std::vector<ggml_fp16_t> mask(static_cast<size_t>(n * n), hidden);
+    for (int64_t q = 0; q < n; ++q)
+        for (int64_t k = std::max<int64_t>(0, q - window + 1); k <= q; ++k) mask[static_cast<size_t>(q * n + k)] = zero;
+    return mask;
+}
+
+}  // namespace
+
+std::vector<double> rotary_frequencies(int64_t head_dim, double base, double factor) {
+    std::vector<double> f;
+    for (int64_t j = 0; j < head_dim / 2; ++j)
+        f.push_back(std::pow(base, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim)) / factor);
+    return f;
+}
+
+GatedFeedForward declare_gated_feed_forward(Weights& weights, const std::string& name, int64_t hidden, int64_t inner) {
+    return {declare_linear(weights, name + ".gate_proj", hidden, inner, false),
+            declare_linear(weights, name + ".up_proj", hidden, inner, false),
+            declare_linear(weights, name + ".down_proj", inner, hidden, false)};
+}
+
+ggml_tensor* gated_feed_forward(Plan& g, const GatedFeedForward& ff, ggml_tensor* x) {
+    const int64_t n = x->ne[1];
+    const int64_t work = work_of(g, ff.gate_proj, n) + work_of(g, ff.up_proj, n) + work_of(g, ff.down_proj, n);
+    return by_rows(g, x, x->ne[0], work, [&](ggml_tensor* part) {
+        return linear(
+            g, ff.down_proj,
+            ggml_mul(g.ctx(), linear(g, ff.gate_proj, part, Activation::gelu_tanh), linear(g, ff.up_proj, part)));
+    });
+}
+
+TextTower::TextTower(const ModelFiles& files, Workspace& workspace, TowerShape shape)
+    : shape_(std::move(shape)),
+      workspace_(workspace),
+      weights_(files, workspace.backend(), where, "language_model.model."),
+      embed_tokens_(weights_.table("embed_tokens.weight", {shape_.vocab_size, shape_.hidden_size})) {}
+
+TextTower::~TextTower() = default;
+
+TextTower::Tensors::Tensors(const Backend& backend, const TowerShape& shape, int64_t n, size_t on)
+    : device(on), state(backend, where, on) {
+    ids = state.tensor("ids", GGML_TYPE_I32, {n});
+    h = state.tensor("h", GGML_TYPE_F32, {shape.hidden_size, n});
+    for (size_t kind = 0; kind < 2; ++kind) {
+        const int64_t pairs = shape.kinds[kind].head_dim / 2;
+        cos[kind] = state.tensor("cos", GGML_TYPE_F32, {pairs, 1, n});
+        sin[kind] = state.tensor("sin", GGML_TYPE_F32, {pairs, 1, n});
+        mask[kind] = state.tensor("mask", GGML_TYPE_F16, {n, n});
+    }
+}
+
+std::unique_ptr<Plan> TextTower::embedding(const Tensors& t, Trace* trace) const {
+    auto made = std::make_unique<Plan>(workspace_.backend(), where, trace);
+    Plan& g = *made;
+    ggml_tensor* rows = ggml_get_rows(g.ctx(), embed_tokens_, t.ids);  // [hidden, n]
+    ggml_tensor* scaled =
+        ggml_scale(g.ctx(), rows, static_cast<float>(std::sqrt(static_cast<double>(shape_.hidden_size))));
+    g.store(g.stage(scaled, "embed_tokens"), t.h);
+    return made;
+}
+
+// After the last layer the final norm takes the place of the residual.
+std::unique_ptr<Plan> TextTower::plan(const Tensors& t, size_t index, Trace* trace) const {
+    auto made = std::make_unique<Plan>(workspace_.backend(), where, trace, t.device);
+    Plan& g = *made;
+    ggml_tensor* h = g.stage(layer(g, t, index), "layers." + std::to_string(index));
+    if (static_cast<int64_t>(index) + 1 == shape_.num_hidden_layers) h = g.stage(rms_norm(g, h, norm_, eps()), "norm");
+    g.store(h, t.h);
+    return made;
+}
+
+Array TextTower::encode(const std::vector<int32_t>& given, Trace* trace,
+                        const std::function<void(int64_t done)>& on_layer) {
+    std::vector<int32_t> ids;
+    for (int32_t id : given) ids.push_back(embedded(id));
+    const int64_t n = static_cast<int64_t>(ids.size());
+    for (int32_t id : ids)
+        if (id < 0 || id >= shape_.vocab_size)
+            throw Error(ErrorCode::model_mismatch,
+                        "[text encoder] token " + std::to_string(id) + " is outside the vocabulary of " +
+                            std::to_string(shape_.vocab_size) + "; tokenizer and text encoder are of different models");
+    const Backend& backend = workspace_.backend();
+    std::vector<float> cos[2], sin[2];
+    std::vector<ggml_fp16_t> visible[2];
+    for (size_t kind = 0; kind < 2; ++kind) {
+        const AttentionKind& k = shape_.kinds[kind];
+        rope_table(n, k.frequencies, cos[kind], sin[kind]);
+        visible[kind] = causal_mask(n, k.window ? k.window : n);
+    }
+    std::vector<std::unique_ptr<Tensors>> places;  // by device
+    for (size_t d = 0; d < backend.num_devices(); ++d) {
+        Tensors& t = *places.emplace_back(std::make_unique<Tensors>(backend, shape_, n, d));
+        t.state.set(t.ids, ids);
+        for (size_t kind = 0; kind < 2; ++kind) {
+            t.state.set(t.cos[kind], cos[kind]);
+            t.state.set(t.sin[kind], sin[kind]);
+            t.state.set(t.mask[kind], visible[kind].data(), visible[kind].size() * sizeof(ggml_fp16_t));
+        }
+    }
+
+    Array states{{shape_.num_hidden_layers + 1, n, shape_.hidden_size}, {}};
+    const size_t state_size = static_cast<size_t>(n * shape_.hidden_size);
+    states.data.resize(static_cast<size_t>(states.dim(0)) * state_size);
+    const auto keep = [&](const Tensors& t, size_t index) {
+        ggml_backend_tensor_get(t.h, &states.data[index * state_size], 0, state_size * sizeof(float));
+    };
+    Tensors* t = places.front().get();
+    workspace_.run(*embedding(*t, trace));
+    keep(*t, 0);
+    Stream stream({&weights_});
+    Stream::Sweep sweep(stream);
+    for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i) {
+        sweep.enter(i);
+        if (Tensors* next = places[weights_.device_of(i)].get(); next != t) {
+            ggml_backend_tensor_copy(t->h, next->h);
+            t = next;
+        }
+        workspace_.run(*plan(*t, i, trace), [&] { sweep.meanwhile(i); });
+        sweep.leave(i);
+        keep(*t, i + 1);
+        if (on_layer) on_layer(static_cast<int64_t>(i + 1));
+    }
+    return states;
+}
+
+MemoryUse TextTower::measure(int64_t tokens) {
+    const Backend& backend = workspace_.backend();
+    std::vector<std::unique_ptr<Tensors>> places;
+    for (size_t d = 0; d < backend.num_devices(); ++d)
+        places.push_back(std::make_unique<Tensors>(backend, shape_, tokens, d));
+    MemoryUse most = workspace_.measure_all(*embedding(*places.front(), nullptr));
+    for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i)
+        most.also(workspace_.measure_all(*plan(*places[weights_.device_of(i)], i, nullptr)));
+    for (size_t d = 0; d < places.size(); ++d) most.inputs[d] += places[d]->state.size();
+    most.host += static_cast<size_t>((shape_.num_hidden_layers + 1) * tokens * shape_.hidden_size) * sizeof(float);
+    return most;
+}
+
+}  // namespace sdltx

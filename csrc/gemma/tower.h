@@ -1,0 +1,96 @@
+// A text tower of the Gemma family: token ids to the states of all layers. What differs between its members is in their
+// layers.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/types.h"
+#include "ggml/linear.h"
+#include "ggml/model_file.h"
+#include "ggml/ops.h"
+#include "ggml/weights.h"
+#include "ggml/workspace.h"
+
+namespace sdltx {
+
+// One of the two kinds of attention that layers of a tower have.
+struct AttentionKind {
+    int64_t head_dim;
+    int64_t window;                   // keys that a query sees, itself included; 0: all before it
+    std::vector<double> frequencies;  // of the head_dim / 2 pairs of a head, in radians per position
+};
+
+struct TowerShape {
+    int64_t hidden_size, num_hidden_layers, vocab_size;
+    double rms_norm_eps;
+    std::array<AttentionKind, 2> kinds;  // [0] of layers with a window, [1] of global ones
+};
+
+class TextTower {
+ public:
+    virtual ~TextTower();
+    TextTower(const TextTower&) = delete;
+    TextTower& operator=(const TextTower&) = delete;
+
+    int64_t hidden_size() const { return shape_.hidden_size; }
+    int64_t num_hidden_layers() const { return shape_.num_hidden_layers; }
+    Weights& weights() { return weights_; }
+
+    // ids (N) without padding -> hidden states (L+1, N, hidden): scaled embeddings, the residual after each layer but
+    // the last, and the final norm of the last. Attention is relative and padding is masked in the reference, so the
+    // real tokens at positions 0..N-1 give the same numbers. The weights outside the layers must be there. `on_layer`
+    // is called after every layer with how many are done. Stages: "embed_tokens", "layers.<i>", "norm".
+    Array encode(const std::vector<int32_t>& ids, Trace* trace, const std::function<void(int64_t done)>& on_layer = {});
+    // What it takes for so many ids, its result on the host included; nothing is allocated.
+    MemoryUse measure(int64_t tokens);
+
+ protected:
+    // What lives from layer to layer, for n tokens; [0] belongs to layers with a window, [1] to global ones.
+    struct Tensors {
+        Tensors(const Backend& backend, const TowerShape& shape, int64_t n, size_t device);
+        size_t device;
+        State state;
+        ggml_tensor* ids;              // [n]
+        ggml_tensor* h;                // [hidden, n]
+        ggml_tensor *cos[2], *sin[2];  // [head_dim/2, 1, n]
+        ggml_tensor* mask[2];          // [n, n] F16
+    };
+
+    // Declares the embeddings. What is derived declares a block for each layer, and then the final norm in the last.
+    TextTower(const ModelFiles& files, Workspace& workspace, TowerShape shape);
+
+    // The residual behind a layer, from that before it, t.h.
+    virtual ggml_tensor* layer(Plan& g, const Tensors& t, size_t index) const = 0;
+    // The id whose embedding stands for this one.
+    virtual int32_t embedded(int32_t id) const { return id; }
+
+    float eps() const { return static_cast<float>(shape_.rms_norm_eps); }
+    Weights& declaring() { return weights_; }
+    void declare_norm(ggml_tensor* norm) { norm_ = norm; }
+
+ private:
+    std::unique_ptr<Plan> embedding(const Tensors& t, Trace* trace) const;
+    std::unique_ptr<Plan> plan(const Tensors& t, size_t index, Trace* trace) const;
+
+    TowerShape shape_;
+    Workspace& workspace_;
+    Weights weights_;
+    ggml_tensor* embed_tokens_;
+    ggml_tensor* norm_ = nullptr;
+};
+
+// The feed-forward layer of all of them: down(gelu_tanh(gate x) * (up x)).
+struct GatedFeedForward {
+    Linear gate_proj, up_proj, down_proj;
+};
+GatedFeedForward declare_gated_feed_forward(Weights& weights, const std::string& name, int64_t hidden, int64_t inner);
+ggml_tensor* gated_feed_forward(Plan& g, const GatedFeedForward& ff, ggml_tensor* x);
+
+// Rotary frequencies base^(-2j/head_dim) / factor of j = 0, 1, ...
+std::vector<double> rotary_frequencies(int64_t head_dim, double base, double factor = 1);
+
+}  // namespace sdltx

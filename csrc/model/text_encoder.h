@@ -1,0 +1,23 @@
+// Which of the Gemmas the text encoder among some files is, and whether it is the one that a transformer was trained
+// with.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "gemma/tokenizer.h"
+#include "gemma/tower.h"
+#include "ltxv/config.h"
+
+namespace sdltx {
+
+// Throws Error(model_file | model_mismatch) for files that hold a part of one, and for a text encoder that the
+// transformer among them was not trained with; warns where they do not tell.
+std::unique_ptr<TextTower> make_text_encoder(const ModelFiles& files, const ModelConfig& config, Workspace& workspace);
+// That of the text encoder, or, without one, of the files that are there. Throws as Tokenizers do.
+SDLTX_EXPORT std::unique_ptr<Tokenizer> load_tokenizer(const ModelFiles& files);
+
+// All hidden states of some ids, for tests: opens, loads, encodes and closes, on the CPU.
+SDLTX_EXPORT Array encode_tokens(const ModelFiles& files, const std::vector<int32_t>& ids, bool exact);
+
+}  // namespace sdltx
