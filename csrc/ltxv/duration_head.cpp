@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "ggml/attention.h"
+#include "ggml/ops.h"
 
 namespace sdltx {
 
@@ -98,9 +99,9 @@ DurationHead::Built DurationHead::build(int64_t video_rows, int64_t audio_rows, 
     ggml_tensor* y = attention(g, q, part(keys_and_values, 1), part(keys_and_values, 2), nullptr, scale, true);
     y = linear(g, out_proj_, ggml_reshape_2d(ctx, y, dim_, queries_));  // [D, queries]
     y = g.stage(y, std::string(prefix) + "attention_pooler");
-    y = linear(g, mlp_hidden_, ggml_reshape_2d(ctx, y, dim_ * queries_, 1), Activation::gelu_tanh);
-    y = g.stage(y, std::string(prefix) + "mlp_hidden");
-    b.log_seconds = g.output(linear(g, mlp_out_, y), "log_seconds");
+    y = g.stage(linear(g, mlp_hidden_, ggml_reshape_2d(ctx, y, dim_ * queries_, 1)),
+                std::string(prefix) + "mlp_hidden");
+    b.log_seconds = g.output(linear(g, mlp_out_, gelu_tanh(g, y)), "log_seconds");
     return b;
 }
 
