@@ -265,7 +265,7 @@ SDLTX_API sdltx_status sdltx_request_unset(sdltx_request* request, const char* n
 /* A picture that the clip shows at one of its frames: RGB bytes (height, width, 3) of any size, scaled to cover the
  * clip and cut on both sides. frame 0: what the clip begins with; negative: from its end. strength 1: as it is, less: a
  * start that is denoised further, 0: no effect. Models learned from frames of videos; Python compresses pictures as
- * H.264 and back first (libx264, crf 33 for LTX-2.0 and 2.3), which this library has no codec for.
+ * H.264 and back first (libx264, with the image_crf of sdltx_info), which this library has no codec for.
  */
 SDLTX_API sdltx_status sdltx_request_add_image(sdltx_request* request, const uint8_t* rgb, int64_t height,
                                                int64_t width, int64_t frame, double strength);

@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def write_sparse(
     at = 0
     for name, shape in tensors.items():
         dtype = dtypes.get(name, "BF16")
-        size = prod(shape) * {"F32": 4, "BF16": 2, "F8_E4M3": 1}[dtype]
+        size = prod(shape) * {"F32": 4, "BF16": 2, "F8_E4M3": 1, "U8": 1, "I8": 1}[dtype]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
         at += size
     text = json.dumps(header).encode()
@@ -56,6 +56,47 @@ def write_checkpoint(path: Path, wanted: Callable[[str], bool] = lambda name: Tr
     tensors = {name: shape for name, shape in real["tensors"].items() if wanted(name)}
     metadata = {"config": json.dumps(real["config"]), "model_version": model.split("-")[1] + ".0"}
     return write_sparse(path, tensors, dict.fromkeys(real["f32"], "F32"), metadata)
+
+
+def release_of_25() -> dict[str, dict[str, Any]]:
+    """The files of LTX-2.5 by kind: tensors (name -> shape), dtypes of what is not BF16, metadata."""
+    return json.loads(gzip.decompress((REAL / "ltx-2.5-22b.json.gz").read_bytes()))["files"]
+
+
+NAMES_OF_25 = {
+    "transformer": "diffusion_models/ltx-2.5-22b-distilled-transformer-bf16",
+    "text_encoder": "text_encoders/gemma4-12b-with-proj-ltx-2.5-bf16",
+    "video_vae_conv": "vae/ltx-2.5-video-vae-conv-bf16",
+    "video_vae": "vae/ltx-2.5-video-vae-bf16",
+    "audio_vae": "vae/ltx-2.5-audio-vae-bf16",
+    "spatial_upscaler": "latent_upscale_models/ltx-2.5-latent-spatial-upscaler-x2-bf16-1.0",
+    "temporal_upscaler": "latent_upscale_models/ltx-2.5-latent-temporal-upscaler-x2-bf16-1.0",
+    "duration_head": "model_patches/ltx-2.5-duration-head-bf16",
+}
+
+
+def write_release_of_25(folder: Path, tokenizer: bytes, kinds: Collection[str] = tuple(NAMES_OF_25)) -> dict[str, Path]:
+    """Those files, as the release lays them out. tokenizer: takes the place of Google's."""
+    written = {}
+    for kind in kinds:
+        told = release_of_25()[kind]
+        path = folder / f"{NAMES_OF_25[kind]}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {name: [4] if shape == [-1] else shape for name, shape in told["tensors"].items()}
+        if "tokenizer_json" in tensors:
+            tensors["tokenizer_json"] = [len(tokenizer)]
+        written[kind] = write_sparse(path, tensors, told["dtypes"], told["metadata"])
+        if "tokenizer_json" in tensors:
+            put(path, "tokenizer_json", tokenizer)
+    return written
+
+
+def put(path: Path, name: str, values: bytes) -> None:
+    """Writes the values of a tensor."""
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        file.seek(8 + length + json.loads(file.read(length))[name]["data_offsets"][0])
+        file.write(values)
 
 
 def write_gguf(path: Path, types: dict[str, str], keys: dict[str, str]) -> Path:

@@ -461,3 +461,43 @@ def test_durations_that_are_none(pipe):
         pipe.resolve(**SMALL, duration="5s", num_frames=9)
     with pytest.raises(sdltx.ModelMismatchError, match="duration head"):
         pipe.sample(pipe.encode("a"), **SMALL, duration="auto")
+
+
+def test_pictures_are_spoilt_as_the_vae_is_used_to(pipe, tiny_paths, tmp_path):
+    assert pipe.info["image_crf"] == 18
+    with sdltx.load(*tiny_paths) as older:
+        assert older.info["image_crf"] == 33
+
+    def older_vae(header):
+        header["__metadata__"]["model_version"] = "2.3.0"
+
+    vae = rewritten(file("video_vae_conv"), tmp_path / "vae.safetensors", older_vae)
+    with sdltx.load(file("transformer"), file("text_encoder"), vae) as mixed:
+        assert mixed.info["image_crf"] == 33
+
+
+def test_on_a_worker(pipe, golden, workers):
+    """The marker, missing biases and the duration head on a device without host memory."""
+    g = golden("duration")
+    with sdltx.load(*PARTS_OF_A_CLIP, file("duration_head"), device=workers[0], precision="f32") as there:
+        for there_got, here_got in zip(velocity(there, golden, "slots"), velocity(pipe, golden, "slots"), strict=True):
+            assert_close("velocity", there_got, here_got, 1e-5)
+        seconds = there._core.duration((g["video_tokens"], g["audio_tokens"]))
+        assert_close("seconds", np.array([seconds]), g["seconds"])
+
+
+@pytest.mark.parametrize("options", [{"offload": "blocks"}, {"offload": "stage"}, {"threads": 1}])
+def test_placements_give_the_same_bits(options):
+    asked = {"width": 64, "height": 64, "num_frames": 9, "frame_rate": 24, "num_inference_steps": 2, "seed": 4}
+    with sdltx.load(*PARTS_OF_A_CLIP) as one, sdltx.load(*PARTS_OF_A_CLIP, **options) as other:
+        a, b = (pipe.sample(pipe.encode("a fox"), **asked) for pipe in (one, other))
+    assert np.array_equal(a.video, b.video)
+    assert np.array_equal(a.audio, b.audio)
+
+
+def test_default_precision_stays_near_float32(golden, pipe):
+    with sdltx.load(*PARTS_OF_A_CLIP) as fast:
+        for got, exact in zip(velocity(fast, golden, "t2v"), velocity(pipe, golden, "t2v"), strict=True):
+            assert_close("velocity", got, exact, 1e-2)
+        a, b = (one.encode("a fox") for one in (fast, pipe))
+        assert_close("context", a.video, b.video, 3e-2)

@@ -66,7 +66,7 @@ py::dict info_dict(const Pipeline& p) {
     return py::dict("model"_a = decoded(i.name), "version"_a = decoded(i.version), "distilled"_a = i.distilled,
                     "preset"_a = s.preset, "defaults"_a = defaults, "negative_prompt"_a = decoded(i.negative_prompt),
                     "own_defaults"_a = i.defaults.num_inference_steps.has_value(), "parts"_a = parts, "note"_a = note,
-                    "has_audio"_a = i.has(Part::audio_decoder) && i.has(Part::vocoder));
+                    "image_crf"_a = i.image_crf, "has_audio"_a = i.has(Part::audio_decoder) && i.has(Part::vocoder));
 }
 
 // The inputs of one stream of velocity(), kept alive for the call.

@@ -153,6 +153,7 @@ Json describe(Pipeline& pipeline) {
             {"note", info.note.empty() ? Json() : Json(info.note)},
             {"device", pipeline.device()},
             {"parts", parts},
+            {"image_crf", info.image_crf},
             {"has_audio", info.has(Part::audio_decoder) && info.has(Part::vocoder)},
             {"latent_channels", pipeline.latent_channels()},
             {"unused_tensors", pipeline.unused_tensors()}};

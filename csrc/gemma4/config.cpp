@@ -146,8 +146,11 @@ std::optional<Gemma4Config> of_12b_from_shapes(const ModelFiles& files) {
         const std::string at = "layers." + std::to_string(c.num_hidden_layers) + ".self_attn.";
         const bool global = !find(files, at + "v_proj.weight");
         c.global.push_back(global);
-        (global ? c.full : c.sliding) = {head_dim, std::max<int64_t>(1, dim(at + "k_proj.weight", 0) / head_dim),
-                                         global ? 1e6 : 1e4, global ? head_dim / 8 : head_dim / 2};
+        Gemma4Config::Kind& kind = global ? c.full : c.sliding;
+        kind.head_dim = head_dim;
+        kind.key_value_heads = dim(at + "k_proj.weight", 0) / head_dim;
+        kind.rope_theta = global ? 1e6 : 1e4;
+        kind.rotated_pairs = global ? head_dim / 8 : head_dim / 2;
         c.num_attention_heads = dim(at + "q_proj.weight", 0) / head_dim;
     }
     c.intermediate_size = dim("layers.0.mlp.gate_proj.weight", 0);

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "ltxv/version.h"
 
 namespace sdltx {
 
@@ -48,6 +49,10 @@ ModelInfo describe(const ModelFiles& files, const ModelConfig& config) {
         info.distilled = told.value_or(false);
         info.distilled_told = told.has_value();
     }
+    constexpr int64_t crf_since_2_4 = 18, crf_before = 33;
+    const TensorInfo* vae = files.find("vae.per_channel_statistics.mean-of-means");
+    const std::string of_vae = vae ? vae->file->metadata("model_version").value_or(info.version) : info.version;
+    info.image_crf = is_since(of_vae, "2.4") ? crf_since_2_4 : crf_before;
     info.note = files.metadata("sdltx.note").value_or("");
     info.negative_prompt = default_negative_prompt();
     // What files of other parts say is of the transformer that they came with.

@@ -16,6 +16,7 @@ struct ModelInfo {
     std::string version;  // "2.3.0"
     bool distilled = false;
     bool distilled_told = false;  // by the files or their names; else it counts as not
+    int64_t image_crf = 0;        // how much H.264 spoils pictures first: as the VAE's version is used to
     std::string note;             // for its users; may be empty
     std::string negative_prompt;  // what clips are guided away from unless another is given
     std::vector<Part> parts;      // in the order of all_parts

@@ -26,7 +26,6 @@ constexpr PrefixRule prefix_rules[] = {
     {"video_embeddings_connector.learnable_registers", 0, "", "model.diffusion_model."},
     {"embeddings_connector.learnable_registers", 0, "", "model.diffusion_model."},
     {"decoder.conv_in.conv.weight", 5, "", "vae."},
-    {"decoder.conv_in_x_t.weight", 0, "", "vae."},
     {"decoder.conv_in.conv.weight", 4, "", "audio_vae."},
     {"model.language_model.embed_tokens.weight", 0, "model.language_model.", "language_model.model."},
     {"model.embed_tokens.weight", 0, "model.", "language_model.model."},
@@ -119,7 +118,7 @@ std::optional<Naming::Addition> addition(const ModelFile& file) {
     const Naming::Addition lora{lora_kind, "give it as a LoRA"};
     if (file.metadata("general.architecture") == "clip" || file.metadata("general.type") == "mmproj")
         return Naming::Addition{"the eyes of a text model (mmproj)", "leave it out"};
-    bool initial_conv = false, upsampler = false, sound = false;
+    bool initial_conv = false, upsampler = false, sound = false, diffusion = false;
     for (auto& t : file.tensors()) {
         for (const char* mark : {".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.",
                                  ".hada_w1", ".lokr_w1", ".oft_blocks", ".dora_scale"})
@@ -127,10 +126,14 @@ std::optional<Naming::Addition> addition(const ModelFile& file) {
         for (const char* tail : {".lora_A", ".lora_B", ".diff", ".diff_b", ".w_norm"})
             if (ends_with(t.stored_name, tail)) return lora;
         sound = sound || starts_with(t.stored_name, "velocity_model.");
+        diffusion = diffusion || ends_with(t.stored_name, "decoder.conv_in_x_t.weight");
         initial_conv = initial_conv || t.stored_name == "initial_conv.weight";
         upsampler = upsampler || starts_with(t.stored_name, "upsampler.");
     }
     if (sound) return Naming::Addition{"a model that makes sound alone", "leave it out"};
+    if (diffusion)
+        return Naming::Addition{"the diffusion decoder of LTX-2.5, which this version does not run",
+                                "give the file of its convolutional VAE (video-vae-conv)"};
     if (initial_conv && upsampler) return Naming::Addition{upscaler_kind, "give it as the upscaler"};
     return std::nullopt;
 }

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _MAX_CRF = 51
 _LONGEST_SIDE = 16384  # of pictures in H.264
-# What the releases were trained with; later ones take finer pictures.
-_CRF, _CRF_SINCE_2_4 = 33, 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,22 +92,15 @@ def frames_of(conditions: Iterable[Condition]) -> list[tuple[None, None, int, fl
     return [(None, None, one.frame, one.strength) for one in conditions]
 
 
-def pixels(condition: Condition, version: str) -> NDArray[np.uint8]:
-    """Returns the picture (H, W, 3) as a model of this version gets it, before it is scaled.
+def pixels(condition: Condition, crf: int) -> NDArray[np.uint8]:
+    """Returns the picture (H, W, 3) as a model gets it, before it is scaled; crf: of one that does not tell.
 
     Raises InvalidRequestError for what is no single picture.
     """
     array = read(condition.image) if condition._read is None else condition._read
-    crf = condition.crf
-    if crf is None:
-        crf = _CRF if _before_2_4(version) else _CRF_SINCE_2_4
+    crf = crf if condition.crf is None else condition.crf
     # H.264 stores colours of two by two pixels.
     return array if crf == 0 or min(array.shape[:2]) < 2 else _compressed(array, crf)
-
-
-def _before_2_4(version: str) -> bool:
-    parts = version.split(".")[:2]
-    return not all(part.isdigit() for part in parts) or tuple(map(int, parts)) < (2, 4)
 
 
 def read(image: Any) -> NDArray[np.uint8]:

@@ -167,10 +167,10 @@ class Maker(NamedTuple):
     precision: str
 
 
-def ready_jobs(version: str, given: Iterable[Job]) -> tuple[list[Job], list[_core.Job]]:
+def ready_jobs(crf: int, given: Iterable[Job]) -> tuple[list[Job], list[_core.Job]]:
     """Returns the jobs whose pictures can be read, and what the core takes of them; the others end here.
 
-    version: of the model, which tells how pictures are prepared. Raises InvalidRequestError for what is no job.
+    crf: how much H.264 spoils pictures that do not tell. Raises InvalidRequestError for what is no job.
     """
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
         _arguments.refuse("run", "jobs", "a list of sdltx.jobs.Job", given)
@@ -184,7 +184,7 @@ def ready_jobs(version: str, given: Iterable[Job]) -> tuple[list[Job], list[_cor
         try:
             job.error, job.tiling = None, job.request.tiling
             job.on_started()
-            ready.append(core_job(version, job))
+            ready.append(core_job(crf, job))
             jobs.append(job)
         except (SdltxError, OSError) as error:
             job.error = error
@@ -192,8 +192,8 @@ def ready_jobs(version: str, given: Iterable[Job]) -> tuple[list[Job], list[_cor
     return jobs, ready
 
 
-def core_job(version: str, job: Job) -> _core.Job:
-    """Returns it as the core takes it; reads its pictures for a model of this version."""
+def core_job(crf: int, job: Job) -> _core.Job:
+    """Returns it as the core takes it; reads its pictures."""
     request = job.request
     texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
     tiles: dict[str, Any] = {} if request.tiling is None else {"tiling": list(request.tiling)}
@@ -208,9 +208,7 @@ def core_job(version: str, job: Job) -> _core.Job:
             ("latents", job.latents),
         )
     }
-    pictures = (
-        [] if job.latents else [(pixels(one, version), None, one.frame, one.strength) for one in request.conditions]
-    )
+    pictures = [] if job.latents else [(pixels(one, crf), None, one.frame, one.strength) for one in request.conditions]
     return _core.Job(
         core_options(request.options, more),
         conditions=pictures,

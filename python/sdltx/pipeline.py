@@ -321,7 +321,7 @@ class Pipeline:
         nor OSError.
         """
         _arguments.callback("run", "progress", progress)
-        jobs, ready = ready_jobs(self.info["version"], jobs)
+        jobs, ready = ready_jobs(self.info["image_crf"], jobs)
         rates: dict[int, float] = {}
         maker = Maker(self.info, self.files, self.device, self.precision)
 
