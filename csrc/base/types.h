@@ -36,6 +36,7 @@ struct Latents {
     Array video;
     Array audio;
     double frame_rate = 0;
+    Array keyframes{};  // pictures that were made beside the clip, (C, K, H', W'); between the stages of a clip only
 };
 
 // RGB frames (F, H, W, 3).

@@ -292,11 +292,11 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
     std::vector<Keyframe> keyframes;
     for (Condition& c : encoded(inputs.conditions, settings, progress))
         keyframes.push_back({std::move(c.latent), frame_of(c, settings.num_frames), c.strength});
-    const Start start{
-        {inputs.noise.video, inputs.initial.video, std::move(keyframes), inputs.appends_first_frame, false},
-        {inputs.noise.audio, inputs.initial.audio, {}, false, false},
-        loras(inputs.loras),
-        inputs.draw};
+    const Start start{{inputs.noise.video, inputs.initial.video, std::move(keyframes), inputs.appends_first_frame,
+                       false, inputs.initial.keyframes},
+                      {inputs.noise.audio, inputs.initial.audio, {}, false, false},
+                      loras(inputs.loras),
+                      inputs.draw};
     return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings, start,
                      tracing());
 }

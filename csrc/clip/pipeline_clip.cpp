@@ -190,6 +190,7 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
 
 void Pipeline::check_inputs(const ClipPlan& plan, const Request& request) {
     if (plan.length_by_prompt) require({Part::duration_head});
+    if (!plan.whole.slots.empty() && config_.transformer && !config_.transformer->keyframes_embedding) refuse_slots();
     // Of a length that is still open, frames are looked at once it is known.
     if (!plan.length_by_prompt) {
         check_frames(request.images, plan.whole.num_frames);
@@ -268,6 +269,7 @@ Latents Pipeline::denoise(const Context& context, const Context* negative, const
         latents = std::move(result);
         ++stage;
     }
+    latents.keyframes = {};
     return latents;
 }
 
@@ -284,26 +286,34 @@ Latents Pipeline::upsample(const Latents& latents, const std::string& upscaler, 
     const ModelFiles files(upscaler, upscaler_kind, ltx_naming());
     LatentUpsampler network(files, *workspace_, static_cast<int64_t>(mean.size()));
     Latents out = latents;
-    const int64_t cells = out.video.empty() ? 0 : out.video.dim(1) * out.video.dim(2) * out.video.dim(3);
     if (out.video.shape.size() != 4 || out.video.dim(0) != static_cast<int64_t>(mean.size()))
         throw Error(ErrorCode::invalid_request, "[upscaler] expected video latents of (" + std::to_string(mean.size()) +
                                                     ", frames, height, width), got " + spell_shape(out.video.shape));
     check_video_latents(out.video.dim(1), out.video.dim(2), out.video.dim(3));
     const auto [frames, height, width] = network.result({out.video.dim(1), out.video.dim(2), out.video.dim(3)});
     check_video_latents(frames, height, width);
-    for (size_t i = 0; i < out.video.data.size(); ++i) {
-        const size_t c = i / static_cast<size_t>(cells);
-        out.video.data[i] = out.video.data[i] * deviation[c] + mean[c];
-    }
     const MemoryUse use = network.measure({out.video.dim(1), out.video.dim(2), out.video.dim(3)});
     workspace_->release();  // what the stage before has computed in
     const Hold hold(*this, {&network.weights()}, progress, use);
+    const auto upsampled = [&](Array video) {
+        const auto each = [&](const auto& change) {
+            const size_t of_channel = video.data.size() / mean.size();
+            for (size_t i = 0; i < video.data.size(); ++i) change(video.data[i], i / of_channel);
+        };
+        each([&](float& x, size_t c) { x = x * deviation[c] + mean[c]; });
+        video = network.upsample(video, tracing());
+        each([&](float& x, size_t c) { x = (x - mean[c]) / deviation[c]; });
+        return video;
+    };
     report(progress, "upscale", 0, 1);
-    out.video = network.upsample(out.video, tracing());
+    out.video = upsampled(std::move(out.video));
+    // Pictures are no frames of one another.
+    if (!out.keyframes.empty() && network.kind() != LatentUpsampler::Kind::time_2) {
+        std::vector<Array> large;
+        for (int64_t i = 0; i < out.keyframes.dim(1); ++i) large.push_back(upsampled(latent_frame(out.keyframes, i)));
+        out.keyframes = joined_frames(large);
+    }
     report(progress, "upscale", 1, 1);
-    const auto more = static_cast<size_t>(frames * height * width);
-    for (size_t i = 0; i < out.video.data.size(); ++i)
-        out.video.data[i] = (out.video.data[i] - mean[i / more]) / deviation[i / more];
     if (network.kind() == LatentUpsampler::Kind::time_2) out.frame_rate *= 2;
     return out;
 }

@@ -27,6 +27,12 @@ MemoryUse Pipeline::denoising_memory(const SampleSettings& settings, const Input
         append_keyframe(clip, g, {nothing, frame, condition.strength});
         runs.push_back(cells);
     }
+    for (int64_t frame : settings.slots) {
+        append_slot(clip, g, frame, {});
+        if (settings.slots.front() == frame && runs.size() > 1)
+            runs.push_back(0);  // of their own behind other pictures
+        runs.back() += cells;
+    }
     const StreamState sound = empty_stream(c.audio.in_channels, audio_positions(settings.audio ? g.audio_frames : 0));
     const auto rows = [](int64_t width) { return Array{{TextProjection::context_rows, width}, {}}; };
     const Context context{rows(c.video.context_dim), rows(c.audio.context_dim)}, negative = context;

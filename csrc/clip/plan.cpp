@@ -30,6 +30,7 @@ Json json_of(const SampleSettings& s) {
                 {"stg_blocks", s.guidance.stg_blocks},
                 {"guidance_interval", {s.guidance.lowest, s.guidance.highest}},
                 {"guidance_method", name_of(s.guidance.method)},
+                {"num_generated_keyframes", s.slots.size()},
                 {"apg_eta", s.guidance.apg_eta},
                 {"apg_threshold", s.guidance.apg_threshold}};
     const auto add = [&](const char* name, double value) { out[name] = value; };
@@ -63,7 +64,7 @@ bool ClipPlan::draws_noise(const Request& request) const {
     const bool steps_draw = s.sampler != SamplerKind::euler && s.sampler != SamplerKind::gradient_estimation;
     const Noise& given = request.noise;
     return of(StepKind::denoise).size() > 1 || given.video.empty() || (s.audio && given.audio.empty()) || appends ||
-           steps_draw;
+           steps_draw || !s.slots.empty();
 }
 
 int64_t frame_of(const Condition& c, int64_t num_frames) { return c.frame < 0 ? num_frames + c.frame : c.frame; }

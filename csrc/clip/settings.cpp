@@ -3,6 +3,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "ltxv/conditioning.h"
 #include "ltxv/schedule.h"
 #include "recipes.h"
 
@@ -92,6 +93,7 @@ SampleSettings resolve(const ClipOptions& o, const Preset& fitting, const FileDe
         s.guidance.audio = none;
         s.guidance.video.modality = 1;
     }
+    s.slots = slot_frames(o.num_generated_keyframes.value_or(0), s.num_frames);
     s.seed = o.seed.value_or(-1) >= 0 ? *o.seed : random_seed();
     return s;
 }

@@ -25,6 +25,7 @@ struct SampleSettings {
     bool audio;
     int64_t seed;
     Geometry latent;
+    std::vector<int64_t> slots{};  // frames of pictures that are made beside the clip
 
     int64_t num_inference_steps() const { return static_cast<int64_t>(sigmas.size()) - 1; }
 };

@@ -20,6 +20,7 @@ struct Spec {
     std::vector<Keyframe> keyframes;   // of pictures
     bool appends_first_frame = false;  // see Recipe
     bool frozen = false;               // stays what it is, for the other stream to look at
+    Array slots{};                     // what pictures of settings.slots are made from, (C, K, H', W'); empty: nothing
 };
 struct Start {
     Spec video, audio;
@@ -34,7 +35,10 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
                                    const Context& context, const Context* negative, const SampleSettings& settings,
                                    const Start& from, Trace* trace);
 
-// Where a stage stands, as latents.
+// For transformers that do not know pictures that are made beside a clip. Throws Error(model_mismatch).
+[[noreturn]] void refuse_slots();
+
+// Where a stage stands, as latents; with the pictures that are made beside the clip.
 Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings);
 
 }  // namespace sdltx

@@ -20,6 +20,13 @@ void begin_with(StreamState& s, const Geometry& g, const Keyframe& keyframe);
 // Tokens of its own at the end, which the clip sees at their time and which are dropped after the last step.
 void append_keyframe(StreamState& s, const Geometry& g, const Keyframe& keyframe);
 
+// Tokens of their own likewise, for a picture that is made beside the clip and that the clip finds its way through
+// (ltx-2.5.md section 7). latent (C, 1, H', W'): what it is made from, as a clip that is refined; empty: nothing.
+void append_slot(StreamState& s, const Geometry& g, int64_t frame, const Array& latent);
+// The frames of `count` such pictures, evenly over a clip of so many. Throws Error(invalid_request) for more than there
+// is room for.
+std::vector<int64_t> slot_frames(int64_t count, int64_t num_frames);
+
 // The whole stream stays what its latent is.
 void freeze(StreamState& s);
 

@@ -52,4 +52,26 @@ Array tokens_to_audio(const std::vector<float>& tokens, int64_t channels, int64_
     return a;
 }
 
+Array latent_frame(const Array& latents, int64_t i) {
+    const int64_t channels = latents.dim(0), frames = latents.dim(1), cells = latents.dim(2) * latents.dim(3);
+    Array one{{channels, 1, latents.dim(2), latents.dim(3)}, {}};
+    for (int64_t c = 0; c < channels; ++c) {
+        const auto first = latents.data.begin() + (c * frames + i) * cells;
+        one.data.insert(one.data.end(), first, first + cells);
+    }
+    return one;
+}
+
+Array joined_frames(const std::vector<Array>& frames) {
+    const Array& first = frames.front();
+    const int64_t channels = first.dim(0), cells = first.dim(2) * first.dim(3);
+    Array all{{channels, static_cast<int64_t>(frames.size()), first.dim(2), first.dim(3)}, {}};
+    for (int64_t c = 0; c < channels; ++c)
+        for (const Array& frame : frames) {
+            const auto from = frame.data.begin() + c * cells;
+            all.data.insert(all.data.end(), from, from + cells);
+        }
+    return all;
+}
+
 }  // namespace sdltx

@@ -35,4 +35,8 @@ Array tokens_to_video(const std::vector<float>& tokens, int64_t channels, const 
 std::vector<float> audio_to_tokens(const Array& latents);
 Array tokens_to_audio(const std::vector<float>& tokens, int64_t channels, int64_t mel_bins, int64_t frames);
 
+// Frame i of latents (C, F', H', W') alone, (C, 1, H', W'); and the opposite.
+Array latent_frame(const Array& latents, int64_t i);
+Array joined_frames(const std::vector<Array>& frames);
+
 }  // namespace sdltx

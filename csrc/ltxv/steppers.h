@@ -14,7 +14,8 @@ enum class SamplerKind { euler, gradient_estimation, euler_ancestral, res_2s };
 // What a stepper asks for the clean latents at a noise level; it may ask more than once. `step` counts from 0.
 using Denoise = std::function<Denoised(const SampleState& state, float sigma, int64_t step)>;
 
-// Standard normal values for a stream in a step; kinds are what a step draws: 0, and 1 for what it draws on its way.
+// Standard normal values for a stream in a step, -1: at the start; kinds are what a step draws: 0, and 1 for what it
+// draws on its way.
 struct NoiseRequest {
     bool video;
     int64_t count;

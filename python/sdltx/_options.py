@@ -59,6 +59,10 @@ class Options(TypedDict, total=False):
     distilled_lora: File | None
     """The LoRA that makes a distilled checkpoint of the model, for recipes that refine with it; they know how strong
     (default: the one that lies in a folder of the model)."""
+    num_generated_keyframes: int | None
+    """Pictures that are made along with the clip, evenly over it, and that it finds its way through (default: 0). From
+    0 to 64. For LTX-2.5, whose transformer tells them from others. They keep long clips together, and cost the time of
+    as many latent frames."""
     guidance_scale: float | Fraction | None
     """Classifier-free guidance away from the negative prompt, 1: none; of the picture. From 0 to 100."""
     audio_guidance_scale: float | Fraction | None
