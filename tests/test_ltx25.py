@@ -548,3 +548,27 @@ def test_default_precision_stays_near_float32(golden, pipe):
             assert_close("velocity", got, exact, 1e-2)
         a, b = (one.encode("a fox") for one in (fast, pipe))
         assert_close("context", a.video, b.video, 3e-2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "tolerance"), [("keep", "t.gguf", 0), ("q8_0", "t.gguf", 3e-2), ("bf16", "t.safetensors", 1e-2)]
+)
+def test_converted(pipe, golden, tmp_path, kind, output, tolerance):
+    """The marker stays exact, and what tells the text encoder stays with the transformer."""
+    sdltx.convert(file("transformer"), output=tmp_path / output, type=kind)
+    told = sdltx.inspect(tmp_path / output)
+    marker = next(one for one in told.tensors if one.name.endswith("keyframes_abs_pos_embedding"))
+    assert marker.type == "F32"
+    with sdltx.load(tmp_path / output, file("text_encoder"), precision="f32") as other:
+        assert other.info["version"] == "2.5.0"
+        for got, expected in zip(velocity(other, golden, "t2v"), velocity(pipe, golden, "t2v"), strict=True):
+            if tolerance:
+                assert_close(kind, got, expected, tolerance)
+            else:
+                assert np.array_equal(got, expected)
+
+    def another(header):
+        config_of_gemma(header, lambda c: c.update(gemma_version="gemma4-12b-ltx-v2"))
+
+    with pytest.raises(sdltx.ModelMismatchError, match="was trained with gemma4-tiny-ltx-v1"):
+        sdltx.load(tmp_path / output, changed_encoder(tmp_path, another))

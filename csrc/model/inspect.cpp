@@ -104,7 +104,8 @@ std::string inspect(const std::vector<std::string>& paths) {
         Json types = Json::object();
         for (auto& [type, of] : r.types) types[type] = {of.first, of.second};
         const bool used = std::any_of(networks.parts.begin(), networks.parts.end(),
-                                      [&](Part part) { return std::string(name) == name_of(part); });
+                                      [&](Part part) { return std::string(name) == name_of(part); }) ||
+                          (name == std::string("tokenizer") && networks.tokenizer);
         out["parts"].push_back({{"part", name},
                                 {"tensors", r.tensors},
                                 {"parameters", r.parameters},

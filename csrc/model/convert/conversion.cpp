@@ -152,7 +152,7 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
             type = GGML_TYPE_BF16;
         // As it is with every other type: programs that read GGUF files take parameters in F32 only.
         if (options.format == FileFormat::gguf && options.type == "keep" && type == GGML_TYPE_BF16 &&
-            ends_with(t->name, "learnable_registers"))
+            (ends_with(t->name, "learnable_registers") || ends_with(t->name, "keyframes_abs_pos_embedding")))
             type = GGML_TYPE_F32;
         written_.push_back({stored_name(t->name, parts_, options.format), type, t->shape});
     }

@@ -56,6 +56,7 @@ constexpr Class classes[] = {
     {"*scale_shift_table*", Treatment::exact},
     {"*_norm.weight", Treatment::exact},
     {"*.bias", Treatment::exact},
+    {"keyframes_abs_pos_embedding", Treatment::exact},
     {"*learnable_registers", Treatment::exact},  // parameters that are no linear layers; others read those as F32 only
     {"*.to_gate_logits.weight", Treatment::half},
     {"*_embeddings_connector.transformer_1d_blocks.*.weight", Treatment::eight},

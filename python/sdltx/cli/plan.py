@@ -97,8 +97,13 @@ def plan(
         "device": f"{pipe.device}, precision {pipe.precision}, offload {pipe.offload}",
         "prompt": f"{request.prompt!r}, {len(pipe.tokenize(request.prompt))} tokens",
         "recipe": resolved["recipe"],
-        "clip": f"{size['width']}x{size['height']}, {size['num_frames']} frames at {size['frame_rate']:g} per second, "
-        f"{seconds:.2f} s",
+        "clip": f"{size['width']}x{size['height']}, "
+        + (
+            f"as many frames as the prompt asks for at {size['frame_rate']:g} per second; the rest is told for "
+            f"{size['num_frames']}"
+            if "duration" in resolved
+            else f"{size['num_frames']} frames at {size['frame_rate']:g} per second, {seconds:.2f} s"
+        ),
         "steps": f"{resolved['num_inference_steps']}, schedule {resolved['schedule']}, sampler {resolved['sampler']}",
         "guide": _spell_guidance(resolved),
         "sigmas": ", ".join(f"{sigma:g}" for sigma in resolved["sigmas"]),
