@@ -481,7 +481,7 @@ def test_a_part_alone_is_named(edited, tiny_paths):
         ({"apply_gated_attention": False}, "'apply_gated_attention' contradicts the weights"),
         ({"cross_attention_adaln": False}, "'cross_attention_adaln' contradicts the weights"),
         ({"caption_proj_input_norm": True}, "'caption_proj_before_connector' is true beside other keys"),
-        ({"ff_bias": False}, "LTX-2.5"),
+        ({"connector_ff_bias": False}, "connector_ff_bias"),
         ({"num_layers": "many"}, "wrong kind"),
         ({"num_layers": -3}, "not between 1 and"),
         ({"num_layers": 4}, "missing model.diffusion_model.transformer_blocks.3."),
