@@ -165,8 +165,8 @@ typedef struct sdltx_convert_options {
     uint32_t version;
     int32_t threads;          /* 0 (default): one per physical core that the process may use */
     const char* type;         /* of the transformer, by llama.cpp's names; NULL: "q8_0"; "keep": as it is stored */
-    const char* const* parts; /* of "transformer", "text_projection", "video_vae", "audio_vae"; NULL: the transformer in
-                                 a .gguf, all in a .safetensors */
+    const char* const* parts; /* of "transformer", "text_projection", "video_vae", "audio_vae", "text_encoder" (that of
+                                 LTX-2.5); NULL: the transformer in a .gguf, all but the last in a .safetensors */
     size_t num_parts;
     const char* const* tensor_types; /* pairs: a pattern of tensor names, as of a shell, and the type of those tensors;
                                         the first that fits counts */

@@ -243,6 +243,54 @@ def test_gguf_without_scalars(tmp_path):
         sdltx.load(file("transformer"), path)
 
 
+# --- converted ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "tolerance"), [("keep", "e.gguf", 0), ("q8_0", "e.gguf", 3e-2), ("keep", "e.safetensors", 0)]
+)
+def test_converted(tmp_path, kind, output, tolerance):
+    """All that encodes prompts in one file, with its tokenizer."""
+    path = tmp_path / output
+    sdltx.convert(
+        file("transformer"), file("text_encoder"), output=path, type=kind, parts=["text_encoder", "text_projection"]
+    )
+    prompts = np.load(FOLDER / "goldens" / "tokens.npz")["prompts"]
+    with (
+        sdltx.load(file("transformer"), file("text_encoder"), precision="f32") as pipe,
+        sdltx.load(file("transformer"), path, precision="f32") as other,
+    ):
+        for prompt in prompts:
+            assert np.array_equal(other.tokenize(str(prompt)), pipe.tokenize(str(prompt)))
+        got, expected = (one.encode("a fox in the snow").video for one in (other, pipe))
+        if tolerance:
+            assert 0 < relative_rms(got, expected) < tolerance
+        else:
+            assert np.array_equal(got, expected)
+    told = sdltx.inspect(path)
+    assert not told.problems
+    assert {one.type for one in told.tensors if one.name.endswith("layer_scalar")} == (
+        {"BF16"} if kind == "keep" else {"F32"}
+    )
+
+
+def test_types_of_a_converted_tower(tmp_path):
+    path = tmp_path / "e.gguf"
+    sdltx.convert(file("text_encoder"), output=path, type="q4_0", parts=["text_encoder"])
+    types = {one.stored_name: one.type for one in sdltx.inspect(path).tensors}
+    assert types["tokenizer_json"] == "I8"
+    assert types["language_model.model.norm.weight"] == "F32"
+    assert types["language_model.model.layers.0.layer_scalar"] == "F32"
+    assert types["language_model.model.embed_tokens.weight"] == "Q8_0"
+    assert types["language_model.model.layers.0.mlp.gate_proj.weight"] == "Q4_0"
+    assert not any("vision" in name for name in types)
+
+
+def test_gemma_3_is_not_converted(tiny_paths, tmp_path):
+    with pytest.raises(sdltx.ModelMismatchError, match=r"of Gemma 3 take a GGUF made by llama\.cpp"):
+        sdltx.convert(*tiny_paths, output=tmp_path / "e.gguf", parts=["text_encoder"])
+
+
 # --- devices and placements ---
 
 

@@ -155,14 +155,17 @@ def convert(
 ) -> tuple[Path, ...]:
     """Writes model files in other types or another layout, and returns the paths of what was written.
 
-    paths: files and folders of one model, as :func:`sdltx.load` takes them; a text encoder among them stays as it is.
+    paths: files and folders of one model, as :func:`sdltx.load` takes them; a text encoder among them stays as it is,
+        unless ``parts`` names it.
     output: NAME.gguf (the transformer with its connectors, named as the community's files are), NAME.safetensors (all
         parts in one file, as the release has them), or a folder, which gets a file for each part. An existing file is
         replaced when everything is written.
-    type: one of :data:`TYPES`, for the transformer; "keep" leaves everything as it is stored. Small and sensitive
-        weights stay F32 or BF16, connectors become Q8_0 at most; the other parts keep their types.
+    type: one of :data:`TYPES`, for transformer and text encoder; "keep" leaves everything as it is stored. Small and
+        sensitive weights stay F32 or BF16, connectors and embeddings become Q8_0 at most; the other parts keep their
+        types.
     tensor_types: patterns of tensor names, as of a shell, and the type of those tensors; the first that fits counts.
-    parts: which of :data:`PARTS` are written; None: as said under ``output``.
+    parts: which of :data:`PARTS` are written; None: as said under ``output``. "text_encoder" is that of LTX-2.5, which
+        takes its tokenizer along; with "text_projection" the file has all that encodes prompts, as the release's.
     imatrix: how much each input matters, a file of llama.cpp's imatrix tool.
     threads: CPU threads; None: one per core.
     progress: called with ("convert", done, total); an exception it raises stops the conversion.

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/platform.h"
+#include "gemma4/config.h"
 #include "ggml/values.h"
 #include "model/names.h"
 #include "model/networks.h"
@@ -20,6 +21,9 @@ namespace {
 // Elements that a thread has in its hands at a time; whole rows, so some have more.
 constexpr int64_t piece_elements = 1 << 20;
 
+// Is written by name only: others take it as they have it. Its tokenizer, a text, comes along as bytes.
+constexpr const char *text_encoder = "text_encoder", *tokenizer = "tokenizer_json";
+
 struct FilePart {
     const char* name;
     std::vector<std::string> prefixes;
@@ -29,7 +33,8 @@ const std::vector<FilePart>& file_parts() {
     static const std::vector<FilePart> parts = {{"transformer", {"model.diffusion_model."}},
                                                 {"text_projection", {"text_embedding_projection."}},
                                                 {"video_vae", {"vae."}},
-                                                {"audio_vae", {"audio_vae.", "vocoder."}}};
+                                                {"audio_vae", {"audio_vae.", "vocoder."}},
+                                                {text_encoder, {"language_model.model.", tokenizer}}};
     return parts;
 }
 
@@ -39,6 +44,8 @@ const FilePart* part_of_tensor(const std::string& name) {
             if (name.rfind(prefix, 0) == 0) return &part;
     return nullptr;
 }
+
+bool starts_projection(const std::string& name) { return name.rfind("text_embedding_projection.", 0) == 0; }
 
 // As files of one part are named by those who share them: the transformer bare in a GGUF, the video VAE always.
 std::string stored_name(const std::string& name, const std::vector<std::string>& parts, FileFormat format) {
@@ -63,8 +70,14 @@ std::map<std::string, std::string> texts_of(const ModelFiles& files, const Model
                                    key.rfind("tokenizer.", 0) == 0;
             if (!of_format) texts.emplace(key, text);
         }
-    texts["config"] = config_text(files);
-    texts["model_version"] = config.version;
+    const bool text_alone = std::none_of(written.begin(), written.end(), [](const TensorInfo* t) {
+        return part_of_tensor(t->name)->name != std::string(text_encoder) && !starts_projection(t->name);
+    });
+    // Text encoders tell their version in a way of their own.
+    if (!text_alone) {
+        texts["config"] = config_text(files);
+        texts["model_version"] = config.version;
+    }
     const ModelInfo info = describe(files, config);
     // Of the transformer: beside another one it would speak of that.
     const TensorInfo* probe = files.find("model.diffusion_model.patchify_proj.weight");
@@ -104,15 +117,25 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
     for (auto& file : files_.files())
         for (auto& t : file->tensors())
             if (t.used) belongs_to_another.insert(&t);
-    const ModelConfig config = ModelConfig::load(files_);
+    const auto named = [&](const char* part) {
+        return std::find(options.parts.begin(), options.parts.end(), part) != options.parts.end();
+    };
+    // With `problems` a text encoder may come alone.
+    Problems problems;
+    const bool with_text = named(text_encoder);
+    const ModelConfig config = ModelConfig::load(files_, with_text ? &problems : nullptr);
+    if (!problems.empty()) throw Error(ErrorCode::model_mismatch, problems.front());
+    if (with_text && !(files_.find(tokenizer) && Gemma4Config::is_among(files_)))
+        throw Error(ErrorCode::model_mismatch,
+                    "[convert] the text encoder of LTX-2.5 is converted, Gemma 4 with its tokenizer inside; of Gemma 3 "
+                    "take a GGUF made by llama.cpp");
     {
         Backend backend("cpu", false, 1, Offload::none);
         Workspace workspace(backend);
         const Networks networks(files_, config, workspace);  // complete, or this throws
     }
     const auto wanted = [&](const FilePart& part) {
-        return options.parts.empty() ||
-               std::find(options.parts.begin(), options.parts.end(), part.name) != options.parts.end();
+        return options.parts.empty() ? part.name != std::string(text_encoder) : named(part.name);
     };
     for (auto& name : options.parts)
         if (std::none_of(file_parts().begin(), file_parts().end(), [&](auto& part) { return name == part.name; })) {
@@ -135,6 +158,10 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
             if (const auto* two = files_.duplicate(t.name))
                 throw Error(ErrorCode::model_mismatch, "[convert] " + two->first + " and " + two->second +
                                                            " both hold " + t.name + "; give one of them");
+            if (t.name == tokenizer) {
+                sources_.push_back(&t);
+                continue;
+            }
             if (!readable(t) && !t.used) {
                 log(20, "[convert] left out: " + t.name + " of the type " + t.dtype + ", which nothing needs");
                 continue;
@@ -144,8 +171,12 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
                             "[" + file->path() + "] '" + t.stored_name + "' has the unsupported type " + t.dtype);
             sources_.push_back(&t);
         }
-    const Quantisation quantisation(mix, options.rules, config.transformer ? config.transformer->num_layers : 0);
+    const Quantisation quantisation(mix, options.rules, sources_);
     for (const TensorInfo* t : sources_) {
+        if (t->name == tokenizer) {
+            written_.push_back({t->name, GGML_TYPE_I8, t->shape});
+            continue;
+        }
         ggml_type type = quantisation.type_of(*t);
         // Safetensors hold floats; what else is there and is to stay becomes BF16.
         if (options.format == FileFormat::safetensors && options.type == "keep" && ggml_is_quantized(type))
@@ -157,7 +188,7 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
         written_.push_back({stored_name(t->name, parts_, options.format), type, t->shape});
     }
     for (auto& pattern : quantisation.unused_rules())
-        throw Error(ErrorCode::invalid_request, "[convert] no tensor of the transformer is called '" + pattern +
+        throw Error(ErrorCode::invalid_request, "[convert] no matrix that is converted is called '" + pattern +
                                                     "'; see sdltx-cli inspect --tensors");
     if (!options.imatrix.empty()) imatrix_ = Imatrix::load(options.imatrix);
     bool helps = false;
@@ -221,7 +252,7 @@ void Conversion::convert(const Piece& piece) {
     const TensorInfo& source = *sources_[piece.tensor];
     const ggml_type type = written_[piece.tensor].type;
     const size_t at = ggml_row_size(type, piece.first), bytes = ggml_row_size(type, piece.count);
-    if (source.type == type) {
+    if (source.type == type || source.name == tokenizer) {
         writer_->write(piece.tensor, at, source.data + at, bytes);
     } else {
         std::vector<float> values(static_cast<size_t>(piece.count));

@@ -65,7 +65,10 @@ std::vector<uint8_t> safetensors_header(const std::vector<WrittenTensor>& tensor
     for (auto& t : tensors) {
         uint64_t size = ggml_type_size(t.type);
         for (int64_t n : t.shape) size *= static_cast<uint64_t>(n);
-        const char* dtype = t.type == GGML_TYPE_F32 ? "F32" : t.type == GGML_TYPE_F16 ? "F16" : "BF16";
+        const char* dtype = t.type == GGML_TYPE_F32   ? "F32"
+                            : t.type == GGML_TYPE_F16 ? "F16"
+                            : t.type == GGML_TYPE_I8  ? "U8"
+                                                      : "BF16";
         header[t.name] = {{"dtype", dtype}, {"shape", t.shape}, {"data_offsets", {at, at + size}}};
         offsets.push_back(at);
         at += size;

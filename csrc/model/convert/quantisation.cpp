@@ -3,7 +3,9 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <string_view>
 
 namespace sdltx {
 
@@ -40,7 +42,7 @@ constexpr Mix mixes[] = {
     {"iq2_xxs", GGML_TYPE_IQ2_XXS, GGML_TYPE_IQ2_XXS, 19},
 };
 
-// What becomes of tensors of the transformer by their names; the first that fits. Small or sensitive weights cost
+// What becomes of tensors of a network by their names; the first that fits. Small or sensitive weights cost
 // little and keep their precision; vectors and tables are F32 whatever they are called.
 enum class Treatment {
     exact,   // F32
@@ -64,8 +66,32 @@ constexpr Class classes[] = {
     {"*", Treatment::half},  // timestep and modulation linears, patchify, proj_out
 };
 
-// Of the large matrices those whose errors reach furthest; a third of them, and all at either end of the network.
-constexpr const char* sensitive[] = {"*.to_v.weight", "*.net.2.weight"};
+constexpr Class classes_of_text[] = {
+    {"embed_tokens.weight", Treatment::eight},
+    {"*norm.weight", Treatment::exact},
+    {"layers.*.weight", Treatment::matrix},
+    {"*", Treatment::exact},  // scalars of layers
+};
+
+// Networks whose matrices are quantised. `sensitive`: of the large ones those whose errors reach furthest; a third of
+// them, and all at either end of the network.
+struct Kind {
+    std::string_view prefix, before_block;
+    const Class *begin, *end;
+    std::array<const char*, 2> sensitive;
+};
+const Kind kinds[] = {
+    {"model.diffusion_model.",
+     "transformer_blocks.",
+     std::begin(classes),
+     std::end(classes),
+     {"*.to_v.weight", "*.net.2.weight"}},
+    {"language_model.model.",
+     "layers.",
+     std::begin(classes_of_text),
+     std::end(classes_of_text),
+     {"*.v_proj.weight", "*.down_proj.weight"}},
+};
 
 bool fits(const char* pattern, const std::string& name) { return ::fnmatch(pattern, name.c_str(), 0) == 0; }
 
@@ -94,8 +120,7 @@ ggml_type type_named(std::string name) {
                 "[convert] there is no type '" + name + "' for a tensor; use one such as f32, bf16, q8_0, q4_k");
 }
 
-int64_t block_of(const std::string& name) {
-    constexpr std::string_view before = "transformer_blocks.";
+int64_t block_of(const std::string& name, std::string_view before) {
     return name.rfind(before, 0) == 0 ? std::atoll(name.c_str() + before.size()) : -1;
 }
 
@@ -116,16 +141,23 @@ std::vector<std::string> mix_names() {
     return names;
 }
 
-Quantisation::Quantisation(const Mix& mix, const std::vector<TypeRule>& rules, int64_t blocks)
-    : mix_(mix), blocks_(blocks) {
+Quantisation::Quantisation(const Mix& mix, const std::vector<TypeRule>& rules,
+                           const std::vector<const TensorInfo*>& tensors)
+    : mix_(mix), blocks_(std::size(kinds)) {
+    for (const TensorInfo* t : tensors)
+        for (size_t k = 0; k < std::size(kinds); ++k)
+            if (t->name.rfind(kinds[k].prefix, 0) == 0)
+                blocks_[k] =
+                    std::max(blocks_[k], block_of(t->name.substr(kinds[k].prefix.size()), kinds[k].before_block) + 1);
     for (auto& [pattern, type] : rules) rules_.push_back({pattern, type_named(type)});
 }
 
 ggml_type Quantisation::wanted(const TensorInfo& t) const {
-    constexpr std::string_view of_transformer = "model.diffusion_model.";
     const ggml_type stored = t.type < GGML_TYPE_COUNT ? t.type : GGML_TYPE_BF16;
-    if (t.name.rfind(of_transformer, 0) != 0) return stored;
-    const std::string name = t.name.substr(of_transformer.size());
+    const Kind* kind =
+        std::find_if(std::begin(kinds), std::end(kinds), [&](const Kind& k) { return t.name.rfind(k.prefix, 0) == 0; });
+    if (kind == std::end(kinds)) return stored;
+    const std::string name = t.name.substr(kind->prefix.size());
     // Rows of one, or a single row, are vectors.
     const bool matrix = std::count_if(t.shape.begin(), t.shape.end(), [](int64_t n) { return n > 1; }) >= 2;
     for (const Rule& rule : rules_)
@@ -134,18 +166,17 @@ ggml_type Quantisation::wanted(const TensorInfo& t) const {
             return rule.type;
         }
     if (mix_.base == as_stored) return stored;
-    const Class* found =
-        std::find_if(std::begin(classes), std::end(classes), [&](const Class& c) { return fits(c.pattern, name); });
+    const Class* found = std::find_if(kind->begin, kind->end, [&](const Class& c) { return fits(c.pattern, name); });
     const Treatment treatment = matrix ? found->treatment : Treatment::exact;
     const bool quantising = ggml_is_quantized(mix_.base);
     if (treatment == Treatment::exact) return GGML_TYPE_F32;
     if (!quantising) return mix_.base;
     if (treatment == Treatment::half) return GGML_TYPE_BF16;
     if (treatment == Treatment::eight) return GGML_TYPE_Q8_0;
-    const bool suffers = std::any_of(std::begin(sensitive), std::end(sensitive),
+    const bool suffers = std::any_of(kind->sensitive.begin(), kind->sensitive.end(),
                                      [&](const char* pattern) { return fits(pattern, name); });
-    const int64_t i = block_of(name);
-    const bool chosen = i < blocks_ / 8 || i >= blocks_ - blocks_ / 8 || (i - blocks_ / 8) % 3 == 2;
+    const int64_t i = block_of(name, kind->before_block), blocks = blocks_[static_cast<size_t>(kind - kinds)];
+    const bool chosen = i < blocks / 8 || i >= blocks - blocks / 8 || (i - blocks / 8) % 3 == 2;
     return suffers && chosen ? mix_.more : mix_.base;
 }
 

@@ -13,7 +13,7 @@ namespace sdltx {
 // A kind of file, under the name that llama.cpp gives it.
 struct Mix {
     const char* name;
-    ggml_type base;      // of the large matrices of the transformer; GGML_TYPE_COUNT: everything stays as it is stored
+    ggml_type base;      // of the large matrices; GGML_TYPE_COUNT: everything stays as it is stored
     ggml_type more;      // of those of them that suffer most
     uint32_t file_type;  // `general.file_type`; of no meaning where everything stays
 };
@@ -28,9 +28,9 @@ using TypeRule = std::pair<std::string, std::string>;
 // Decides for one model.
 class Quantisation {
  public:
-    // blocks: of the transformer. `rules` go before the table, the first that fits counts. Throws
-    // Error(invalid_request) for unknown types.
-    Quantisation(const Mix& mix, const std::vector<TypeRule>& rules, int64_t blocks);
+    // tensors: that are converted, under their canonical names. `rules` go before the table, the first that fits
+    // counts. Throws Error(invalid_request) for unknown types.
+    Quantisation(const Mix& mix, const std::vector<TypeRule>& rules, const std::vector<const TensorInfo*>& tensors);
 
     // Of a tensor under its canonical name.
     ggml_type type_of(const TensorInfo& t) const;
@@ -47,7 +47,7 @@ class Quantisation {
 
     const Mix& mix_;
     std::vector<Rule> rules_;
-    int64_t blocks_;
+    std::vector<int64_t> blocks_;  // of each kind of network
 };
 
 }  // namespace sdltx
