@@ -243,7 +243,7 @@ SDLTX_API void sdltx_request_free(sdltx_request* request);
 /* A JSON list of objects: name, kind, group, unit, range (two numbers or null), choices, since, help, docs. */
 SDLTX_API sdltx_status sdltx_options(char** json);
 
-/* Of the kinds text, choice and file. */
+/* Of the kinds text, choice, duration ("5s", "auto") and file. */
 SDLTX_API sdltx_status sdltx_request_set_text(sdltx_request* request, const char* name, const char* value);
 /* Of the kinds whole, real and flag (0 or 1). */
 SDLTX_API sdltx_status sdltx_request_set_int(sdltx_request* request, const char* name, int64_t value);

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import read_safetensors, write_safetensors
+from commands import read_safetensors, run, write_safetensors
 from compare import assert_close
 from conftest import DATA
 from test_transformer import PARTS, STAGES, block_outputs, contexts, inputs
@@ -572,3 +572,111 @@ def test_converted(pipe, golden, tmp_path, kind, output, tolerance):
 
     with pytest.raises(sdltx.ModelMismatchError, match="was trained with gemma4-tiny-ltx-v1"):
         sdltx.load(tmp_path / output, changed_encoder(tmp_path, another))
+
+
+# --- seams ---
+
+
+def test_a_clip_in_two_stages_is_made_again_with_both_samplers(tmp_path):
+    """It remembers the sampler of the first alone."""
+    with sdltx.load(*PARTS_OF_A_CLIP) as pipe:
+        asked = {
+            "width": 128,
+            "height": 128,
+            "num_frames": 9,
+            "frame_rate": 8,
+            "seed": 3,
+            "upscaler": file("upsampler"),
+        }
+        told = pipe.resolve(**asked, sampler="euler_ancestral")
+        assert [stage["sampler"] for stage in told["stages"]] == ["euler_ancestral", "euler"]
+        told = pipe.resolve(**asked, sampler="gradient_estimation")
+        assert [stage["sampler"] for stage in told["stages"]] == ["gradient_estimation"] * 2
+
+
+@pytest.mark.parametrize("shape", [[], [64], [2, 16], [0]])
+def test_a_damaged_duration_head(tmp_path, shape):
+    def change(header):
+        header["duration_head.video_modality_emb"]["shape"] = shape
+
+    path = rewritten(file("duration_head"), tmp_path / "head.safetensors", change)
+    with pytest.raises(sdltx.SdltxError):
+        sdltx.load(*PARTS_OF_A_CLIP, path)
+    assert sdltx.inspect(path).problems
+
+
+def test_pictures_late_in_a_clip_of_open_length(prompts):
+    """Its frames are looked at once its length is known."""
+    picture = np.zeros((64, 64, 3), np.uint8)
+    with sdltx.load(*PARTS_OF_A_CLIP, file("duration_head"), precision="f32") as pipe:
+        late = {"width": 64, "height": 64, "frame_rate": 50, "duration": "auto", "num_inference_steps": 1}
+        assert pipe.estimate(**late, conditions=[sdltx.Condition(picture, 300)])["steps"]
+        made = pipe.sample(pipe.encode(prompts["pos"]), **late, conditions=[sdltx.Condition(picture, 130)])
+        assert made.settings["num_frames"] == 153
+        assert pipe.resolve(**{**late, "frame_rate": 0.01})["num_frames"] == 1
+
+
+def test_estimates_refuse_what_runs_refuse(tiny):
+    with pytest.raises(sdltx.ModelMismatchError, match="duration head"):
+        tiny.estimate(duration="auto")
+    with pytest.raises(sdltx.ModelMismatchError, match="keyframes are generated"):
+        tiny.estimate(num_generated_keyframes=3)
+
+
+def test_a_converted_folder_goes_with_its_text_encoder(tmp_path):
+    written = sdltx.convert(*PARTS_OF_A_CLIP, file("duration_head"), output=f"{tmp_path}/all/", type="bf16")
+    assert sorted(path.name.split(".")[0] for path in written) == [
+        "audio_vae",
+        "duration_head",
+        "transformer",
+        "video_vae",
+    ]
+    with sdltx.load(tmp_path / "all", file("text_encoder")) as pipe:
+        assert len(pipe.info["parts"]) == 9
+    (one,) = sdltx.convert(file("duration_head"), *PARTS_OF_A_CLIP, output=tmp_path / "one.safetensors", type="bf16")
+    with sdltx.load(one, file("text_encoder")) as pipe:
+        assert len(pipe.info["parts"]) == 9
+
+
+def test_a_transformer_that_tells_nothing_takes_its_encoder(tmp_path, caplog):
+    path = rewritten(file("transformer"), tmp_path / "t.safetensors", lambda h: h["__metadata__"].clear())
+    config = json.loads(read_safetensors(file("transformer"))[0]["__metadata__"]["config"])
+
+    def change(header):
+        header["__metadata__"] = {"config": json.dumps(config)}
+
+    path = rewritten(file("transformer"), tmp_path / "t.safetensors", change)
+    with sdltx.load(path, file("text_encoder")) as pipe:
+        assert pipe.info["model"] == "LTX-2.5"
+    assert "says nothing of its version" in caplog.text
+
+
+def test_a_gemma_3_that_tells_its_configuration(tiny_paths, tmp_path):
+    """The metadata is no mark of Gemma 4."""
+    folder = Path(tiny_paths[1])
+    header, values = read_safetensors(folder / "model.safetensors")
+    header.setdefault("__metadata__", {})["gemma_config"] = (folder / "config.json").read_text()
+    (tmp_path / "gemma").mkdir()
+    for name in ("config.json", "tokenizer.model"):
+        (tmp_path / "gemma" / name).write_bytes((folder / name).read_bytes())
+    write_safetensors(tmp_path / "gemma" / "model.safetensors", header, values)
+    with sdltx.load(tiny_paths[0], tmp_path / "gemma") as pipe:
+        assert "text encoder" in pipe.info["parts"]
+
+
+def test_lengths_from_the_command_line_replace_remembered_ones(tmp_path):
+    small = ["-m", FOLDER, "--fps", "8", "-W", "64", "-H", "64", "--steps", "1", "-s", "3"]
+    done = run("generate", *small, "-p", "a", "--num-frames", "9", "-o", tmp_path / "a.mp4")
+    assert done.returncode == 0, done.stderr
+    again = ["-m", FOLDER, "--from", tmp_path / "a.mp4"]
+    for more, frames in ((["--duration", "2s"], 17), (["--num-frames", "auto"], 25)):
+        done = run("generate", *again, *more, "-o", tmp_path / "b.webp", "--overwrite")
+        assert done.returncode == 0, done.stderr
+        assert sdltx.media.read_settings(tmp_path / "b.webp")["num_frames"] == frames
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text('{"prompt": "a", "duration": "auto", "output": "f-%03d.png"}\n{"prompt": "b", "num_frames": 17}\n')
+    for _ in range(2):
+        done = run("batch", jobs, *small, "--duration", "1s", "-o", tmp_path / "clips")
+        assert done.returncode == 0, done.stderr
+    assert "2 of 2 clips are there already" in done.stderr or "all 2" in done.stderr, done.stderr
+    assert len(list((tmp_path / "clips").glob("f-*.png"))) == 25

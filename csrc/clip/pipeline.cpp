@@ -40,6 +40,10 @@ Pipeline::Pipeline(const std::vector<std::string>& paths, const LoadOptions& opt
     networks_.emplace(*files_, config_, *workspace_);
     info_.parts = networks_->parts;
     for (auto& path : files_->unused_files()) log(30, "[load] not used: " + path + " holds nothing that is needed");
+    for (auto& addition : files_->additions())
+        if (addition.kind == diffusion_decoder_kind && !networks_->video_decoder)
+            log(30, "[load] not used: " + addition.file->path() + ", which is " + addition.kind +
+                        "; add the file of the convolutional VAE (video-vae-conv)");
     for (auto& doubt : sdltx::doubts(*files_, config_)) log(30, doubt);
     report_unused(*networks_);
     report(options.progress, "load", 1, 1);

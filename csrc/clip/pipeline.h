@@ -206,6 +206,8 @@ class SDLTX_EXPORT Pipeline {
     };
     class Runner;
     static constexpr double sound_piece_seconds = 4;  // of a run
+    // Throws Error(model_mismatch) for what the model has no part for.
+    void check_options(const ClipPlan& plan) const;
     // check() of what is no LoRA.
     void check_inputs(const ClipPlan& plan, const Request& request);
     double operations(const Step& step) const;

@@ -188,9 +188,13 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
     return inputs;
 }
 
-void Pipeline::check_inputs(const ClipPlan& plan, const Request& request) {
+void Pipeline::check_options(const ClipPlan& plan) const {
     if (plan.length_by_prompt) require({Part::duration_head});
     if (!plan.whole.slots.empty() && config_.transformer && !config_.transformer->keyframes_embedding) refuse_slots();
+}
+
+void Pipeline::check_inputs(const ClipPlan& plan, const Request& request) {
+    check_options(plan);
     // Of a length that is still open, frames are looked at once it is known.
     if (!plan.length_by_prompt) {
         check_frames(request.images, plan.whole.num_frames);

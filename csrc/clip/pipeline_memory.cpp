@@ -149,7 +149,8 @@ std::vector<Weights*> Pipeline::networks_of(const Step& step) {
 
 std::vector<StepMemory> Pipeline::estimate(const ClipPlan& plan, const Request& request) {
     const Turn turn(*this);
-    check_frames(request.images, plan.whole.num_frames);
+    check_options(plan);
+    if (!plan.length_by_prompt) check_frames(request.images, plan.whole.num_frames);
     std::vector<MemoryUse> uses = measure(plan, request);
     std::vector<Fit> fits;
     for (size_t i = 0; i < uses.size(); ++i)

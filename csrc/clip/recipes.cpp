@@ -119,7 +119,9 @@ TwoRequests two_stages(const ClipOptions& options, const SampleSettings& alone, 
     });
     const std::vector<float> levels = distilled_stage_2_sigmas();
     second.sigmas.emplace(levels.begin(), levels.end());
-    if (!options.sampler) second.sampler = name_of(preset_named(alone.preset).second_sampler);
+    // Who names the preset's own, such as a clip that is made again, means both of its samplers.
+    const Preset& preset = preset_named(alone.preset);
+    if (alone.sampler == preset.sampler) second.sampler = name_of(preset.second_sampler);
     second.guidance_scale = second.audio_guidance_scale = 1;
     second.stg_scale = second.audio_stg_scale = 0;
     second.modality_scale = second.audio_modality_scale = 1;

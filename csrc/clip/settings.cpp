@@ -51,8 +51,9 @@ SampleSettings resolve(const ClipOptions& o, const Preset& fitting, const FileDe
     s.height = choose(o.height, own.height, preset.height);
     s.num_frames = choose(o.num_frames, own.num_frames, preset.num_frames);
     s.frame_rate = choose(o.frame_rate, own.frame_rate, preset.frame_rate);
-    if (const auto duration = duration_of(o); duration && !duration->by_prompt)
-        s.num_frames = frames_nearest(duration->seconds, s.frame_rate);
+    constexpr double usual = 5;  // seconds, where nothing is known yet
+    if (const auto duration = duration_of(o))
+        s.num_frames = frames_nearest(duration->by_prompt ? usual : duration->seconds, s.frame_rate);
     s.latent = latent_geometry(s.width, s.height, s.num_frames, s.frame_rate);
     if (o.sigmas) {
         s.schedule = Schedule::given;

@@ -12,7 +12,7 @@ std::string strange_option(const TokenizerJson& file) {
             strange = std::string("has '") + key + "' = " + spell(found) + ", expected " + spell(value);
     };
     const json& root = file.rest;
-    const json model = root.value("model", json::object());
+    const json model = root.contains("model") && root["model"].is_object() ? root["model"] : json::object();
     want(model, "type", "BPE");
     want(model, "byte_fallback", true);
     want(model, "ignore_merges", false);
@@ -25,10 +25,11 @@ std::string strange_option(const TokenizerJson& file) {
         want(
             root, "pre_tokenizer",
             {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
-    const json added = root.value("added_tokens", json::array());
+    const json added = root.contains("added_tokens") ? root["added_tokens"] : json::array();
     for (const json& token : added)
         for (const char* option : {"single_word", "lstrip", "rstrip", "normalized"})
-            if (strange.empty() && token.is_object() && token.value(option, false))
+            if (const auto it = token.is_object() ? token.find(option) : token.end();
+                strange.empty() && it != token.end() && !it->is_null() && *it != json(false))
                 strange = std::string("has an added token with '") + option + "' set";
     return strange;
 }

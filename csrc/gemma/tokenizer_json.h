@@ -15,9 +15,10 @@ namespace sdltx {
 
 struct TokenizerMerge {
     std::string joined;
-    size_t left;  // bytes of the first of the two
+    size_t left;    // bytes of the first
+    int parts = 0;  // that were joined
 
-    bool is_pair() const { return left > 0 && left < joined.size(); }
+    bool is_pair() const { return parts == 2 && left > 0 && left < joined.size(); }
 };
 
 struct TokenizerJson {
@@ -51,9 +52,10 @@ class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
         if (depth_ == 1) {  // the older form, "left right"
             const size_t space = v.find(' ');
             if (space != std::string::npos) v.erase(space, 1);
-            result_.merges.push_back({std::move(v), space != std::string::npos ? space : 0});
+            const bool two = space != std::string::npos && v.find(' ', space) == std::string::npos;
+            result_.merges.push_back({std::move(v), two ? space : 0, two ? 2 : 1});
         } else {
-            if (merge_.left == 0) merge_.left = v.size();
+            if (++merge_.parts == 1) merge_.left = v.size();
             merge_.joined += v;
         }
         return true;

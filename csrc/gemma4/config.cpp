@@ -1,6 +1,8 @@
 #include "config.h"
 
 #include <algorithm>
+#include <climits>
+#include <cmath>
 #include <filesystem>
 #include <optional>
 
@@ -76,7 +78,9 @@ Gemma4Config from_json(const Json& top, const std::string& path) {
     c.full = read_kind(j, "full_attention", require_count(j, "global_head_dim", limits.head_dim, where),
                        require_count(j, "num_global_key_value_heads", limits.heads, where));
     for (const char* key : {"image_token_id", "audio_token_id", "video_token_id"})
-        if (top.contains(key) && !top.at(key).is_null()) c.placeholders.push_back(require<int32_t>(top, key, where));
+        if (top.contains(key) && !top.at(key).is_null())
+            c.placeholders.push_back(
+                static_cast<int32_t>(std::min<int64_t>(require<int64_t>(top, key, where), INT32_MAX)));
     c.version = value_or<std::string>(top, "gemma_version", "", where);
     return c;
 }
@@ -93,7 +97,7 @@ int64_t rotated_pairs(const ModelFiles& files, int64_t head_dim) {
     int64_t pairs = 0;
     while (pairs < head_dim / 2 && divisors[pairs] == 1.0f) ++pairs;
     for (int64_t i = pairs; i < head_dim / 2; ++i)
-        if (divisors[i] < 1e20f)
+        if (!(divisors[i] >= 1e20f))
             throw Error(ErrorCode::model_mismatch, "[" + t->file->path() +
                                                        "] rope_freqs.weight scales frequencies in a way that "
                                                        "is not implemented; use another GGUF of Gemma 4 12B");
@@ -166,7 +170,12 @@ bool Gemma4Config::is_among(const ModelFiles& files) {
     const TensorInfo* embedding = find(files, "embed_tokens.weight");
     if (!embedding) return false;
     const ModelFile& file = *embedding->file;
-    if (file.metadata("gemma_config") || find(files, "layers.0.layer_scalar")) return true;
+    if (find(files, "layers.0.layer_scalar")) return true;
+    if (const auto text = file.metadata("gemma_config")) {
+        const Json config = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+        const Json type = config.is_object() ? config.value("model_type", Json()) : Json();
+        return !type.is_string() || type.get<std::string>().rfind("gemma4", 0) == 0;
+    }
     if (file.is_gguf() && file.metadata("general.architecture") == "gemma4") return true;
     // Global layers have keys for values.
     return find(files, "layers.5.self_attn.k_proj.weight") && !find(files, "layers.5.self_attn.v_proj.weight");
@@ -192,8 +201,8 @@ Gemma4Config Gemma4Config::load(const ModelFiles& files) {
     }
     const auto fits = [&](const Gemma4Config::Kind& kind) {
         return kind.head_dim >= 2 && kind.head_dim % 2 == 0 && kind.key_value_heads >= 1 &&
-               c.num_attention_heads % kind.key_value_heads == 0 && kind.rope_theta > 0 && kind.rotated_pairs >= 0 &&
-               kind.rotated_pairs <= kind.head_dim / 2;
+               c.num_attention_heads % kind.key_value_heads == 0 && kind.rope_theta > 0 &&
+               std::isfinite(kind.rope_theta) && kind.rotated_pairs >= 0 && kind.rotated_pairs <= kind.head_dim / 2;
     };
     if (c.num_hidden_layers < 1 || static_cast<int64_t>(c.global.size()) != c.num_hidden_layers ||
         c.num_attention_heads < 1 || c.intermediate_size < 1 || c.vocab_size < 3 || !fits(c.sliding) || !fits(c.full) ||

@@ -78,7 +78,7 @@ std::unique_ptr<Tokenizer> Gemma4Tokenizer::from_json(std::string_view text, con
         if (!m.is_pair()) broken(source, "has a merge that is no pair");
         parts.merges.emplace_back(m.joined.substr(0, m.left), m.joined.substr(m.left));
     }
-    const Json added = json.rest.value("added_tokens", Json::array());
+    const Json added = json.rest.contains("added_tokens") ? json.rest["added_tokens"] : Json::array();
     if (!added.is_array()) broken(source, "has added tokens that are no list");
     for (const Json& token : added) {
         const auto content = require<std::string>(token, "content", source);

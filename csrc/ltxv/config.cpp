@@ -429,8 +429,10 @@ std::string config_text(const ModelFiles& files) {
                                               [&](const Section* s) { return j.contains(s->own); });
             const Json added = section != std::end(all_sections) ? Json{{(*section)->key, j}} : j;
             const size_t before = whole.size();
+            // A duration head tells the widths of the transformer that it belongs to, and no more.
             for (auto& [name, value] : added.items())
-                if (!whole.contains(name)) whole[name] = value;
+                if (!whole.contains(name) && !(name == transformer_section.key && j.contains("duration_head")))
+                    whole[name] = value;
             if (whole.size() > before) {
                 stored = section == std::end(all_sections) ? text : "";
                 ++sources;

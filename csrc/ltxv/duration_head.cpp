@@ -65,11 +65,9 @@ DurationHead::Stream DurationHead::declare_stream(const ModelFiles& files, const
     s.input_proj = declare_linear(weights_, name + "_input_proj", s.width, dim_);
     // Some files have it as a row.
     const TensorInfo* t = files.find(prefix + name + "_modality_emb");
-    s.modality_emb = weights_.vector(name + "_modality_emb", t ? t->shape : std::vector<int64_t>{dim_});
-    if (t && t->elements() != dim_)
-        throw Error(ErrorCode::model_mismatch, std::string("[") + where + "] " + name + "_modality_emb has " +
-                                                   std::to_string(t->elements()) + " elements, not " +
-                                                   std::to_string(dim_));
+    const bool row = t && t->shape == std::vector<int64_t>{1, dim_};
+    s.modality_emb =
+        weights_.vector(name + "_modality_emb", row ? std::vector<int64_t>{1, dim_} : std::vector<int64_t>{dim_});
     return s;
 }
 

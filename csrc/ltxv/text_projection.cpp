@@ -37,7 +37,7 @@ TextProjection::TextProjection(const ModelFiles& files, Workspace& workspace, co
                                                    std::to_string(config.caption_channels) +
                                                    name_of_gemma(config.caption_channels) + ", the one given has " +
                                                    std::to_string(gemma_hidden) + name_of_gemma(gemma_hidden) +
-                                                   "; use the Gemma 3 that belongs to it");
+                                                   "; use the text encoder that belongs to it");
     const std::string of_2_0 = "text_embedding_projection.aggregate_embed.weight",
                       later = "text_embedding_projection.video_aggregate_embed.weight";
     if (const bool old = config.caption_projection;

@@ -132,8 +132,7 @@ std::optional<Naming::Addition> addition(const ModelFile& file) {
     }
     if (sound) return Naming::Addition{"a model that makes sound alone", "leave it out"};
     if (diffusion)
-        return Naming::Addition{"the diffusion decoder of LTX-2.5, which this version does not run",
-                                "give the file of its convolutional VAE (video-vae-conv)"};
+        return Naming::Addition{diffusion_decoder_kind, "give the file of its convolutional VAE (video-vae-conv)"};
     if (initial_conv && upsampler) return Naming::Addition{upscaler_kind, "give it as the upscaler"};
     return std::nullopt;
 }

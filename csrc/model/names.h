@@ -6,7 +6,9 @@
 namespace sdltx {
 
 // Kinds of what changes a model or comes after it, as errors spell them.
-inline constexpr const char *lora_kind = "a LoRA", *upscaler_kind = "a latent upscaler";
+inline constexpr const char *lora_kind = "a LoRA", *upscaler_kind = "a latent upscaler",
+                            *diffusion_decoder_kind =
+                                "the diffusion decoder of LTX-2.5, which this version does not run";
 
 SDLTX_EXPORT const Naming& ltx_naming();
 

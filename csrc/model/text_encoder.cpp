@@ -44,7 +44,11 @@ void check_training(const ModelFiles& files, const ModelConfig& config, const st
     if (!config.transformer) return;
     const std::string wanted = wanted_training(files), path = file_of_encoder(files).path();
     const std::string named = wanted.empty() ? "another one, which it does not name" : wanted;
-    if (given.empty())
+    const bool declares = files.find(probe_name)->file->metadata("model_version").has_value();
+    if (!given.empty() && wanted.empty() && !declares)
+        log(30, "[load] " + files.find(probe_name)->file->path() +
+                    " says nothing of its version; LTX-2.5 is taken to belong to " + given);
+    else if (given.empty())
         log(30, "[load] " + path + " does not say which training of Gemma 4 it is; LTX-2.5 was trained with " +
                     (wanted.empty() ? "one of its own" : wanted));
     else if (given != wanted)

@@ -34,6 +34,7 @@ const std::vector<FilePart>& file_parts() {
                                                 {"text_projection", {"text_embedding_projection."}},
                                                 {"video_vae", {"vae."}},
                                                 {"audio_vae", {"audio_vae.", "vocoder."}},
+                                                {"duration_head", {"duration_head."}},
                                                 {text_encoder, {"language_model.model.", tokenizer}}};
     return parts;
 }
@@ -143,9 +144,17 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
             for (auto& part : file_parts()) known += (known.empty() ? "" : ", ") + std::string(part.name);
             throw Error(ErrorCode::invalid_request, "[convert] there is no part '" + name + "'; use " + known);
         }
+    // Where the text encoder's file has the projections they are used from there.
+    const TensorInfo *projection = files_.find("text_embedding_projection.video_aggregate_embed.weight"),
+                     *tower = files_.find("language_model.model.embed_tokens.weight");
+    const bool with_encoder = projection && tower && projection->file == tower->file;
+    if (with_encoder && options.parts.empty())
+        log(20, "[convert] left out: the text projection, which lies in the file of the text encoder");
     for (auto& part : file_parts())
-        if (wanted(part) && std::any_of(part.prefixes.begin(), part.prefixes.end(),
-                                        [&](auto& prefix) { return files_.has_prefix(prefix); }))
+        if (part.name == std::string("text_projection") && with_encoder && options.parts.empty())
+            continue;
+        else if (wanted(part) && std::any_of(part.prefixes.begin(), part.prefixes.end(),
+                                             [&](auto& prefix) { return files_.has_prefix(prefix); }))
             parts_.push_back(part.name);
         else if (wanted(part) && !options.parts.empty())
             throw Error(ErrorCode::model_mismatch, "[convert] the files hold no " + std::string(part.name));
@@ -154,7 +163,9 @@ Conversion::Conversion(const std::vector<std::string>& paths, const ConvertOptio
     for (auto& file : files_.files())
         for (auto& t : file->tensors()) {
             const FilePart* part = part_of_tensor(t.name);
-            if (!part || !wanted(*part) || belongs_to_another.count(&t) || t.elements() == 0) continue;
+            if (!part || std::find(parts_.begin(), parts_.end(), part->name) == parts_.end() ||
+                belongs_to_another.count(&t) || t.elements() == 0)
+                continue;
             if (const auto* two = files_.duplicate(t.name))
                 throw Error(ErrorCode::model_mismatch, "[convert] " + two->first + " and " + two->second +
                                                            " both hold " + t.name + "; give one of them");

@@ -73,7 +73,7 @@ class _BatchClip(FileClip):
 
         super().on_decoded()
         files = media.output_files(self._output, self.num_frames, overwrite=True)
-        self._state.note_done(self._output.name, self._key, files)
+        self._state.note_done(self._output.name, self._key, files, self.num_frames)
         self._kept.unlink(missing_ok=True)
 
 
@@ -163,7 +163,8 @@ def _clips(
     clips = []
     for (request, name), resolved in wanted:
         keys = keys_of(request, name, model, [args.metadata, args.wav_format])
-        files = media.output_files(folder / name, resolved["num_frames"], overwrite=True)
+        frames = state.frames_of(name) if "duration" in resolved else resolved["num_frames"]
+        files = media.output_files(folder / name, frames, overwrite=True)
         if state.is_done(name, keys[1], files):
             continue
         if request.options.get("seed", -1) < 0:

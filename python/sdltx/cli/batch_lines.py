@@ -86,7 +86,10 @@ def _line(number: int, text: str, defaults: Mapping[str, Any], near: str, suffix
             raise sdltx.InvalidRequestError(
                 f"output {name!r} has no suffix that sdltx knows; use one of {', '.join(SUFFIXES)}"
             )
-        request = sdltx.Request.from_dict({**defaults, **told}, lambda path: _beside(path, near))
+        # A line tells its length in its own way.
+        length = {"duration", "num_frames"} if told.keys() & {"duration", "num_frames"} else set()
+        others = {name: value for name, value in defaults.items() if name not in length}
+        request = sdltx.Request.from_dict({**others, **told}, lambda path: _beside(path, near))
         pipeline.check(prompt=request.prompt, tiling=request.tiling, **request.options)
     except sdltx.InvalidRequestError as error:
         raise sdltx.InvalidRequestError(f"{where}: {error}") from None

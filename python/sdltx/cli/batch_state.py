@@ -67,6 +67,12 @@ class State:
             told.get("time") == stat.st_mtime_ns or told.get("sha256") == sha256_of(files[0])
         )
 
+    def frames_of(self, name: str) -> int:
+        """Pictures of the output ``name`` when it was made, as far as is known; at least 1."""
+        told = self._done.get(name)
+        frames = told.get("frames") if isinstance(told, dict) else None
+        return frames if type(frames) is int and frames > 0 else 1
+
     def seed_of(self, key: str) -> int:
         """The seed of a clip that asks for none: the same when the batch goes on."""
         seed = self._seeds.get(key)
@@ -75,11 +81,12 @@ class State:
             self._write()
         return seed
 
-    def note_done(self, name: str, key: str, files: Sequence[Path]) -> None:
+    def note_done(self, name: str, key: str, files: Sequence[Path], frames: int) -> None:
         """Remembers that these files are finished."""
         stat = files[0].stat()
         self._done[name] = {
             "key": key,
+            "frames": frames,
             "size": stat.st_size,
             "time": stat.st_mtime_ns,
             "sha256": sha256_of(files[0]),

@@ -103,6 +103,8 @@ class FileClip(ClipJob):
         """Saves it, if that was asked for."""
         assert self.latents is not None
         self.estimate = None
+        if self.request.options.get("duration") == "auto":
+            self._command.note(f"{self.num_frames} frames, as the prompt asks for")
         if self.files.latents is not None:
             self.latents.save(self.files.latents)
             self.saved = self.files.latents

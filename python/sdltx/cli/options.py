@@ -232,7 +232,7 @@ class _Frames(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, to: argparse.Namespace, text: Any, _flag: Any = None) -> None:
         """Sets the one or the other."""
         if text == "auto":
-            to.duration = "auto"
+            to.duration, to.num_frames = "auto", None
             return
         try:
             setattr(to, self.dest, int(text))

@@ -62,6 +62,7 @@ def _wanted(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any
         ("loras", "loras_stage2"),
         ("loras_stage2", "loras"),
         ("last_image", "images"),
+        ("duration", "num_frames"),
     ):
         if getattr(args, given):
             wanted.pop(name, None)
