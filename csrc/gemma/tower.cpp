@@ -15,6 +15,9 @@ constexpr const char* where = "text encoder";
 
 // cos and sin (N, pairs) of position * frequency, fastest axis the pair.
 void rope_table(int64_t n, const std::vector<double>& frequencies, std::vector<float>& cos, std::vector<float>& sin) {
+    const size_t size = static_cast<size_t>(n) * frequencies.size();
+    cos.reserve(size);
+    sin.reserve(size);
     for (int64_t p = 0; p < n; ++p)
         for (double f : frequencies) {
             const double angle = static_cast<double>(p) * f;
@@ -160,6 +163,10 @@ MemoryUse TextTower::measure(int64_t tokens) {
     for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i)
         most.also(workspace_.measure_all(*plan(*places[weights_.device_of(i)], i, nullptr)));
     for (size_t d = 0; d < places.size(); ++d) most.inputs[d] += places[d]->state.size();
+    // Tables and masks as they are made, and the states.
+    for (const AttentionKind& kind : shape_.kinds)
+        most.host += static_cast<size_t>(tokens) *
+                     (2 * kind.frequencies.size() * sizeof(float) + static_cast<size_t>(tokens) * sizeof(ggml_fp16_t));
     most.host += static_cast<size_t>((shape_.num_hidden_layers + 1) * tokens * shape_.hidden_size) * sizeof(float);
     return most;
 }

@@ -150,6 +150,7 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
                                                     ", 1..1024, " + std::to_string(hidden_) + ")");
     const std::array<const Stream*, 2> streams = {&video_, &audio_};
     std::array<std::vector<float>, 2> features;
+    for (size_t i = 0; i < 2; ++i) features[i].reserve(static_cast<size_t>(tokens * streams[i]->width));
     const int64_t chunk = std::min(tokens, tokens_per_chunk);
     const auto [plan, x, outputs] = extractor(chunk);
     Plan& g = *plan;
