@@ -144,10 +144,21 @@ MemoryUse TextProjection::measure(int64_t tokens) const {
 }
 
 Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
-    const int64_t tokens = hidden_states.dim(1), inputs = hidden_ * states_;
+    const int64_t tokens = hidden_states.dim(1);
     if (hidden_states.dim(0) != states_ || hidden_states.dim(2) != hidden_ || tokens < 1 || tokens > context_rows)
         throw Error(ErrorCode::invalid_request, "[text projection] hidden states must be (" + std::to_string(states_) +
                                                     ", 1..1024, " + std::to_string(hidden_) + ")");
+    const std::array<std::vector<float>, 2> features = extract(hidden_states);
+    const std::array<const Stream*, 2> streams = {&video_, &audio_};
+    for (size_t i = 0; i < 2; ++i)
+        if (const std::string name = streams[i]->kind + "_features"; trace && trace->wants(name))
+            trace->tensors[name] = {{tokens, streams[i]->width}, features[i]};
+    return {connect(video_, features[0], tokens, trace), connect(audio_, features[1], tokens, trace)};
+}
+
+// What it computes in, several copies of the states of a chunk, is gone before the connectors begin.
+std::array<std::vector<float>, 2> TextProjection::extract(const Array& hidden_states) const {
+    const int64_t tokens = hidden_states.dim(1);
     const std::array<const Stream*, 2> streams = {&video_, &audio_};
     std::array<std::vector<float>, 2> features;
     for (size_t i = 0; i < 2; ++i) features[i].reserve(static_cast<size_t>(tokens * streams[i]->width));
@@ -156,7 +167,7 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
     Plan& g = *plan;
     const std::vector<LayerScale> scales =
         config_.caption_projection ? scales_v1(hidden_states) : std::vector<LayerScale>{};
-    std::vector<float> normed(static_cast<size_t>(chunk * inputs));
+    std::vector<float> normed(static_cast<size_t>(chunk * hidden_ * states_));
     for (int64_t first = 0; first < tokens; first += chunk) {
         const int64_t count = std::min(chunk, tokens - first);
         normalise(hidden_states, scales, first, count, normed);
@@ -167,10 +178,7 @@ Context TextProjection::encode(const Array& hidden_states, Trace* trace) const {
             features[i].insert(features[i].end(), rows.begin(), rows.begin() + count * streams[i]->width);
         }
     }
-    for (size_t i = 0; i < 2; ++i)
-        if (const std::string name = streams[i]->kind + "_features"; trace && trace->wants(name))
-            trace->tensors[name] = {{tokens, streams[i]->width}, features[i]};
-    return {connect(video_, features[0], tokens, trace), connect(audio_, features[1], tokens, trace)};
+    return features;
 }
 
 Array TextProjection::connect(const Stream& s, const std::vector<float>& features, int64_t tokens, Trace* trace) const {

@@ -67,6 +67,7 @@ class TextProjection {
         ggml_tensor* out;
     };
     Connector connector(const Stream& s, Trace* trace) const;
+    std::array<std::vector<float>, 2> extract(const Array& hidden_states) const;  // features of both streams
     Array connect(const Stream& s, const std::vector<float>& features, int64_t tokens, Trace* trace) const;
 
     Workspace& workspace_;
