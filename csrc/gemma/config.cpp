@@ -8,6 +8,22 @@ constexpr const char* where = "text encoder";
 
 }  // namespace
 
+TowerSizes read_tower_sizes(const Json& config) {
+    constexpr TowerLimits most = tower_limits;
+    return {require_count(config, "hidden_size", most.width, where),
+            require_count(config, "num_hidden_layers", most.layers, where),
+            require_count(config, "num_attention_heads", most.heads, where),
+            require_count(config, "intermediate_size", most.hidden, where),
+            require_count(config, "sliding_window", most.window, where)};
+}
+
+TowerSizes GgufNumbers::sizes() const {
+    constexpr TowerLimits most = tower_limits;
+    return {whole("embedding_length", most.width), whole("block_count", most.layers),
+            whole("attention.head_count", most.heads), whole("feed_forward_length", most.hidden),
+            whole("attention.sliding_window", most.window)};
+}
+
 std::vector<bool> read_layer_types(const Json& config) {
     std::vector<bool> global;
     for (auto& type : require<std::vector<std::string>>(config, "layer_types", where)) {

@@ -17,6 +17,12 @@ struct TowerLimits {
 };
 constexpr TowerLimits tower_limits;
 
+// What configurations of all of them tell in the same way.
+struct TowerSizes {
+    int64_t hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, sliding_window;
+};
+TowerSizes read_tower_sizes(const Json& config);
+
 // `layer_types`: which layers attend globally. Throws Error(model_mismatch) for types that there are not.
 std::vector<bool> read_layer_types(const Json& config);
 
@@ -28,6 +34,7 @@ class GgufNumbers {
     std::optional<double> find(const std::string& key) const;
     double number(const std::string& key, std::optional<double> fallback = {}) const;
     int64_t whole(const std::string& key, int64_t most) const;  // 1 to most
+    TowerSizes sizes() const;
     // One for each of `layers`: a list of as many, or one number for all. Numbers and booleans alike.
     std::vector<double> of_layers(const std::string& key, int64_t layers) const;
 

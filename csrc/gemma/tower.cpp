@@ -44,11 +44,44 @@ std::vector<double> rotary_frequencies(int64_t head_dim, double base, double fac
     return f;
 }
 
-GatedFeedForward declare_gated_feed_forward(Weights& weights, const std::string& name, int64_t hidden, int64_t inner) {
-    return {declare_linear(weights, name + ".gate_proj", hidden, inner, false),
-            declare_linear(weights, name + ".up_proj", hidden, inner, false),
-            declare_linear(weights, name + ".down_proj", inner, hidden, false)};
+TextTower::TextTower(const ModelFiles& files, Workspace& workspace, TowerShape shape)
+    : shape_(std::move(shape)),
+      workspace_(workspace),
+      weights_(files, workspace.backend(), where, "language_model.model."),
+      embed_tokens_(weights_.table("embed_tokens.weight", {shape_.vocab_size, shape_.hidden_size})) {}
+
+TextTower::~TextTower() = default;
+
+TowerLayer TextTower::declare_layer(int64_t i, const TowerLayerShape& s) {
+    const std::string at = "layers." + std::to_string(i) + ".", attention = at + "self_attn.", mlp = at + "mlp.";
+    const int64_t hidden = shape_.hidden_size, q_dim = s.heads * s.head_dim, kv_dim = s.key_value_heads * s.head_dim;
+    const auto norm = [&](const std::string& name, int64_t width) {
+        return weights_.vector(name + ".weight", {width}, s.plus);
+    };
+    const auto matrix = [&](const std::string& name, int64_t in, int64_t out) {
+        return declare_linear(weights_, name, in, out, false);
+    };
+    weights_.begin_block();
+    TowerLayer l{};
+    l.input_layernorm = norm(at + "input_layernorm", hidden);
+    l.post_attention_layernorm = norm(at + "post_attention_layernorm", hidden);
+    l.pre_feedforward_layernorm = norm(at + "pre_feedforward_layernorm", hidden);
+    l.post_feedforward_layernorm = norm(at + "post_feedforward_layernorm", hidden);
+    l.q_norm = norm(attention + "q_norm", s.head_dim);
+    l.k_norm = norm(attention + "k_norm", s.head_dim);
+    l.q_proj = matrix(attention + "q_proj", hidden, q_dim);
+    l.k_proj = matrix(attention + "k_proj", hidden, kv_dim);
+    if (s.has_v_proj) l.v_proj = matrix(attention + "v_proj", hidden, kv_dim);
+    l.o_proj = matrix(attention + "o_proj", q_dim, hidden);
+    l.mlp = {matrix(mlp + "gate_proj", hidden, s.intermediate_size),
+             matrix(mlp + "up_proj", hidden, s.intermediate_size),
+             matrix(mlp + "down_proj", s.intermediate_size, hidden)};
+    return l;
 }
+
+void TextTower::declare_norm(float plus) { norm_ = weights_.vector("norm.weight", {shape_.hidden_size}, plus); }
+
+namespace {
 
 ggml_tensor* gated_feed_forward(Plan& g, const GatedFeedForward& ff, ggml_tensor* x) {
     const int64_t n = x->ne[1];
@@ -60,13 +93,14 @@ ggml_tensor* gated_feed_forward(Plan& g, const GatedFeedForward& ff, ggml_tensor
     });
 }
 
-TextTower::TextTower(const ModelFiles& files, Workspace& workspace, TowerShape shape)
-    : shape_(std::move(shape)),
-      workspace_(workspace),
-      weights_(files, workspace.backend(), where, "language_model.model."),
-      embed_tokens_(weights_.table("embed_tokens.weight", {shape_.vocab_size, shape_.hidden_size})) {}
+}  // namespace
 
-TextTower::~TextTower() = default;
+ggml_tensor* TextTower::behind_attention(Plan& g, const TowerLayer& l, ggml_tensor* h, ggml_tensor* attended) const {
+    ggml_tensor* a = linear(g, l.o_proj, attended);  // [hidden, n]
+    h = ggml_add(g.ctx(), h, rms_norm(g, a, l.post_attention_layernorm, eps()));
+    ggml_tensor* y = gated_feed_forward(g, l.mlp, rms_norm(g, h, l.pre_feedforward_layernorm, eps()));
+    return ggml_add(g.ctx(), h, rms_norm(g, y, l.post_feedforward_layernorm, eps()));
+}
 
 TextTower::Tensors::Tensors(const Backend& backend, const TowerShape& shape, int64_t n, size_t on)
     : device(on), state(backend, where, on) {

@@ -30,6 +30,24 @@ struct TowerShape {
     std::array<AttentionKind, 2> kinds;  // [0] of layers with a window, [1] of global ones
 };
 
+// The feed-forward layer of all of them: down(gelu_tanh(gate x) * (up x)).
+struct GatedFeedForward {
+    Linear gate_proj, up_proj, down_proj;
+};
+
+// What a layer has in all of them; its linear layers have no biases.
+struct TowerLayer {
+    ggml_tensor *input_layernorm, *post_attention_layernorm, *pre_feedforward_layernorm, *post_feedforward_layernorm;
+    ggml_tensor *q_norm, *k_norm;
+    Linear q_proj, k_proj, v_proj, o_proj;
+    GatedFeedForward mlp;
+};
+struct TowerLayerShape {
+    int64_t heads, key_value_heads, head_dim, intermediate_size;
+    bool has_v_proj;  // else keys are the values
+    float plus;       // is added to the weights of norms
+};
+
 class TextTower {
  public:
     virtual ~TextTower();
@@ -60,7 +78,7 @@ class TextTower {
         ggml_tensor* mask[2];          // [n, n] F16
     };
 
-    // Declares the embeddings. What is derived declares a block for each layer, and then the final norm in the last.
+    // Declares the embeddings. What is derived declares the layers in turn, and then the final norm.
     TextTower(const ModelFiles& files, Workspace& workspace, TowerShape shape);
 
     // The residual behind a layer, from that before it, t.h.
@@ -68,9 +86,13 @@ class TextTower {
     // The id whose embedding stands for this one.
     virtual int32_t embedded(int32_t id) const { return id; }
 
+    // Layer i, a block of weights of its own, to which what is declared next belongs too.
+    TowerLayer declare_layer(int64_t i, const TowerLayerShape& shape);
+    void declare_norm(float plus);  // comes and goes with the last layer
+    // The residual behind a layer, from that before it, h [hidden, n], and the results of its heads, [heads head_dim,
+    // n].
+    ggml_tensor* behind_attention(Plan& g, const TowerLayer& l, ggml_tensor* h, ggml_tensor* attended) const;
     float eps() const { return static_cast<float>(shape_.rms_norm_eps); }
-    Weights& declaring() { return weights_; }
-    void declare_norm(ggml_tensor* norm) { norm_ = norm; }
 
  private:
     std::unique_ptr<Plan> embedding(const Tensors& t, Trace* trace) const;
@@ -82,13 +104,6 @@ class TextTower {
     ggml_tensor* embed_tokens_;
     ggml_tensor* norm_ = nullptr;
 };
-
-// The feed-forward layer of all of them: down(gelu_tanh(gate x) * (up x)).
-struct GatedFeedForward {
-    Linear gate_proj, up_proj, down_proj;
-};
-GatedFeedForward declare_gated_feed_forward(Weights& weights, const std::string& name, int64_t hidden, int64_t inner);
-ggml_tensor* gated_feed_forward(Plan& g, const GatedFeedForward& ff, ggml_tensor* x);
 
 // Rotary frequencies base^(-2j/head_dim) / factor of j = 0, 1, ...
 std::vector<double> rotary_frequencies(int64_t head_dim, double base, double factor = 1);

@@ -105,13 +105,8 @@ Gemma3Config from_config_json(const Json& top, const std::string& path) {
     expect(top, "model_type", {"gemma3", "gemma3_text"});
     expect(j, "model_type", {"gemma3_text", "gemma3"});
     expect(j, "hidden_activation", {"gelu_pytorch_tanh"});
-    Gemma3Config c{};
-    c.hidden_size = require_count(j, "hidden_size", limits.width, where);
-    c.num_hidden_layers = require_count(j, "num_hidden_layers", limits.layers, where);
-    c.num_attention_heads = require_count(j, "num_attention_heads", limits.heads, where);
+    Gemma3Config c{read_tower_sizes(j)};
     c.num_key_value_heads = require_count(j, "num_key_value_heads", limits.heads, where);
-    c.intermediate_size = require_count(j, "intermediate_size", limits.hidden, where);
-    c.sliding_window = require_count(j, "sliding_window", limits.window, where);
     c.head_dim = value_or<int64_t>(j, "head_dim", 256, where);
     c.vocab_size = value_or<int64_t>(j, "vocab_size", 262208, where);
     c.global = global_layers(j, c.num_hidden_layers);
@@ -126,14 +121,9 @@ Gemma3Config from_config_json(const Json& top, const std::string& path) {
 
 Gemma3Config from_gguf(const ModelFile& file, const TensorInfo& embedding) {
     const GgufNumbers of(file, "gemma3");
-    Gemma3Config c{};
-    c.hidden_size = of.whole("embedding_length", limits.width);
-    c.num_hidden_layers = of.whole("block_count", limits.layers);
-    c.num_attention_heads = of.whole("attention.head_count", limits.heads);
+    Gemma3Config c{of.sizes()};
     c.num_key_value_heads = of.whole("attention.head_count_kv", limits.heads);
     c.head_dim = of.whole("attention.key_length", limits.head_dim);
-    c.intermediate_size = of.whole("feed_forward_length", limits.hidden);
-    c.sliding_window = of.whole("attention.sliding_window", limits.window);
     c.vocab_size = embedding.shape.empty() ? 0 : embedding.shape.front();
     for (int64_t i = 0; i < c.num_hidden_layers; ++i) c.global.push_back((i + 1) % 6 == 0);
     // llama.cpp's converter keeps no query_pre_attn_scalar: in Gemma 3 it is head_dim for all sizes but 27B.
@@ -231,36 +221,16 @@ Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, Workspace& workspace, cons
     // gnorm(x) = rms(x) * (1 + w): Hugging Face stores w, llama.cpp 1 + w.
     const TensorInfo* embedding = files.find("language_model.model.embed_tokens.weight");
     const float plus = embedding->stored_name == "token_embd.weight" ? 0.0f : 1.0f;
-    const int64_t hidden = c.hidden_size, q_dim = c.num_attention_heads * c.head_dim,
-                  kv_dim = c.num_key_value_heads * c.head_dim;
-    Weights& weights = declaring();
-    const auto norm = [&](const std::string& name, int64_t width) {
-        return weights.vector(name + ".weight", {width}, plus);
-    };
-    for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
-        const std::string at = "layers." + std::to_string(i) + ".", attention = at + "self_attn.";
-        weights.begin_block();
-        Layer l{};
-        l.input_layernorm = norm(at + "input_layernorm", hidden);
-        l.post_attention_layernorm = norm(at + "post_attention_layernorm", hidden);
-        l.pre_feedforward_layernorm = norm(at + "pre_feedforward_layernorm", hidden);
-        l.post_feedforward_layernorm = norm(at + "post_feedforward_layernorm", hidden);
-        l.q_norm = norm(attention + "q_norm", c.head_dim);
-        l.k_norm = norm(attention + "k_norm", c.head_dim);
-        l.q_proj = declare_linear(weights, attention + "q_proj", hidden, q_dim, false);
-        l.k_proj = declare_linear(weights, attention + "k_proj", hidden, kv_dim, false);
-        l.v_proj = declare_linear(weights, attention + "v_proj", hidden, kv_dim, false);
-        l.o_proj = declare_linear(weights, attention + "o_proj", q_dim, hidden, false);
-        l.mlp = declare_gated_feed_forward(weights, at + "mlp", hidden, c.intermediate_size);
-        layers_.push_back(l);
-    }
-    declare_norm(norm("norm", hidden));  // comes and goes with the last layer
+    for (int64_t i = 0; i < c.num_hidden_layers; ++i)
+        layers_.push_back(declare_layer(
+            i, {c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.intermediate_size, true, plus}));
+    declare_norm(plus);
 }
 
 ggml_tensor* Gemma3Encoder::layer(Plan& g, const Tensors& t, size_t index) const {
     ggml_context* ctx = g.ctx();
     const auto& c = config_;
-    const Layer& l = layers_[index];
+    const TowerLayer& l = layers_[index];
     const bool global = c.global[index];
     const float scale = static_cast<float>(1.0 / std::sqrt(c.query_pre_attn_scalar));
     const int64_t n = t.h->ne[1];
@@ -274,10 +244,7 @@ ggml_tensor* Gemma3Encoder::layer(Plan& g, const Tensors& t, size_t index) const
     ggml_tensor* k = normed(l.k_proj, c.num_key_value_heads, l.k_norm);     // [head_dim, Hkv, n]
     ggml_tensor* v = heads(linear(g, l.v_proj, x), c.num_key_value_heads);  // [head_dim, Hkv, n]
     ggml_tensor* a = attention(g, q, k, v, t.mask[global], scale, l.q_proj.w->type == GGML_TYPE_F32);
-    a = linear(g, l.o_proj, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));  // [hidden, n]
-    ggml_tensor* h = ggml_add(ctx, t.h, rms_norm(g, a, l.post_attention_layernorm, eps()));
-    ggml_tensor* y = gated_feed_forward(g, l.mlp, rms_norm(g, h, l.pre_feedforward_layernorm, eps()));
-    return ggml_add(ctx, h, rms_norm(g, y, l.post_feedforward_layernorm, eps()));
+    return behind_attention(g, l, t.h, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));
 }
 
 }  // namespace sdltx

@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "base/log.h"
-#include "gemma/config.h"
 
 namespace sdltx {
 
@@ -64,13 +63,8 @@ Gemma4Config from_json(const Json& top, const std::string& path) {
         act != "gelu_pytorch_tanh")
         throw Error(ErrorCode::model_mismatch, "[text encoder] the activation '" + act + "' is not implemented");
     constexpr TowerLimits limits = tower_limits;
-    Gemma4Config c{};
-    c.hidden_size = require_count(j, "hidden_size", limits.width, where);
-    c.num_hidden_layers = require_count(j, "num_hidden_layers", limits.layers, where);
-    c.num_attention_heads = require_count(j, "num_attention_heads", limits.heads, where);
-    c.intermediate_size = require_count(j, "intermediate_size", limits.hidden, where);
+    Gemma4Config c{read_tower_sizes(j)};
     c.vocab_size = require_count(j, "vocab_size", limits.hidden, where);
-    c.sliding_window = require_count(j, "sliding_window", limits.window, where);
     c.rms_norm_eps = require<double>(j, "rms_norm_eps", where);
     c.global = read_layer_types(j);
     c.sliding = read_kind(j, "sliding_attention", require_count(j, "head_dim", limits.head_dim, where),
@@ -110,13 +104,8 @@ Gemma4Config from_gguf(const ModelFiles& files, const ModelFile& file, int64_t v
     check_kind(file.path(), of.number("embedding_length_per_layer_input", 0) > 0,
                of.number("attention.shared_kv_layers", of.number("shared_kv_layers", 0)) > 0,
                of.number("expert_count", 0) > 0);
-    Gemma4Config c{};
-    c.hidden_size = of.whole("embedding_length", limits.width);
-    c.num_hidden_layers = of.whole("block_count", limits.layers);
-    c.num_attention_heads = of.whole("attention.head_count", limits.heads);
-    c.intermediate_size = of.whole("feed_forward_length", limits.hidden);
+    Gemma4Config c{of.sizes()};
     c.vocab_size = vocab_size;
-    c.sliding_window = of.whole("attention.sliding_window", limits.window);
     c.rms_norm_eps = of.number("attention.layer_norm_rms_epsilon");
     const int64_t sliding = of.whole("attention.key_length_swa", limits.head_dim),
                   full = of.whole("attention.key_length", limits.head_dim);

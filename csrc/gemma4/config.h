@@ -5,18 +5,18 @@
 #include <string>
 #include <vector>
 
-#include "ggml/model_file.h"
+#include "gemma/config.h"
 
 namespace sdltx {
 
-struct Gemma4Config {
+struct Gemma4Config : TowerSizes {
     // Layers with a window, and global ones.
     struct Kind {
         int64_t head_dim, key_value_heads;
         double rope_theta;
         int64_t rotated_pairs;  // of head_dim / 2, the first ones
     };
-    int64_t hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, vocab_size, sliding_window;
+    int64_t vocab_size;
     Kind sliding, full;
     std::vector<bool> global;  // per layer
     double rms_norm_eps;

@@ -44,35 +44,18 @@ Gemma4Encoder::Gemma4Encoder(const ModelFiles& files, Workspace& workspace)
 Gemma4Encoder::Gemma4Encoder(const ModelFiles& files, Workspace& workspace, const Gemma4Config& c)
     : TextTower(files, workspace, shape_of(c)), config_(c) {
     check_scalars(files, c.num_hidden_layers);
-    Weights& weights = declaring();
+    const int64_t hidden = c.hidden_size;
     for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
-        const std::string at = "layers." + std::to_string(i) + ".", attention = at + "self_attn.";
         const bool global = c.global[static_cast<size_t>(i)];
         const Gemma4Config::Kind& kind = global ? c.full : c.sliding;
-        const int64_t hidden = c.hidden_size, q_dim = c.num_attention_heads * kind.head_dim,
-                      kv_dim = kind.key_value_heads * kind.head_dim;
-        weights.begin_block();
-        const auto norm = [&](const std::string& name, int64_t width) {
-            return weights.vector(name + ".weight", {width});
-        };
-        Layer l{};
-        l.input_layernorm = norm(at + "input_layernorm", hidden);
-        l.post_attention_layernorm = norm(at + "post_attention_layernorm", hidden);
-        l.pre_feedforward_layernorm = norm(at + "pre_feedforward_layernorm", hidden);
-        l.post_feedforward_layernorm = norm(at + "post_feedforward_layernorm", hidden);
-        l.q_norm = norm(attention + "q_norm", kind.head_dim);
-        l.k_norm = norm(attention + "k_norm", kind.head_dim);
-        l.q_proj = declare_linear(weights, attention + "q_proj", hidden, q_dim, false);
-        l.k_proj = declare_linear(weights, attention + "k_proj", hidden, kv_dim, false);
-        if (!global) l.v_proj = declare_linear(weights, attention + "v_proj", hidden, kv_dim, false);
-        l.o_proj = declare_linear(weights, attention + "o_proj", q_dim, hidden, false);
-        l.mlp = declare_gated_feed_forward(weights, at + "mlp", hidden, c.intermediate_size);
-        l.layer_scalar = weights.laid_out(
-            at + "layer_scalar", {1}, {hidden},
+        Layer l{declare_layer(
+            i, {c.num_attention_heads, kind.key_value_heads, kind.head_dim, c.intermediate_size, !global, 0})};
+        l.layer_scalar = weights().laid_out(
+            "layers." + std::to_string(i) + ".layer_scalar", {1}, {hidden},
             [hidden](const float* stored, float* laid_out) { std::fill_n(laid_out, hidden, *stored); });
         layers_.push_back(l);
     }
-    declare_norm(weights.vector("norm.weight", {c.hidden_size}));
+    declare_norm(0);
 }
 
 int32_t Gemma4Encoder::embedded(int32_t id) const {
@@ -98,11 +81,7 @@ ggml_tensor* Gemma4Encoder::layer(Plan& g, const Tensors& t, size_t index) const
     ggml_tensor* k = normed(keys, l.k_norm);                                    // [d, Hkv, n]
     ggml_tensor* v = rms_norm(g, values, nullptr, eps());                       // [d, Hkv, n]
     ggml_tensor* a = attention(g, q, k, v, t.mask[global], 1.0f, l.q_proj.w->type == GGML_TYPE_F32);
-    a = linear(g, l.o_proj, ggml_reshape_2d(ctx, a, d * h_q, n));  // [hidden, n]
-    ggml_tensor* h = ggml_add(ctx, t.h, rms_norm(g, a, l.post_attention_layernorm, eps()));
-    ggml_tensor* y = gated_feed_forward(g, l.mlp, rms_norm(g, h, l.pre_feedforward_layernorm, eps()));
-    h = ggml_add(ctx, h, rms_norm(g, y, l.post_feedforward_layernorm, eps()));
-    return ggml_mul(ctx, h, l.layer_scalar);
+    return ggml_mul(ctx, behind_attention(g, l, t.h, ggml_reshape_2d(ctx, a, d * h_q, n)), l.layer_scalar);
 }
 
 }  // namespace sdltx

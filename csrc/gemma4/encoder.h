@@ -15,12 +15,7 @@ class Gemma4Encoder : public TextTower {
     const std::string& version() const { return config_.version; }
 
  private:
-    struct Layer {
-        ggml_tensor *input_layernorm, *post_attention_layernorm, *pre_feedforward_layernorm,
-            *post_feedforward_layernorm;
-        ggml_tensor *q_norm, *k_norm;
-        Linear q_proj, k_proj, v_proj, o_proj;  // global layers have no v_proj
-        GatedFeedForward mlp;
+    struct Layer : TowerLayer {     // global ones have no v_proj
         ggml_tensor* layer_scalar;  // [hidden], all the same
     };
     Gemma4Encoder(const ModelFiles& files, Workspace& workspace, const Gemma4Config& config);
