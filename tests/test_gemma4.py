@@ -16,8 +16,8 @@ from commands import read_safetensors
 from compare import assert_close, relative_rms
 from hypothesis import given
 from hypothesis import strategies as st
+from ltx25 import FOLDER, file
 from safetensors.numpy import save_file
-from test_ltx25 import FOLDER, file
 
 import sdltx
 from sdltx import _core

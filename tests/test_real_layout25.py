@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import real_layout
 from commands import read_safetensors
-from test_ltx25 import file
+from ltx25 import file
 
 import sdltx
 
