@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import encoded
 import numpy as np
 import pytest
 from commands import read_safetensors, run, write_safetensors
@@ -142,6 +143,59 @@ def test_a_marker_without_its_axis_of_one(pipe, golden, tmp_path):
     with sdltx.load(path, precision="f32") as other:
         for a, b in zip(velocity(other, golden, "t2v"), velocity(pipe, golden, "t2v"), strict=True):
             assert np.array_equal(a, b)
+
+
+# --- quantised releases ---
+
+
+def decoded(source: Path, meant: dict[str, np.ndarray], to: Path) -> Path:
+    """A copy with these values, in float32."""
+    header, values = read_safetensors(source)
+    metadata, blob, out = header.pop("__metadata__"), b"", {}
+    for name, told in header.items():
+        begin, end = told["data_offsets"]
+        raw = meant[name].astype(np.float32).tobytes() if name in meant else values[begin:end]
+        dtype = "F32" if name in meant else told["dtype"]
+        out[name] = {"dtype": dtype, "shape": told["shape"], "data_offsets": [len(blob), len(blob) + len(raw)]}
+        blob += raw
+    write_safetensors(to, {"__metadata__": metadata, **out}, blob)
+    return to
+
+
+@pytest.mark.parametrize(("kind", "more"), [("int8_tensorwise", {"rotation": 16}), ("nvfp4", {})])
+def test_quantised_releases(golden, tmp_path, kind, more, prompts):
+    """All linear layers of blocks and tower, as the release quantises them, against the values that they stand for."""
+    paths: dict[str, list[Path]] = {"quantised": [], "decoded": []}
+    # By the names under which the values of weights are read.
+    encoder = changed_encoder(
+        tmp_path, lambda h: renamed(h, lambda name: name.replace("model.", "language_model.model.", 1))
+    )
+    for source, within in ((file("transformer"), "transformer_blocks."), (encoder, "model.layers.")):
+        part = within.split(".")[0]
+        meant = encoded.write(
+            tmp_path / f"{part}.safetensors",
+            str(source),
+            kind,
+            lambda name, shape, within=within: (
+                within in name
+                and name.endswith(".weight")
+                and len(shape) == 2
+                and shape[0] >= 16
+                and shape[1] % 16 == 0
+            ),
+            **more,
+        )
+        assert len(meant) > 30
+        paths["quantised"].append(tmp_path / f"{part}.safetensors")
+        paths["decoded"].append(decoded(source, meant, tmp_path / f"{part}-decoded.safetensors"))
+    with (
+        sdltx.load(*paths["quantised"], precision="f32") as one,
+        sdltx.load(*paths["decoded"], precision="f32") as other,
+    ):
+        assert_close("context", one.encode(prompts["pos"]).video, other.encode(prompts["pos"]).video)
+        for got, expected in zip(velocity(one, golden, "t2v"), velocity(other, golden, "t2v"), strict=True):
+            assert_close("velocity", got, expected)
+    assert not sdltx.inspect(*paths["quantised"]).problems
 
 
 # --- how long ---
