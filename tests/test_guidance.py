@@ -215,17 +215,18 @@ def test_skipping_as_the_reference_does(tiny, golden, name, skip):
 
 
 def test_memory_of_four_passes(tmp_path):
-    """Only the hidden states multiply, and the negative prompt is another context. At the widths of the release."""
+    """Only the hidden states multiply, the negative prompt is another context, and the keys and values that three
+    passes share stay from one to the next. At the widths of the release."""
     path = real_layout.write_checkpoint(tmp_path / "ltx-dev.safetensors", lambda name: name.startswith(real_layout.DIT))
     with sdltx.load(path) as pipe:
         for width, height, num_frames in ((768, 512, 121), (1280, 704, 121)):
             size = {"width": width, "height": height, "num_frames": num_frames}
             one, four = (computed_in(pipe.estimate(**size, **more), "denoise") for more in (NEUTRAL, {}))
             tokens = 16 * height * width // 1024
-            states = 3 * 4 * (tokens * 4096 + 126 * 2048) + 4 * 1024 * (4096 + 2048)
+            states = 3 * 4 * (tokens * 4096 + 126 * 2048) + (1 + 2) * 4 * 1024 * (4096 + 2048)
             print(f"{width}x{height}x{num_frames}: {four / 2**30:.2f} GiB for {one / 2**30:.2f}, {four / one:.2f}")
             assert four - one < 1.02 * states
-            assert four < 1.4 * one
+            assert four < 1.42 * one
 
 
 # --- defaults and errors ---

@@ -300,7 +300,8 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
                        false, inputs.initial.keyframes},
                       {inputs.noise.audio, inputs.initial.audio, {}, false, false},
                       loras(inputs.loras),
-                      inputs.draw};
+                      inputs.draw,
+                      inputs.keeps_text};
     return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings, start,
                      tracing());
 }

@@ -118,6 +118,7 @@ class SDLTX_EXPORT Pipeline {
         std::vector<LoraFile> loras;
         bool appends_first_frame = false;  // see Recipe
         DrawNoise draw{};                  // noise of steps; null: from the seed
+        bool keeps_text = false;           // see TransformerRun
     };
     // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
     // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for
@@ -167,7 +168,7 @@ class SDLTX_EXPORT Pipeline {
     Array encode_video(const Footage& footage, const Tiling& tiling, const Progress& progress);
     // What each step of a plan takes; nothing where a part of the model is not there. Prompts have the most tokens that
     // count. Pictures count by their frames. Nothing is allocated and no weight is read. Throws what check() throws.
-    std::vector<StepMemory> estimate(const ClipPlan& plan, const Request& request);
+    std::vector<StepMemory> estimate(ClipPlan plan, const Request& request);
     // What is held on each device, the one for computing first.
     struct DeviceMemory {
         std::string device;
@@ -272,7 +273,9 @@ class SDLTX_EXPORT Pipeline {
         std::string misfit;
         std::optional<Tiling> tiles;  // others than asked for
     };
-    Fit fit(const Step& step, const Request& request, std::array<int64_t, 3> shape, MemoryUse& use);
+    // Sets what the step does by the room that there is.
+    Fit fit(const ClipPlan& plan, Step& step, const Request& request, std::array<int64_t, 3> shape, MemoryUse& use);
+    bool has_room_to_keep(const Step& step, const MemoryUse& use);
     bool may_choose_tiles(const Request& request) const;
     // What an upscaler's weights take, whose file is open only while it runs.
     Weights::Size upscaler_size(const std::string& path) const;

@@ -185,6 +185,7 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
     inputs.conditions = pictures_of_stage(plan, stage, pictures);
     inputs.loras = stage.loras;
     inputs.appends_first_frame = plan.recipe->appends_first_frame;
+    inputs.keeps_text = stage.keeps_text;
     return inputs;
 }
 
@@ -265,6 +266,7 @@ Latents Pipeline::denoise(const Context& context, const Context* negative, const
             stage < job.images.size() ? job.images[stage] : pictures_of_stage(job.plan, step, job.request.images);
         inputs.loras = step.loras;
         inputs.appends_first_frame = job.plan.recipe->appends_first_frame;
+        inputs.keeps_text = step.keeps_text;
         inputs.noise = first ? job.request.noise : second_noise;
         if (!first) latents.audio = with_frames(latents.audio, step.settings.latent.audio_frames);
         inputs.initial = first ? job.request.initial : latents;

@@ -37,7 +37,7 @@ MemoryUse Pipeline::denoising_memory(const SampleSettings& settings, const Input
     const auto rows = [](int64_t width) { return Array{{TextProjection::context_rows, width}, {}}; };
     const Context context{rows(c.video.context_dim), rows(c.audio.context_dim)}, negative = context;
     Denoiser denoiser(*networks_->transformer, *workspace_, context, &negative, settings.guidance, {clip, sound},
-                      nullptr, loras(inputs.loras));
+                      nullptr, loras(inputs.loras), inputs.keeps_text);
     MemoryUse use = denoiser.measure(runs);
     use.host += contexts_of(settings);
     return use;
@@ -147,15 +147,16 @@ std::vector<Weights*> Pipeline::networks_of(const Step& step) {
     return found;
 }
 
-std::vector<StepMemory> Pipeline::estimate(const ClipPlan& plan, const Request& request) {
+std::vector<StepMemory> Pipeline::estimate(ClipPlan plan, const Request& request) {
     const Turn turn(*this);
     check_options(plan);
     if (!plan.length_by_prompt) check_frames(request.images, plan.whole.num_frames);
     std::vector<MemoryUse> uses = measure(plan, request);
     std::vector<Fit> fits;
     for (size_t i = 0; i < uses.size(); ++i)
-        fits.push_back(uses[i].total() ? fit(plan.steps[i], request, shape_of_stage(plan.steps[i].settings), uses[i])
-                                       : Fit{});
+        fits.push_back(uses[i].total()
+                           ? fit(plan, plan.steps[i], request, shape_of_stage(plan.steps[i].settings), uses[i])
+                           : Fit{});
     workspace_->release();
     std::vector<StepMemory> steps;
     std::map<const Weights*, std::vector<size_t>> staying;  // of steps before, by device

@@ -180,7 +180,7 @@ class Pipeline::Runner {
 
     // What cannot fit is told before anything is computed.
     void measure(size_t i) {
-        const Job& job = jobs_[i];
+        Job& job = jobs_[i];
         const auto wanted = [&](const Step& step) {
             if (job.plan.length_by_prompt && step.kind != StepKind::encode_prompts) return false;
             return needs(job, step) && !(step.kind == StepKind::encode_prompts && known(job));
@@ -188,9 +188,9 @@ class Pipeline::Runner {
         std::vector<MemoryUse> uses =
             pipeline_.measure(job.plan, job.request, job.latents ? &*job.latents : nullptr, wanted);
         for (size_t s = 0; s < uses.size(); ++s) {
-            const Step& step = job.plan.steps[s];
+            Step& step = job.plan.steps[s];
             if (!wanted(step)) continue;
-            const Fit fit = pipeline_.fit(step, job.request, shape_of(job, step), uses[s]);
+            const Fit fit = pipeline_.fit(job.plan, step, job.request, shape_of(job, step), uses[s]);
             if (!fit.misfit.empty()) throw Error(ErrorCode::out_of_memory, fit.misfit);
             if (fit.tiles) tiles_[i] = *fit.tiles;
             uses_[step.kind].also(uses[s]);

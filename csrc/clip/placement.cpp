@@ -219,8 +219,26 @@ bool Pipeline::may_choose_tiles(const Request& request) const {
     return !request.options.tiling && backend_->offload() == Offload::automatic;
 }
 
-Pipeline::Fit Pipeline::fit(const Step& step, const Request& request, std::array<int64_t, 3> shape, MemoryUse& use) {
+bool Pipeline::has_room_to_keep(const Step& step, const MemoryUse& use) {
+    const Offload offload = backend_->offload();
+    if (offload != Offload::automatic && offload != Offload::none) return false;
+    const Placed placed = place(networks_of(step), use, /*alone=*/true);
+    const bool whole =
+        std::find(placed.kept.blocks.begin(), placed.kept.blocks.end(), false) == placed.kept.blocks.end();
+    return placed.fits && whole && !placed.passing;
+}
+
+Pipeline::Fit Pipeline::fit(const ClipPlan& plan, Step& step, const Request& request, std::array<int64_t, 3> shape,
+                            MemoryUse& use) {
     Fit found{misfit(step, use), std::nullopt};
+    if (step.kind == StepKind::denoise && found.misfit.empty() && networks_->transformer &&
+        networks_->transformer->text_is_static()) {
+        step.keeps_text = true;
+        MemoryUse more = denoising_memory(step.settings, inputs_of(plan, step, request.images));
+        more.host += always_taken;
+        step.keeps_text = has_room_to_keep(step, more);
+        if (step.keeps_text) use = more;
+    }
     if (step.kind != StepKind::decode_pictures || !may_choose_tiles(request)) return found;
     for (const Tiling& tiles : smaller_tilings()) {
         if (found.misfit.empty()) break;

@@ -22,6 +22,7 @@ struct Step {
     SampleSettings settings{};    // of the stage that it belongs to
     std::vector<LoraFile> loras;  // of denoising
     std::string upscaler;         // the file, of upscaling
+    bool keeps_text = false;      // keys of prompts stay between the calls of denoising, as there is room for them
 };
 
 struct ClipPlan {

@@ -81,7 +81,8 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
         add_noise(start.audio,
                   from.audio.noise.empty() ? drawn(NoiseStream::audio, start.audio) : audio_to_tokens(from.audio.noise),
                   first);
-    Denoiser denoiser(transformer, workspace, context, negative, settings.guidance, start, trace, from.loras);
+    Denoiser denoiser(transformer, workspace, context, negative, settings.guidance, start, trace, from.loras,
+                      from.keeps_text);
     const auto draw = [seed](const NoiseRequest& r) {
         const NoiseStream streams[2][2] = {{NoiseStream::audio, NoiseStream::audio_substep},
                                            {NoiseStream::video, NoiseStream::video_substep}};

@@ -26,6 +26,7 @@ struct Start {
     Spec video, audio;
     std::shared_ptr<Loras> loras;  // null for none
     DrawNoise draw{};              // noise of steps; null: from the seed
+    bool keeps_text = false;       // see TransformerRun
 };
 
 // One stage: noise at the first level, then the steps of the schedule. A keyframe at frame 0 is what the clip begins

@@ -31,34 +31,51 @@ Attention declare_attention(Weights& weights, const std::string& name, int64_t q
     return a;
 }
 
-ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
-                    const Rope& context_rope, bool values_only) {
+namespace {
+
+// Queries or keys [head_dim, H, n] of n tokens, all of whose heads are normed together.
+ggml_tensor* normed(Plan& g, const Attention& a, const Linear& to, ggml_tensor* from, ggml_tensor* weight,
+                    const Rope& rope) {
+    ggml_tensor* y = linear(g, to, from);
+    y = ggml_reshape_3d(g.ctx(), y, y->ne[0], 1, y->ne[1]);
+    return normed_heads(g, y, g.adjusted(weight), a.head_dim, rope.cos, rope.sin, a.eps);
+}
+
+ggml_tensor* values_of(Plan& g, const Attention& a, ggml_tensor* context) {  // [head_dim, H, S]
+    ggml_tensor* v = linear(g, a.to_v, context);
+    return g.stage(ggml_reshape_3d(g.ctx(), v, a.head_dim, a.heads, context->ne[1]), a.name + ".v");
+}
+
+// What heads have got, o [head_dim, H, T], gated and put together.
+ggml_tensor* out_of(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* o) {
     ggml_context* ctx = g.ctx();
-    const int64_t tokens = x->ne[1], keys = context->ne[1];
-    auto heads = [&](ggml_tensor* t, int64_t n) { return ggml_reshape_3d(ctx, t, a.head_dim, a.heads, n); };
-    ggml_tensor* v = g.stage(heads(linear(g, a.to_v, context), keys), a.name + ".v");  // [head_dim, H, S]
-    ggml_tensor* o = v;
-    if (!values_only) {
-        // All heads of a token are normed together.
-        const auto normed = [&](const Linear& to, ggml_tensor* from, ggml_tensor* weight, const Rope& angles) {
-            ggml_tensor* y = linear(g, to, from);
-            y = ggml_reshape_3d(ctx, y, y->ne[0], 1, y->ne[1]);
-            return normed_heads(g, y, g.adjusted(weight), a.head_dim, angles.cos, angles.sin, a.eps);
-        };
-        ggml_tensor* q = normed(a.to_q, x, a.q_norm, rope);                // [head_dim, H, T]
-        ggml_tensor* k = normed(a.to_k, context, a.k_norm, context_rope);  // [head_dim, H, S]
-        g.stage(q, a.name + ".q");
-        g.stage(k, a.name + ".k");
-        const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim)));
-        o = attention(g, q, k, v, nullptr, scale, a.to_q.w->type == GGML_TYPE_F32);
-    }
-    g.stage(o, a.name + ".attention");  // [head_dim, H, T]
+    const int64_t tokens = x->ne[1];
+    g.stage(o, a.name + ".attention");
     if (a.to_gate_logits.w) {
         ggml_tensor* gate = ggml_scale(ctx, ggml_sigmoid(ctx, linear(g, a.to_gate_logits, x)), 2.0f);  // [H, T]
         o = ggml_mul(ctx, o, ggml_reshape_3d(ctx, gate, 1, a.heads, tokens));
     }
     o = ggml_reshape_2d(ctx, o, a.head_dim * a.heads, tokens);
     return g.stage(linear(g, a.to_out, o), a.name);  // [query_dim, T]
+}
+
+}  // namespace
+
+Keys keys_of(Plan& g, const Attention& a, ggml_tensor* context, const Rope& rope) {
+    ggml_tensor* v = values_of(g, a, context);
+    return {g.stage(normed(g, a, a.to_k, context, a.k_norm, rope), a.name + ".k"), v};
+}
+
+ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, const Keys& keys, const Rope& rope) {
+    ggml_tensor* q = g.stage(normed(g, a, a.to_q, x, a.q_norm, rope), a.name + ".q");
+    const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim)));
+    return out_of(g, a, x, attention(g, q, keys.k, keys.v, nullptr, scale, a.to_q.w->type == GGML_TYPE_F32));
+}
+
+ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
+                    const Rope& context_rope, bool values_only) {
+    if (values_only) return out_of(g, a, x, values_of(g, a, context));
+    return attend(g, a, x, keys_of(g, a, context, context_rope), rope);
 }
 
 FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim, bool bias) {

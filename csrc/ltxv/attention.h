@@ -27,9 +27,18 @@ Rope rope_tensors(State& state, const std::string& name, int64_t dim, int64_t he
 Attention declare_attention(Weights& weights, const std::string& name, int64_t query_dim, int64_t context_dim,
                             int64_t heads, int64_t head_dim, double eps, bool gated);
 
-// x [query_dim, T], context [context_dim, S] -> [query_dim, T]. With `values_only` (STG) the softmax is skipped and
-// each token keeps its own value; S = T then. Stages below the module path: "q", "k", "v", "attention" and the path
-// itself.
+// What queries are compared with and what they get; null where there are none.
+struct Keys {
+    ggml_tensor *k = nullptr, *v = nullptr;  // [head_dim, H, S]
+};
+// context [context_dim, S]. Stages below the module path: "k" and "v".
+Keys keys_of(Plan& g, const Attention& a, ggml_tensor* context, const Rope& rope);
+
+// x [query_dim, T] -> [query_dim, T]. Stages below the module path: "q", "attention" and the path itself.
+ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, const Keys& keys, const Rope& rope);
+
+// The same with the keys of context [context_dim, S]. With `values_only` (STG) the softmax is skipped and each token
+// keeps its own value; S = T then.
 ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
                     const Rope& context_rope, bool values_only = false);
 

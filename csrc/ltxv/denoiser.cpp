@@ -59,11 +59,12 @@ std::vector<Pass> Denoiser::make_passes(const Context& context, const Context* n
 }
 
 Denoiser::Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const Context* negative,
-                   const Guidance& guidance, const SampleState& start, Trace* trace, std::shared_ptr<Loras> loras)
+                   const Guidance& guidance, const SampleState& start, Trace* trace, std::shared_ptr<Loras> loras,
+                   bool keeps_text)
     : guidance_(guidance),
       with_audio_(start.audio.num_tokens > 0),
       run_(transformer, workspace, start.video.positions, with_audio_ ? &start.audio.positions : nullptr,
-           make_passes(context, negative), trace, std::move(loras)) {}
+           make_passes(context, negative), trace, std::move(loras), keeps_text) {}
 
 Denoised Denoiser::operator()(const SampleState& state, float sigma, int64_t step,
                               const TransformerRun::OnBlock& on_block) {

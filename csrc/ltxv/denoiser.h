@@ -12,9 +12,10 @@ namespace sdltx {
 class Denoiser {
  public:
     // For states with the positions of `start`, whose audio may have no tokens; the contexts must outlive it.
-    // `negative` may be null without CFG.
+    // `negative` may be null without CFG. keeps_text: see TransformerRun.
     Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const Context* negative,
-             const Guidance& guidance, const SampleState& start, Trace* trace, std::shared_ptr<Loras> loras = nullptr);
+             const Guidance& guidance, const SampleState& start, Trace* trace, std::shared_ptr<Loras> loras = nullptr,
+             bool keeps_text = false);
 
     // What estimates take whose video tokens share timesteps in runs of these lengths; see TransformerRun.
     MemoryUse measure(const std::vector<int64_t>& video) { return run_.measure(video); }

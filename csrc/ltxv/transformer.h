@@ -30,6 +30,8 @@ class Transformer {
     const std::vector<Block>& blocks() const { return blocks_; }
     // Whether it tells tokens of single pictures from others.
     bool marks() const { return keyframes_abs_pos_embedding_ != nullptr; }
+    // Whether text looks the same in every step, as in LTX-2.0.
+    bool text_is_static() const { return !config_.prompt_adaln; }
 
     // tokens [in_channels, T] -> x [D, T]
     ggml_tensor* patchify(Plan& g, const Stream& s, ggml_tensor* tokens) const;

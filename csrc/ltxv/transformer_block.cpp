@@ -34,15 +34,14 @@ struct StreamSteps {
         s.x = rows.add_gated(g, s.x, y, gate_msa);
     }
     void text_attention() const {
-        if (!b.prompt_scale_shift_table) {
+        const Keys keys = s.text.k ? s.text : text_keys(g, b, s);
+        if (b.prompt_scale_shift_table) {
+            ggml_tensor* query = normed(scale_q, shift_q, b.attn2.name);  // [D, T]
+            s.x = rows.add_gated(g, s.x, attend(g, b.attn2, query, keys, {}), gate_q);
+        } else {
             ggml_tensor* query = g.stage(rms_norm(g, s.x, nullptr, eps), b.attn2.name + ".in");  // [D, T]
-            s.x = ggml_add(g.ctx(), s.x, attend(g, b.attn2, query, s.context, {}, {}));
-            return;
+            s.x = ggml_add(g.ctx(), s.x, attend(g, b.attn2, query, keys, {}));
         }
-        const Modulation prompt(g, b.prompt_scale_shift_table, 0, prompt_rows, s.prompt_adaln, everywhere());
-        ggml_tensor* query = normed(scale_q, shift_q, b.attn2.name);               // [D, T]
-        ggml_tensor* context = prompt.modulate(g, s.context, scale_kv, shift_kv);  // [context_dim, rows]
-        s.x = rows.add_gated(g, s.x, attend(g, b.attn2, query, context, {}, {}), gate_q);
     }
     void feed(const std::string& result) const {
         ggml_tensor* y = feed_forward(g, b.ff, normed(scale_mlp, shift_mlp, b.ff.name));  // [D, T]
@@ -104,6 +103,15 @@ StreamBlock declare_stream_block(Weights& weights, const TransformerConfig& conf
     b.cross_scale_shift_table =
         weights.vector(at + "scale_shift_table_a2v_ca_" + (video ? "video" : "audio"), {cross_rows + 1, c.dim()});
     return b;
+}
+
+Keys text_keys(Plan& g, const StreamBlock& block, const StreamTensors& stream) {
+    ggml_tensor* context = stream.context;
+    if (block.prompt_scale_shift_table) {
+        const Modulation rows(g, block.prompt_scale_shift_table, 0, prompt_rows, stream.prompt_adaln, everywhere());
+        context = rows.modulate(g, context, scale_kv, shift_kv);  // [context_dim, rows]
+    }
+    return keys_of(g, block.attn2, context, {});
 }
 
 void run_block(Plan& g, const Block& block, StreamTensors& video, StreamTensors* audio,

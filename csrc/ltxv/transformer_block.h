@@ -46,6 +46,7 @@ struct Block {
 struct StreamTensors {
     ggml_tensor* x = nullptr;             // [D, T]
     ggml_tensor* context = nullptr;       // [context_dim, rows]
+    Keys text{};                          // of the context for this block; null: made here
     ggml_tensor* adaln = nullptr;         // [block rows D, K]
     ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null as the table is, and where that is all there is
     ggml_tensor* cross_adaln = nullptr;   // [cross_rows D, K]
@@ -60,6 +61,9 @@ struct BlockPerturbation {
     bool skip_cross_modal = false;                                    // the streams do not see each other
     bool freeze_video = false, freeze_audio = false;                  // stays as it is, and is looked at
 };
+
+// The context of a stream as a block's tokens look at it; nothing of it depends on them.
+Keys text_keys(Plan& g, const StreamBlock& block, const StreamTensors& stream);
 
 // Replaces x of both streams by what the block makes of it; audio may be null. Stages: module paths, and
 // "transformer_blocks.<i>.video" and ".audio" for the results.

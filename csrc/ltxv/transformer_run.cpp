@@ -7,10 +7,21 @@
 
 namespace sdltx {
 
+// The contexts of some passes, whose keys are made once for all of them. A pass that is alone with its contexts makes
+// them itself, unless they stay for later steps.
+struct TransformerRun::Looked {
+    const Array *video, *audio;
+    std::vector<size_t> passes{};
+    bool with_video = false, with_audio = false;  // not frozen in all of them
+    bool shared = false;
+};
+
 // What the blocks on one device read and write of a stream of T tokens, K of whose timesteps are distinct. Everything
 // but the weights is on every device that has blocks, so that only x changes places, once per device and pass.
 struct TransformerRun::Place {
     std::vector<ggml_tensor*> contexts{};  // by pass: [context_dim, rows]
+    // By pass and block, or of one block after the other; none where a block's plan makes them.
+    std::vector<std::vector<Keys>> text{};
     Rope self_rope{}, cross_rope{};
     std::vector<ggml_tensor*> x{};        // by pass: [D, T]; every block replaces it
     ggml_tensor* adaln = nullptr;         // [block rows D, K]
@@ -18,8 +29,13 @@ struct TransformerRun::Place {
     ggml_tensor* cross_adaln = nullptr;   // [cross_rows D, K]
     ggml_tensor* cross_gate = nullptr;    // [D, 1]
 
-    StreamTensors tensors(size_t pass, const TokenRuns& runs) const {
-        return {x[pass], contexts[pass], adaln, prompt_adaln, cross_adaln, cross_gate, &runs, self_rope, cross_rope};
+    Keys text_of(size_t pass, size_t block) const {
+        const std::vector<Keys>& keys = text[pass];
+        return keys.empty() ? Keys{} : keys[std::min(block, keys.size() - 1)];
+    }
+    StreamTensors tensors(size_t pass, const TokenRuns& runs, const Keys& keys) const {
+        return {x[pass],     contexts[pass], keys,  adaln,     prompt_adaln,
+                cross_adaln, cross_gate,     &runs, self_rope, cross_rope};
     }
 };
 
@@ -43,6 +59,11 @@ struct TransformerRun::Plans {
     std::vector<std::string> traced;
     std::vector<std::unique_ptr<State>> states;  // by device
     std::unique_ptr<Plan> prologue;
+    struct Text {
+        std::unique_ptr<Plan> plan;
+        bool kept = false;  // there are results that stay
+    };
+    std::vector<std::vector<Text>> texts;                    // by number of what is looked at, and index
     std::vector<std::vector<std::unique_ptr<Plan>>> blocks;  // by pass and index
     struct Epilogue {
         std::unique_ptr<Plan> plan;
@@ -70,12 +91,13 @@ std::vector<std::unique_ptr<State>> make_states(const Backend& backend) {
 
 TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video,
                                const Positions* audio, const std::vector<Pass>& passes, Trace* trace,
-                               std::shared_ptr<Loras> loras)
+                               std::shared_ptr<Loras> loras, bool keeps_text)
     : transformer_(transformer),
       workspace_(workspace),
       passes_(passes),
       trace_(trace),
       loras_(std::move(loras)),
+      keeps_text_(keeps_text && transformer.text_is_static()),
       cross_(audio &&
              std::any_of(passes.begin(), passes.end(), [](const Pass& p) { return !p.perturbation.skip_cross_modal; })),
       states_(make_states(workspace.backend())) {
@@ -87,6 +109,18 @@ TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, c
                     throw Error(ErrorCode::invalid_request, "[transformer] there is no block " + std::to_string(block) +
                                                                 " to skip; the model has blocks 0 to " +
                                                                 std::to_string(layers - 1));
+    for (size_t i = 0; i < passes.size(); ++i) {
+        const Pass& pass = passes[i];
+        const auto same = [&](const Looked& l) {
+            return l.video == pass.video_context && l.audio == pass.audio_context;
+        };
+        auto l = std::find_if(looked_.begin(), looked_.end(), same);
+        if (l == looked_.end()) l = looked_.insert(l, {pass.video_context, pass.audio_context});
+        l->passes.push_back(i);
+        l->with_video = l->with_video || !pass.perturbation.freeze_video;
+        l->with_audio = l->with_audio || (audio && !pass.perturbation.freeze_audio);
+        l->shared = keeps_text_ || l->passes.size() > 1;
+    }
     video_ = begin_stream(transformer.video(), video);
     if (audio) audio_ = begin_stream(transformer.audio(), *audio);
 }
@@ -108,7 +142,8 @@ std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Tr
     s->tokens = tensor(*states_[0], "tokens", c.in_channels, s->num_tokens());
     if (text_modulated) s->sigma_sinusoid = tensor(*states_[0], "sigma", sinusoid_size, 1);
     if (cross_) s->other_sinusoid = tensor(*states_[0], "other_sigma", sinusoid_size, 1);
-    for (auto& state : states_) {
+    for (size_t device = 0; device < states_.size(); ++device) {
+        auto& state = states_[device];
         Place place;
         if (text_modulated) place.prompt_adaln = tensor(*state, "prompt_adaln", prompt_rows * c.dim(), 1);
         std::map<const Array*, ggml_tensor*> contexts;  // several passes look at the same
@@ -119,6 +154,7 @@ std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Tr
             place.contexts.push_back(there);
             place.x.push_back(tensor(*state, "x", c.dim(), s->num_tokens()));
         }
+        place.text = text_tensors(stream, *state, device);
         place.self_rope = rope_tensors(*state, stream.prefix + "self_rope", c.dim(), c.heads, s->num_tokens());
         if (cross_) {
             place.cross_gate = tensor(*state, "cross_gate", c.dim(), 1);
@@ -128,6 +164,26 @@ std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Tr
         s->places.push_back(std::move(place));
     }
     return s;
+}
+
+std::vector<std::vector<Keys>> TransformerRun::text_tensors(const Transformer::Stream& stream, State& state,
+                                                            size_t device) const {
+    const bool video = &stream == &transformer_.video();
+    const StreamConfig& c = stream.config;
+    std::vector<std::vector<Keys>> of_passes(passes_.size());
+    for (const Looked& l : looked_) {
+        if (!l.shared || !(video ? l.with_video : l.with_audio)) continue;
+        const int64_t rows = (video ? l.video : l.audio)->dim(0);
+        const auto tensor = [&](const char* name) {
+            return state.tensor(stream.prefix + name, GGML_TYPE_F32, {c.head_dim, c.heads, rows});
+        };
+        std::vector<Keys> keys(keeps_text_ ? transformer_.blocks().size() : 1);
+        for (size_t i = 0; i < keys.size(); ++i)
+            if (!keeps_text_ || transformer_.weights().device_of(i) == device)
+                keys[i] = {tensor("text.k"), tensor("text.v")};
+        for (size_t pass : l.passes) of_passes[pass] = keys;
+    }
+    return of_passes;
 }
 
 const TokenRuns& TransformerRun::runs_of(const StreamRun& s) const {
@@ -147,6 +203,8 @@ void TransformerRun::set_runs(const TokenRuns& video, const TokenRuns& audio) {
     plans_->video_runs = video;
     plans_->audio_runs = audio;
     plans_->traced = traced;
+    plans_->texts.resize(looked_.size());
+    for (auto& of_looked : plans_->texts) of_looked.resize(transformer_.blocks().size());
     plans_->blocks.resize(passes_.size());
     for (auto& of_pass : plans_->blocks) of_pass.resize(transformer_.blocks().size());
     plans_->epilogues.resize(passes_.size());
@@ -199,6 +257,37 @@ Plan& TransformerRun::prologue() {
     return g;
 }
 
+Plan& TransformerRun::text(size_t looked, size_t index) {
+    std::unique_ptr<Plan>& plan = plans_->texts[looked][index].plan;
+    if (plan) return *plan;
+    const Looked& l = looked_[looked];
+    const size_t pass = l.passes.front(), device = transformer_.weights().device_of(index);
+    plan = make_plan(device);
+    const Block& b = transformer_.blocks()[index];
+    const auto make = [&](const StreamRun& s, const StreamBlock& half) {
+        const Place& place = s.places[device];
+        const Keys keys = text_keys(*plan, half, place.tensors(pass, runs_of(s), {})), to = place.text_of(pass, index);
+        plan->store(keys.k, to.k);
+        plan->store(keys.v, to.v);
+    };
+    if (l.with_video) make(*video_, b.video);
+    if (l.with_audio) make(*audio_, b.audio);
+    return *plan;
+}
+
+void TransformerRun::prepare_text(size_t index, const std::vector<int>& which) {
+    for (size_t n = 0; n < looked_.size(); ++n) {
+        const Looked& l = looked_[n];
+        Plans::Text& text = plans_->texts[n][index];
+        const auto wanted = [&](int pass) {
+            return std::find(l.passes.begin(), l.passes.end(), static_cast<size_t>(pass)) != l.passes.end();
+        };
+        if (!l.shared || text.kept || std::none_of(which.begin(), which.end(), wanted)) continue;
+        workspace_.run(this->text(n, index));
+        text.kept = keeps_text_;
+    }
+}
+
 Plan& TransformerRun::block(size_t pass, size_t index) {
     std::unique_ptr<Plan>& plan = plans_->blocks[pass][index];
     if (plan) return *plan;
@@ -208,8 +297,12 @@ Plan& TransformerRun::block(size_t pass, size_t index) {
     };
     const size_t device = transformer_.weights().device_of(index);
     plan = make_plan(device);
-    StreamTensors video = video_->places[device].tensors(pass, runs_of(*video_)), audio;
-    if (audio_) audio = audio_->places[device].tensors(pass, runs_of(*audio_));
+    const auto tensors = [&](const StreamRun& s) {
+        const Place& place = s.places[device];
+        return place.tensors(pass, runs_of(s), place.text_of(pass, index));
+    };
+    StreamTensors video = tensors(*video_), audio;
+    if (audio_) audio = tensors(*audio_);
     run_block(*plan, transformer_.blocks()[index], video, audio_ ? &audio : nullptr,
               {listed(p.skip_video_self_attn), listed(p.skip_audio_self_attn), p.skip_cross_modal, p.freeze_video,
                p.freeze_audio},
@@ -310,6 +403,7 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
     size_t device = 0;
     for (size_t i = 0; i < blocks; ++i) {
         sweep.enter(i);
+        prepare_text(i, which);
         for (int number : which) {
             const auto pass = static_cast<size_t>(number);
             hand_over(pass, device, weights.device_of(i));
@@ -349,6 +443,8 @@ MemoryUse TransformerRun::measure(const std::vector<int64_t>& video) {
         memory.also(use);
     };
     add(prologue());
+    for (size_t n = 0; n < looked_.size(); ++n)
+        for (size_t i = 0; looked_[n].shared && i < transformer_.blocks().size(); ++i) add(text(n, i));
     for (size_t pass = 0; pass < passes_.size(); ++pass) {
         for (size_t i = 0; i < transformer_.blocks().size(); ++i) add(block(pass, i));
         add(epilogue(pass));

@@ -47,9 +47,11 @@ struct Velocity {
 class TransformerRun {
  public:
     // Positions and contexts are those of every call; the contexts must outlive the run. Without audio positions the
-    // video runs alone. Throws Error(invalid_request) for blocks that do not exist.
+    // video runs alone. keeps_text: keys of the contexts stay from call to call where they do not depend on the noise;
+    // see Transformer::text_is_static(). Throws Error(invalid_request) for blocks that do not exist.
     TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video, const Positions* audio,
-                   const std::vector<Pass>& passes, Trace* trace, std::shared_ptr<Loras> loras = nullptr);
+                   const std::vector<Pass>& passes, Trace* trace, std::shared_ptr<Loras> loras = nullptr,
+                   bool keeps_text = false);
     ~TransformerRun();
     TransformerRun(TransformerRun&&) noexcept;
 
@@ -69,11 +71,13 @@ class TransformerRun {
     MemoryUse measure(const std::vector<int64_t>& video = {});
 
  private:
+    struct Looked;
     struct Place;
     struct StreamRun;
     struct Plans;
 
     std::unique_ptr<StreamRun> begin_stream(const Transformer::Stream& stream, const Positions& positions);
+    std::vector<std::vector<Keys>> text_tensors(const Transformer::Stream& stream, State& state, size_t device) const;
     std::vector<StreamRun*> streams() const;
     // Forgets the plans unless they fit.
     void set_runs(const TokenRuns& video, const TokenRuns& audio);
@@ -85,6 +89,8 @@ class TransformerRun {
     void set_input(StreamRun& s, const StreamInput& in, const StreamInput* other);
     std::unique_ptr<Plan> make_plan(size_t device = 0) const;
     Plan& prologue();
+    void prepare_text(size_t index, const std::vector<int>& which);
+    Plan& text(size_t looked, size_t index);
     Plan& block(size_t pass, size_t index);
     Plan& epilogue(size_t pass);
 
@@ -93,6 +99,8 @@ class TransformerRun {
     std::vector<Pass> passes_;
     Trace* trace_;
     std::shared_ptr<Loras> loras_;
+    bool keeps_text_;
+    std::vector<Looked> looked_;
     bool cross_;  // some pass lets the streams see each other
     bool constants_set_ = false;
     std::vector<std::unique_ptr<State>> states_;  // by device
