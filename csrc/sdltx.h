@@ -64,7 +64,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 7
+#define SDLTX_ABI_VERSION 8
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -204,6 +204,11 @@ SDLTX_API void sdltx_context_free(sdltx_context* context);
 SDLTX_API sdltx_status sdltx_context_new(const sdltx_array* video, const sdltx_array* audio, sdltx_context** context);
 /* Borrowed values, (rows, width) each; either may be NULL. */
 SDLTX_API sdltx_status sdltx_context_get(const sdltx_context* context, sdltx_array* video, sdltx_array* audio);
+
+/* How many seconds a clip of a prompt is to last, 0 or more, as the model's duration head tells; without one
+ * SDLTX_ERROR_MODEL_MISMATCH. With the option duration "auto" clips last so long, within 1 and 20 seconds.
+ */
+SDLTX_API sdltx_status sdltx_duration(sdltx_pipeline* pipeline, const sdltx_context* context, double* seconds);
 
 /* --- denoising --- */
 

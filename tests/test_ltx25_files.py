@@ -255,6 +255,16 @@ def test_durations_in_seconds(pipe, duration, frames):
     assert pipe.resolve(**SMALL, duration=duration)["num_frames"] == frames
 
 
+def test_estimates_of_a_length_that_the_prompt_decides():
+    parts = [*PARTS_OF_A_CLIP, file("duration_head")]
+    models = [argument for part in parts for argument in ("-m", part)]
+    size = ("-W", 64, "-H", 64, "--fps", 8)
+    told = run("estimate", *models, *size, "--duration", "auto").stdout.splitlines()
+    longest = run("estimate", *models, *size, "--duration", "20s").stdout.splitlines()
+    assert told[-1].startswith("the prompt decides how long the clip is: this is of 5.12 s; 20 s, the longest, take ")
+    assert told[-1].split("take ")[1] == longest[-2].split(" of memory")[0] + " at most"
+
+
 def test_durations_that_are_none(pipe):
     for wrong in ("", "s", "five", "-1s", 0, float("nan"), "1e9s", "5m", "null", "[5]"):
         with pytest.raises(sdltx.InvalidRequestError, match=r"the duration .* is none"):

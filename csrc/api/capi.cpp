@@ -259,6 +259,13 @@ sdltx_status sdltx_tokenize(sdltx_pipeline* pipeline, const char* string, int32_
     });
 }
 
+sdltx_status sdltx_duration(sdltx_pipeline* pipeline, const sdltx_context* context, double* seconds) {
+    return guarded([&] {
+        result(seconds, "seconds") = 0;
+        *seconds = existing(pipeline, "pipeline").core.duration(existing(context, "context").values);
+    });
+}
+
 void sdltx_context_free(sdltx_context* context) { free_object(context); }
 
 sdltx_status sdltx_context_new(const sdltx_array* video, const sdltx_array* audio, sdltx_context** context) {

@@ -14,6 +14,8 @@ from .generate import clip_options, spatial_upscaler
 from .job import Job
 from .options import add_command, message_options, model_options, tile_options
 
+_LONGEST = 20  # seconds that a prompt may ask for
+
 
 def add(commands: Any) -> None:
     """Adds the command."""
@@ -46,6 +48,14 @@ def _estimate(job: Job) -> None:
         print(line)
     for line in summary(pipe, told):
         print(line)
+    if args.duration == "auto":
+        resolved = pipe.resolve(**options)
+        seconds = resolved["num_frames"] / resolved["frame_rate"]
+        longest = pipe.estimate(tiling=job.tiling(), **options | {"duration": _LONGEST})
+        print(
+            f"the prompt decides how long the clip is: this is of {seconds:.2f} s; {_LONGEST} s, the longest, take "
+            f"{plan.gib(longest['memory'])} at most"
+        )
 
 
 def table(told: dict[str, Any]) -> list[str]:
