@@ -1,9 +1,9 @@
 # Builds ggml from source, static and hidden, so that no other ggml in the process can meet it. Gives the target `ggml`.
 include("${CMAKE_CURRENT_LIST_DIR}/fetch_sdist.cmake")
+include("${CMAKE_CURRENT_LIST_DIR}/vulkan.cmake")
 
 sdltx_source_overrides(SDLTX_GGML "ggml")
 option(SDLTX_CUDA "Build the CUDA backend" OFF)
-option(SDLTX_VULKAN "Build the Vulkan backend" OFF)
 option(SDLTX_PORTABLE "Build CPU kernels for several kinds of processors, of which one is chosen at run time" OFF)
 string(REGEX MATCH "^(x86_64|AMD64)$" SDLTX_X86_64 "${CMAKE_SYSTEM_PROCESSOR}")
 
@@ -59,10 +59,29 @@ function(sdltx_add_ggml)
   set(GGML_CUDA_GRAPHS ON)
   set(GGML_CUDA_NCCL OFF)
   set(GGML_CUDA_NO_VMM ON)  # a library that needs the driver's does not load where there is none
-  set(GGML_VULKAN ${SDLTX_VULKAN})
+  sdltx_decide_vulkan(vulkan "${source}")
+  set(SDLTX_WITH_VULKAN ${vulkan} PARENT_SCOPE)
+  set(GGML_VULKAN ${vulkan})
+  set(Vulkan_LIBRARY dl)  # nothing is linked, see below
   set(GGML_RPC ON)  # devices on other machines; to the tests it is a GPU
   set(GGML_RPC_RDMA OFF)
   add_subdirectory("${source}" _ggml EXCLUDE_FROM_ALL)
+
+  if(vulkan)
+    # Its headers alone; the calls that are linked are those of csrc/ggml/vulkan_loader.cpp.
+    foreach(property LINK_LIBRARIES INTERFACE_LINK_LIBRARIES)
+      get_target_property(libraries ggml-vulkan ${property})
+      list(FILTER libraries EXCLUDE REGEX "Vulkan::Vulkan")
+      set_target_properties(ggml-vulkan PROPERTIES ${property} "${libraries}")
+    endforeach()
+    target_include_directories(ggml-vulkan SYSTEM PRIVATE "${Vulkan_INCLUDE_DIR}")
+    # Drivers are looked for when a GPU is asked for, and not with the first use of the library: see csrc/ggml/devices.cpp.
+    foreach(property COMPILE_DEFINITIONS INTERFACE_COMPILE_DEFINITIONS)
+      get_target_property(definitions ggml ${property})
+      list(REMOVE_ITEM definitions GGML_USE_VULKAN)
+      set_target_properties(ggml PROPERTIES ${property} "${definitions}")
+    endforeach()
+  endif()
 
   # All that this file does is to replace the process's handler of uncaught exceptions when the library is loaded.
   get_target_property(sources ggml-base SOURCES)

@@ -76,6 +76,7 @@ TowerLayer TextTower::declare_layer(int64_t i, const TowerLayerShape& s) {
     l.mlp = {matrix(mlp + "gate_proj", hidden, s.intermediate_size),
              matrix(mlp + "up_proj", hidden, s.intermediate_size),
              matrix(mlp + "down_proj", s.intermediate_size, hidden)};
+    l.mlp.down_proj.wide_range = true;
     return l;
 }
 

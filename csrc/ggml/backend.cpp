@@ -6,15 +6,13 @@
 #include "base/log.h"
 #include "base/platform.h"
 #include "cpu_kernels.h"
+#include "devices.h"
 #include "ggml-alloc.h"
-#include "ggml-rpc.h"
 #include "worker.h"
 
 namespace sdltx {
 
 namespace {
-
-constexpr size_t max_devices = 16;  // of ggml's scheduler
 
 void on_ggml_log(ggml_log_level ggml_level, const char* text, void*) {
     // Lines are handed out in pieces, by each thread its own.
@@ -28,77 +26,6 @@ void on_ggml_log(ggml_log_level ggml_level, const char* text, void*) {
     const std::string line = std::move(begun);
     begun.clear();
     log(level, line);
-}
-
-std::string lower(std::string s) {
-    std::transform(s.begin(), s.end(), s.begin(), [](unsigned char c) { return std::tolower(c); });
-    return s;
-}
-
-bool is_gpu(ggml_backend_dev_t dev) {
-    const auto type = ggml_backend_dev_type(dev);
-    return type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU;
-}
-
-bool is_cpu(ggml_backend_dev_t dev) { return ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU; }
-
-bool is_remote(ggml_backend_dev_t dev) {
-    return std::string(ggml_backend_reg_name(ggml_backend_dev_backend_reg(dev))) == "RPC";
-}
-
-std::string kind_of(ggml_backend_dev_t dev) {
-    return is_remote(dev) ? "remote" : is_cpu(dev) ? "cpu" : is_gpu(dev) ? "gpu" : "accelerator";
-}
-
-std::string name_of(ggml_backend_dev_t dev) {
-    return is_remote(dev) ? std::string("rpc:") + ggml_backend_dev_description(dev) : lower(ggml_backend_dev_name(dev));
-}
-
-// The devices of the worker at "HOST:PORT", and the right to use it.
-std::vector<ggml_backend_dev_t> find_worker(const std::string& endpoint, std::vector<std::shared_ptr<void>>& workers) {
-    workers.push_back(reserve_worker(endpoint));
-    ggml_backend_reg_t worker = ggml_backend_rpc_add_server(endpoint.c_str());
-    if (!worker) throw Error(ErrorCode::backend, "[device] the worker at " + endpoint + " has no devices");
-    std::vector<ggml_backend_dev_t> devices;
-    for (size_t i = 0; i < ggml_backend_reg_dev_count(worker); ++i)
-        devices.push_back(ggml_backend_reg_dev_get(worker, i));
-    return devices;
-}
-
-std::vector<ggml_backend_dev_t> find_devices(const std::string& wanted, std::vector<std::shared_ptr<void>>& workers) {
-    const std::string name = lower(wanted);
-    if (name.rfind("rpc:", 0) == 0) return find_worker(wanted.substr(4), workers);
-    std::string known;
-    for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
-        ggml_backend_dev_t dev = ggml_backend_dev_get(i);
-        if (name_of(dev) == name || (name == "auto" && is_gpu(dev))) return {dev};
-        known += (known.empty() ? "" : ", ") + name_of(dev);
-    }
-    if (name == "auto") return {ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU)};
-    throw Error(ErrorCode::backend, "[device] there is no device '" + wanted + "' here; this build sees: " + known +
-                                        ", and workers as rpc:HOST:PORT");
-}
-
-// "a,b" -> the devices of a and of b. The CPU is a device on its own only.
-std::vector<ggml_backend_dev_t> find_all_devices(const std::string& list, std::vector<std::shared_ptr<void>>& workers) {
-    std::vector<ggml_backend_dev_t> devices;
-    for (size_t at = 0; at <= list.size();) {
-        const size_t comma = std::min(list.find(',', at), list.size());
-        for (ggml_backend_dev_t dev : find_devices(list.substr(at, comma - at), workers)) {
-            if (std::find(devices.begin(), devices.end(), dev) != devices.end())
-                throw Error(ErrorCode::invalid_request, "[device] '" + name_of(dev) + "' is given twice");
-            devices.push_back(dev);
-        }
-        at = comma + 1;
-    }
-    if (devices.size() > 1 && std::any_of(devices.begin(), devices.end(), is_cpu))
-        throw Error(ErrorCode::invalid_request,
-                    "[device] the CPU helps every other device anyway; leave it out of '" + list + "'");
-    // One place in the scheduler is the CPU's.
-    if (devices.size() >= max_devices)
-        throw Error(ErrorCode::invalid_request,
-                    "[device] at most " + std::to_string(max_devices - 1) + " devices can be used at once");
-    return devices;
 }
 
 // A function that only the CPU has, of the kernels that were chosen.
@@ -137,6 +64,7 @@ Backend::Backend(const std::string& device, bool exact, int threads, Offload off
         if (!backends_.back())
             throw Error(ErrorCode::backend,
                         "[device] '" + name_of(dev) + "' does not start; check its driver, or use device cpu");
+        multiplies_halves_ = multiplies_halves_ || is_vulkan(dev);
         // A connection lasts as long as something on the other side is held; nobody else gets in between then.
         if (is_remote(dev)) connections_.emplace_back(ggml_backend_alloc_buffer(backends_.back().get(), 1));
     }
@@ -251,8 +179,17 @@ ggml_status Backend::compute(ggml_backend_sched_t sched, ggml_cgraph* graph,
     // Where the host computes it is busy until it is done.
     if (meanwhile && uses_host_memory()) meanwhile();
     const bool in_turns = poll_ && !uses_host_memory() && work_of(graph) > 0.5 * speed_;
-    const ggml_status status =
-        in_turns ? compute_in_turns(sched, graph) : ggml_backend_sched_graph_compute_async(sched, graph);
+    ggml_status status;
+    try {
+        status = in_turns ? compute_in_turns(sched, graph) : ggml_backend_sched_graph_compute_async(sched, graph);
+    } catch (const Error&) {
+        throw;
+    } catch (const std::bad_alloc&) {
+        throw;
+    } catch (const std::exception& e) {  // ggml's Vulkan throws: no memory for its kernels, a device that is gone
+        throw Error(ErrorCode::backend, "[device] " + device_names() + " fails: " + e.what() +
+                                            "; look at its driver, ask for a smaller clip, or use device cpu");
+    }
     if (meanwhile && !uses_host_memory() && status == GGML_STATUS_SUCCESS) meanwhile();
     return status;
 }
@@ -266,6 +203,7 @@ std::vector<ggml_backend_t> Backend::backends() const {
 std::vector<DeviceInfo> Backend::devices() {
     take_ggml_log();
     cpu_kernels();  // throws
+    look_for_gpus();
     std::vector<DeviceInfo> out;
     for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
         ggml_backend_dev_t dev = ggml_backend_dev_get(i);
@@ -282,6 +220,7 @@ std::vector<DeviceInfo> Backend::devices() {
 
 std::vector<BackendInfo> Backend::built_in() {
     cpu_kernels();  // throws
+    look_for_gpus();
     std::vector<BackendInfo> out;
     for (size_t i = 0; i < ggml_backend_reg_count(); ++i) {
         ggml_backend_reg_t reg = ggml_backend_reg_get(i);
@@ -293,6 +232,7 @@ std::vector<BackendInfo> Backend::built_in() {
                 info.features.emplace_back(f->name, f->value);
         out.push_back(std::move(info));
     }
+    if (vulkan_is_built_in() && !vulkan_problem().empty()) out.push_back({"Vulkan", {{"problem", vulkan_problem()}}});
     return out;
 }
 

@@ -84,6 +84,8 @@ class SDLTX_EXPORT Backend {
     bool is_gpu(size_t i) const;
     // Whether a device is that of a worker.
     bool remote() const { return !workers_.empty(); }
+    // Whether a device multiplies in half precision, also floats, and sums so unless it is told not to.
+    bool multiplies_halves() const { return multiplies_halves_; }
     // Of backends()[i], and of all that compute.
     std::string device_name(size_t i = 0) const;
     std::string device_names() const;
@@ -159,6 +161,7 @@ class SDLTX_EXPORT Backend {
     mutable std::atomic<bool> computing_{false};
     std::vector<std::unique_ptr<ggml_backend, BackendDeleter>> backends_;
     std::vector<Buffer> connections_;
+    bool multiplies_halves_ = false;
     bool exact_;
     int threads_;
     Offload offload_;

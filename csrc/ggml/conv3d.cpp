@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t windows_piece_bytes = int64_t{8} << 20, max_windows_pieces = 32;
 constexpr int64_t columns_piece_bytes = int64_t{256} << 20;
 constexpr int64_t own_piece_bytes = int64_t{64} << 20;
+constexpr int64_t max_columns_width = 65535;  // Vulkan ends the process beyond its limit, which is this on most GPUs
 
 size_t offset(const ggml_tensor* t, int axis, int64_t i) { return static_cast<size_t>(i) * t->nb[axis]; }
 
@@ -233,13 +234,17 @@ ggml_tensor* conv3d_columns(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
     const int64_t pixels =
         std::max<int64_t>(1, std::min((piece_bytes ? piece_bytes : columns_piece_bytes) / pixel_bytes,
                                       g.backend().patience() / ggml_nelements(c.w)));
-    const int64_t piece_width = std::min(width, pixels);
+    const int64_t piece_width = std::min({width, pixels, max_columns_width});
     const int64_t piece_rows = std::clamp<int64_t>(pixels / width, 1, height);
     const int64_t piece_frames = std::clamp<int64_t>(pixels / (width * height), 1, depth);
 
     ggml_tensor* planes = padded_planes(g, c, x, time);
     ggml_tensor* shape = ggml_reshape_4d(g.ctx(), c.w, kw, kh, kt, channels * out);
     ggml_tensor* y = accumulator(g, c, x, residual);
+    const bool narrow = g.backend().multiplies_halves() && c.w->type != GGML_TYPE_BF16;
+    const auto multiply = [&](ggml_tensor* columns) {
+        return narrow ? scaled_product(g, c.w, columns, into_halves) : product(g, c.w, columns);
+    };
     const auto slice = [&](int64_t f, int64_t r, int64_t p) {
         ggml_context* ctx = g.ctx();
         const int64_t frames = std::min(piece_frames, depth - f), rows = std::min(piece_rows, height - r),
@@ -252,7 +257,7 @@ ggml_tensor* conv3d_columns(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
         ggml_tensor* columns = ggml_im2col_3d(ctx, shape, part, channels, 1, 1, 1, 0, 0, 0, 1, 1, 1,
                                               GGML_TYPE_F32);  // [kw*kh*kt*C, across, rows, frames]
         columns = ggml_reshape_2d(ctx, columns, columns->ne[0], across * rows * frames);
-        ggml_tensor* sums = ggml_reshape_4d(ctx, product(g, c.w, columns), out, across, rows, frames);
+        ggml_tensor* sums = ggml_reshape_4d(ctx, multiply(columns), out, across, rows, frames);
         ggml_tensor* to = ggml_view_4d(ctx, y, out, across, rows, frames, y->nb[1], y->nb[2], y->nb[3],
                                        offset(y, 3, f) + offset(y, 2, r) + offset(y, 1, p));
         y = g.after(y, ggml_add_inplace(ctx, to, sums));

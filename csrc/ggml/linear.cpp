@@ -165,7 +165,7 @@ ggml_tensor* own_product(Plan& g, const Linear& l, ggml_tensor* x, const Ending&
 ggml_tensor* whole_product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
     ggml_tensor* y = ggml_mul_mat(g.ctx(), w, x);
     // For half precision it says where sums are kept. For other types some devices would widen the weights first.
-    if (w->type == GGML_TYPE_F16) ggml_mul_mat_set_prec(y, GGML_PREC_F32);
+    if (w->type == GGML_TYPE_F16 || g.backend().multiplies_halves()) ggml_mul_mat_set_prec(y, GGML_PREC_F32);
     return y;
 }
 
@@ -194,6 +194,11 @@ ggml_tensor* with_deltas(Plan& g, const Linear& l, ggml_tensor* x, ggml_tensor* 
 
 }  // namespace
 
+ggml_tensor* scaled_product(Plan& g, ggml_tensor* w, ggml_tensor* x, float down) {
+    if (!ggml_is_contiguous(x)) x = ggml_cont(g.ctx(), x);
+    return ggml_scale(g.ctx(), product(g, w, ggml_scale(g.ctx(), x, down)), 1 / down);
+}
+
 // What few rows do not make short enough, such as the projection of all of Gemma's layers, is cut by its results.
 ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
     if (!ggml_is_matrix(w) || !ggml_is_matrix(x)) return whole_product(g, w, x);
@@ -217,7 +222,9 @@ Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int
 ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {
     if (l.w->type == fp8_type && x->nb[0] != sizeof(float)) x = ggml_cont(g.ctx(), x);
     if (is_own(g, l.w, x)) return with_deltas(g, l, x, own_product(g, l, x, {}), Activation::none);
-    ggml_tensor* y = product(g, l.w, x);
+    // GPUs take x, or sums of it, as halves unless w is of a type with a wide range.
+    const bool narrow = l.wide_range && !g.backend().uses_host_memory() && l.w->type != GGML_TYPE_BF16;
+    ggml_tensor* y = narrow ? scaled_product(g, l.w, x, into_halves) : product(g, l.w, x);
     return with_deltas(g, l, x, l.scale ? ggml_mul(g.ctx(), y, l.scale) : y, Activation::none);
 }
 

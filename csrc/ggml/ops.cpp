@@ -15,12 +15,26 @@ ggml_tensor* filled(Plan& g, ggml_tensor* row, int64_t channels, int64_t width, 
     return ggml_repeat_4d(g.ctx(), row, channels, width, height, depth);
 }
 
+namespace {
+
+// The rows of a packed tensor along two axes of at most 65,535, as some GPUs take no more along any of them; along the
+// first alone where that cannot be.
+ggml_tensor* as_rows(Plan& g, ggml_tensor* x) {
+    constexpr int64_t most = 65535;
+    const int64_t rows = ggml_nrows(x);
+    int64_t first = std::min(rows, most);
+    while (rows % first) --first;
+    if (rows / first > most) first = rows;
+    return ggml_reshape_3d(g.ctx(), x, x->ne[0], first, rows / first);
+}
+
+}  // namespace
+
 ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps) {
-    // As rows of one matrix: GPUs take no more than 65,535 along other axes.
-    const bool flat = ggml_is_matrix(x) || !ggml_is_contiguous(x);
-    ggml_tensor* y = ggml_rms_norm(g.ctx(), flat ? x : ggml_reshape_2d(g.ctx(), x, x->ne[0], ggml_nrows(x)), eps);
+    const bool as_it_is = !ggml_is_contiguous(x) || (ggml_is_matrix(x) && g.backend().uses_host_memory());
+    ggml_tensor* y = ggml_rms_norm(g.ctx(), as_it_is ? x : as_rows(g, x), eps);
     if (w) y = ggml_mul(g.ctx(), y, w);
-    return flat ? y : ggml_reshape_4d(g.ctx(), y, x->ne[0], x->ne[1], x->ne[2], x->ne[3]);
+    return as_it_is ? y : ggml_reshape_4d(g.ctx(), y, x->ne[0], x->ne[1], x->ne[2], x->ne[3]);
 }
 
 ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift) {

@@ -109,6 +109,7 @@ MemoryUse Workspace::measure_all(Plan& plan) {
 void Workspace::lay_out(Plan& plan) {
     if (!plan.working_.empty()) return;
     plan.link();
+    check_sizes(plan);
     last_ = 0;
     make_scheduler(plan.nodes_.size() + plan.leafs_.size());
     plan.working_.assign(backend_.backends().size(), 0);
@@ -120,6 +121,16 @@ void Workspace::lay_out(Plan& plan) {
     if (backend_.uses_host_memory())
         plan.working_.back() += cpu_kernels().plan(plan.graph_, backend_.threads(), nullptr).work_size;
     if (backend_.is_gpu(plan.device_)) plan.kernel_memory_ = kernel_memory_of(plan.graph_);
+}
+
+// ggml ends the process when what lies on a device is larger than its operations take.
+void Workspace::check_sizes(const Plan& plan) const {
+    if (backend_.uses_host_memory()) return;
+    for (const ggml_tensor* t : plan.leafs_)
+        if (!backend_.can(plan.device_, t))
+            throw Error(ErrorCode::backend, "[" + plan.what() + "] " + backend_.device_name(plan.device_) +
+                                                " does not take '" + ggml_get_name(t) + "' of " + mib(ggml_nbytes(t)) +
+                                                "; use another device, or the CPU");
 }
 
 void Workspace::check_memory(const Plan& plan) {

@@ -53,6 +53,7 @@ class Workspace {
     void make_scheduler(size_t size);
     void lay_out(Plan& plan);
     void run_placed(Plan& plan, const std::function<void()>& meanwhile);
+    void check_sizes(const Plan& plan) const;
     void check_memory(const Plan& plan);
 
     const Backend& backend_;

@@ -79,8 +79,10 @@ ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* co
 }
 
 FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim, bool bias) {
-    return {name, declare_linear(weights, name + ".net.0.proj", dim, 4 * dim, bias),
-            declare_linear(weights, name + ".net.2", 4 * dim, dim, bias)};
+    FeedForward f{name, declare_linear(weights, name + ".net.0.proj", dim, 4 * dim, bias),
+                  declare_linear(weights, name + ".net.2", 4 * dim, dim, bias)};
+    f.down.wide_range = true;
+    return f;
 }
 
 ggml_tensor* feed_forward(Plan& g, const FeedForward& f, ggml_tensor* x) {

@@ -1,0 +1,57 @@
+# Whether ggml's Vulkan backend is built, and with what. Nothing of Vulkan is linked: csrc/ggml/vulkan_loader.cpp finds the
+# driver's loader when the library runs.
+set(SDLTX_VULKAN AUTO CACHE STRING "Build the Vulkan backend: ON, OFF, or AUTO where a shader compiler and headers are there")
+set_property(CACHE SDLTX_VULKAN PROPERTY STRINGS AUTO ON OFF)
+
+# Sets `result` to why it cannot be built; empty if it can. `feature_tests`: a folder of ggml's.
+function(sdltx_vulkan_lacks result feature_tests)
+  find_program(Vulkan_GLSLC_EXECUTABLE NAMES glslc HINTS "$ENV{VULKAN_SDK}/bin")
+  find_path(Vulkan_INCLUDE_DIR NAMES vulkan/vulkan.hpp HINTS "$ENV{VULKAN_SDK}/include")
+  find_package(SPIRV-Headers CONFIG QUIET)
+  set(missing "")
+  if(NOT Vulkan_GLSLC_EXECUTABLE)
+    list(APPEND missing "glslc")
+  endif()
+  if(NOT Vulkan_INCLUDE_DIR)
+    list(APPEND missing "the headers of Vulkan for C++")
+  endif()
+  if(NOT SPIRV-Headers_FOUND)
+    list(APPEND missing "the headers of SPIR-V")
+  endif()
+  if(missing)
+    list(JOIN missing " and " missing)
+    set(${result} "${missing} not found" PARENT_SCOPE)
+    return()
+  endif()
+  # Without them the backend takes several times as long on most cards: the compiler must know them, and so must the headers.
+  file(STRINGS "${Vulkan_INCLUDE_DIR}/vulkan/vulkan_core.h" in_headers REGEX "^#define VK_KHR_cooperative_matrix " LIMIT_COUNT 1)
+  execute_process(
+    COMMAND "${Vulkan_GLSLC_EXECUTABLE}" -o - -fshader-stage=compute --target-env=vulkan1.3 "${feature_tests}/coopmat.comp"
+    RESULT_VARIABLE status OUTPUT_QUIET ERROR_QUIET)
+  if(status OR NOT in_headers)
+    set(${result} "${Vulkan_GLSLC_EXECUTABLE} or the headers in ${Vulkan_INCLUDE_DIR} are too old for matrix cores" PARENT_SCOPE)
+    return()
+  endif()
+  set(${result} "" PARENT_SCOPE)
+endfunction()
+
+# Sets `result` to whether it is built. `source`: ggml's.
+function(sdltx_decide_vulkan result source)
+  set(${result} OFF PARENT_SCOPE)
+  if(SDLTX_VULKAN STREQUAL "AUTO" AND NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    return()
+  endif()
+  if(NOT SDLTX_VULKAN)
+    return()
+  endif()
+  sdltx_vulkan_lacks(lacks "${source}/src/ggml-vulkan/vulkan-shaders/feature-tests")
+  if(NOT lacks)
+    message(STATUS "With Vulkan: ${Vulkan_GLSLC_EXECUTABLE}, ${Vulkan_INCLUDE_DIR}")
+    set(${result} ON PARENT_SCOPE)
+  elseif(SDLTX_VULKAN STREQUAL "AUTO")
+    message(STATUS "Without Vulkan: ${lacks}")
+  else()
+    message(FATAL_ERROR "The Vulkan backend cannot be built: ${lacks}. Debian 13 and Ubuntu 24.04 or newer have all of it in "
+      "the packages glslc, libvulkan-dev and spirv-headers; elsewhere the Vulkan SDK does, named by VULKAN_SDK.")
+  endif()
+endfunction()
