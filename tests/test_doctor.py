@@ -56,8 +56,19 @@ def test_kernels_are_compared_with_the_processor(tmp_path, monkeypatch):
 
 def test_gpus_without_their_driver_or_their_backend(tmp_path, monkeypatch):
     driver = tmp_path / "version"
+    nodes = tmp_path / "dri"
+    nodes.mkdir()
     monkeypatch.setattr(doctor, "_NVIDIA_DRIVER", driver)
+    monkeypatch.setattr(doctor, "_RENDER_NODES", nodes)
+    monkeypatch.setattr(_core, "backends", lambda: {"CPU": {}, "RPC": {}})
     assert not doctor.diagnose().hints
+    (nodes / "renderD128").touch()
+    (hint,) = doctor.diagnose().hints
+    assert "SDLTX_VULKAN=ON" in hint
+    monkeypatch.setattr(_core, "backends", lambda: {"CPU": {}, "Vulkan": {"problem": "it is old"}})
+    (hint,) = doctor.diagnose().hints
+    assert hint.endswith("finds no GPU: it is old")
+    (nodes / "renderD128").unlink()
     driver.write_text("NVRM version: 1")
     monkeypatch.setattr(_core, "backends", lambda: {"CPU": {}, "RPC": {}})
     (hint,) = doctor.diagnose().hints

@@ -15,6 +15,7 @@ from .errors import BackendError, InvalidRequestError
 _LIBRARIES = {"numpy": "numpy", "av": "av", "pillow": "PIL.Image", "tqdm": "tqdm", "safetensors": "safetensors.numpy"}
 _CPUINFO = Path("/proc/cpuinfo")
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+_RENDER_NODES = Path("/dev/dri")  # one for each GPU
 # What ggml calls instruction sets, and Linux; for the others it is the same word in small letters.
 _FLAGS = {
     "SSE3": "pni",
@@ -159,10 +160,20 @@ def _look_at_gpus(built_in: dict[str, Any], found: list[Device], problems: list[
             if _NVIDIA_DRIVER.exists()
             else "CUDA is built in, and there is no NVIDIA driver; install one, or use --device cpu"
         )
+    if "problem" in built_in.get("Vulkan", {}):
+        hints.append(f"Vulkan is built in and finds no GPU: {built_in['Vulkan']['problem']}")
+    if gpus:
+        return
     if "CUDA" not in built_in and _NVIDIA_DRIVER.exists():
         hints.append(
             "there is an NVIDIA GPU, which this build does not use; with the CUDA toolkit, in the source folder: "
             "pip install --force-reinstall --no-deps . -C cmake.define.SDLTX_CUDA=ON"
+        )
+    if "Vulkan" not in built_in and any(_RENDER_NODES.glob("renderD*")):
+        hints.append(
+            "there is a GPU, which this build does not use; with glslc and the headers of Vulkan (packages glslc, "
+            "libvulkan-dev and spirv-headers of Debian 13 and Ubuntu 24.04 or newer), in the source folder: "
+            "pip install --force-reinstall --no-deps . -C cmake.define.SDLTX_VULKAN=ON"
         )
 
 
