@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
+
+# GPUs multiply in half precision and sum in their own order: see .ci/vulkan.
+DEVICE_TOLERANCE = 2e-2 if os.environ.get("SDLTX_TEST_DEVICE") else 0.0
 
 
 def relative_rms(actual: np.ndarray, golden: np.ndarray) -> float:
@@ -16,4 +21,5 @@ def assert_close(name: str, actual: np.ndarray, golden: np.ndarray, tolerance: f
     assert np.isfinite(actual).all(), f"{name}: not finite"
     error = relative_rms(actual, golden)
     print(f"{name}: relative RMS {error:.2e}")
+    tolerance = max(tolerance, DEVICE_TOLERANCE)
     assert error <= tolerance, f"{name}: relative RMS {error:.3e} above {tolerance:.0e}"

@@ -17,8 +17,25 @@ from commands import generate
 from hypothesis import HealthCheck, settings
 
 import sdltx
+from sdltx import _core
 
 DATA = Path(__file__).parent / "data"
+
+# A GPU for the tests marked `device`; in default precision, as GPUs do not have float32. See .ci/vulkan.
+DEVICE = os.environ.get("SDLTX_TEST_DEVICE")
+if DEVICE:
+
+    def on_device(
+        *paths: object, load: Callable[..., sdltx.Pipeline] = sdltx.load, **options: object
+    ) -> sdltx.Pipeline:
+        if options.get("precision") == "f32":
+            options["precision"] = "auto"
+        return load(*paths, **{"device": DEVICE, **options})
+
+    sdltx.load = on_device  # type: ignore[assignment]
+
+if "Vulkan" not in _core.backends():
+    collect_ignore = ["test_vulkan.py"]
 
 # On a busy machine everything takes long, and nothing is wrong.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

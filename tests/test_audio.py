@@ -36,6 +36,7 @@ def check(golden, name, got):
     raise AssertionError(f"no golden for {name}")
 
 
+@pytest.mark.device
 def test_audio_vae_stages(golden, decoded):
     g, traced = golden("audio"), decoded[0]
     stages = {"conv_in": "conv_in", "mid1": "mid.block_1", "mid2": "mid.block_2"}
@@ -45,6 +46,7 @@ def test_audio_vae_stages(golden, decoded):
     check(g, "decode.mel", channels_first(traced["audio_vae.decoder.mel"]))
 
 
+@pytest.mark.device
 def test_vocoder_stages(golden, decoded):
     g, traced = golden("audio"), decoded[0]
     stages = ["conv_pre", "act_post"] + [f"ups.{i}" for i in range(6)] + ["resblocks.0", "resblocks.2"]
@@ -55,12 +57,14 @@ def test_vocoder_stages(golden, decoded):
     check(g, "vocoder.wave_16k", np.clip(traced["vocoder.vocoder.output"].T, -1, 1))
 
 
+@pytest.mark.device
 def test_bandwidth_extension_stages(golden, decoded):
     g, traced = golden("audio"), decoded[0]
     check(g, "bwe.generator_conv_pre", traced["vocoder.bwe_generator.conv_pre"].T)
     check(g, "bwe.residual", traced["vocoder.bwe_generator.output"].T)
 
 
+@pytest.mark.device
 def test_waveform(golden, decoded):
     g = golden("audio")
     _, wave, rate = decoded
@@ -171,6 +175,7 @@ def test_log_mel(golden):
     assert_close("log mel", _core.ops.log_mel(g["encode.wave_16k"]), g["encode.log_mel"], 1e-5)
 
 
+@pytest.mark.device
 def test_encoder_stages(tiny, golden):
     g = golden("audio")
     with tiny.trace("audio_vae.encoder.*") as traced:

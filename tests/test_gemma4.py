@@ -96,6 +96,7 @@ def one_layer(wide: dict[str, np.ndarray], kind: str, path: Path) -> Path:
     return path
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_at_real_head_widths(wide, tmp_path, kind):
     path = one_layer(wide, kind, tmp_path / "layer.safetensors")

@@ -54,6 +54,7 @@ NEUTRAL = {
 }
 
 
+@pytest.mark.device
 def test_guided_trajectory(tiny, golden):
     """All four kinds, four passes a step."""
     g = golden("trajectory")

@@ -43,6 +43,7 @@ def test_a_picture_of_the_size_is_not_changed():
     np.testing.assert_allclose(_core.fit_image(values, 32, 64), values / np.float32(127.5) - 1, atol=1e-7)
 
 
+@pytest.mark.device
 def test_trajectory_from_an_image(tiny, golden):
     """Eight steps of the reference, with its own latent of the picture."""
     g, text = golden("trajectory"), golden("text")

@@ -62,6 +62,7 @@ def write(path, pairs, spell=lambda name: f"diffusion_model.{name}", a=".lora_A.
     return path
 
 
+@pytest.mark.device
 def test_velocity(tiny, golden):
     g = golden("transformer")
     video, audio = velocity(tiny, golden, "t2v", loras=[(str(LORA), float(g["lora.strength"]))])

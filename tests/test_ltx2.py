@@ -79,6 +79,7 @@ def test_what_it_is(tiny, tiny_paths):
     assert (report.model, report.problems, report.unexpected, report.missing) == ("LTX-2.0", (), (), ())
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("tag", ["pos", "neg", "empty"])
 def test_contexts(tiny, golden, stored, prompts, tag):  # noqa: F811
     rows = stored["text"][f"{tag}.context_rows"]
@@ -94,6 +95,7 @@ def test_contexts(tiny, golden, stored, prompts, tag):  # noqa: F811
         assert_close(f"{tag} {kind} context", got, golden("text")[f"{tag}.{kind}_context"])
 
 
+@pytest.mark.device
 def test_text_to_video_stage_by_stage(tiny, golden):
     g = golden("transformer")
     with tiny.trace("*") as traced:

@@ -41,6 +41,7 @@ def test_tokens(golden):
         assert np.array_equal(got, tokens[f"ids_{i}"]), str(prompt)[:80]
 
 
+@pytest.mark.device
 def test_hidden_states(pipe, golden, prompts):
     text = golden("text")
     states = pipe._core.hidden_states(prompts["pos"])
@@ -54,6 +55,7 @@ def test_hidden_states(pipe, golden, prompts):
     assert_close("pictures", pipe._core.hidden_states("a <|image|> b"), text["placeholder.hidden_states"], 2e-4)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("tag", ["pos", "empty"])
 def test_contexts(pipe, golden, prompts, tag):
     text = golden("text")
@@ -66,6 +68,7 @@ def test_contexts(pipe, golden, prompts, tag):
         assert_close(f"{tag} {kind} context", values[rows], text[f"{tag}.{kind}_context"], 2e-4)
 
 
+@pytest.mark.device
 def test_transformer_stage_by_stage(pipe, golden):
     g = golden("transformer")
     with pipe.trace("*") as traced:
@@ -76,6 +79,7 @@ def test_transformer_stage_by_stage(pipe, golden):
         assert_close(f"{kind} velocity", got, g[f"t2v.{kind}_velocity"])
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("case", ["stg", "isolated", "video_only", "lora", "no_marker", "i2v", "keyframe"])
 def test_case(pipe, golden, case):
     g = golden("transformer")
@@ -157,6 +161,7 @@ def walk(loop, g, run):
             assert_close(f"{kind} x{i + 1}", getattr(loop, kind), g[f"{run}.{kind}_latents"][i + 1])
 
 
+@pytest.mark.device
 def test_distilled_trajectory(pipe, golden):
     """With the schedule and the sampler of the preset, which nobody asks for."""
     loop = begin(pipe, golden, "distilled")

@@ -201,6 +201,7 @@ def test_quantised_releases(golden, tmp_path, kind, more, prompts):
 # --- how long ---
 
 
+@pytest.mark.device
 def test_duration_head(golden, prompts):
     g = golden("duration")
     with sdltx.load(*PARTS_OF_A_CLIP, file("duration_head"), precision="f32") as pipe:

@@ -36,6 +36,7 @@ def test_schedules(golden):
         assert sigmas[-1] == 0
 
 
+@pytest.mark.device
 def test_distilled_trajectory(tiny, golden):
     g, t = golden("trajectory"), golden("transformer")
     frames, height, width = (int(n) for n in t["pixel_shape"])

@@ -19,6 +19,7 @@ def prompts(golden):
     return {"pos": str(e2e["prompt"]), "neg": str(e2e["negative_prompt"]), "empty": ""}
 
 
+@pytest.mark.device
 def test_hidden_states(tiny, golden, prompts):
     states = tiny._core.hidden_states(prompts["pos"])
     expected = golden("text")["pos.hidden_states"]
@@ -26,6 +27,7 @@ def test_hidden_states(tiny, golden, prompts):
         assert_close(f"hidden state {layer}", states[layer], expected[layer], 2e-4)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("tag", ["pos", "neg", "empty"])
 def test_contexts(tiny, golden, prompts, tag):
     text = golden("text")
@@ -39,6 +41,7 @@ def test_contexts(tiny, golden, prompts, tag):
         assert_close(f"{tag} {kind} context", values[rows], text[f"{tag}.{kind}_context"])
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("kind", ["video", "audio"])
 def test_connector_stages(tiny, golden, prompts, kind):
     text = golden("text")

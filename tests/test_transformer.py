@@ -86,6 +86,7 @@ def check_stages(g, traced):
             assert_close(name, traced[f"transformer_blocks.0.{module}{ours}"], g[name])
 
 
+@pytest.mark.device
 def test_text_to_video_stage_by_stage(tiny, golden):
     g = golden("transformer")
     with tiny.trace("*") as traced:
@@ -101,6 +102,7 @@ def test_text_to_video_stage_by_stage(tiny, golden):
         assert_close(f"{kind} velocity", got, g[f"t2v.{kind}_velocity"])
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("case", ["neg", "stg", "isolated", "i2v_own_av", "keyframe_own_av"])
 def test_case(tiny, golden, case):
     g = golden("transformer")
@@ -122,12 +124,14 @@ def test_case(tiny, golden, case):
         assert_close(f"{case} {kind} velocity", got, g[f"{case}.{kind}_velocity"])
 
 
+@pytest.mark.device
 def test_video_only(tiny, golden):
     video, audio = run(tiny, golden, "t2v", audio=False)
     assert audio is None
     assert_close("video_only", video, golden("transformer")["video_only.video_velocity"])
 
 
+@pytest.mark.device
 def test_per_token_modulation(tiny, golden):
     g = golden("transformer")
     with tiny.trace("adaln_single") as traced:

@@ -24,6 +24,7 @@ def channels_first(traced):
     return traced.transpose(3, 0, 1, 2)
 
 
+@pytest.mark.device
 @pytest.mark.sanitize
 @pytest.mark.parametrize("kind", FILES)
 def test_upscalers(tiny, golden, kind):

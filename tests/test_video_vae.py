@@ -22,6 +22,7 @@ def channels_first(traced):
     return traced.transpose(3, 0, 1, 2)
 
 
+@pytest.mark.device
 def test_decode_stage_by_stage(tiny, golden):
     g = golden("video_vae")
     with tiny.trace("vae.decoder.*") as traced:
@@ -36,6 +37,7 @@ def test_decode_stage_by_stage(tiny, golden):
     assert_close("video", video[..., ::3, ::3], g["decode.video_sub3"])
 
 
+@pytest.mark.device
 def test_decode_one_latent_frame(tiny, golden):
     g = golden("video_vae")
     video, _ = decode(tiny, g["decode.latent"][:, :1])
@@ -79,6 +81,7 @@ def encode(pipe, frames, tiling=(0, 0, 0, 0)):
     return pipe._core.encode_video(frames.astype(np.float32) / 127.5 - 1, tiling=tiling)
 
 
+@pytest.mark.device
 def test_encode_stage_by_stage(tiny, golden):
     g = golden("video_vae")
     with tiny.trace("vae.encoder.*") as traced:
@@ -92,6 +95,7 @@ def test_encode_stage_by_stage(tiny, golden):
     assert_close("latent", latent, g["encode.latent"])
 
 
+@pytest.mark.device
 def test_encode_an_image(tiny, golden):
     g = golden("video_vae")
     assert_close("image", encode(tiny, g["encode.video_u8"][:1]), g["encode.image_latent"])

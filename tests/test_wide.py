@@ -44,6 +44,7 @@ def velocities(precision, wide, case):
     return dict(zip(("video", "audio"), velocity, strict=True)), traced
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("case", ["long", "square"])
 @pytest.mark.parametrize("precision, tolerance", [("f32", 1e-4), ("auto", 8e-3)])
 def test_velocities_at_real_head_widths(wide, case, precision, tolerance):

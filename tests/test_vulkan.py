@@ -1,0 +1,103 @@
+"""Vulkan's loader and drivers as they are found: none, old ones, and ones that fail. Only where Vulkan is built in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from commands import TINY_CLIP, errors, run
+
+pytestmark = pytest.mark.device
+
+# A loader of Vulkan, in the little that is asked of it before a device is.
+LOADER = """
+#include <stdint.h>
+#include <string.h>
+typedef void (*function)(void);
+static int version(uint32_t* v) { *v = VERSION; return 0; }
+static int extensions(const char* layer, uint32_t* count, void* list) {
+    if (list) strcpy(list, "VK_EXT_debug_utils");
+    *count = 1;
+    return 0;
+}
+static int create(const void* info, const void* allocator, void** instance) { *instance = (void*)8; return CREATE; }
+static void destroy(void* instance, const void* allocator) {}
+static int devices(void* instance, uint32_t* count, void** list) { *count = 0; return DEVICES; }
+function vkGetInstanceProcAddr(void* instance, const char* name) {
+    if (VERSION && !strcmp(name, "vkEnumerateInstanceVersion")) return (function)version;
+    if (!strcmp(name, "vkEnumerateInstanceExtensionProperties")) return (function)extensions;
+    if (!strcmp(name, "vkCreateInstance")) return (function)create;
+    if (!strcmp(name, "vkDestroyInstance")) return (function)destroy;
+    if (!strcmp(name, "vkEnumeratePhysicalDevices")) return (function)devices;
+    return 0;
+}
+"""
+VERSION_1_1, VERSION_1_3 = (1 << 22 | 1 << 12), (1 << 22 | 3 << 12)
+FAILED, INCOMPATIBLE = -3, -9
+
+
+def environment(folder):
+    """That in which a library in ``folder`` is found first."""
+    others = {name: value for name, value in os.environ.items() if name != "GGML_VK_VISIBLE_DEVICES"}
+    return {**others, "LD_LIBRARY_PATH": str(folder)}
+
+
+def loader(folder, version=VERSION_1_3, create=0, devices=0):
+    """Makes such a loader."""
+    (folder / "loader.c").write_text(LOADER)
+    flags = [f"-D{name}={value}" for name, value in (("VERSION", version), ("CREATE", create), ("DEVICES", devices))]
+    command = ["gcc", "-shared", "-fPIC", "-w", *flags, "loader.c", "-o", "libvulkan.so.1"]
+    subprocess.run(command, cwd=folder, check=True)
+    return environment(folder)
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "why"),
+    [
+        ({"version": 0}, "is of Vulkan 1.0, and 1.2 is needed"),
+        ({"version": VERSION_1_1}, "is of Vulkan 1.1, and 1.2 is needed"),
+        ({"create": INCOMPATIBLE}, "no driver of a GPU answers"),
+        ({"create": FAILED}, "no driver of a GPU answers"),
+        ({"devices": FAILED}, "no driver of a GPU answers"),
+        ({}, "no driver of a GPU answers"),
+        (None, "libvulkan.so.1 is not there"),
+    ],
+)
+def test_loaders_without_a_device(tmp_path, stand_in, why):
+    if stand_in is None:
+        (tmp_path / "libvulkan.so.1").write_bytes(b"")
+    else:
+        loader(tmp_path, **stand_in)
+    told = run("doctor", env=environment(tmp_path))
+    assert told.returncode == 0, told.stderr
+    assert "backends   CPU, RPC, Vulkan" in told.stdout
+    (hint,) = (line for line in told.stdout.splitlines() if "Vulkan is built in and finds no GPU" in line)
+    assert why in hint
+    assert not told.stderr
+
+    clip = ["generate", "-p", "a", *TINY_CLIP, "-o", tmp_path / "clip.mp4"]
+    refused = run(*clip, "--device", "vulkan0", env=environment(tmp_path))
+    (line,) = errors(refused)
+    assert "there is no device 'vulkan0' here" in line
+    assert why in line
+    made = run(*clip, "--device", "auto", "-v", env=environment(tmp_path))
+    assert made.returncode == 0, made.stderr
+    assert f"auto takes the CPU, Vulkan: {'' if why.startswith('no') else 'libvulkan.so.1 is'}" in made.stderr
+
+
+def test_no_driver_is_asked_by_who_computes_on_the_cpu(tmp_path):
+    """Loading one takes a tenth of a second and starts threads."""
+    code = (
+        "import sdltx\n"
+        "with sdltx.load() as pipe: pipe.generate('a', width=32, height=32, num_frames=1, num_inference_steps=1)\n"
+        "assert 'libvulkan' not in open('/proc/self/maps').read()\n"
+        "from sdltx import doctor\n"
+        "doctor.devices()\n"
+        "assert 'libvulkan' in open('/proc/self/maps').read()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=loader(tmp_path, create=INCOMPATIBLE), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
