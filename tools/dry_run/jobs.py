@@ -1,14 +1,7 @@
-"""What a build with CUDA asks of a GPU, found out without one: see README.md.
-
-python run.py [--size 768x512x121] [--jobs denoise,denoise-q8_0,...] [--capability 86] [--memory 24] [--squeeze]
-              [--models FOLDER]
-
-Ends with 1 if an operation is left to the CPU, if a GPU would refuse one, or if too little memory ends a process.
-"""
+"""What dry runs of a GPU do: networks at real sizes, each in a process of its own, and a count of what goes where."""
 
 from __future__ import annotations
 
-import argparse
 import collections
 import json
 import logging
@@ -16,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,69 +20,58 @@ import sdltx
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import weights
 
-HERE = Path(__file__).parent
 # How ggml's scheduler tells where it puts a node.
 NODE = re.compile(r"node #\s*\d+ \(\s*(\S+)\):.*?\[\s*(\S+)")
 PEAK = re.compile(r"peak of (\d+) MiB")
 SHARES = (0.99, 0.97, 0.95, 0.92, 0.88, 0.8, 0.7, 0.5, 0.3)  # of a job's peak, to try with
 
 
-def build(folder: Path) -> None:
-    """The stand-in for libcudart and libcublas in one library of two names."""
-    toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
-    runtime, products = folder / "libcudart.so.13", folder / "libcublas.so.13"
-    command = ["c++", "-std=c++17", "-O1", "-shared", "-fPIC", f"-I{toolkit / 'include'}", str(HERE / "runtime.cpp")]
-    linked = [f"-Wl,--version-script={HERE / 'versions.map'}", f"-Wl,-soname,{runtime.name}"]
-    subprocess.run([*command, "-o", str(runtime), *linked], check=True)
-    products.symlink_to(runtime.name)
-
-
-def denoise(path: Path, size: tuple[int, int, int]) -> None:
+def denoise(path: Path, size: tuple[int, int, int], device: str) -> None:
     """Two steps of two blocks of the transformer."""
     width, height, frames = size
     context = sdltx.Context(np.zeros((1024, 4096), np.float32), np.zeros((1024, 2048), np.float32))
-    with sdltx.load(path, device="cuda0") as pipe:
+    with sdltx.load(path, device=device) as pipe:
         options: dict[str, Any] = {"sigmas": [1.0, 0.5, 0.0], "preset": "distilled", "seed": 1}
         pipe.sample(context, width=width, height=height, num_frames=frames, frame_rate=24, **options)
 
 
-def video(path: Path, size: tuple[int, int, int]) -> None:
+def video(path: Path, size: tuple[int, int, int], device: str) -> None:
     """Latents to pictures."""
     width, height, frames = size
     latents = np.zeros((128, (frames - 1) // 8 + 1, height // 32, width // 32), np.float32)
-    with sdltx.load(path, device="cuda0") as pipe:
+    with sdltx.load(path, device=device) as pipe:
         pipe.decode(sdltx.Latents(latents, None, 24))
 
 
-def picture(path: Path, size: tuple[int, int, int]) -> None:
+def picture(path: Path, size: tuple[int, int, int], device: str) -> None:
     """Pictures to latents, 25 at most."""
     width, height, frames = size
-    with sdltx.load(path, device="cuda0") as pipe:
+    with sdltx.load(path, device=device) as pipe:
         pipe.encode_video(np.zeros((min(frames, 25), height, width, 3), np.uint8))
 
 
-def sound(path: Path, size: tuple[int, int, int]) -> None:
+def sound(path: Path, size: tuple[int, int, int], device: str) -> None:
     """Latents to sound, and back."""
     count = round(25 * size[2] / 24)
     latents = sdltx.Latents(np.zeros((128, 1, 2, 2), np.float32), np.zeros((8, count, 16), np.float32), 24)
-    with sdltx.load(path, device="cuda0") as pipe:
+    with sdltx.load(path, device=device) as pipe:
         pipe.decode_audio(latents)
         pipe.encode_audio(np.zeros((2, 16000 * 5), np.float32), 16000)
 
 
-def gemma(path: Path, other: Path) -> None:
+def gemma(path: Path, other: Path, device: str) -> None:
     """A prompt of 800 tokens through Gemma 3 270M."""
-    with sdltx.load(path, other, device="cuda0") as pipe:
+    with sdltx.load(path, other, device=device) as pipe:
         pipe._core.hidden_states("a red fox walks " * 200)
 
 
-def demo() -> None:
+def demo(device: str) -> None:
     """A clip of the built-in model, from its prompt to its sound."""
-    with sdltx.load(device="cuda0") as pipe:
+    with sdltx.load(device=device) as pipe:
         pipe.generate("a red triangle moves right", num_inference_steps=2, seed=1)
 
 
-def jobs(models: Path, size: tuple[int, int, int]) -> dict[str, Callable[[], None]]:
+def jobs(models: Path, size: tuple[int, int, int], device: str) -> dict[str, Callable[[], None]]:
     """By name; files are made when they are needed first."""
 
     def quantised() -> Path:
@@ -100,13 +81,13 @@ def jobs(models: Path, size: tuple[int, int, int]) -> dict[str, Callable[[], Non
         return path
 
     return {
-        "demo": demo,
-        "gemma": lambda: gemma(weights.gemma(models), weights.two_blocks(models)),
-        "denoise": lambda: denoise(weights.two_blocks(models), size),
-        "denoise-q8_0": lambda: denoise(quantised(), size),
-        "picture": lambda: picture(weights.decoders(models), size),
-        "video": lambda: video(weights.decoders(models), size),
-        "sound": lambda: sound(weights.decoders(models), size),
+        "demo": lambda: demo(device),
+        "gemma": lambda: gemma(weights.gemma(models), weights.two_blocks(models), device),
+        "denoise": lambda: denoise(weights.two_blocks(models), size, device),
+        "denoise-q8_0": lambda: denoise(quantised(), size, device),
+        "picture": lambda: picture(weights.decoders(models), size, device),
+        "video": lambda: video(weights.decoders(models), size, device),
+        "sound": lambda: sound(weights.decoders(models), size, device),
     }
 
 
@@ -140,7 +121,7 @@ def of_child(job: Callable[[], None]) -> None:
 
 def child(name: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """One job in a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--child", name]
+    command = [sys.executable, *sys.argv, "--child", name]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
@@ -170,39 +151,3 @@ def _ends_well(name: str, environment: dict[str, str], peak: int) -> bool:
         counts = json.loads(done.stdout.splitlines()[-1])
         print(f"{name}: with {share:.0%} of that: {counts.get('out_of_memory', 'done')}", flush=True)
     return True
-
-
-def main() -> int:
-    """All jobs, or, with --child, one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="768x512x121", help="width x height x frames (default: %(default)s)")
-    parser.add_argument("--jobs", help="separated by commas (default: all)")
-    parser.add_argument("--capability", default="86", help="compute capability of the GPU that is not there, times 10")
-    parser.add_argument("--memory", default="24", help="its memory, GiB")
-    parser.add_argument("--squeeze", action="store_true", help="run each again with less memory than it took")
-    parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir(), "sdltx-bench"))
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    width, height, frames = (int(n) for n in args.size.split("x"))
-    args.models.mkdir(parents=True, exist_ok=True)
-    known = jobs(args.models, (width, height, frames))
-    if args.child:
-        of_child(known[args.child])
-        return 0
-    wanted = args.jobs.split(",") if args.jobs else list(known)
-    if unknown := set(wanted) - set(known):
-        parser.error(f"there is no job {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder))
-        environment = {
-            "LD_LIBRARY_PATH": folder,
-            "GGML_SCHED_DEBUG": "2",
-            "DRY_RUN_CAPABILITY": args.capability,
-            "DRY_RUN_MEMORY_MIB": str(int(args.memory) << 10),
-        }
-        failed = [name for name in wanted if not tried(name, environment, args.squeeze)]
-        return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
