@@ -1,5 +1,6 @@
 // The exceptions of the core as Python's.
 #include <cstring>
+#include <system_error>
 
 #include "base/error.h"
 #include "bindings.h"
@@ -28,6 +29,7 @@ py::object exception_of(const std::exception_ptr& error) {
         return made(ErrorCode::out_of_memory,
                     "[memory] the process ran out of memory; ask for a smaller picture or fewer frames");
     } catch (const std::exception& e) {
+        if (const auto known = device_error(e)) return made(known->code(), known->what());
         return py::reinterpret_borrow<py::object>(PyExc_RuntimeError)(decoded(e.what()));
     }
 }
@@ -57,6 +59,9 @@ void bind_errors(py::module_& m) {
             const py::object error = exception_of(p);
             PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
         } catch (const std::bad_alloc&) {
+            const py::object error = exception_of(p);
+            PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
+        } catch (const std::system_error&) {
             const py::object error = exception_of(p);
             PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
         }

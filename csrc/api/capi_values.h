@@ -66,6 +66,7 @@ sdltx_status guarded(F&& body) noexcept {
     } catch (const std::bad_alloc&) {
         return failed(SDLTX_ERROR_OUT_OF_MEMORY, "[memory] the host has none left; close other programs");
     } catch (const std::exception& e) {
+        if (const auto known = device_error(e)) return failed(static_cast<sdltx_status>(known->code()), known->what());
         return failed(SDLTX_ERROR_INTERNAL, e.what());
     } catch (...) {
         return failed(SDLTX_ERROR_INTERNAL, "[internal] a callback threw what is no exception");

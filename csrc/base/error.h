@@ -1,6 +1,7 @@
 // The one exception type of the core. Front ends turn its code into a Python class or a C status.
 #pragma once
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -28,5 +29,8 @@ class SDLTX_EXPORT Error : public std::runtime_error {
  private:
     ErrorCode code_;
 };
+
+// What Vulkan's drivers say through ggml, which throws it, as an error of ours; none if it is something else.
+SDLTX_EXPORT std::optional<Error> device_error(const std::exception& e);
 
 }  // namespace sdltx

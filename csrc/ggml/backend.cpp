@@ -182,13 +182,9 @@ ggml_status Backend::compute(ggml_backend_sched_t sched, ggml_cgraph* graph,
     ggml_status status;
     try {
         status = in_turns ? compute_in_turns(sched, graph) : ggml_backend_sched_graph_compute_async(sched, graph);
-    } catch (const Error&) {
+    } catch (const std::exception& e) {
+        if (const auto known = device_error(e)) throw *known;
         throw;
-    } catch (const std::bad_alloc&) {
-        throw;
-    } catch (const std::exception& e) {  // ggml's Vulkan throws: no memory for its kernels, a device that is gone
-        throw Error(ErrorCode::backend, "[device] " + device_names() + " fails: " + e.what() +
-                                            "; look at its driver, ask for a smaller clip, or use device cpu");
     }
     if (meanwhile && !uses_host_memory() && status == GGML_STATUS_SUCCESS) meanwhile();
     return status;

@@ -241,10 +241,6 @@ ggml_tensor* conv3d_columns(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
     ggml_tensor* planes = padded_planes(g, c, x, time);
     ggml_tensor* shape = ggml_reshape_4d(g.ctx(), c.w, kw, kh, kt, channels * out);
     ggml_tensor* y = accumulator(g, c, x, residual);
-    const bool narrow = g.backend().multiplies_halves() && c.w->type != GGML_TYPE_BF16;
-    const auto multiply = [&](ggml_tensor* columns) {
-        return narrow ? scaled_product(g, c.w, columns, into_halves) : product(g, c.w, columns);
-    };
     const auto slice = [&](int64_t f, int64_t r, int64_t p) {
         ggml_context* ctx = g.ctx();
         const int64_t frames = std::min(piece_frames, depth - f), rows = std::min(piece_rows, height - r),
@@ -257,7 +253,7 @@ ggml_tensor* conv3d_columns(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
         ggml_tensor* columns = ggml_im2col_3d(ctx, shape, part, channels, 1, 1, 1, 0, 0, 0, 1, 1, 1,
                                               GGML_TYPE_F32);  // [kw*kh*kt*C, across, rows, frames]
         columns = ggml_reshape_2d(ctx, columns, columns->ne[0], across * rows * frames);
-        ggml_tensor* sums = ggml_reshape_4d(ctx, multiply(columns), out, across, rows, frames);
+        ggml_tensor* sums = ggml_reshape_4d(ctx, product(g, c.w, columns), out, across, rows, frames);
         ggml_tensor* to = ggml_view_4d(ctx, y, out, across, rows, frames, y->nb[1], y->nb[2], y->nb[3],
                                        offset(y, 3, f) + offset(y, 2, r) + offset(y, 1, p));
         y = g.after(y, ggml_add_inplace(ctx, to, sums));
@@ -274,7 +270,9 @@ ggml_tensor* conv3d_columns(Plan& g, const Conv3d& c, ggml_tensor* x, TimePaddin
 Conv3d declare_conv3d(Weights& weights, const std::string& name, int64_t in, int64_t out, std::array<int, 3> kernel,
                       const ConvOptions& options) {
     const int64_t kt = kernel[0], kh = kernel[1], kw = kernel[2], taps = kt * kh * kw;
-    const bool single = options.exact || weights.exact() || weights.stored_type(name + ".weight") == GGML_TYPE_F32;
+    const bool stored_single = weights.stored_type(name + ".weight") == GGML_TYPE_F32;
+    // Activations of pictures do not fit into halves, which Vulkan makes of them unless the weights have a wide range.
+    const bool single = options.exact || weights.exact() || (stored_single && !weights.backend().multiplies_halves());
     const ggml_type type = single ? GGML_TYPE_F32 : GGML_TYPE_BF16;
     const std::vector<Axis> out_order = options.out_axes.empty() ? std::vector<Axis>{{out, 1}} : options.out_axes;
     Conv3d c;

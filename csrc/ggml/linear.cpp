@@ -194,9 +194,16 @@ ggml_tensor* with_deltas(Plan& g, const Linear& l, ggml_tensor* x, ggml_tensor* 
 
 }  // namespace
 
-ggml_tensor* scaled_product(Plan& g, ggml_tensor* w, ggml_tensor* x, float down) {
-    if (!ggml_is_contiguous(x)) x = ggml_cont(g.ctx(), x);
-    return ggml_scale(g.ctx(), product(g, w, ggml_scale(g.ctx(), x, down)), 1 / down);
+// w x by way of rows of mean square 1, none of whose values is beyond the root of their number. (A fixed factor would
+// not do: halves are as short of small values as of large ones.)
+ggml_tensor* even_product(Plan& g, ggml_tensor* w, ggml_tensor* x) {
+    constexpr float eps = 1e-20f;  // rows of zeros stay
+    ggml_context* ctx = g.ctx();
+    if (!ggml_is_contiguous(x)) x = ggml_cont(ctx, x);
+    const auto count = static_cast<float>(x->ne[0]);
+    ggml_tensor* squares = ggml_sum_rows(ctx, ggml_sqr(ctx, x));                            // [1, T]
+    ggml_tensor* sizes = ggml_sqrt(ctx, ggml_scale_bias(ctx, squares, 1.0f / count, eps));  // [1, T]
+    return ggml_mul(ctx, product(g, w, rms_norm(g, x, nullptr, eps)), sizes);
 }
 
 // What few rows do not make short enough, such as the projection of all of Gemma's layers, is cut by its results.
@@ -223,8 +230,7 @@ ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x) {
     if (l.w->type == fp8_type && x->nb[0] != sizeof(float)) x = ggml_cont(g.ctx(), x);
     if (is_own(g, l.w, x)) return with_deltas(g, l, x, own_product(g, l, x, {}), Activation::none);
     // GPUs take x, or sums of it, as halves unless w is of a type with a wide range.
-    const bool narrow = l.wide_range && !g.backend().uses_host_memory() && l.w->type != GGML_TYPE_BF16;
-    ggml_tensor* y = narrow ? scaled_product(g, l.w, x, into_halves) : product(g, l.w, x);
+    ggml_tensor* y = evens_out(g, l) ? even_product(g, l.w, x) : product(g, l.w, x);
     return with_deltas(g, l, x, l.scale ? ggml_mul(g.ctx(), y, l.scale) : y, Activation::none);
 }
 
@@ -238,6 +244,10 @@ ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activat
         ggml_tensor* y = product(g, l, part);
         return activated(g, l.b ? ggml_add(g.ctx(), y, g.adjusted(l.b)) : y, activation);
     });
+}
+
+bool evens_out(const Plan& g, const Linear& l) {
+    return l.wide_range && !g.backend().uses_host_memory() && l.w->type != GGML_TYPE_BF16;
 }
 
 int64_t work_of(const Plan& g, const Linear& l, int64_t tokens) {

@@ -12,11 +12,6 @@ namespace sdltx {
 // w x with sums in float32, whatever the type of w. w [K, M], x [K, N, ...] -> [M, N, ...]
 ggml_tensor* product(Plan& g, ggml_tensor* w, ggml_tensor* x);
 
-// The same by way of a smaller x; a power of two changes nothing else. What is beyond half precision, 65,504, fits
-// after into_halves.
-ggml_tensor* scaled_product(Plan& g, ggml_tensor* w, ggml_tensor* x, float down);
-constexpr float into_halves = 1.0f / 128;
-
 // x [in, T] -> [out, T]; w [in, out], b [out] or null. scale, if not null, goes to the results before the bias.
 struct Linear {
     ggml_tensor* w = nullptr;
@@ -29,6 +24,9 @@ struct Linear {
 };
 Linear declare_linear(Weights& weights, const std::string& name, int64_t in, int64_t out, bool bias = true);
 ggml_tensor* linear(Plan& g, const Linear& l, ggml_tensor* x, Activation activation = Activation::none);
+// Whether x is brought to a common size first, so that a device which multiplies halves can; that takes memory as x
+// does.
+bool evens_out(const Plan& g, const Linear& l);
 // The same without the bias.
 ggml_tensor* product(Plan& g, const Linear& l, ggml_tensor* x);
 

@@ -57,6 +57,17 @@ size_t kernel_memory_of(ggml_cgraph* graph) {
     return always + static_cast<size_t>(1.05 * most);
 }
 
+// The same of its Vulkan kernels: the other factor of a product in half precision, and partial sums of small results.
+// Where they do not get it that is an error, so nothing is added for safety.
+size_t vulkan_kernel_memory_of(ggml_cgraph* graph) {
+    constexpr size_t partial_sums = size_t{32} << 20;
+    int64_t most = 0;
+    for (int i = 0; i < ggml_graph_n_nodes(graph); ++i)
+        if (const ggml_tensor* node = ggml_graph_node(graph, i); node->op == GGML_OP_MUL_MAT)
+            most = std::max(most, ggml_nelements(node->src[1]));
+    return partial_sums + 2 * static_cast<size_t>(most);
+}
+
 }  // namespace
 
 size_t MemoryUse::total() const {
@@ -120,7 +131,9 @@ void Workspace::lay_out(Plan& plan) {
     plan.detach();
     if (backend_.uses_host_memory())
         plan.working_.back() += cpu_kernels().plan(plan.graph_, backend_.threads(), nullptr).work_size;
-    if (backend_.is_gpu(plan.device_)) plan.kernel_memory_ = kernel_memory_of(plan.graph_);
+    if (backend_.is_gpu(plan.device_))
+        plan.kernel_memory_ =
+            backend_.multiplies_halves() ? vulkan_kernel_memory_of(plan.graph_) : kernel_memory_of(plan.graph_);
 }
 
 // ggml ends the process when what lies on a device is larger than its operations take.
@@ -156,7 +169,8 @@ void Workspace::run(Plan& plan, const std::function<void()>& meanwhile) {
     try {
         run_placed(plan, meanwhile);
     } catch (const Error& e) {
-        if (e.code() == ErrorCode::backend) release();  // the scheduler stopped somewhere
+        // The scheduler stopped somewhere.
+        if (e.code() == ErrorCode::backend || e.code() == ErrorCode::out_of_memory) release();
         throw;
     }
 }

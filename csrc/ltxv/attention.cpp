@@ -1,5 +1,6 @@
 #include "attention.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "ggml/attention.h"
@@ -87,7 +88,9 @@ FeedForward declare_feed_forward(Weights& weights, const std::string& name, int6
 
 ggml_tensor* feed_forward(Plan& g, const FeedForward& f, ggml_tensor* x) {
     // Both products for some rows at a time: what lies between them is four times as wide.
-    const int64_t work = work_of(g, f.up, x->ne[1]) + work_of(g, f.down, x->ne[1]);
+    constexpr int64_t enough_rows = 2048;  // for any device to be busy
+    int64_t work = work_of(g, f.up, x->ne[1]) + work_of(g, f.down, x->ne[1]);
+    if (evens_out(g, f.down)) work = std::max(work, g.backend().patience() / enough_rows);
     ggml_tensor* y = by_rows(g, x, f.down.w->ne[1], work, [&](ggml_tensor* part) {
         return linear(g, f.down, linear(g, f.up, part, Activation::gelu_tanh));
     });

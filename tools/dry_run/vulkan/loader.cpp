@@ -1,7 +1,8 @@
 // A loader of Vulkan that stands before a real one: its device has the limits and the memory of another card, what is asked of it is
 // checked against them, and nothing is computed. Pipelines are never made, so no shader is compiled. See README.md.
 //
-// DRY_RUN_LOADER: the real one. DRY_RUN_LIMITS: "name=value ..." of the members of Limits below. DRY_RUN_MEMORY_MIB.
+// DRY_RUN_LOADER: the real one. DRY_RUN_LIMITS: "name=value ..." of those in cards.json. DRY_RUN_MEMORY_MIB.
+// DRY_RUN_LOST_AT: the submission from which on the device is lost.
 #include <dlfcn.h>
 #include <vulkan/vulkan_core.h>
 
@@ -230,7 +231,8 @@ void VKAPI_CALL copy_buffer(VkCommandBuffer c, VkBuffer from, VkBuffer to, uint3
 }
 
 VkResult VKAPI_CALL submit(VkQueue queue, uint32_t count, const VkSubmitInfo* infos, VkFence fence) {
-    ++counts.submissions;
+    static const char* const lost_at = std::getenv("DRY_RUN_LOST_AT");
+    if (++counts.submissions >= (lost_at ? std::strtoull(lost_at, nullptr, 0) : UINT64_MAX)) return VK_ERROR_DEVICE_LOST;
     return real<PFN_vkQueueSubmit>("vkQueueSubmit")(queue, count, infos, fence);
 }
 
