@@ -103,10 +103,6 @@ void Plan::link() {
         for (ggml_tensor* source : t->src)
             if (source) open.push_back(source);
     }
-    for (const ggml_tensor* node : nodes_) {
-        Sources& sources = sources_.emplace_back();
-        std::copy_n(node->src, sources.size(), sources.begin());
-    }
     // Kernels of devices count elements with 32 bits.
     if (!backend_.uses_host_memory())
         for (const auto* list : {&nodes_, &leafs_})
@@ -122,6 +118,11 @@ void Plan::link() {
     graph_ctx_.reset(ggml_init({graph_memory_.size(), graph_memory_.data(), /*no_alloc=*/true}));
     graph_ = ggml_new_graph_custom(graph_ctx_.get(), capacity, false);
     for (ggml_tensor* t : order_) ggml_build_forward_expand(graph_, t);
+    std::copy_n(ggml_graph_nodes(graph_), nodes_.size(), nodes_.begin());  // in their order
+    for (const ggml_tensor* node : nodes_) {
+        Sources& sources = sources_.emplace_back();
+        std::copy_n(node->src, sources.size(), sources.begin());
+    }
 }
 
 size_t Plan::description() const {
@@ -131,6 +132,8 @@ size_t Plan::description() const {
 }
 
 void Plan::detach() {
+    // Some devices put operations into an order of their own, which would be put into another one the next time.
+    if (graph_) std::copy(nodes_.begin(), nodes_.end(), ggml_graph_nodes(graph_));
     for (size_t i = 0; i < nodes_.size(); ++i) {
         nodes_[i]->data = nullptr;
         nodes_[i]->buffer = nullptr;

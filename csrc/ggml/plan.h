@@ -91,7 +91,8 @@ class Plan {
 
     // Fixes the graph. What is built afterwards does not count.
     void link();
-    // Takes back the places in a workspace, and the detours over other devices, that an earlier run has put in.
+    // Takes back the places in a workspace, the order, and the detours over other devices, that an earlier run has put
+    // in.
     void detach();
     void collect_traced();
 
