@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from commands import TINY_CLIP, errors, run
 
 pytestmark = pytest.mark.device
+DRY_RUN = Path(__file__).parents[1] / "tools" / "dry_run" / "vulkan"
 
 # A loader of Vulkan, in the little that is asked of it before a device is.
 LOADER = """
@@ -101,3 +103,72 @@ def test_no_driver_is_asked_by_who_computes_on_the_cpu(tmp_path):
         [sys.executable, "-c", code], env=loader(tmp_path, create=INCOMPATIBLE), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory):
+    """The environment of a device that computes nothing, for which no shader is compiled."""
+    folder = tmp_path_factory.mktemp("dry")
+    include = os.environ.get("VULKAN_INCLUDE", "/usr/include")
+    command = ["c++", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{include}"]
+    subprocess.run([*command, DRY_RUN / "loader.cpp", "-o", folder / "libvulkan.so.1", "-ldl"], check=True)
+    real = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.path.insert(0, sys.argv[1]); import run; print(run.real_loader())",
+            DRY_RUN,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {**os.environ, "LD_LIBRARY_PATH": str(folder), "DRY_RUN_LOADER": real.stdout.strip()}
+
+
+def clips(environment, **more):
+    """What two clips of one pipeline come to."""
+    code = (
+        "import sdltx\n"
+        "with sdltx.load(device='vulkan0') as pipe:\n"
+        "    for _ in range(2):\n"
+        "        try:\n"
+        "            pipe.generate('a red circle', seed=1, width=96, height=64, num_frames=17, num_inference_steps=2)\n"
+        "            print('done')\n"
+        "        except Exception as error: print(type(error).__name__, error)\n"
+        "print('closed')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, **more}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("at", [1, 2, 5, 50, 100, 300])
+def test_a_device_that_is_lost(dry, at):
+    first, second, last = clips(dry, DRY_RUN_LOST_AT=str(at))
+    for line in (first, second):
+        assert line.startswith("BackendError [device] Vulkan fails")
+        assert "ErrorDeviceLost" in line
+    assert last == "closed"
+
+
+@pytest.mark.parametrize("mib", [1, 3, 6, 8, 12])
+def test_a_device_with_too_little_memory(dry, mib):
+    *lines, last = clips(dry, DRY_RUN_MEMORY_MIB=str(mib))
+    for line in lines:
+        assert line.startswith(("OutOfMemoryError [", "BackendError [device]"))
+        assert "\\n" not in line
+    assert last == "closed"
+
+
+def test_auto_takes_the_gpu(dry):
+    def taken(mib):
+        code = "import logging, sdltx; logging.basicConfig(level=20); sdltx.load(device='auto').close()"
+        environment = {**dry, "DRY_RUN_MEMORY_MIB": str(mib)}
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stderr
+
+    assert "auto takes vulkan0" in taken(8192)
+    assert "8.0 GiB free" in taken(8192)
+    assert "auto takes the CPU, vulkan0 has 2.0 GiB free" in taken(2048)
