@@ -105,3 +105,9 @@ def test_help(command):
     done = run(command, "--help")
     assert done.returncode == 0
     assert f"sdltx-cli {command} --json" in done.stdout
+
+
+@pytest.mark.skipif("Vulkan" in _core.backends(), reason="Vulkan is built in")
+def test_a_gpu_of_a_library_that_is_not_built_in():
+    with pytest.raises(sdltx.BackendError, match=r"no device 'vulkan0' here.*Vulkan is not built in; sdltx-cli doctor"):
+        sdltx.load(device="vulkan0")
