@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from commands import read_safetensors
 from compare import assert_close, relative_rms
+from conftest import DEVICE
 from hypothesis import given
 from hypothesis import strategies as st
 from ltx25 import FOLDER, file
@@ -100,7 +101,8 @@ def one_layer(wide: dict[str, np.ndarray], kind: str, path: Path) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_at_real_head_widths(wide, tmp_path, kind):
     path = one_layer(wide, kind, tmp_path / "layer.safetensors")
-    states = _core.encode_tokens([str(path)], list(range(TOKENS)))
+    there = {"device": DEVICE, "precision": "auto"} if DEVICE else {}
+    states = _core.encode_tokens([str(path)], list(range(TOKENS)), **there)
     assert_close(kind, states[1], wide[f"gemma_{kind}.output"])
 
 

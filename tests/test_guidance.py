@@ -62,8 +62,10 @@ def test_guided_trajectory(tiny, golden):
     for i in range(loop.num_steps):
         loop.step()
         for kind in ("video", "audio"):
-            assert_close(f"{kind} x{i + 1}", getattr(loop, kind), g[f"guided.{kind}_latents"][i + 1])
-            assert_close(f"{kind} x0 {i}", getattr(loop, f"{kind}_denoised"), g[f"guided.{kind}_denoised"][i])
+            got, estimate = getattr(loop, kind), getattr(loop, f"{kind}_denoised")
+            # Scales multiply differences of passes, and so their errors.
+            assert_close(f"{kind} x{i + 1}", got, g[f"guided.{kind}_latents"][i + 1], on_device=3e-2)
+            assert_close(f"{kind} x0 {i}", estimate, g[f"guided.{kind}_denoised"][i], on_device=3e-2)
 
 
 # --- against the equations ---

@@ -456,10 +456,11 @@ void bind_parts(py::module_& m) {
         .def_property_readonly("size", &Tokenizer::size);
     m.def(
         "encode_tokens",
-        [](const std::vector<std::string>& paths, const std::vector<int32_t>& ids, const std::string& precision) {
-            return to_numpy(encode_tokens(ModelFiles(paths, ltx_naming()), ids, precision == "f32"));
+        [](const std::vector<std::string>& paths, const std::vector<int32_t>& ids, const std::string& precision,
+           const std::string& device) {
+            return to_numpy(encode_tokens(ModelFiles(paths, ltx_naming()), ids, precision == "f32", device));
         },
-        "paths"_a, "ids"_a, py::kw_only(), "precision"_a = "f32");
+        "paths"_a, "ids"_a, py::kw_only(), "precision"_a = "f32", "device"_a = "cpu");
     m.def(
         "frames_of_duration", [](double seconds, double rate) { return frames_of_duration(seconds, rate); },
         "seconds"_a, "frame_rate"_a);

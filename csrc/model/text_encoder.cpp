@@ -73,8 +73,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const ModelFiles& files) {
     return Gemma3Tokenizer::load(files);
 }
 
-Array encode_tokens(const ModelFiles& files, const std::vector<int32_t>& ids, bool exact) {
-    const Backend backend("cpu", exact, 0);
+Array encode_tokens(const ModelFiles& files, const std::vector<int32_t>& ids, bool exact, const std::string& device) {
+    const Backend backend(device, exact, 0);
     Workspace workspace(backend);
     const std::unique_ptr<TextTower> encoder = make_text_encoder(files, {}, workspace);
     check_weights({&encoder->weights()});

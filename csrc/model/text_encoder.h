@@ -17,7 +17,8 @@ std::unique_ptr<TextTower> make_text_encoder(const ModelFiles& files, const Mode
 // That of the text encoder, or, without one, of the files that are there. Throws as Tokenizers do.
 SDLTX_EXPORT std::unique_ptr<Tokenizer> load_tokenizer(const ModelFiles& files);
 
-// All hidden states of some ids, for tests: opens, loads, encodes and closes, on the CPU.
-SDLTX_EXPORT Array encode_tokens(const ModelFiles& files, const std::vector<int32_t>& ids, bool exact);
+// All hidden states of some ids, for tests: opens, loads, encodes and closes.
+SDLTX_EXPORT Array encode_tokens(const ModelFiles& files, const std::vector<int32_t>& ids, bool exact,
+                                 const std::string& device);
 
 }  // namespace sdltx
