@@ -30,8 +30,8 @@ struct ClipPlan {
     bool asked = false;             // for that recipe, by name
     SampleSettings whole{};         // of the result, with the schedule of the first stage
     bool length_by_prompt = false;  // sizes are those of a clip of the usual length, until the prompt is encoded
-    std::string distilled_lora;     // that is among the LoRAs of the stages; empty: none
-    std::vector<Step> steps;        // in their order
+    std::string distilled_lora{};   // that is among the LoRAs of the stages; empty: none
+    std::vector<Step> steps{};      // in their order
 
     // The steps of a kind: denoising has one for each stage.
     SDLTX_EXPORT std::vector<const Step*> of(StepKind kind) const;

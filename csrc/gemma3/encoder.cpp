@@ -105,7 +105,8 @@ Gemma3Config from_config_json(const Json& top, const std::string& path) {
     expect(top, "model_type", {"gemma3", "gemma3_text"});
     expect(j, "model_type", {"gemma3_text", "gemma3"});
     expect(j, "hidden_activation", {"gelu_pytorch_tanh"});
-    Gemma3Config c{read_tower_sizes(j)};
+    Gemma3Config c{};
+    static_cast<TowerSizes&>(c) = read_tower_sizes(j);
     c.num_key_value_heads = require_count(j, "num_key_value_heads", limits.heads, where);
     c.head_dim = value_or<int64_t>(j, "head_dim", 256, where);
     c.vocab_size = value_or<int64_t>(j, "vocab_size", 262208, where);
@@ -121,7 +122,8 @@ Gemma3Config from_config_json(const Json& top, const std::string& path) {
 
 Gemma3Config from_gguf(const ModelFile& file, const TensorInfo& embedding) {
     const GgufNumbers of(file, "gemma3");
-    Gemma3Config c{of.sizes()};
+    Gemma3Config c{};
+    static_cast<TowerSizes&>(c) = of.sizes();
     c.num_key_value_heads = of.whole("attention.head_count_kv", limits.heads);
     c.head_dim = of.whole("attention.key_length", limits.head_dim);
     c.vocab_size = embedding.shape.empty() ? 0 : embedding.shape.front();

@@ -63,7 +63,8 @@ Gemma4Config from_json(const Json& top, const std::string& path) {
         act != "gelu_pytorch_tanh")
         throw Error(ErrorCode::model_mismatch, "[text encoder] the activation '" + act + "' is not implemented");
     constexpr TowerLimits limits = tower_limits;
-    Gemma4Config c{read_tower_sizes(j)};
+    Gemma4Config c{};
+    static_cast<TowerSizes&>(c) = read_tower_sizes(j);
     c.vocab_size = require_count(j, "vocab_size", limits.hidden, where);
     c.rms_norm_eps = require<double>(j, "rms_norm_eps", where);
     c.global = read_layer_types(j);
@@ -104,7 +105,8 @@ Gemma4Config from_gguf(const ModelFiles& files, const ModelFile& file, int64_t v
     check_kind(file.path(), of.number("embedding_length_per_layer_input", 0) > 0,
                of.number("attention.shared_kv_layers", of.number("shared_kv_layers", 0)) > 0,
                of.number("expert_count", 0) > 0);
-    Gemma4Config c{of.sizes()};
+    Gemma4Config c{};
+    static_cast<TowerSizes&>(c) = of.sizes();
     c.vocab_size = vocab_size;
     c.rms_norm_eps = of.number("attention.layer_norm_rms_epsilon");
     const int64_t sliding = of.whole("attention.key_length_swa", limits.head_dim),

@@ -48,8 +48,9 @@ Gemma4Encoder::Gemma4Encoder(const ModelFiles& files, Workspace& workspace, cons
     for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
         const bool global = c.global[static_cast<size_t>(i)];
         const Gemma4Config::Kind& kind = global ? c.full : c.sliding;
-        Layer l{declare_layer(
-            i, {c.num_attention_heads, kind.key_value_heads, kind.head_dim, c.intermediate_size, !global, 0})};
+        Layer l{};
+        static_cast<TowerLayer&>(l) = declare_layer(
+            i, {c.num_attention_heads, kind.key_value_heads, kind.head_dim, c.intermediate_size, !global, 0});
         l.layer_scalar = weights().laid_out(
             "layers." + std::to_string(i) + ".layer_scalar", {1}, {hidden},
             [hidden](const float* stored, float* laid_out) { std::fill_n(laid_out, hidden, *stored); });
