@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from commands import read_safetensors, write_safetensors
 from conftest import DATA
 from test_transformer import inputs
+
+import sdltx
 
 FOLDER = Path(os.environ.get("SDLTX_TINY25_DIR", DATA / "tiny-ltx25"))
 VARIANT = json.loads((FOLDER / "variant.json").read_text())
@@ -44,3 +47,19 @@ def velocity(pipe, golden, case, audio=True, marks=None, **more):
     told = g.get(f"{case}.keyframes_mask", g["t2v.keyframes_mask"]).reshape(-1)
     video["marked"] = [bool(m) for m in (told if marks is None else marks)]
     return pipe._core.velocity(video, sound if audio else None, sigma=sigma, **more)
+
+
+@pytest.fixture(scope="module")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    return read_golden
+
+
+@pytest.fixture(scope="module")
+def pipe() -> sdltx.Pipeline:
+    """The tiny model in exact float32."""
+    return sdltx.load(*PARTS_OF_A_CLIP, precision="f32")
+
+
+@pytest.fixture(scope="module")
+def prompts(golden):
+    return {"pos": str(golden("tokens")["prompts"][0]), "empty": ""}

@@ -11,7 +11,6 @@ import threading
 from pathlib import Path
 
 import capi
-import ltx25
 import numpy as np
 import pytest
 from capi import (
@@ -84,27 +83,6 @@ def latents(pipeline, context):
     handle = made("sample", pipeline, context, None, request(**CLIP), None)
     yield handle
     free("latents", handle)
-
-
-def test_duration():
-    paths = [*ltx25.PARTS_OF_A_CLIP, ltx25.file("duration_head")]
-    with sdltx.load(*paths) as pipe:
-        want = pipe.duration(pipe.encode("a red circle moves left"))
-    handle = load(*paths)
-    context = made("encode", handle, b"a red circle moves left", None, None)
-    seconds = c.c_double(-1)
-    call("duration", handle, context, c.byref(seconds))
-    assert seconds.value == want
-    free("context", context)
-    free("pipeline", handle)
-
-
-def test_duration_without_a_head(pipeline, context):
-    seconds = c.c_double(-1)
-    with pytest.raises(capi.Failed) as failed:
-        call("duration", pipeline, context, c.byref(seconds))
-    assert failed.value.status == 2
-    assert seconds.value == 0
 
 
 @pytest.mark.sanitize

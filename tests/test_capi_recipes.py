@@ -1,4 +1,4 @@
-"""Clips in two stages, recipes and LoRAs through the C ABI: bit-equal to Python's."""
+"""Clips in two stages, recipes, LoRAs and durations through the C ABI: bit-equal to Python's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import capi
+import ltx25
 import numpy as np
 import pytest
-from capi import free, load, made, pair, request, text
+from capi import call, free, load, made, pair, request, text
 
 import sdltx
 
@@ -90,5 +91,30 @@ def test_loras(tiny_paths, tiny):
         with pytest.raises(capi.Failed, match="missing"):
             made(name, handle, *arguments)
     free("latents", latents)
+    free("context", context)
+    free("pipeline", handle)
+
+
+def test_duration():
+    paths = [*ltx25.PARTS_OF_A_CLIP, ltx25.file("duration_head")]
+    with sdltx.load(*paths) as pipe:
+        want = pipe.duration(pipe.encode("a red circle moves left"))
+    handle = load(*paths)
+    context = made("encode", handle, b"a red circle moves left", None, None)
+    seconds = c.c_double(-1)
+    call("duration", handle, context, c.byref(seconds))
+    assert seconds.value == want
+    free("context", context)
+    free("pipeline", handle)
+
+
+def test_duration_without_a_head(tiny_paths):
+    handle = load(*tiny_paths)
+    context = made("encode", handle, b"x", None, None)
+    seconds = c.c_double(-1)
+    with pytest.raises(capi.Failed) as failed:
+        call("duration", handle, context, c.byref(seconds))
+    assert failed.value.status == 2
+    assert seconds.value == 0
     free("context", context)
     free("pipeline", handle)

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from compare import assert_close
-from ltx25 import PARTS_OF_A_CLIP, file, read_golden, rewritten, velocity
+from ltx25 import PARTS_OF_A_CLIP, file, golden, pipe, prompts, rewritten, velocity  # noqa: F401
 from test_transformer import block_outputs, check_stages, contexts
 
 import sdltx
 from sdltx import _core
 
 pytestmark = pytest.mark.sanitize
-
-
-@pytest.fixture(scope="module")
-def golden() -> Callable[[str], dict[str, np.ndarray]]:
-    return read_golden
-
-
-@pytest.fixture(scope="module")
-def pipe() -> sdltx.Pipeline:
-    """The tiny model in exact float32."""
-    return sdltx.load(*PARTS_OF_A_CLIP, precision="f32")
-
-
-@pytest.fixture(scope="module")
-def prompts(golden):
-    return {"pos": str(golden("tokens")["prompts"][0]), "empty": ""}
 
 
 def test_tokens(golden):

@@ -12,28 +12,22 @@ import numpy as np
 import pytest
 from commands import read_safetensors, run, write_safetensors
 from compare import assert_close
-from ltx25 import FOLDER, PARTS_OF_A_CLIP, VARIANT, file, read_golden, rewritten, velocity
+from ltx25 import (  # noqa: F401
+    FOLDER,
+    PARTS_OF_A_CLIP,
+    VARIANT,
+    file,
+    golden,
+    pipe,
+    prompts,
+    rewritten,
+    velocity,
+)
 
 import sdltx
 from sdltx import _core
 
 pytestmark = pytest.mark.sanitize
-
-
-@pytest.fixture(scope="module")
-def golden() -> Callable[[str], dict[str, np.ndarray]]:
-    return read_golden
-
-
-@pytest.fixture(scope="module")
-def pipe() -> sdltx.Pipeline:
-    """The tiny model in exact float32."""
-    return sdltx.load(*PARTS_OF_A_CLIP, precision="f32")
-
-
-@pytest.fixture(scope="module")
-def prompts(golden):
-    return {"pos": str(golden("tokens")["prompts"][0]), "empty": ""}
 
 
 # --- files ---

@@ -156,10 +156,9 @@ def test_a_device_that_is_lost(dry, at):
 
 @pytest.mark.parametrize("mib", [1, 3, 6, 8, 12])
 def test_a_device_with_too_little_memory(dry, mib):
-    *lines, last = clips(dry, DRY_RUN_MEMORY_MIB=str(mib))
-    for line in lines:
+    first, second, last = clips(dry, DRY_RUN_MEMORY_MIB=str(mib))
+    for line in (first, second):
         assert line.startswith(("OutOfMemoryError [", "BackendError [device]"))
-        assert "\\n" not in line
     assert last == "closed"
 
 

@@ -61,11 +61,11 @@ struct MemoryLimits {
 
 class SDLTX_EXPORT Backend {
  public:
-    // device: a name of devices(), any case, "auto" for the first GPU if there is one, or "rpc:HOST:PORT" for the
-    // devices of a worker (worker.h); several, separated by commas, share the blocks of a network among them. exact:
-    // every operation in float32, whatever the type of the stored weights; on CPUs only, also on a worker's, as GPU
-    // libraries round to less than float32 on their own. threads: of the CPU backend; 0 = one per physical core that
-    // this process may use. Throws Error(backend) or Error(invalid_request).
+    // device: a name of devices(), any case, "auto" for the best GPU if there is one with enough memory, or
+    // "rpc:HOST:PORT" for the devices of a worker (worker.h); several, separated by commas, share the blocks of a
+    // network among them. exact: every operation in float32, whatever the type of the stored weights; on CPUs only,
+    // also on a worker's, as GPU libraries round to less than float32 on their own. threads: of the CPU backend; 0 =
+    // one per physical core that this process may use. Throws Error(backend) or Error(invalid_request).
     Backend(const std::string& device, bool exact, int threads, Offload offload = Offload::none,
             MemoryLimits limits = {});
 

@@ -51,30 +51,22 @@ std::string spell_gib(size_t bytes) {
     return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " GiB";
 }
 
-struct Found {
-    std::string vulkan_problem;
-};
-
-Found find_gpus() {
-    Found found;
+// Makes Vulkan's devices known; returns why there are none.
+std::string find_vulkan() {
+    std::string problem;
 #ifdef SDLTX_WITH_VULKAN
     try {
-        found.vulkan_problem = vulkan_loader_problem();
-        ggml_backend_reg_t vulkan = found.vulkan_problem.empty() ? ggml_backend_vk_reg() : nullptr;
+        problem = vulkan_loader_problem();
+        ggml_backend_reg_t vulkan = problem.empty() ? ggml_backend_vk_reg() : nullptr;
         if (vulkan && ggml_backend_reg_dev_count(vulkan) > 0)
             ggml_backend_register(vulkan);
-        else if (found.vulkan_problem.empty())
-            found.vulkan_problem = "no driver of a GPU answers; vulkaninfo of the package vulkan-tools tells more";
+        else if (problem.empty())
+            problem = "no driver of a GPU answers; vulkaninfo of the package vulkan-tools tells more";
     } catch (const std::exception& e) {  // a driver that fails
-        found.vulkan_problem = std::string("a driver fails: ") + e.what();
+        problem = std::string("a driver fails: ") + e.what();
     }
 #endif
-    return found;
-}
-
-const Found& gpus() {
-    static const Found found = find_gpus();
-    return found;
+    return problem;
 }
 
 // Discrete GPUs come first, then libraries that are made for a card, then the larger memory.
@@ -161,9 +153,12 @@ std::string name_of(ggml_backend_dev_t dev) {
     return is_remote(dev) ? std::string("rpc:") + ggml_backend_dev_description(dev) : lower(ggml_backend_dev_name(dev));
 }
 
-void look_for_gpus() { gpus(); }
+void look_for_gpus() { vulkan_problem(); }
 
-std::string vulkan_problem() { return gpus().vulkan_problem; }
+const std::string& vulkan_problem() {
+    static const std::string problem = find_vulkan();
+    return problem;
+}
 
 bool vulkan_is_built_in() {
 #ifdef SDLTX_WITH_VULKAN

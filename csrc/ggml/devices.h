@@ -21,7 +21,7 @@ std::string name_of(ggml_backend_dev_t dev);
 // Makes the devices of this machine known, once. Afterwards ggml's list has them.
 void look_for_gpus();
 // Why there are none by Vulkan, for people; empty if there are, or if it is not built in.
-std::string vulkan_problem();
+const std::string& vulkan_problem();
 bool vulkan_is_built_in();
 
 // The devices of a list "a,b", each as Backend takes it; `workers` gets the right to use those that are remote. Throws

@@ -91,7 +91,7 @@ class Diagnosis:
 
 
 def devices() -> list[Device]:
-    """Tells what can compute here, the first GPU before the CPU as ``device="auto"`` chooses; without workers."""
+    """Tells what can compute here, GPUs before the CPU; without workers."""
     found = [Device(**entry) for entry in _core.devices()]
     return sorted(found, key=lambda device: device.kind == "cpu")
 

@@ -52,7 +52,7 @@ def load(
 
     paths: safetensors and GGUF files and folders of them, in any order; together they hold the transformer, the VAEs
         and the text encoder. None: the small demonstration model that is part of the package.
-    device: where it runs: "cpu", the name of a GPU, "auto" for the first GPU if there is one, or "rpc:HOST:PORT" for
+    device: where it runs: "cpu", the name of a GPU, "auto" for the best GPU with enough memory, or "rpc:HOST:PORT" for
         another machine where ``sdltx-cli worker`` runs. A list shares the blocks of the networks among its devices.
     precision: "auto" computes in the types of the weights; "f32" runs every operation in exact float32 (on CPUs, also
         those of workers).

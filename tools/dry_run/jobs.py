@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import json
 import logging
@@ -9,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,40 @@ def _ends_well(name: str, environment: dict[str, str], peak: int) -> bool:
         counts = json.loads(done.stdout.splitlines()[-1])
         print(f"{name}: with {share:.0%} of that: {counts.get('out_of_memory', 'done')}", flush=True)
     return True
+
+
+def main(
+    parser: argparse.ArgumentParser,
+    device: str,
+    build: Callable[[Path], None],
+    environments: Callable[[argparse.Namespace], dict[str, dict[str, str]]],
+) -> int:
+    """All jobs, or, with --child, one; returns the status to end with.
+
+    parser: has the options of one kind of GPU. build: makes what stands in for its libraries in a folder.
+    environments: what tells those of each card, by the card's name.
+    """
+    parser.add_argument("--size", default="768x512x121", help="width x height x frames (default: %(default)s)")
+    parser.add_argument("--jobs", help="separated by commas (default: all)")
+    parser.add_argument("--memory", type=int, default=24, help="the GPU's, GiB (default: %(default)s)")
+    parser.add_argument("--squeeze", action="store_true", help="run each again with less memory than it took")
+    parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir(), "sdltx-bench"))
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    width, height, frames = (int(n) for n in args.size.split("x"))
+    args.models.mkdir(parents=True, exist_ok=True)
+    known = jobs(args.models, (width, height, frames), device)
+    if args.child:
+        of_child(known[args.child])
+        return 0
+    wanted = args.jobs.split(",") if args.jobs else list(known)
+    if unknown := set(wanted) - set(known):
+        parser.error(f"there is no job {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    failed = []
+    with tempfile.TemporaryDirectory() as folder:
+        build(Path(folder))
+        always = {"LD_LIBRARY_PATH": folder, "GGML_SCHED_DEBUG": "2", "DRY_RUN_MEMORY_MIB": str(args.memory << 10)}
+        for card, environment in environments(args).items():
+            print(f"{card}:", flush=True)
+            failed += [name for name in wanted if not tried(name, {**always, **environment}, args.squeeze)]
+    return 1 if failed else 0

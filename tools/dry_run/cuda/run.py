@@ -12,12 +12,11 @@ import argparse
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from jobs import jobs, of_child, tried  # noqa: E402
+from jobs import main  # noqa: E402
 
 
 def build(folder: Path) -> None:
@@ -30,37 +29,7 @@ def build(folder: Path) -> None:
     products.symlink_to(runtime.name)
 
 
-def main() -> int:
-    """All jobs, or, with --child, one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="768x512x121", help="width x height x frames (default: %(default)s)")
-    parser.add_argument("--jobs", help="separated by commas (default: all)")
-    parser.add_argument("--capability", default="86", help="compute capability of the GPU that is not there, times 10")
-    parser.add_argument("--memory", default="24", help="its memory, GiB")
-    parser.add_argument("--squeeze", action="store_true", help="run each again with less memory than it took")
-    parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir(), "sdltx-bench"))
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    width, height, frames = (int(n) for n in args.size.split("x"))
-    args.models.mkdir(parents=True, exist_ok=True)
-    known = jobs(args.models, (width, height, frames), "cuda0")
-    if args.child:
-        of_child(known[args.child])
-        return 0
-    wanted = args.jobs.split(",") if args.jobs else list(known)
-    if unknown := set(wanted) - set(known):
-        parser.error(f"there is no job {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder))
-        environment = {
-            "LD_LIBRARY_PATH": folder,
-            "GGML_SCHED_DEBUG": "2",
-            "DRY_RUN_CAPABILITY": args.capability,
-            "DRY_RUN_MEMORY_MIB": str(int(args.memory) << 10),
-        }
-        failed = [name for name in wanted if not tried(name, environment, args.squeeze)]
-        return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--capability", default="86", help="compute capability of the GPU that is not there, times 10")
+    sys.exit(main(options, "cuda0", build, lambda args: {args.capability: {"DRY_RUN_CAPABILITY": args.capability}}))

@@ -95,6 +95,14 @@ Handle next_handle() {
     return reinterpret_cast<Handle>(++last);
 }
 
+// The structure of this type behind another one; null if nobody asks for it.
+template <typename T>
+T* chained(void* first, VkStructureType type) {
+    for (auto* next = static_cast<VkBaseOutStructure*>(first); next; next = next->pNext)
+        if (next->sType == type) return reinterpret_cast<T*>(next);
+    return nullptr;
+}
+
 // --- what the device is ---
 
 void change(VkPhysicalDeviceProperties& p) {
@@ -118,12 +126,12 @@ void VKAPI_CALL properties(VkPhysicalDevice device, VkPhysicalDeviceProperties* 
 void VKAPI_CALL properties2(VkPhysicalDevice device, VkPhysicalDeviceProperties2* p) {
     real<PFN_vkGetPhysicalDeviceProperties2>("vkGetPhysicalDeviceProperties2")(device, p);
     change(p->properties);
-    for (auto* next = static_cast<VkBaseOutStructure*>(p->pNext); next; next = next->pNext) {
-        if (next->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES)
-            limits.set("allocation", reinterpret_cast<VkPhysicalDeviceMaintenance3Properties*>(next)->maxMemoryAllocationSize);
-        if (next->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES)
-            limits.set("buffer", reinterpret_cast<VkPhysicalDeviceMaintenance4Properties*>(next)->maxBufferSize);
-    }
+    if (auto* more = chained<VkPhysicalDeviceMaintenance3Properties>(
+            p->pNext, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES))
+        limits.set("allocation", more->maxMemoryAllocationSize);
+    if (auto* more = chained<VkPhysicalDeviceMaintenance4Properties>(
+            p->pNext, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES))
+        limits.set("buffer", more->maxBufferSize);
 }
 
 void change(VkPhysicalDeviceMemoryProperties& m) {
@@ -138,13 +146,12 @@ void VKAPI_CALL memory_properties(VkPhysicalDevice device, VkPhysicalDeviceMemor
 void VKAPI_CALL memory_properties2(VkPhysicalDevice device, VkPhysicalDeviceMemoryProperties2* m) {
     real<PFN_vkGetPhysicalDeviceMemoryProperties2>("vkGetPhysicalDeviceMemoryProperties2")(device, m);
     change(m->memoryProperties);
-    for (auto* next = static_cast<VkBaseOutStructure*>(m->pNext); next; next = next->pNext)
-        if (next->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT) {
-            auto* budget = reinterpret_cast<VkPhysicalDeviceMemoryBudgetPropertiesEXT*>(next);
-            const uint64_t all = m->memoryProperties.memoryHeaps[0].size;
-            budget->heapBudget[0] = all;
-            budget->heapUsage[0] = std::min(counts.held, all);
-        }
+    auto* budget = chained<VkPhysicalDeviceMemoryBudgetPropertiesEXT>(
+        m->pNext, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT);
+    if (!budget) return;
+    const uint64_t all = m->memoryProperties.memoryHeaps[0].size;
+    budget->heapBudget[0] = all;
+    budget->heapUsage[0] = std::min(counts.held, all);
 }
 
 // --- what is asked of it ---

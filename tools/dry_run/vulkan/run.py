@@ -14,12 +14,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from jobs import jobs, of_child, tried  # noqa: E402
+from jobs import main  # noqa: E402
 
 CARDS = json.loads((HERE / "cards.json").read_text())
 
@@ -40,46 +39,19 @@ def real_loader() -> str:
     return next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if name in line)
 
 
-def main() -> int:
-    """All jobs, or, with --child, one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="768x512x121", help="width x height x frames (default: %(default)s)")
-    parser.add_argument("--jobs", help="separated by commas (default: all)")
-    parser.add_argument(
-        "--cards", default="strictest", help=f"separated by commas, of {', '.join(CARDS)} (default: %(default)s)"
-    )
-    parser.add_argument("--memory", default="24", help="its memory, GiB")
-    parser.add_argument("--squeeze", action="store_true", help="run each again with less memory than it took")
-    parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir(), "sdltx-bench"))
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    width, height, frames = (int(n) for n in args.size.split("x"))
-    args.models.mkdir(parents=True, exist_ok=True)
-    known = jobs(args.models, (width, height, frames), "vulkan0")
-    if args.child:
-        of_child(known[args.child])
-        return 0
-    wanted = args.jobs.split(",") if args.jobs else list(known)
-    if unknown := set(wanted) - set(known):
-        parser.error(f"there is no job {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder))
-        environment = {
-            "LD_LIBRARY_PATH": folder,
-            "DRY_RUN_LOADER": real_loader(),
-            "DRY_RUN_MEMORY_MIB": str(int(args.memory) << 10),
-            "GGML_SCHED_DEBUG": "2",
-            "GGML_VK_VISIBLE_DEVICES": "0",
-        }
-        failed = []
-        for card in args.cards.split(","):
-            limits = " ".join(f"{name}={value}" for name, value in CARDS[card]["limits"].items())
-            print(f"{card}:", flush=True)
-            failed += [
-                name for name in wanted if not tried(name, {**environment, "DRY_RUN_LIMITS": limits}, args.squeeze)
-            ]
-        return 1 if failed else 0
+def environments(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """By card."""
+
+    def of(card: str) -> dict[str, str]:
+        limits = " ".join(f"{name}={value}" for name, value in CARDS[card]["limits"].items())
+        return {"DRY_RUN_LOADER": real_loader(), "DRY_RUN_LIMITS": limits, "GGML_VK_VISIBLE_DEVICES": "0"}
+
+    return {card: of(card) for card in args.cards.split(",")}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument(
+        "--cards", default="strictest", help=f"separated by commas, of {', '.join(CARDS)} (default: %(default)s)"
+    )
+    sys.exit(main(options, "vulkan0", build, environments))
