@@ -331,10 +331,27 @@ def test_pad_width(shape, before, after):
     assert np.array_equal(ops.pad_width(x, before, after), np.pad(x, ((0, 0), (0, 0), (before, after), (0, 0))))
 
 
-@pytest.mark.parametrize("rows", [1, 7], ids=["one for all tokens", "one each"])
-def test_modulate(rows):
-    x, scale1, shift = random((7, 16)), random((rows, 16), seed=1), random((rows, 16), seed=2)
-    assert_close("modulate", ops.modulate(x, scale1, shift)[0, 0], x * scale1 + shift, 1e-6)
+# Of 9 rows: one column for all, or one of three for each run.
+RUNS = pytest.mark.parametrize(
+    "runs, index",
+    [([(0, 0, 0)], [0] * 9), ([(0, 2, 1), (2, 3, 0), (5, 4, 2)], [1, 1, 0, 0, 0, 2, 2, 2, 2])],
+    ids=["one for all", "several"],
+)
+
+
+@RUNS
+def test_modulate(runs, index):
+    x, scale1, shift = random((9, 16)), random((3, 16), seed=1), random((3, 16), seed=2)
+    got = ops.modulate(x, scale1, shift, runs)[0, 0]
+    assert_close("modulate", got, x * scale1[index] + shift[index], 1e-6)
+
+
+@RUNS
+def test_gated_sum(runs, index):
+    x, y, gate = random((9, 200)), random((9, 200), seed=1), random((3, 200), seed=2)
+    for threads in (1, 2, 5):
+        got = ops.gated_sum(x, y, gate, runs, threads=threads)[0, 0]
+        assert_close("gated", got, x + y * gate[index], 1e-6)
 
 
 def normed(x):
@@ -360,14 +377,20 @@ def test_normed_heads(together, shared, head_dim):
     assert_close("plain", ops.normed_heads(x, w, head_dim, eps=1e-6)[0], plain, 1e-6)
 
 
+@RUNS
 @pytest.mark.parametrize("width", [1, 15, 64, 200])
-def test_modulated_norm(width):
+def test_modulated_norm(width, runs, index):
     x, scale1, shift = random((9, width), 5), random((3, width), seed=1), random((3, width), seed=2)
-    runs = [(0, 2, 1), (2, 3, 0), (5, 4, 2)]
-    index = [1, 1, 0, 0, 0, 2, 2, 2, 2]
     for threads in (1, 2, 5):
         y = ops.modulated_norm(x, scale1, shift, runs, eps=1e-6, threads=threads)[0, 0]
         assert_close("modulated", y, normed(x) * scale1[index] + shift[index], 1e-6)
+
+
+def test_modulated_norm_of_more_rows_than_an_axis_takes():
+    """GPUs have 65,535 at most."""
+    x, row = random((70000, 4), 5), random((2, 1, 4), seed=1)
+    y = ops.modulated_norm(x, *row, [(0, 0, 0)], eps=1e-6)[0, 0]
+    assert_close("modulated", y, normed(x) * row[0] + row[1], 1e-6)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -57,6 +57,8 @@ void bind_ops(py::module_& module) {
     m.def(
         "log_mel", [](const FloatArray& wave, int64_t bins) { return to_numpy(log_mel(to_array(wave), bins)); },
         "wave"_a, "bins"_a = 64);
+    m.def("set_device", &single_op::set_device, "device"_a);
+    m.def("copy_seconds", &single_op::copy_seconds, "device"_a, "bytes"_a);
     m.def("set_runs", &single_op::set_runs, "runs"_a);
     m.def("seconds_of_runs", &single_op::seconds_of_runs);
     m.def("run_sampler", &run_sampler, "sampler"_a, "sigmas"_a, "video"_a, "audio"_a, "denoise"_a, "noise"_a);
@@ -126,10 +128,16 @@ void bind_ops(py::module_& module) {
         "x"_a, "before"_a, "after"_a);
     m.def(
         "modulate",
-        [](const FloatArray& x, const FloatArray& scale1, const FloatArray& shift) {
-            return to_numpy(single_op::modulate(to_array(x), to_array(scale1), to_array(shift)));
+        [](const FloatArray& x, const FloatArray& scale1, const FloatArray& shift, const single_op::Runs& runs) {
+            return to_numpy(single_op::modulate(to_array(x), to_array(scale1), to_array(shift), runs));
         },
-        "x"_a, "scale1"_a, "shift"_a);
+        "x"_a, "scale1"_a, "shift"_a, "runs"_a);
+    m.def(
+        "gated_sum",
+        [](const FloatArray& x, const FloatArray& y, const FloatArray& gate, const single_op::Runs& runs, int threads) {
+            return to_numpy(single_op::gated_sum(to_array(x), to_array(y), to_array(gate), runs, threads));
+        },
+        "x"_a, "y"_a, "gate"_a, "runs"_a, py::kw_only(), "threads"_a = 0);
     m.def(
         "rms_norm",
         [](const FloatArray& x, const std::optional<FloatArray>& w, float eps) {
@@ -147,8 +155,8 @@ void bind_ops(py::module_& module) {
         "threads"_a = 0);
     m.def(
         "modulated_norm",
-        [](const FloatArray& x, const FloatArray& scale1, const FloatArray& shift,
-           const std::vector<std::array<int64_t, 3>>& runs, float eps, int threads) {
+        [](const FloatArray& x, const FloatArray& scale1, const FloatArray& shift, const single_op::Runs& runs,
+           float eps, int threads) {
             return to_numpy(
                 single_op::modulated_norm(to_array(x), to_array(scale1), to_array(shift), runs, eps, threads));
         },

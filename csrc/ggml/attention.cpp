@@ -126,9 +126,9 @@ ggml_tensor* device_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tens
     // For a single query ggml's CPU kernel splits the keys by thread, which would make the sum depend on the thread
     // count.
     if (q->ne[2] == 1) return softmax_attention(g, q, k, v, mask, scale);
-    // GPU kernels take half precision only. On the CPU it would be slower, and with few queries the sums over the keys
-    // would be in half precision too.
-    const bool half = !g.backend().uses_host_memory() && !g.backend().exact();
+    // GPUs compute with halves whatever they get. ggml's CPU kernel, which is that of many workers, would keep sums
+    // over the keys of few queries as halves too.
+    const bool half = g.backend().is_gpu(g.device());
     const auto by_head = [&](ggml_tensor* t) {  // [head_dim, T, H]
         t = ggml_permute(ctx, t, 0, 2, 1, 3);
         return half ? ggml_cast(ctx, t, GGML_TYPE_F16) : t;

@@ -18,40 +18,67 @@ ggml_tensor* filled(Plan& g, ggml_tensor* row, int64_t channels, int64_t width, 
 namespace {
 
 // The rows of a packed tensor along two axes of at most 65,535, as some GPUs take no more along any of them; along the
-// first alone where that cannot be.
+// first alone where that cannot be. Other tensors stay as they are.
 ggml_tensor* as_rows(Plan& g, ggml_tensor* x) {
     constexpr int64_t most = 65535;
     const int64_t rows = ggml_nrows(x);
+    if (!ggml_is_contiguous(x) || (ggml_is_matrix(x) && (rows <= most || g.backend().uses_host_memory()))) return x;
     int64_t first = std::min(rows, most);
     while (rows % first) --first;
     if (rows / first > most) first = rows;
     return ggml_reshape_3d(g.ctx(), x, x->ne[0], first, rows / first);
 }
 
-}  // namespace
-
-ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps) {
-    const bool as_it_is = !ggml_is_contiguous(x) || (ggml_is_matrix(x) && g.backend().uses_host_memory());
-    ggml_tensor* y = ggml_rms_norm(g.ctx(), as_it_is ? x : as_rows(g, x), eps);
-    if (w) y = ggml_mul(g.ctx(), y, w);
-    return as_it_is ? y : ggml_reshape_4d(g.ctx(), y, x->ne[0], x->ne[1], x->ne[2], x->ne[3]);
+ggml_tensor* shaped_as(Plan& g, ggml_tensor* y, const ggml_tensor* x) {
+    return ggml_are_same_shape(x, y) ? y : ggml_reshape_4d(g.ctx(), y, x->ne[0], x->ne[1], x->ne[2], x->ne[3]);
 }
 
-ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift) {
-    return ggml_add(g.ctx(), ggml_mul(g.ctx(), x, scale1), shift);
+// Devices compute a norm and what is done with it in one pass where nothing stands between them.
+ggml_tensor* before(Plan& g, ggml_tensor* t) {
+    if (t->op != GGML_OP_NONE && !g.backend().uses_host_memory()) g.compute_next(t);
+    return t;
 }
 
-bool can_fuse(const Plan& g) { return g.backend().uses_host_memory(); }
+ggml_tensor* rows_of(Plan& g, ggml_tensor* x, const RowRun& run) {
+    return ggml_view_2d(g.ctx(), x, x->ne[0], run.count, x->nb[1], offset(x, 1, run.first));
+}
 
-namespace {
+// The column of its value, [D, 1].
+ggml_tensor* column_of(Plan& g, ggml_tensor* columns, const RowRun& run) {
+    return before(g, ggml_view_2d(g.ctx(), columns, columns->ne[0], 1, columns->nb[1], offset(columns, 1, run.value)));
+}
 
 const float* floats(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
 int64_t stride(const ggml_tensor* t, int axis) { return static_cast<int64_t>(t->nb[axis] / sizeof(float)); }
 
 }  // namespace
 
-ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift,
-                            const std::vector<RowRun>& runs, float eps) {
+bool can_fuse(const Plan& g) { return g.backend().uses_host_memory(); }
+
+ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps) {
+    if (w) before(g, w);
+    ggml_tensor* y = ggml_rms_norm(g.ctx(), as_rows(g, x), eps);
+    if (w) y = ggml_mul(g.ctx(), y, w);
+    return shaped_as(g, y, x);
+}
+
+ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift, const RowRuns& runs) {
+    ggml_context* ctx = g.ctx();
+    if (runs.size() == 1)
+        return ggml_add(ctx, ggml_mul(ctx, x, column_of(g, scale1, runs[0])), column_of(g, shift, runs[0]));
+    for (const RowRun& run : runs) {
+        ggml_tensor* part = ggml_mul_inplace(ctx, rows_of(g, x, run), column_of(g, scale1, run));
+        x = g.after(x, ggml_add_inplace(ctx, part, column_of(g, shift, run)));
+    }
+    return x;
+}
+
+ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift, const RowRuns& runs,
+                            float eps) {
+    if (!can_fuse(g)) {
+        if (runs.size() > 1) return modulate(g, rms_norm(g, x, nullptr, eps), scale1, shift, runs);
+        return shaped_as(g, modulate(g, ggml_rms_norm(g.ctx(), as_rows(g, x), eps), scale1, shift, runs), x);
+    }
     return g.computed(GGML_TYPE_F32, {x->ne[0], x->ne[1], 1, 1}, {x, scale1, shift},
                       [runs, eps](ggml_tensor* dst, Share share) {
                           const ggml_tensor *from = dst->src[0], *scales = dst->src[1], *shifts = dst->src[2];
@@ -60,7 +87,7 @@ ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_t
                               job.x = floats(from) + run.first * stride(from, 1);
                               job.x_stride = stride(from, 1);
                               job.width = dst->ne[0];
-                              job.rows = run.count;
+                              job.rows = runs.size() > 1 ? run.count : dst->ne[1];
                               job.eps = eps;
                               job.scale = floats(scales) + run.value * stride(scales, 1);
                               job.shift = floats(shifts) + run.value * stride(shifts, 1);
@@ -70,14 +97,21 @@ ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_t
                       });
 }
 
-ggml_tensor* gated_sum(Plan& g, ggml_tensor* x, ggml_tensor* y, ggml_tensor* gate, const std::vector<RowRun>& runs) {
+ggml_tensor* gated_sum(Plan& g, ggml_tensor* x, ggml_tensor* y, ggml_tensor* gate, const RowRuns& runs) {
+    ggml_context* ctx = g.ctx();
+    if (!can_fuse(g) || !ggml_is_contiguous(x) || !ggml_is_contiguous(y)) {
+        if (runs.size() == 1) return ggml_add(ctx, x, ggml_mul(ctx, y, column_of(g, gate, runs[0])));
+        for (const RowRun& run : runs)
+            y = g.after(y, ggml_mul_inplace(ctx, rows_of(g, y, run), column_of(g, gate, run)));
+        return ggml_add(ctx, x, y);
+    }
     return g.computed(GGML_TYPE_F32, {x->ne[0], x->ne[1], 1, 1}, {x, y, gate}, [runs](ggml_tensor* dst, Share share) {
         for (const RowRun& run : runs) {
             const int64_t at = run.first * dst->ne[0];
             cpu_kernels().own()->gate(
                 {floats(dst->src[0]) + at, floats(dst->src[1]) + at,
                  floats(dst->src[2]) + run.value * stride(dst->src[2], 1), static_cast<float*>(dst->data) + at,
-                 dst->ne[0], run.count ? run.count : dst->ne[1]},
+                 dst->ne[0], runs.size() > 1 ? run.count : dst->ne[1]},
                 share);
         }
     });

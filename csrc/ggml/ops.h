@@ -13,20 +13,21 @@ namespace sdltx {
 // x * rsqrt(mean(x^2) + eps) * w over the fastest axis; w [n] or null.
 ggml_tensor* rms_norm(Plan& g, ggml_tensor* x, ggml_tensor* w, float eps);
 
-// x * scale1 + shift, scale1 holding 1 + scale; scale1 and shift [D, 1] or [D, T].
-ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift);
-
-// Rows [first, first + count) of a matrix, and which column of scale and shift is theirs.
+// Rows [first, first + count) of a matrix, and which column of scale and shift is theirs; alone they are all rows,
+// whatever the count.
 struct RowRun {
     int64_t first, count, value;
     bool operator==(const RowRun& o) const { return first == o.first && count == o.count && value == o.value; }
 };
-// rms_norm(x) * scale1 + shift in one pass, where can_fuse(): x [D, T], scale1 and shift [D, K]; each run of its rows
-// gets the column of its value.
-ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift,
-                            const std::vector<RowRun>& runs, float eps);
-// x + y gate likewise; a run of 0 rows stands for all.
-ggml_tensor* gated_sum(Plan& g, ggml_tensor* x, ggml_tensor* y, ggml_tensor* gate, const std::vector<RowRun>& runs);
+using RowRuns = std::vector<RowRun>;
+// x * scale1 + shift, scale1 holding 1 + scale: x [D, T], scale1 and shift [D, K]. Each run of rows gets the column of
+// its value, which is never spread out over rows. With several runs the result takes the place of x.
+ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift, const RowRuns& runs);
+// The same of rms_norm(x), in one pass where the device can; x stays.
+ggml_tensor* modulated_norm(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift, const RowRuns& runs,
+                            float eps);
+// x + y gate likewise; y [D, T] is used up.
+ggml_tensor* gated_sum(Plan& g, ggml_tensor* x, ggml_tensor* y, ggml_tensor* gate, const RowRuns& runs);
 // rotate_half(rms_norm(x, w)): x [n head_dim, H / n, T], w [n head_dim] over n heads together -> [head_dim, H, T]. Null
 // cos: not rotated.
 ggml_tensor* normed_heads(Plan& g, ggml_tensor* x, ggml_tensor* w, int64_t head_dim, ggml_tensor* cos, ggml_tensor* sin,

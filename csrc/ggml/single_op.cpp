@@ -1,5 +1,6 @@
 #include "single_op.h"
 
+#include <algorithm>
 #include <chrono>
 #include <numeric>
 #include <thread>
@@ -40,6 +41,7 @@ ConvLowering conv_lowering(const std::string& name) {
     throw Error(ErrorCode::invalid_request, "[ops] lowering '" + name + "' is unknown");
 }
 
+thread_local std::string device = "cpu";
 thread_local int runs = 1;
 thread_local std::vector<double> seconds;
 
@@ -52,10 +54,12 @@ void run(Workspace& workspace, Plan& g) {
     }
 }
 
+Backend backend_for(bool exact, int threads) { return Backend(device, exact && device == "cpu", threads); }
+
 // `build` gets the inputs in the order given, null for empty ones.
 template <typename Build>
 Array run(bool exact, const std::vector<const Array*>& arrays, Build build, int64_t patience = 0, int threads = 0) {
-    Backend backend("cpu", exact, threads);
+    Backend backend = backend_for(exact, threads);
     if (patience) backend.set_patience(patience);
     Workspace workspace(backend);
     Plan g(backend, "op", nullptr);
@@ -70,6 +74,7 @@ Array run(bool exact, const std::vector<const Array*>& arrays, Build build, int6
 
 }  // namespace
 
+void set_device(const std::string& name) { device = name; }
 void set_runs(int count) { runs = count; }
 std::vector<double> seconds_of_runs() { return seconds; }
 
@@ -77,7 +82,7 @@ Conv3dResult conv3d(const std::string& path, const std::string& name, const Arra
                     std::array<int, 3> kernel, const std::string& time, int64_t piece_bytes, bool exact, bool bias,
                     const std::string& lowering, bool reflect, const Array& residual, int threads) {
     const ModelFiles files({path}, Naming{});
-    const Backend backend("cpu", exact, threads);
+    const Backend backend = backend_for(exact, threads);
     Workspace workspace(backend);
     Weights weights(files, backend, "op", "");
     const Conv3d c = declare_conv3d(
@@ -151,11 +156,6 @@ Array pad_width(const Array& x, int64_t before, int64_t after) {
     return run(true, {&x}, [&](Plan& g, const auto& in) { return sdltx::pad_width(g, in[0], before, after); });
 }
 
-Array modulate(const Array& x, const Array& scale1, const Array& shift) {
-    return run(true, {&x, &scale1, &shift},
-               [&](Plan& g, const auto& in) { return sdltx::modulate(g, in[0], in[1], in[2]); });
-}
-
 Array rms_norm(const Array& x, const Array& w, float eps) {
     return run(true, {&x, &w}, [&](Plan& g, const auto& in) { return sdltx::rms_norm(g, in[0], in[1], eps); });
 }
@@ -168,14 +168,34 @@ Array normed_heads(const Array& x, const Array& w, int64_t head_dim, const Array
     return run(true, {&x, &w, &cos, &sin}, build, 0, threads);
 }
 
-Array modulated_norm(const Array& x, const Array& scale1, const Array& shift,
-                     const std::vector<std::array<int64_t, 3>>& runs, float eps, int threads) {
+namespace {
+
+RowRuns row_runs(const Runs& given) {
+    RowRuns rows;
+    for (const auto& [first, count, value] : given) rows.push_back({first, count, value});
+    return rows;
+}
+
+}  // namespace
+
+Array modulate(const Array& x, const Array& scale1, const Array& shift, const Runs& given) {
+    return run(true, {&x, &scale1, &shift},
+               [&](Plan& g, const auto& in) { return sdltx::modulate(g, in[0], in[1], in[2], row_runs(given)); });
+}
+
+Array modulated_norm(const Array& x, const Array& scale1, const Array& shift, const Runs& given, float eps,
+                     int threads) {
     const auto build = [&](Plan& g, const auto& in) {
-        std::vector<RowRun> rows;
-        for (const auto& [first, count, value] : runs) rows.push_back({first, count, value});
-        return sdltx::modulated_norm(g, in[0], in[1], in[2], rows, eps);
+        return sdltx::modulated_norm(g, in[0], in[1], in[2], row_runs(given), eps);
     };
     return run(true, {&x, &scale1, &shift}, build, 0, threads);
+}
+
+Array gated_sum(const Array& x, const Array& y, const Array& gate, const Runs& given, int threads) {
+    const auto build = [&](Plan& g, const auto& in) {
+        return sdltx::gated_sum(g, in[0], in[1], in[2], row_runs(given));
+    };
+    return run(true, {&x, &y, &gate}, build, 0, threads);
 }
 
 Array gelu_tanh(const Array& x, bool exact) {
@@ -185,6 +205,26 @@ Array gelu_tanh(const Array& x, bool exact) {
 Array rotate_half(const Array& x, const Array& cos, const Array& sin) {
     return run(true, {&x, &cos, &sin},
                [&](Plan& g, const auto& in) { return sdltx::rotate_half(g, in[0], in[1], in[2]); });
+}
+
+std::array<double, 2> copy_seconds(const std::string& name, size_t bytes) {
+    const Backend backend(name, false, 0);
+    State state(backend, "copies");
+    ggml_tensor* there = state.tensor("bytes", GGML_TYPE_I8, {static_cast<int64_t>(bytes)});
+    state.allocate();
+    std::vector<uint8_t> here(bytes, 1);
+    const auto least = [&](const auto& copy) {
+        double seconds = 1e9;
+        for (int i = 0; i < 5; ++i) {
+            const auto start = std::chrono::steady_clock::now();
+            copy();
+            seconds =
+                std::min(seconds, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        }
+        return seconds;
+    };
+    const double up = least([&] { ggml_backend_tensor_set(there, here.data(), 0, bytes); });
+    return {up, least([&] { ggml_backend_tensor_get(there, here.data(), 0, bytes); })};
 }
 
 bool stop_ends_all_pieces(const std::string& device) {

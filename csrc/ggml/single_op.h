@@ -1,5 +1,5 @@
 // The op builders one at a time, arrays in and an array out: what their tests and other languages call. Shapes in NumPy
-// order; channels are the last axis; everything on the CPU.
+// order; channels are the last axis. On the CPU, or where set_device() says.
 #pragma once
 
 #include <array>
@@ -10,6 +10,8 @@
 
 namespace sdltx::single_op {
 
+// Where what follows on this thread is computed; `exact` counts on the CPU only.
+SDLTX_EXPORT void set_device(const std::string& device);
 // How often what follows on this thread is run, and how long each time took, in seconds: for benchmarks.
 SDLTX_EXPORT void set_runs(int runs);
 SDLTX_EXPORT std::vector<double> seconds_of_runs();
@@ -48,18 +50,23 @@ struct LinearCase {
 SDLTX_EXPORT Array linear(const LinearCase& c);
 SDLTX_EXPORT Array depth_to_space(const Array& x, std::array<int, 3> stride);
 SDLTX_EXPORT Array pad_width(const Array& x, int64_t before, int64_t after);
-SDLTX_EXPORT Array modulate(const Array& x, const Array& scale1, const Array& shift);
 // w may be empty.
 SDLTX_EXPORT Array rms_norm(const Array& x, const Array& w, float eps);
 // x (T, rows, n head_dim), w (n head_dim), cos and sin (T, heads or 1, head_dim / 2) or empty -> (1, T, heads,
 // head_dim).
 SDLTX_EXPORT Array normed_heads(const Array& x, const Array& w, int64_t head_dim, const Array& cos, const Array& sin,
                                 float eps, int threads);
-// x (T, D), scale1 and shift (K, D), runs of first row, count and value.
-SDLTX_EXPORT Array modulated_norm(const Array& x, const Array& scale1, const Array& shift,
-                                  const std::vector<std::array<int64_t, 3>>& runs, float eps, int threads);
+// x and y (T, D), scale1, shift and gate (K, D), runs of first row, count and value.
+using Runs = std::vector<std::array<int64_t, 3>>;
+SDLTX_EXPORT Array modulate(const Array& x, const Array& scale1, const Array& shift, const Runs& runs);
+SDLTX_EXPORT Array modulated_norm(const Array& x, const Array& scale1, const Array& shift, const Runs& runs, float eps,
+                                  int threads);
+SDLTX_EXPORT Array gated_sum(const Array& x, const Array& y, const Array& gate, const Runs& runs, int threads);
 SDLTX_EXPORT Array gelu_tanh(const Array& x, bool exact);
 SDLTX_EXPORT Array rotate_half(const Array& x, const Array& cos, const Array& sin);
+
+// Seconds that it takes to copy so many bytes to a device, and back, the least of five.
+SDLTX_EXPORT std::array<double, 2> copy_seconds(const std::string& device, size_t bytes);
 
 // Whether a run on `device` in three pieces, the middle one on the CPU, ends when the poll says so once in the first.
 SDLTX_EXPORT bool stop_ends_all_pieces(const std::string& device);

@@ -53,33 +53,12 @@ TokenRuns token_runs(const std::vector<int32_t>& index) {
     return runs;
 }
 
-namespace {
-
-ggml_tensor* tokens_of(Plan& g, ggml_tensor* x, const TokenRun& run) {
-    return ggml_view_2d(g.ctx(), x, x->ne[0], run.count, x->nb[1], static_cast<size_t>(run.first) * x->nb[1]);
-}
-
-// The row of one timestep, [D, 1].
-ggml_tensor* row_of(Plan& g, ggml_tensor* rows, const TokenRun& run) {
-    return ggml_view_2d(g.ctx(), rows, rows->ne[0], 1, rows->nb[1], static_cast<size_t>(run.value) * rows->nb[1]);
-}
-
-}  // namespace
-
-ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift, const TokenRuns& runs,
-                      bool shared) {
-    if (runs.size() == 1) return modulate(g, x, scale1, shift);
-    ggml_context* ctx = g.ctx();
-    if (shared) x = ggml_cont(ctx, x);
-    for (const TokenRun& run : runs) {
-        ggml_tensor* part = ggml_mul_inplace(ctx, tokens_of(g, x, run), row_of(g, scale1, run));
-        x = g.after(x, ggml_add_inplace(ctx, part, row_of(g, shift, run)));
-    }
-    return x;
-}
-
 ggml_tensor* add_to_tokens(Plan& g, ggml_tensor* x, ggml_tensor* row, const TokenRuns& runs) {
-    for (const TokenRun& run : runs) x = g.after(x, ggml_add_inplace(g.ctx(), tokens_of(g, x, run), row));
+    for (const TokenRun& run : runs) {
+        ggml_tensor* tokens =
+            ggml_view_2d(g.ctx(), x, x->ne[0], run.count, x->nb[1], static_cast<size_t>(run.first) * x->nb[1]);
+        x = g.after(x, ggml_add_inplace(g.ctx(), tokens, row));
+    }
     return x;
 }
 
@@ -99,22 +78,16 @@ ggml_tensor* Modulation::row(Plan& g, ggml_tensor* rows, int64_t i) const {
     return ggml_view_2d(g.ctx(), rows, rows->ne[0], rows->ne[2], rows->nb[2], static_cast<size_t>(i) * rows->nb[1]);
 }
 
-ggml_tensor* Modulation::modulate(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift, bool shared) const {
-    return sdltx::modulate(g, x, row(g, one_plus_rows_, scale), row(g, rows_, shift), runs_, shared);
+ggml_tensor* Modulation::modulate(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift) const {
+    return sdltx::modulate(g, x, row(g, one_plus_rows_, scale), row(g, rows_, shift), runs_);
 }
 
 ggml_tensor* Modulation::modulate_normed(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift, float eps) const {
-    if (!can_fuse(g)) return modulate(g, rms_norm(g, x, nullptr, eps), scale, shift);
     return modulated_norm(g, x, row(g, one_plus_rows_, scale), row(g, rows_, shift), runs_, eps);
 }
 
 ggml_tensor* Modulation::add_gated(Plan& g, ggml_tensor* x, ggml_tensor* y, int64_t gate) const {
-    ggml_context* ctx = g.ctx();
-    ggml_tensor* rows = row(g, rows_, gate);
-    if (can_fuse(g) && ggml_is_contiguous(x) && ggml_is_contiguous(y)) return gated_sum(g, x, y, rows, runs_);
-    if (runs_.size() == 1) return ggml_add(ctx, x, ggml_mul(ctx, y, rows));
-    for (const TokenRun& run : runs_) y = g.after(y, ggml_mul_inplace(ctx, tokens_of(g, y, run), row_of(g, rows, run)));
-    return ggml_add(ctx, x, y);
+    return gated_sum(g, x, y, row(g, rows_, gate), runs_);
 }
 
 }  // namespace sdltx

@@ -31,14 +31,8 @@ ggml_tensor* modulation_rows(Plan& g, const AdaLayerNormSingle& a, ggml_tensor* 
 
 // Tokens [first, first + count), which share a timestep: the one with number `value` of the distinct ones.
 using TokenRun = RowRun;
-using TokenRuns = std::vector<TokenRun>;
+using TokenRuns = RowRuns;
 TokenRuns token_runs(const std::vector<int32_t>& index);
-
-// x (1 + scale) + shift; x [D, T], scale1 (1 + scale) and shift [D, K]. Each run of tokens gets the rows of its
-// timestep, which are never spread out over tokens: a conditioned clip takes no more memory than another one. With
-// several runs the result takes the place of x, unless x is `shared`.
-ggml_tensor* modulate(Plan& g, ggml_tensor* x, ggml_tensor* scale1, ggml_tensor* shift, const TokenRuns& runs,
-                      bool shared = false);
 
 // x [D, T], to which `row` [D] is added for the tokens of these runs; x is used up.
 ggml_tensor* add_to_tokens(Plan& g, ggml_tensor* x, ggml_tensor* row, const TokenRuns& runs);
@@ -50,9 +44,9 @@ class Modulation {
     // it.
     Modulation(Plan& g, ggml_tensor* table, int64_t first, int64_t count, ggml_tensor* adaln, const TokenRuns& runs);
 
-    // x (1 + scale) + shift with these rows; x [D, T], see above.
-    ggml_tensor* modulate(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift, bool shared = false) const;
-    // The same of rms_norm(x).
+    // x (1 + scale) + shift with these rows, those of its timestep for each run of tokens; x [D, T], see modulate().
+    ggml_tensor* modulate(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift) const;
+    // The same of rms_norm(x); x stays.
     ggml_tensor* modulate_normed(Plan& g, ggml_tensor* x, int64_t scale, int64_t shift, float eps) const;
     // x + y gate; y [D, T] is used up.
     ggml_tensor* add_gated(Plan& g, ggml_tensor* x, ggml_tensor* y, int64_t gate) const;

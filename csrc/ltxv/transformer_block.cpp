@@ -59,23 +59,23 @@ void cross_modal_attention(Plan& g, const StreamSteps& video, const StreamSteps&
         const Modulation gate(g, to.b.cross_scale_shift_table, cross_rows, 1, to.s.cross_gate, everywhere());
         to.s.x = gate.add_gated(g, to.s.x, y, 0);
     };
-    const bool shared = !without.freeze_video && !without.freeze_audio;
-    const Modulation v = rows(video), a = rows(audio);
-    ggml_tensor* nv = rms_norm(g, video.s.x, nullptr, video.eps);  // [Dv, Tv]
-    ggml_tensor* na = rms_norm(g, audio.s.x, nullptr, audio.eps);  // [Da, Ta]
+    const Modulation of_video = rows(video), of_audio = rows(audio);
+    ggml_tensor *xv = video.s.x, *xa = audio.s.x;         // [Dv, Tv] and [Da, Ta]
+    const auto v = [&](CrossRow scale, CrossRow shift) {  // [Dv, Tv]
+        return of_video.modulate_normed(g, xv, scale, shift, video.eps);
+    };
+    const auto a = [&](CrossRow scale, CrossRow shift) {  // [Da, Ta]
+        return of_audio.modulate_normed(g, xa, scale, shift, audio.eps);
+    };
     if (!without.freeze_video) {
-        ggml_tensor* query = g.stage(v.modulate(g, nv, scale_a2v, shift_a2v, shared), video.b.cross.name + ".in");
-        ggml_tensor* y =
-            attend(g, video.b.cross, query, a.modulate(g, na, scale_a2v, shift_a2v, shared), video.s.cross_rope,
-                   audio.s.cross_rope);  // [Dv, Tv]
-        add_gated(video, y);
+        ggml_tensor* query = g.stage(v(scale_a2v, shift_a2v), video.b.cross.name + ".in");
+        add_gated(video,
+                  attend(g, video.b.cross, query, a(scale_a2v, shift_a2v), video.s.cross_rope, audio.s.cross_rope));
     }
     if (!without.freeze_audio) {
-        ggml_tensor* query = g.stage(a.modulate(g, na, scale_v2a, shift_v2a, shared), audio.b.cross.name + ".in");
-        ggml_tensor* y =
-            attend(g, audio.b.cross, query, v.modulate(g, nv, scale_v2a, shift_v2a, shared), audio.s.cross_rope,
-                   video.s.cross_rope);  // [Da, Ta]
-        add_gated(audio, y);
+        ggml_tensor* query = g.stage(a(scale_v2a, shift_v2a), audio.b.cross.name + ".in");
+        add_gated(audio,
+                  attend(g, audio.b.cross, query, v(scale_v2a, shift_v2a), audio.s.cross_rope, video.s.cross_rope));
     }
 }
 

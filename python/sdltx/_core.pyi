@@ -295,6 +295,10 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
         threads: int = 0,
     ) -> tuple[Float32, int]: ...
     @staticmethod
+    def set_device(device: str) -> None: ...  # where what follows on this thread is computed
+    @staticmethod
+    def copy_seconds(device: str, bytes: int) -> list[float]: ...  # to it, and back
+    @staticmethod
     def set_runs(runs: int) -> None: ...  # how often what follows is run
     @staticmethod
     def seconds_of_runs() -> list[float]: ...  # each of the last ones
@@ -334,7 +338,21 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
     @staticmethod
     def pad_width(x: Float32, before: int, after: int) -> Float32: ...
     @staticmethod
-    def modulate(x: Float32, scale1: Float32, shift: Float32) -> Float32: ...
+    def modulate(
+        x: Float32,  # (T, D)
+        scale1: Float32,  # (K, D)
+        shift: Float32,
+        runs: Sequence[tuple[int, int, int]],  # first row, count, value
+    ) -> Float32: ...
+    @staticmethod
+    def gated_sum(
+        x: Float32,  # (T, D)
+        y: Float32,
+        gate: Float32,  # (K, D)
+        runs: Sequence[tuple[int, int, int]],
+        *,
+        threads: int = 0,
+    ) -> Float32: ...
     @staticmethod
     def rms_norm(x: Float32, w: Float32 | None = None, *, eps: float) -> Float32: ...
     @staticmethod
