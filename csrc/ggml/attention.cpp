@@ -84,6 +84,14 @@ ggml_tensor* softmax_kernel(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor
     return ggml_cont(ctx, ggml_permute(ctx, product(g, v, scores), 0, 2, 1, 3));        // [head_dim, H, T]
 }
 
+// GPUs keep sums over keys that are halves as halves (65,504 at most), which are up to as many times the largest value
+// as there are keys. The power of two that makes it 32 times: values up to 2,047 are safe whatever is looked at.
+float share_of_values(int64_t keys) {
+    float share = 1;
+    while (static_cast<float>(keys) * share > 32) share /= 2;
+    return share;
+}
+
 // Runs a kernel for some queries, and if need be some heads, at a time -> [head_dim, H, T].
 ggml_tensor* in_pieces(Plan& g, Kernel kernel, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask,
                        float scale) {
@@ -123,21 +131,23 @@ ggml_tensor* softmax_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_ten
 
 ggml_tensor* device_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale) {
     ggml_context* ctx = g.ctx();
+    ggml_tensor* given = v;
     // For a single query ggml's CPU kernel splits the keys by thread, which would make the sum depend on the thread
     // count.
     if (q->ne[2] == 1) return softmax_attention(g, q, k, v, mask, scale);
-    // GPUs compute with halves whatever they get. ggml's CPU kernel, which is that of many workers, would keep sums
-    // over the keys of few queries as halves too.
-    const bool half = g.backend().is_gpu(g.device());
+    const ggml_type type = g.backend().keys_type(g.device());
     const auto by_head = [&](ggml_tensor* t) {  // [head_dim, T, H]
         t = ggml_permute(ctx, t, 0, 2, 1, 3);
-        return half ? ggml_cast(ctx, t, GGML_TYPE_F16) : t;
+        return type == GGML_TYPE_F32 ? t : ggml_cast(ctx, t, type);
     };
+    const float share = type == GGML_TYPE_F16 ? share_of_values(k->ne[2]) : 1;
+    if (share < 1) v = ggml_scale(ctx, ggml_is_contiguous(v) ? v : ggml_cont(ctx, v), share);
     ggml_tensor *queries = ggml_permute(ctx, q, 0, 2, 1, 3), *keys = by_head(k), *values = by_head(v);
     // Not every device has a kernel for every width of a head.
     if (!g.backend().can(g.device(), flash_kernel(g, queries, keys, values, mask, scale)))
-        return softmax_attention(g, q, k, v, mask, scale);
-    return in_pieces(g, flash_kernel, queries, keys, values, mask, scale);
+        return softmax_attention(g, q, k, given, mask, scale);
+    ggml_tensor* out = in_pieces(g, flash_kernel, queries, keys, values, mask, scale);
+    return share < 1 ? ggml_scale(ctx, out, 1 / share) : out;
 }
 
 ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale,

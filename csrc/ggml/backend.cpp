@@ -242,6 +242,11 @@ std::string Backend::device_names() const {
     return names;
 }
 
+// ggml's CPU kernel, which is that of many workers, would keep sums over the keys of few queries as halves for F16.
+ggml_type Backend::keys_type(size_t i) const {
+    return is_gpu(i) ? keys_type_of(ggml_backend_get_device(backends_[i].get())) : GGML_TYPE_F32;
+}
+
 bool Backend::is_gpu(size_t i) const { return kind_of(ggml_backend_get_device(backends_[i].get())) == "gpu"; }
 
 bool Backend::can(size_t device, const ggml_tensor* node) const {

@@ -82,6 +82,8 @@ class SDLTX_EXPORT Backend {
     int threads() const { return threads_; }
     // Whether backends()[i] is a GPU of this machine.
     bool is_gpu(size_t i) const;
+    // What attention on backends()[i] gets keys and values as.
+    ggml_type keys_type(size_t i) const;
     // Whether a device is that of a worker.
     bool remote() const { return !workers_.empty(); }
     // Whether a device multiplies in half precision, also floats, and sums so unless it is told not to.

@@ -15,6 +15,9 @@ bool is_remote(ggml_backend_dev_t dev);
 bool is_vulkan(ggml_backend_dev_t dev);
 // "cpu", "gpu", "remote" or "accelerator"
 std::string kind_of(ggml_backend_dev_t dev);
+// What attention on a GPU of this machine gets keys and values as: BF16 where sums over them are floats then and that
+// is not slow, else F16, whose sums are halves.
+ggml_type keys_type_of(ggml_backend_dev_t dev);
 // As people give it: "cpu", "cuda0", "vulkan0", "rpc:HOST:PORT".
 std::string name_of(ggml_backend_dev_t dev);
 

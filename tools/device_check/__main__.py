@@ -57,10 +57,12 @@ def main() -> int:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.size = args.size or ("128x128x9" if args.quick else "768x512x121")
+    size = tuple(int(n) for n in args.size.split("x") if n.isdecimal())
+    if len(size) != 3 or args.size.count("x") != 2:
+        parser.error(f"--size {args.size} is not WIDTHxHEIGHTxFRAMES")
     with tempfile.TemporaryDirectory(prefix="sdltx-device-check-") as scratch:
         if args.child:
-            width, height, frames = (int(n) for n in args.size.split("x"))
-            of_child(checks()[args.child], Run(args.device, args.data, args.models, (width, height, frames), args.quick))
+            of_child(checks()[args.child], Run(args.device, args.data, args.models, size, args.quick))
             return 0
         args.models = args.models or Path(scratch, "models")
         args.data = _data(Path(scratch))

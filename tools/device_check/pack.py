@@ -16,7 +16,10 @@ MODULES = [
     *(path for path in sorted(HERE.glob("*.py")) if path != Path(__file__)),
     ROOT / "bench" / "weights.py",
     ROOT / "tests" / "real_layout.py",
-    *(ROOT / "tools" / "train_demo" / f"{n}.py" for n in ("captions", "evaluate", "measures", "scenes", "sheets", "sounds")),
+    *(
+        ROOT / "tools" / "train_demo" / f"{n}.py"
+        for n in ("captions", "evaluate", "measures", "scenes", "sheets", "sounds")
+    ),
 ]
 DATA = ["real/ltx-2.3-22b.json.gz", "tiny-w/*", "tiny-w/goldens/*", "tiny-a/tiny-ltx-2.3.safetensors", "tiny-a/gemma/*"]
 GOLDENS = ["text", "transformer", "trajectory", "video_vae", "audio", "e2e"]

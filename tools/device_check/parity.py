@@ -85,6 +85,7 @@ def offload(run: Run) -> Iterator[Row]:
             for _ in range(2):
                 loop.step()
             found = np.concatenate([loop.video.ravel(), loop.audio.ravel()])
+            del loop  # or a worker would be held
         first = found if first is None else first
         yield {"name": f"offload {mode}", "ok": bool(np.array_equal(found, first))}
 
@@ -101,7 +102,12 @@ def demo(run: Run) -> Iterator[Row]:
             score.add(right(prompt, reading_of(pipe.generate(prompt.text, seed=prompt.seed))), 0)
     for name in ("colour", "motion", "pitch"):
         enough = max(1, count - 2)  # as the tests of the CPU have it
-        yield {"name": f"{name} as asked for", "clips": count, "right": score.hits[name], "ok": score.hits[name] >= enough}
+        yield {
+            "name": f"{name} as asked for",
+            "clips": count,
+            "right": score.hits[name],
+            "ok": score.hits[name] >= enough,
+        }
 
 
 def _golden(folder: Path, stem: str) -> Arrays:

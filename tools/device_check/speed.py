@@ -36,20 +36,20 @@ def operations(run: Run) -> Iterator[Row]:
     def values(*shape: int) -> np.ndarray[Any, Any]:
         return rng.standard_normal(shape, np.float32)
 
-    def measured(name: str, work: float, unit: str, compute: Callable[[slice], Any]) -> Row:
-        some = slice(0, 64)  # rows, for the CPU
+    def measured(name: str, work: float, unit: str, compute: Callable[[slice, bool], Any]) -> Row:
         ops.set_device("cpu")
-        wanted = compute(some)
+        wanted = compute(slice(0, 64), True)  # some rows in float32
         ops.set_device(run.device)
         ops.set_runs(2 if run.quick else 6)
         try:
-            found = compute(slice(None))
+            found = compute(slice(None), False)
             seconds = min(ops.seconds_of_runs()[1:])  # the first one also prepares
         finally:
             ops.set_runs(1)
             ops.set_device("cpu")
-        error = run.relative(found.reshape(-1, found.shape[-1])[: wanted.size // wanted.shape[-1]],
-                             wanted.reshape(-1, wanted.shape[-1]))
+        error = run.relative(
+            found.reshape(-1, found.shape[-1])[: wanted.size // wanted.shape[-1]], wanted.reshape(-1, wanted.shape[-1])
+        )
         return {"name": name, "ms": round(seconds * 1e3, 3), unit: round(work / seconds, 2), **error}
 
     x = values(tokens, 4 * width)
@@ -58,24 +58,34 @@ def operations(run: Run) -> Iterator[Row]:
             w = np.tile(ops.quantise(values(64, columns) / np.float32(columns**0.5), kind), out // 64)
             given = np.ascontiguousarray(x[:, :columns])
             work = 2e-12 * tokens * out * columns
-            yield measured(f"{kind} {out}x{columns}, {tokens} rows", work, "TFLOP/s",
-                           lambda rows, kind=kind, w=w, out=out, given=given: ops.linear(kind, w, out, given[rows]))
+            yield measured(
+                f"{kind} {out}x{columns}, {tokens} rows",
+                work,
+                "TFLOP/s",
+                lambda rows, exact, kind=kind, w=w, out=out, given=given: ops.linear(
+                    kind, w, out, given[rows], exact=exact
+                ),
+            )
     q = values(tokens, heads, 128)
     for name, keys in (("self", tokens), ("text", context)):
         k, v = values(keys, heads, 128), values(keys, heads, 128)
         work = 4e-12 * tokens * keys * width
-        yield measured(f"attention, {name}: {tokens} over {keys}, {heads} heads", work, "TFLOP/s",
-                       lambda rows, k=k, v=v: ops.attention(q[rows], k, v, scale=128**-0.5))
+        yield measured(
+            f"attention, {name}: {tokens} over {keys}, {heads} heads",
+            work,
+            "TFLOP/s",
+            lambda rows, exact, k=k, v=v: ops.attention(q[rows], k, v, scale=128**-0.5, exact=exact),
+        )
     h = np.ascontiguousarray(x[:, :width])
     size = 2e-9 * h.nbytes
     scale, shift, cos, sin = values(1, width), values(1, width), values(tokens, heads, 64), values(tokens, heads, 64)
 
-    def norm(rows: slice) -> Any:
+    def norm(rows: slice, _exact: bool) -> Any:
         return ops.modulated_norm(h[rows], scale, shift, [(0, len(h[rows]), 0)], eps=1e-6)
 
     yield measured(f"norm and modulation of {tokens} rows", size, "GB/s", norm)
-    yield measured("rotation of heads", size, "GB/s", lambda rows: ops.rotate_half(q[rows], cos[rows], sin[rows]))
-    yield measured("GELU", 4 * size, "GB/s", lambda rows: ops.gelu_tanh(x[rows], exact=False))
+    yield measured("rotation of heads", size, "GB/s", lambda rows, _: ops.rotate_half(q[rows], cos[rows], sin[rows]))
+    yield measured("GELU", 4 * size, "GB/s", lambda rows, exact: ops.gelu_tanh(x[rows], exact=exact))
 
 
 def steps(run: Run) -> Iterator[Row]:
@@ -93,7 +103,9 @@ def steps(run: Run) -> Iterator[Row]:
 def _denoised(run: Run, kind: str, file: Path) -> Row:
     rng, count = np.random.default_rng(0), 3
     rows, video, audio = (96, 128, 64) if run.quick else (1024, 4096, 2048)
-    context = sdltx.Context(rng.standard_normal((rows, video), np.float32), rng.standard_normal((rows, audio), np.float32))
+    context = sdltx.Context(
+        rng.standard_normal((rows, video), np.float32), rng.standard_normal((rows, audio), np.float32)
+    )
     width, height, frames = run.size
     given: dict[str, Any] = {"width": width, "height": height, "num_frames": frames, "frame_rate": 24.0}
     given |= {"sigmas": [1 - i / count for i in range(count)] + [0], "preset": "distilled"}
@@ -103,10 +115,14 @@ def _denoised(run: Run, kind: str, file: Path) -> Row:
         # Once to prepare, and to see what is taken; once for the time.
         pipe.sample(context, seed=1, progress=lambda *_: free.append(_free(run.device)), **given)
         held = pipe.memory()[0]
-        pipe.sample(context, seed=1, progress=lambda _phase, done, _total: at.setdefault(done, time.monotonic()), **given)
+        pipe.sample(
+            context, seed=1, progress=lambda _phase, done, _total: at.setdefault(done, time.monotonic()), **given
+        )
     blocks = max(at) // count  # that the model has
     step = statistics.median(at[(i + 1) * blocks] - at[i * blocks] for i in range(1, count))
     block = statistics.median(at[i + 1] - at[i] for i in range(blocks, max(at)) if i % blocks)
+    if run.device.startswith("rpc:"):  # which says when it is ready at the end of a step only
+        block = step / blocks
     row = {
         "name": f"{kind}, {width}x{height}x{frames}",
         "ms of a block": round(block * 1e3, 2),
