@@ -133,7 +133,7 @@ def test_quantised_weights_are_used_as_they_are_stored(converted, kind):
     quantised = sum(
         t.bytes for t in sdltx.inspect(path).tensors if t.part == "transformer" and t.type not in ("F32", "F16", "BF16")
     )
-    assert quantised > 5_000_000
+    assert quantised > 3_000_000
     assert memory["mapped"] >= quantised  # no copy of any of them
 
 
@@ -177,11 +177,16 @@ def test_an_imatrix_moves_the_error(converted, wide, imatrix, tmp_path):
     assert after < 0.8 * before
 
 
+def with_imatrix(imatrix):
+    """Options of types that take their time: for one block only."""
+    return {"imatrix": imatrix, "tensor_types": {"transformer_blocks.1.*": "q8_0"}}
+
+
 @pytest.mark.parametrize("kind", ["iq2_xs", "iq2_xxs"])
 def test_types_that_need_an_imatrix(wide, imatrix, tmp_path, kind, converted):
     with pytest.raises(sdltx.InvalidRequestError, match=f"{kind} needs an imatrix"):
         sdltx.convert(wide, output=tmp_path / "x.gguf", type=kind)
-    path = converted(kind, imatrix=imatrix)
+    path = converted(kind, **with_imatrix(imatrix))
     exact, got = velocities(wide, "f32"), velocities(path)
     assert min(cosine(a, b) for a, b in zip(exact, got, strict=True)) > 0.8
 
@@ -209,11 +214,11 @@ def test_types_of_single_tensors(wide, tmp_path):
     rules = {"*.1.attn1.to_q.weight": "f32", "*.attn1.to_q.weight": "Q6_K", DIT + "proj_out.weight": "f16"}
     (path,) = sdltx.convert(wide, output=tmp_path / "x.gguf", type="q4_0", tensor_types=rules)
     types = {t.name.removeprefix(DIT): t.type for t in sdltx.inspect(path).tensors}
-    assert [types[f"transformer_blocks.{i}.attn1.to_q.weight"] for i in range(3)] == ["Q6_K", "F32", "Q6_K"]
+    assert [types[f"transformer_blocks.{i}.attn1.to_q.weight"] for i in range(2)] == ["Q6_K", "F32"]
     assert types["proj_out.weight"] == "F16"
     done = run("convert", wide, tmp_path / "y.gguf", "--type", "q8_0", "--tensor-type", "*.ff.*=q4_k", "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "Q4_K 14" in done.stdout  # of the connectors too, and no bias
+    assert "Q4_K 12" in done.stdout  # of the connectors too, and no bias
     assert not (tmp_path / "y.gguf").exists()
 
 
@@ -329,7 +334,7 @@ def test_file_types_are_those_of_llama(converted, imatrix, kind, wide, tmp_path)
     name = names.get(kind, f"MOSTLY_{kind.upper()}")
     if not hasattr(gguf.LlamaFileType, name):
         pytest.fail(f"gguf does not know {name}")
-    path = converted(kind, imatrix=imatrix) if kind.startswith("iq2_x") else converted(kind)
+    path = converted(kind, **with_imatrix(imatrix)) if kind.startswith("iq2_x") else converted(kind)
     field = gguf.GGUFReader(path).fields["general.file_type"]
     assert field.contents() == getattr(gguf.LlamaFileType, name)
 
