@@ -175,5 +175,5 @@ def test_pad_width(shape, before, after):
 
 
 def test_copies_have_a_speed():
-    up, down = ops.copy_seconds(DEVICE or "cpu", 1 << 20)
-    assert 0 < up < 10 and 0 < down < 10
+    seconds = ops.copy_seconds(DEVICE or "cpu", 70 << 20)  # more than there are pieces for
+    assert len(seconds) == 3 and all(0 < one < 10 for one in seconds)

@@ -17,6 +17,7 @@
 #include "ggml-backend.h"
 #include "ggml.h"
 #include "lost_worker.h"
+#include "uploads.h"
 
 namespace sdltx {
 
@@ -124,6 +125,8 @@ class SDLTX_EXPORT Backend {
 
     // Where weights live, and on the first device states.
     ggml_backend_buffer_type_t buffer_type(size_t device = 0) const;
+    // The way of large values to devices.
+    Uploads& uploads() const { return uploads_; }
     // Device memory over bytes of the host, or null when the device cannot use them in place.
     Buffer map_host_memory(const void* data, size_t size) const;
     enum class Use { weights, state };
@@ -163,6 +166,7 @@ class SDLTX_EXPORT Backend {
     mutable std::atomic<bool> computing_{false};
     std::vector<std::unique_ptr<ggml_backend, BackendDeleter>> backends_;
     std::vector<Buffer> connections_;
+    mutable Uploads uploads_;  // goes before the devices
     bool multiplies_halves_ = false;
     bool exact_;
     int threads_;

@@ -1,7 +1,7 @@
 #include "conversion.h"
 
 #include <algorithm>
-#include <mutex>
+#include <memory>
 
 #include "encodings.h"
 #include "ggml-backend.h"
@@ -10,12 +10,6 @@
 namespace sdltx {
 
 namespace {
-
-void upload(ggml_tensor* to, const std::vector<uint8_t>& bytes) {
-    static std::mutex uploads;  // devices are not asked to take several at once
-    std::lock_guard<std::mutex> lock(uploads);
-    ggml_backend_tensor_set(to, bytes.data(), 0, bytes.size());
-}
 
 // Writes the elements of `from` in the order of `axes`. The innermost axis is written in one go; the others are walked
 // so that reading stays local.
@@ -113,16 +107,17 @@ bool aligned(const TensorInfo& info) {
     return reinterpret_cast<uintptr_t>(info.data) % unit == 0;
 }
 
-void convert(const TensorInfo& info, const Layout& layout, ggml_tensor* to) {
+void convert(const TensorInfo& info, const Layout& layout, ggml_tensor* to, Uploads& uploads) {
     const MappedFile& file = info.file->map();
     file.will_need(info.data, info.nbytes);
-    // In place where that is host memory, else by way of a copy.
     if (ggml_backend_buffer_is_host(to->buffer)) {
         write(info, layout, to->data, to->type);
+    } else if (layout.as_stored() && info.encoding == Encoding::none && info.type == to->type) {
+        uploads.upload(to, info.data);
     } else {
-        std::vector<uint8_t> staged(ggml_nbytes(to));
-        write(info, layout, staged.data(), to->type);
-        upload(to, staged);
+        const std::unique_ptr<uint8_t[]> values(new uint8_t[ggml_nbytes(to)]);  // not zeroed first
+        write(info, layout, values.get(), to->type);
+        uploads.upload(to, values.get());
     }
     file.forget(info.data, info.nbytes);
 }

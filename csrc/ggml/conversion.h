@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model_file.h"
+#include "uploads.h"
 
 namespace sdltx {
 
@@ -34,8 +35,9 @@ struct Layout {
 // have them at any byte.
 bool aligned(const TensorInfo& info);
 
-// Writes a weight into its place, which has memory. Threads may call it at the same time.
-void convert(const TensorInfo& info, const Layout& layout, ggml_tensor* to);
+// Writes a weight into its place, which has memory, on a device by way of `uploads`. Threads may call it at the same
+// time.
+void convert(const TensorInfo& info, const Layout& layout, ggml_tensor* to, Uploads& uploads);
 
 // Its values for the host.
 std::vector<float> floats_of(const TensorInfo& info);

@@ -209,12 +209,13 @@ Array rotate_half(const Array& x, const Array& cos, const Array& sin) {
                [&](Plan& g, const auto& in) { return sdltx::rotate_half(g, in[0], in[1], in[2]); });
 }
 
-std::array<double, 2> copy_seconds(const std::string& name, size_t bytes) {
+std::array<double, 3> copy_seconds(const std::string& name, size_t bytes) {
     const Backend backend(name, false, 0);
     State state(backend, "copies");
     ggml_tensor* there = state.tensor("bytes", GGML_TYPE_I8, {static_cast<int64_t>(bytes)});
     state.allocate();
-    std::vector<uint8_t> here(bytes, 1);
+    std::vector<uint8_t> here(bytes), back(bytes);
+    for (size_t i = 0; i < bytes; ++i) here[i] = static_cast<uint8_t>(i * 2654435761u >> 24);
     const auto least = [&](const auto& copy) {
         double seconds = 1e9;
         for (int i = 0; i < 5; ++i) {
@@ -225,8 +226,10 @@ std::array<double, 2> copy_seconds(const std::string& name, size_t bytes) {
         }
         return seconds;
     };
-    const double up = least([&] { ggml_backend_tensor_set(there, here.data(), 0, bytes); });
-    return {up, least([&] { ggml_backend_tensor_get(there, here.data(), 0, bytes); })};
+    const double uploaded = least([&] { backend.uploads().upload(there, here.data()); });
+    const double got = least([&] { ggml_backend_tensor_get(there, back.data(), 0, bytes); });
+    if (back != here) throw Error(ErrorCode::backend, "[ops] what was copied to '" + name + "' comes back otherwise");
+    return {uploaded, least([&] { ggml_backend_tensor_set(there, here.data(), 0, bytes); }), got};
 }
 
 bool stop_ends_all_pieces(const std::string& device) {

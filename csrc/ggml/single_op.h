@@ -65,8 +65,8 @@ SDLTX_EXPORT Array gated_sum(const Array& x, const Array& y, const Array& gate, 
 SDLTX_EXPORT Array gelu_tanh(const Array& x, bool exact);
 SDLTX_EXPORT Array rotate_half(const Array& x, const Array& cos, const Array& sin);
 
-// Seconds that it takes to copy so many bytes to a device, and back, the least of five.
-SDLTX_EXPORT std::array<double, 2> copy_seconds(const std::string& device, size_t bytes);
+// Seconds that it takes to copy so many bytes to a device as weights go there, straight, and back; the least of five.
+SDLTX_EXPORT std::array<double, 3> copy_seconds(const std::string& device, size_t bytes);
 
 // Whether a run on `device` in three pieces, the middle one on the CPU, ends when the poll says so once in the first.
 SDLTX_EXPORT bool stop_ends_all_pieces(const std::string& device);

@@ -386,7 +386,7 @@ void Weights::convert_all(const std::vector<size_t>& which, const Progress& prog
             if (d.values)
                 *d.values = floats_of(*d.info);
             else if (!d.in_place)
-                convert(*d.info, d.layout, d.tensor);
+                convert(*d.info, d.layout, d.tensor, backend_.uploads());
         },
         [&](int64_t done) { report(progress, "load", std::min(done, total - 1), total); });
     report(progress, "load", total, total);

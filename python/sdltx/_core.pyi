@@ -297,7 +297,7 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
     @staticmethod
     def set_device(device: str) -> None: ...  # where what follows on this thread is computed
     @staticmethod
-    def copy_seconds(device: str, bytes: int) -> list[float]: ...  # to it, and back
+    def copy_seconds(device: str, bytes: int) -> list[float]: ...  # as weights go there, straight, back
     @staticmethod
     def set_runs(runs: int) -> None: ...  # how often what follows is run
     @staticmethod

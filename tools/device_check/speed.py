@@ -23,8 +23,8 @@ _MIB, _GB = 2**20, 1e9
 def copies(run: Run) -> Iterator[Row]:
     """From memory of this process to the device's, and back."""
     size = (8 if run.quick else 512) * _MIB
-    up, down = ops.copy_seconds(run.device, size)
-    for name, seconds in (("to the device", up), ("from the device", down)):
+    names = ("weights to the device, one thread", "values to the device", "values from the device")
+    for name, seconds in zip(names, ops.copy_seconds(run.device, size), strict=True):
         yield {"name": name, "MiB": size // _MIB, "GB/s": round(size / seconds / _GB, 2)}
 
 
