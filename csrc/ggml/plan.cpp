@@ -1,24 +1,12 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <atomic>
 #include <unordered_set>
 
 namespace sdltx {
 
-namespace {
-
-std::atomic<uint64_t> last_id{0};
-
-}  // namespace
-
 Plan::Plan(const Backend& backend, std::string what, Trace* trace, size_t device)
-    : id_(++last_id),
-      backend_(backend),
-      what_(std::move(what)),
-      trace_(trace),
-      device_(device),
-      inputs_(backend, what_, device) {}
+    : backend_(backend), what_(std::move(what)), trace_(trace), device_(device), inputs_(backend, what_, device) {}
 
 const std::vector<Delta>& Plan::deltas(const ggml_tensor* weight) const {
     static const std::vector<Delta> none;
@@ -123,6 +111,34 @@ void Plan::link() {
         Sources& sources = sources_.emplace_back();
         std::copy_n(node->src, sources.size(), sources.begin());
     }
+    structure_ = structure();
+}
+
+// Of all that a place in memory depends on. Never 0.
+uint64_t Plan::structure() const {
+    uint64_t hash = 0xcbf29ce484222325;
+    const auto add = [&](uint64_t value) {
+        hash = (hash ^ value) * 0x9e3779b97f4a7c15;
+        hash ^= hash >> 29;
+    };
+    std::unordered_map<const ggml_tensor*, uint64_t> numbers;
+    for (const auto* list : {&leafs_, &nodes_})
+        for (const ggml_tensor* t : *list) numbers.emplace(t, numbers.size() + 1);
+    const auto number_of = [&](const ggml_tensor* t) {
+        const auto found = numbers.find(t);
+        return found == numbers.end() ? uint64_t{0} : found->second;
+    };
+    add(device_);
+    add(leafs_.size());
+    for (const auto* list : {&leafs_, &nodes_})
+        for (const ggml_tensor* t : *list) {
+            add(static_cast<uint64_t>(t->op) << 40 | static_cast<uint64_t>(t->type) << 32 |
+                static_cast<uint32_t>(t->flags));
+            for (const int64_t n : t->ne) add(static_cast<uint64_t>(n));
+            add(number_of(t->view_src));
+            for (const ggml_tensor* source : t->src) add(number_of(source));
+        }
+    return hash | 1;
 }
 
 size_t Plan::description() const {

@@ -91,12 +91,12 @@ class Plan {
 
     // Fixes the graph. What is built afterwards does not count.
     void link();
+    uint64_t structure() const;
     // Takes back the places in a workspace, the order, and the detours over other devices, that an earlier run has put
     // in.
     void detach();
     void collect_traced();
 
-    const uint64_t id_;  // no other plan has it
     const Backend& backend_;
     std::string what_;
     Trace* trace_;
@@ -115,6 +115,7 @@ class Plan {
     ggml_cgraph* graph_ = nullptr;
     std::vector<ggml_tensor*> nodes_, leafs_;
     std::vector<Sources> sources_;  // of the nodes
+    uint64_t structure_ = 0;        // plans of the same one, such as a network's blocks, are laid out alike
     std::vector<size_t> working_;   // bytes on each backend, scratch included, once they are known
     size_t kernel_memory_ = 0;      // bytes that the kernels of its device take for themselves, at most
 };

@@ -183,13 +183,13 @@ void Workspace::run_placed(Plan& plan, const std::function<void()>& meanwhile) {
     check_memory(plan);
     make_scheduler(plan.nodes_.size() + plan.leafs_.size());
     ggml_backend_sched_reset(scheduler_.get());
-    // The allocator tells graphs apart by their sizes only, so it is told when another one comes.
+    // The allocator tells graphs apart by their sizes only, so it is told when one of another structure comes.
     bool placed = true;
-    if (plan.id_ != last_) {
+    if (plan.structure_ != last_) {
         placed = ggml_backend_sched_reserve(scheduler_.get(), plan.graph_);
         plan.detach();
     }
-    last_ = plan.id_;
+    last_ = plan.structure_;
     if (!placed || !ggml_backend_sched_alloc_graph(scheduler_.get(), plan.graph_)) {
         release();
         throw Error(ErrorCode::out_of_memory, "[" + plan.what() + "] not enough memory on " + backend_.device_names() +

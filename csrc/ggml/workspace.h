@@ -59,7 +59,7 @@ class Workspace {
     const Backend& backend_;
     Scheduler scheduler_;
     size_t scheduler_size_ = 0;
-    uint64_t last_ = 0;                  // the plan that the allocator has laid out last
+    uint64_t last_ = 0;                  // the structure that the allocator has laid out last
     std::vector<size_t> kernel_memory_;  // bytes on each backend that were there for its kernels to take
 };
 
