@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import socket
 import subprocess
 import sys
@@ -290,3 +292,31 @@ def test_a_worker_that_comes_back(tiny_paths, mortal):
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_norms_stand_together(tiny_paths, workers, monkeypatch, caplog):
+    """GPUs compute a norm and the products and sums behind it in one pass if nothing stands between them.
+
+    ggml's scheduler tells operations by their numbers in a plan; views, which cost nothing, only by the gaps.
+    """
+    monkeypatch.setenv("GGML_SCHED_DEBUG", "2")
+    with sdltx.load(*tiny_paths, device=workers[0]) as pipe, caplog.at_level(logging.DEBUG, "sdltx"):
+        context = pipe.encode("a")
+        caplog.clear()
+        pipe.sample(context, **SMALL)
+    lines = (re.match(r"node #\s*(\d+) \(\s*(\S+)\)", record.getMessage()) for record in caplog.records)
+    nodes = [(int(line[1]), line[2]) for line in lines if line]
+    followed: dict[tuple[str, ...], int] = {}
+    for (number, kind), *others in zip(nodes, nodes[1:], nodes[2:], strict=False):
+        if kind == "RMS_NORM":
+            chain = [after for i, (at, after) in enumerate(others, 1) if at == number + i]
+            followed[tuple(chain)] = followed.get(tuple(chain), 0) + 1
+    modulated, weighted = (
+        sum(n for chain, n in followed.items() if chain[:length] == wanted and len(chain) == length)
+        for length, wanted in ((2, ("MUL", "ADD")), (1, ("MUL",)))
+    )
+    # Of both streams of a block: before attention to itself, to text and to the other, as queries and as keys, and
+    # before the feed-forward; of queries and keys of the three.
+    blocks = modulated // 10
+    assert blocks >= 9 and modulated == blocks * 10
+    assert weighted == blocks * 12 and sum(followed.values()) == modulated + weighted

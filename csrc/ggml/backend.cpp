@@ -271,7 +271,12 @@ size_t Backend::available_memory(size_t i) const {
     if (i + 1 == backends_.size())
         return within(limits_.host, sdltx::available_memory(), limits_.host > 0 ? own_memory() : 0);
     size_t free = 0, total = 0;
-    ggml_backend_dev_memory(ggml_backend_get_device(backends_[i].get()), &free, &total);
+    ggml_backend_dev_t device = ggml_backend_get_device(backends_[i].get());
+    ggml_backend_dev_memory(device, &free, &total);
+    // Vulkan's sum has the window through which the host sees a card's memory as if it came on top.
+    constexpr size_t window = size_t{256} << 20;
+    if (is_vulkan(device) && ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_GPU && total > 8 * window)
+        free -= std::min(free, window);
     size_t working = 0;
     {
         const std::lock_guard<std::mutex> lock(working_mutex_);
