@@ -105,7 +105,6 @@ ggml_tensor* TextTower::behind_attention(Plan& g, const TowerLayer& l, ggml_tens
 
 TextTower::Tensors::Tensors(const Backend& backend, const TowerShape& shape, int64_t n, size_t on)
     : device(on), state(backend, where, on) {
-    ids = state.tensor("ids", GGML_TYPE_I32, {n});
     h = state.tensor("h", GGML_TYPE_F32, {shape.hidden_size, n});
     for (size_t kind = 0; kind < 2; ++kind) {
         const int64_t pairs = shape.kinds[kind].head_dim / 2;
@@ -115,14 +114,15 @@ TextTower::Tensors::Tensors(const Backend& backend, const TowerShape& shape, int
     }
 }
 
-std::unique_ptr<Plan> TextTower::embedding(const Tensors& t, Trace* trace) const {
-    auto made = std::make_unique<Plan>(workspace_.backend(), where, trace);
-    Plan& g = *made;
-    ggml_tensor* rows = ggml_get_rows(g.ctx(), embed_tokens_, t.ids);  // [hidden, n]
-    ggml_tensor* scaled =
-        ggml_scale(g.ctx(), rows, static_cast<float>(std::sqrt(static_cast<double>(shape_.hidden_size))));
-    g.store(g.stage(scaled, "embed_tokens"), t.h);
-    return made;
+std::vector<float> TextTower::embed(const std::vector<int32_t>& ids, Trace* trace) const {
+    std::vector<float> values = embed_tokens_.rows(ids);
+    const auto scale = static_cast<float>(std::sqrt(static_cast<double>(shape_.hidden_size)));
+    for (float& v : values) v *= scale;
+    if (const char* name = "embed_tokens"; trace && trace->wants(name)) {
+        ++trace->runs[name];
+        trace->tensors[name] = {{static_cast<int64_t>(ids.size()), shape_.hidden_size}, values};
+    }
+    return values;
 }
 
 // After the last layer the final norm takes the place of the residual.
@@ -156,7 +156,6 @@ Array TextTower::encode(const std::vector<int32_t>& given, Trace* trace,
     std::vector<std::unique_ptr<Tensors>> places;  // by device
     for (size_t d = 0; d < backend.num_devices(); ++d) {
         Tensors& t = *places.emplace_back(std::make_unique<Tensors>(backend, shape_, n, d));
-        t.state.set(t.ids, ids);
         for (size_t kind = 0; kind < 2; ++kind) {
             t.state.set(t.cos[kind], cos[kind]);
             t.state.set(t.sin[kind], sin[kind]);
@@ -171,8 +170,9 @@ Array TextTower::encode(const std::vector<int32_t>& given, Trace* trace,
         ggml_backend_tensor_get(t.h, &states.data[index * state_size], 0, state_size * sizeof(float));
     };
     Tensors* t = places.front().get();
-    workspace_.run(*embedding(*t, trace));
-    keep(*t, 0);
+    const std::vector<float> embedded_ids = embed(ids, trace);
+    std::copy(embedded_ids.begin(), embedded_ids.end(), states.data.begin());
+    t->state.set(t->h, embedded_ids);
     Stream stream({&weights_});
     Stream::Sweep sweep(stream);
     for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i) {
@@ -194,7 +194,7 @@ MemoryUse TextTower::measure(int64_t tokens) {
     std::vector<std::unique_ptr<Tensors>> places;
     for (size_t d = 0; d < backend.num_devices(); ++d)
         places.push_back(std::make_unique<Tensors>(backend, shape_, tokens, d));
-    MemoryUse most = workspace_.measure_all(*embedding(*places.front(), nullptr));
+    MemoryUse most;
     for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i)
         most.also(workspace_.measure_all(*plan(*places[weights_.device_of(i)], i, nullptr)));
     for (size_t d = 0; d < places.size(); ++d) most.inputs[d] += places[d]->state.size();

@@ -72,7 +72,6 @@ class TextTower {
         Tensors(const Backend& backend, const TowerShape& shape, int64_t n, size_t device);
         size_t device;
         State state;
-        ggml_tensor* ids;              // [n]
         ggml_tensor* h;                // [hidden, n]
         ggml_tensor *cos[2], *sin[2];  // [head_dim/2, 1, n]
         ggml_tensor* mask[2];          // [n, n] F16
@@ -95,13 +94,14 @@ class TextTower {
     float eps() const { return static_cast<float>(shape_.rms_norm_eps); }
 
  private:
-    std::unique_ptr<Plan> embedding(const Tensors& t, Trace* trace) const;
+    // Scaled embeddings [hidden, n].
+    std::vector<float> embed(const std::vector<int32_t>& ids, Trace* trace) const;
     std::unique_ptr<Plan> plan(const Tensors& t, size_t index, Trace* trace) const;
 
     TowerShape shape_;
     Workspace& workspace_;
     Weights weights_;
-    ggml_tensor* embed_tokens_;
+    RowTable embed_tokens_;
     ggml_tensor* norm_ = nullptr;
 };
 

@@ -95,8 +95,24 @@ ScaledMatrix Weights::scaled_matrix(const std::string& name, std::vector<int64_t
     return m;
 }
 
-ggml_tensor* Weights::table(const std::string& name, std::vector<int64_t> shape) {
-    return matrix(name, std::move(shape));
+RowTable Weights::table(const std::string& name, std::vector<int64_t> shape) {
+    Declared d;
+    d.name = prefix_ + name;
+    d.shape = std::move(shape);
+    d.info = files_.find(d.name);
+    if (d.info) d.info->used = true;
+    d.in_place = d.info && backend_.uses_host_memory();
+    const RowTable table{d.info, d.shape.back()};
+    groups_[declaring_].declared.push_back(declared_.size());
+    declared_.push_back(std::move(d));
+    return table;
+}
+
+std::vector<float> RowTable::rows(const std::vector<int32_t>& numbers) const {
+    std::vector<float> values(numbers.size() * static_cast<size_t>(width));
+    for (size_t i = 0; i < numbers.size(); ++i)
+        read_values(*stored, numbers[i] * width, width, &values[i * static_cast<size_t>(width)]);
+    return values;
 }
 
 ggml_tensor* Weights::vector(const std::string& name, std::vector<int64_t> shape, float plus) {
@@ -385,7 +401,7 @@ void Weights::convert_all(const std::vector<size_t>& which, const Progress& prog
             const Declared& d = declared_[which[static_cast<size_t>(i)]];
             if (d.values)
                 *d.values = floats_of(*d.info);
-            else if (!d.in_place)
+            else if (d.tensor && !d.in_place)
                 convert(*d.info, d.layout, d.tensor, backend_.uploads());
         },
         [&](int64_t done) { report(progress, "load", std::min(done, total - 1), total); });

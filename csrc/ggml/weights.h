@@ -22,6 +22,15 @@ struct ScaledMatrix {
     const TensorInfo* stored;  // of fp8_type, else null
 };
 
+// A lookup table, whose rows are read where they lie in the file, wherever the rest is computed.
+struct RowTable {
+    const TensorInfo* stored;  // null when missing, which problems() tells
+    int64_t width;
+
+    // The rows of these numbers, which must be there, one after the other.
+    std::vector<float> rows(const std::vector<int32_t>& numbers) const;
+};
+
 class Weights {
  public:
     // `component` names the network in errors, `prefix` goes before every name.
@@ -38,8 +47,8 @@ class Weights {
     ggml_tensor* matrix(const std::string& name, std::vector<int64_t> shape);
     // The same for weights in an encoding that ggml does not have: in the type that loses nothing, if there is one.
     ScaledMatrix scaled_matrix(const std::string& name, std::vector<int64_t> shape);
-    // Lookup table (rows, width), as stored. ne = [width, rows].
-    ggml_tensor* table(const std::string& name, std::vector<int64_t> shape);
+    // Lookup table (rows, width).
+    RowTable table(const std::string& name, std::vector<int64_t> shape);
     // Bias, norm weight or modulation table, always F32; `plus` is added to every element.
     ggml_tensor* vector(const std::string& name, std::vector<int64_t> shape, float plus = 0);
     // A weight whose elements change places on load: `order` lists the axes of the new layout, slowest first, with
@@ -132,7 +141,7 @@ class Weights {
         std::string name;
         std::vector<int64_t> shape;
         const TensorInfo* info = nullptr;            // null when missing
-        ggml_tensor* tensor = nullptr;               // null for host weights
+        ggml_tensor* tensor = nullptr;               // null for host weights and tables
         std::shared_ptr<std::vector<float>> values;  // of host weights
         bool in_place = false;                       // the device uses the bytes of the mapped file
         bool pass = false;                           // which are not to stay in memory
