@@ -29,7 +29,7 @@ def test_hidden_states(pipe, golden, prompts):
     text = golden("text")
     states = pipe._core.hidden_states(prompts["pos"])
     for layer, expected in enumerate(text["pos.hidden_states"]):
-        assert_close(f"hidden state {layer}", states[layer], expected, 2e-4)
+        assert_close(f"hidden state {layer}", states[layer], expected, 2e-4, on_device=1.2e-2)
     assert_close("empty", pipe._core.hidden_states("")[-1], text["empty.last_hidden_state"], 2e-4)
     short = _core.encode_tokens([str(file("text_encoder"))], text["short.ids"])
     for layer in {int(name.split(".")[1].removeprefix("layer")) for name in text if name.startswith("short.layer")}:
