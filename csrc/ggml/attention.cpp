@@ -140,7 +140,9 @@ ggml_tensor* device_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tens
         t = ggml_permute(ctx, t, 0, 2, 1, 3);
         return type == GGML_TYPE_F32 ? t : ggml_cast(ctx, t, type);
     };
-    const float share = type == GGML_TYPE_F16 ? share_of_values(k->ne[2]) : 1;
+    // What a worker has may be a GPU, too; floats lose nothing by it.
+    const bool halves = type == GGML_TYPE_F16 || g.backend().remote();
+    const float share = halves ? share_of_values(k->ne[2]) : 1;
     if (share < 1) v = ggml_scale(ctx, ggml_is_contiguous(v) ? v : ggml_cont(ctx, v), share);
     ggml_tensor *queries = ggml_permute(ctx, q, 0, 2, 1, 3), *keys = by_head(k), *values = by_head(v);
     // Not every device has a kernel for every width of a head.
