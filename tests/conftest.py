@@ -42,6 +42,34 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+# Files that take longest, in this order: two processes that share files are ready together if the short ones come last.
+LONG = (
+    *(
+        "convert",
+        "encodings",
+        "placement",
+        "model_parts",
+        "batch",
+        "cli",
+        "demo",
+        "mutated_files",
+        "robustness",
+        "embed",
+    ),
+    *("worker", "stop", "outputs", "preview", "other_ggml", "device_check", "batch_files", "messages", "demo_world"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):  # xdist would begin with the files that have most tests
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}.py": i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """SDLTX_EXPECTED_SKIPS, if set, is how many tests may be skipped: none is to vanish without a word."""
     expected = os.environ.get("SDLTX_EXPECTED_SKIPS")
