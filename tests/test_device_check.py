@@ -50,22 +50,55 @@ def test_a_worker(tmp_path, workers):
 
 
 def test_what_crashes_is_told_and_the_rest_goes_on(tmp_path):
-    done, result = check(tmp_path, "--device", "cuda7", "--only", "offload,copies")
+    """Also a driver that writes to standard output."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'operations' in sys.argv: print('{driver}', flush=True); os.kill(os.getpid(), 11)\n"
+    )
+    arguments = ("--device", "cpu", "--only", "operations, copies")
+    done, result = check(tmp_path, *arguments, environment={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
-    for part in result["checks"].values():
-        assert "there is no device 'cuda7'" in part["problem"]
-    assert done.stdout.count("NOT WELL") == 2
+    assert result["checks"]["operations"]["problem"].startswith("ended with -11")
+    assert not result["checks"]["copies"]["problem"]
+    assert done.stdout.count("NOT WELL") == 1
+
+
+def test_a_termination_leaves_nothing(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, str(TOOL), "--quick", "--device", "cpu", "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.PIPE, text=True)
+    assert "sdltx" in process.stdout.readline()
+    assert list(scratch.iterdir())
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert not list(scratch.iterdir())
 
 
 def test_it_ends_in_time(tmp_path):
     done, result = check(tmp_path, "--device", "cpu", "--only", "built-in model,copies", "--seconds", "1")
     assert done.returncode == 1
-    assert result["checks"]["built-in model"]["problem"] == "stopped after 1 s"
+    assert result["checks"]["built-in model"]["problem"].startswith("stopped after 1 s")
     assert result["checks"]["copies"]["problem"].startswith("not begun")
 
 
-@pytest.mark.parametrize("arguments", [("--only", "parity,x"), ("--size", "768x512")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            ("--only", "parity,x"),
+            ("--only", ""),
+            ("--size", "768x512"),
+            ("--size", "100x100x10"),
+            ("--seconds", "nan"),
+        ),
+        *(("--seconds", "-5"), ("--output", __file__), ("--models", __file__), ("--device", "cuda7"), ("--device", "")),
+    ],
+    ids=" ".join,
+)
 def test_bad_arguments(tmp_path, arguments):
-    done, result = check(tmp_path, "--device", "cpu", *arguments)
-    assert done.returncode == 2 and result is None
-    assert "error: " in done.stderr and "Traceback" not in done.stderr
+    """One line, and no check is begun."""
+    done, _ = check(tmp_path, "--device", "cpu", *arguments)
+    assert done.returncode == 2 and not done.stdout
+    assert ": error: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

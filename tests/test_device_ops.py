@@ -61,7 +61,7 @@ def test_attention_over_thousands_of_keys(queries, keys):
     """Sums of large values that are beyond what halves hold, and of small ones; GPUs round each term."""
     k, v = random((keys, 1, 64)), random((keys, 1, 64), 10.0, 1)
     for name, q, values in (
-        ("uniform, large", np.zeros((queries, 1, 64), np.float32), v + 1e3),
+        ("uniform, large", np.zeros((queries, 1, 64), np.float32), v + 400),
         ("spread", random((queries, 1, 64), seed=2), v),
         ("spread, small", random((queries, 1, 64), seed=2), v * 1e-3),
     ):

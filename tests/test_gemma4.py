@@ -141,9 +141,15 @@ def test_default_precision_at_real_head_widths(wide, tmp_path, kind):
 
 
 def as_gguf(
-    path: Path, *, scalars: bool = True, rope_freqs: bool = True, inside: bool = False, arch: str = "gemma4"
+    path: Path,
+    *,
+    scalars: bool = True,
+    rope_freqs: bool = True,
+    inside: bool = False,
+    arch: str = "gemma4",
+    table: str | None = None,
 ) -> Path:
-    """The kit's encoder with llama.cpp's names and keys."""
+    """The kit's encoder with llama.cpp's names and keys. table: the type of embeddings, whose rows share blocks."""
     header, values = read_safetensors(file("text_encoder"))
     text = json.loads(header["__metadata__"]["gemma_config"])["text_config"]
     names = {
@@ -169,7 +175,14 @@ def as_gguf(
         half = np.frombuffer(values[begin:end], np.uint16).astype(np.uint32) << 16
         return half.view(np.float32).reshape(told["shape"])
 
-    writer.add_tensor("token_embd.weight", array("model.embed_tokens.weight"))
+    embeddings = array("model.embed_tokens.weight")
+    if table is None:
+        writer.add_tensor("token_embd.weight", embeddings)
+    else:
+        kind = gguf.GGMLQuantizationType[table]
+        packed = gguf.quants.quantize(embeddings.reshape(-1, gguf.GGML_QUANT_SIZES[kind][0]), kind)
+        writer.add_tensor("token_embd.weight", packed, raw_dtype=kind)
+        writer.add_array("comfy.gguf.orig_shape.token_embd.weight", list(embeddings.shape))
     writer.add_tensor("output_norm.weight", array("model.norm.weight"))
     layers = text["num_hidden_layers"]
     for layer in range(layers):
@@ -406,3 +419,15 @@ def test_a_tokenizer_that_is_cut_off(tmp_path):
     )
     with pytest.raises(sdltx.ModelFileError, match="is no JSON"):
         _core.Tokenizer([str(tmp_path / "t.safetensors")])
+
+
+def test_rows_of_embeddings_that_share_blocks(tmp_path):
+    """As programs cut tensors whose rows are no whole blocks: 64 values of 256."""
+    path = as_gguf(tmp_path / "t.gguf", table="TQ2_0")
+    with sdltx.load(file("transformer"), path, precision="f32") as pipe:
+        states = pipe._core.hidden_states("a red ball")
+        ids = pipe.tokenize("a red ball")
+    table = _core.ModelFiles([str(path)]).tensor("language_model.model.embed_tokens.weight")
+    assert table.shape == (672, 64)
+    np.testing.assert_allclose(states[0], table[ids] * np.sqrt(np.float32(64)), rtol=1e-6)
+    assert np.abs(states[0]).max() > 0

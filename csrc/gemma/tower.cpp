@@ -198,11 +198,11 @@ MemoryUse TextTower::measure(int64_t tokens) {
     for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i)
         most.also(workspace_.measure_all(*plan(*places[weights_.device_of(i)], i, nullptr)));
     for (size_t d = 0; d < places.size(); ++d) most.inputs[d] += places[d]->state.size();
-    // Tables and masks as they are made, and the states.
+    // Tables and masks as they are made, the embeddings, and the states.
     for (const AttentionKind& kind : shape_.kinds)
         most.host += static_cast<size_t>(tokens) *
                      (2 * kind.frequencies.size() * sizeof(float) + static_cast<size_t>(tokens) * sizeof(ggml_fp16_t));
-    most.host += static_cast<size_t>((shape_.num_hidden_layers + 1) * tokens * shape_.hidden_size) * sizeof(float);
+    most.host += static_cast<size_t>((shape_.num_hidden_layers + 2) * tokens * shape_.hidden_size) * sizeof(float);
     return most;
 }
 

@@ -85,10 +85,11 @@ ggml_tensor* softmax_kernel(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor
 }
 
 // GPUs keep sums over keys that are halves as halves (65,504 at most), which are up to as many times the largest value
-// as there are keys. The power of two that makes it 32 times: values up to 2,047 are safe whatever is looked at.
+// as there are keys. The power of two that makes it 128 times: values up to 511 are safe whatever is looked at, and
+// those of a thousandth are halves still that are not cut short.
 float share_of_values(int64_t keys) {
     float share = 1;
-    while (static_cast<float>(keys) * share > 32) share /= 2;
+    while (static_cast<float>(keys) * share > 128) share /= 2;
     return share;
 }
 

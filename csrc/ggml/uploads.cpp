@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "devices.h"
 #include "lost_worker.h"
 
 namespace sdltx {
@@ -64,7 +65,9 @@ void Uploads::upload(ggml_tensor* to, const void* data) {
     ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(to->buffer));
     // The memory of an integrated GPU is that of the host.
     const bool own_memory = device && ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_IGPU;
-    ggml_backend_buffer_type_t type = own_memory ? ggml_backend_dev_host_buffer_type(device) : nullptr;
+    // Vulkan's is the first GPU's, which would be opened for it.
+    const bool reads_it = own_memory && (!is_vulkan(device) || name_of(device) == "vulkan0");
+    ggml_backend_buffer_type_t type = reads_it ? ggml_backend_dev_host_buffer_type(device) : nullptr;
     if (!type || bytes < worth_it) return send(data, 0, bytes);
     const auto* from = static_cast<const uint8_t*>(data);
     for (size_t at = 0; at < bytes; at += piece_bytes) {

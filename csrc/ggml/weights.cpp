@@ -109,9 +109,17 @@ RowTable Weights::table(const std::string& name, std::vector<int64_t> shape) {
 }
 
 std::vector<float> RowTable::rows(const std::vector<int32_t>& numbers) const {
-    std::vector<float> values(numbers.size() * static_cast<size_t>(width));
-    for (size_t i = 0; i < numbers.size(); ++i)
-        read_values(*stored, numbers[i] * width, width, &values[i * static_cast<size_t>(width)]);
+    // Rows may end within a block of values that are stored together, where another program cut them otherwise.
+    const int64_t block = stored->encoding == Encoding::none ? ggml_blck_size(stored->type) : 1;
+    std::vector<float> values, some;
+    values.reserve(numbers.size() * static_cast<size_t>(width));
+    for (const int32_t number : numbers) {
+        const int64_t begin = number * width, first = begin / block * block,
+                      end = (begin + width + block - 1) / block * block;
+        some.resize(static_cast<size_t>(end - first));
+        read_values(*stored, first, end - first, some.data());
+        values.insert(values.end(), some.begin() + (begin - first), some.begin() + (begin - first + width));
+    }
     return values;
 }
 

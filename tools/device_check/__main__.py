@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ if not PACKED:
     ROOT = HERE.parents[1]
     sys.path[:0] = [str(ROOT / folder) for folder in ("bench", "tests", "tools/train_demo")]
 
-from checks import Check, Run, arguments_of, child, is_well, of_child  # noqa: E402
+from checks import Check, Row, Run, arguments_of, child, is_well, of_child  # noqa: E402
 from page import lines, page  # noqa: E402
 
 
@@ -32,6 +34,7 @@ def checks() -> dict[str, Check]:
     import speed
 
     return {
+        "begin": _begin,
         "parity": parity.stages,
         "real head widths": parity.widths,
         "offload": parity.offload,
@@ -58,12 +61,15 @@ def main() -> int:
     args = parser.parse_args()
     args.size = args.size or ("128x128x9" if args.quick else "768x512x121")
     size = tuple(int(n) for n in args.size.split("x") if n.isdecimal())
-    if len(size) != 3 or args.size.count("x") != 2:
-        parser.error(f"--size {args.size} is not WIDTHxHEIGHTxFRAMES")
+    if len(size) != 3 or args.size.count("x") != 2 or min(size) < 1 or size[0] % 32 or size[1] % 32 or size[2] % 8 != 1:
+        parser.error(f"--size {args.size} is not WIDTHxHEIGHTxFRAMES, multiples of 32, and of 8 and one more")
+    if not 0 < args.seconds < 1e6:
+        parser.error(f"--seconds {args.seconds} is not between 0 and 1000000")
+    if args.child:
+        of_child(checks()[args.child], Run(args.device, args.data, args.models, size, args.quick))
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was written goes, and the child ends
     with tempfile.TemporaryDirectory(prefix="sdltx-device-check-") as scratch:
-        if args.child:
-            of_child(checks()[args.child], Run(args.device, args.data, args.models, size, args.quick))
-            return 0
         args.models = args.models or Path(scratch, "models")
         args.data = _data(Path(scratch))
         return _all(parser, args)
@@ -83,20 +89,33 @@ def _packed(name: str) -> bytes:
 
 
 def _all(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
-    known = checks()
-    wanted = args.only.split(",") if args.only else list(known)
+    known = [name for name in checks() if name != "begin"]
+    wanted = list(known) if args.only is None else [name.strip() for name in args.only.split(",")]
     if unknown := set(wanted) - set(known):
         parser.error(f"there is no check {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    args.models.mkdir(parents=True, exist_ok=True)
-    result = _begin(args)
+    try:
+        for folder in (args.models, args.output):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"{error.filename} cannot be a folder: {error.strerror}")
+    begun = child("begin", arguments_of(args), 120)
+    about = begun["rows"][0] if begun["rows"] else {"problem": f"{args.device} {begun['problem']}"}
+    if "problem" in about:
+        parser.error(about["problem"])
+    if PACKED and (made_for := _packed("version").decode()) != about["sdltx"]:
+        parser.error(f"this is for sdltx {made_for}, and {about['sdltx']} is installed; take the one of your release")
+    args.device = about.pop("name")
+    result = {"device": args.device, **about, "quick": args.quick, "size": args.size, "checks": {}}
     print(f"{result['what']}, sdltx {result['sdltx']}", flush=True)
     end = time.monotonic() + args.seconds
     for name in wanted:
+        # One that hangs leaves time for the others.
         left = end - time.monotonic()
+        own = left if name == wanted[-1] else max(left / 2, min(left, 60))
         if left <= 0:
             part: dict[str, Any] = {"rows": [], "seconds": 0, "problem": "not begun: --seconds are over"}
         else:
-            part = child(name, arguments_of(args), left)
+            part = child(name, arguments_of(args), own)
         result["checks"][name] = part
         print(lines(name, part), flush=True)
         _write(args.output, result)
@@ -104,21 +123,20 @@ def _all(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     return 0 if all(is_well(part) for part in result["checks"].values()) else 1
 
 
-def _begin(args: argparse.Namespace) -> dict[str, Any]:
-    """What this is about; ``--device auto`` becomes the name of a device."""
+def _begin(run: Run) -> Iterator[Row]:
+    """What this is about; ``auto`` becomes the name of a device."""
     import sdltx
     from sdltx.doctor import device_line, diagnose
 
     found = diagnose()
-    if PACKED and (made_for := _packed("version").decode()) != found.version:
-        sys.exit(f"this is for sdltx {made_for}, and {found.version} is installed; take the one of your release")
-    if args.device == "auto":
-        with sdltx.load(device="auto") as pipe:
-            args.device = pipe._core.device
+    try:
+        with sdltx.load(device=run.device) as pipe:
+            name = pipe._core.device
+    except sdltx.SdltxError as error:
+        yield {"name": "", "problem": str(error)}
+        return
     known = {device.name: device_line(device) for device in found.devices}
-    what = known.get(args.device.lower(), args.device)
-    told = {"doctor": str(found), "what": what, "quick": args.quick, "size": args.size}
-    return {"sdltx": found.version, "device": args.device, **told, "checks": {}}
+    yield {"name": name, "sdltx": found.version, "doctor": str(found), "what": known.get(name.lower(), name)}
 
 
 def _write(folder: Path, result: dict[str, Any]) -> None:

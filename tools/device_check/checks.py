@@ -39,6 +39,8 @@ class Run:
         if a.shape != b.shape:
             return {"error": f"shape {a.shape}, expected {b.shape}", "ok": False}
         error = float(np.sqrt(np.mean((a - b) ** 2)) / np.sqrt(np.mean(b**2)))
+        if not np.isfinite(error):
+            return {"error": "not finite", "tolerance": tolerance, "ok": False}
         return {"error": error, "tolerance": tolerance, "ok": bool(np.isfinite(a).all() and error <= tolerance)}
 
 
@@ -58,14 +60,28 @@ def child(name: str, arguments: list[str], seconds: float) -> dict[str, Any]:
     problem = ""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=max(seconds, 1))
-        out, told = done.stdout, done.stderr.strip()
+        out, told = done.stdout, done.stderr
         if done.returncode:
-            problem = f"ended with {done.returncode}: {told[-2000:]}"
+            problem = f"ended with {done.returncode}: {told.strip()[-2000:]}"
     except subprocess.TimeoutExpired as error:
-        out = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
-        problem = f"stopped after {seconds:.0f} s"
-    rows = [json.loads(line) for line in out.splitlines() if line.startswith("{") and line.endswith("}")]
+        out, told = (
+            text.decode(errors="replace") if isinstance(text, bytes) else text or ""
+            for text in (error.stdout, error.stderr)
+        )
+        problem = f"stopped after {seconds:.0f} s {told.strip()[-2000:]}".strip()
+    rows = [row for line in out.splitlines() if (row := _row(line))]
+    if not rows and not problem:
+        problem = "told nothing"
     return {"rows": rows, "seconds": round(time.monotonic() - start, 1), "problem": problem}
+
+
+def _row(line: str) -> Row | None:
+    """What a check tells in a line; other lines are of drivers."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "name" in row else None
 
 
 def is_well(part: dict[str, Any]) -> bool:

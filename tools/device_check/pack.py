@@ -5,8 +5,8 @@ python pack.py [device_check.pyz]
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 import zipfile
 from pathlib import Path
 
@@ -27,7 +27,9 @@ GOLDENS = ["text", "transformer", "trajectory", "video_vae", "audio", "e2e"]
 
 def main() -> None:
     """Writes it."""
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "device_check.pyz")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path, nargs="?", default=Path("device_check.pyz"))
+    target = parser.parse_args().target
     data = ROOT / "tests" / "data"
     names = [*DATA, *(f"tiny-a/goldens/{name}.npz" for name in GOLDENS)]
     version = re.search(r"project\(sdltx VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())

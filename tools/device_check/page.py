@@ -41,7 +41,9 @@ def _part(name: str, part: dict[str, Any]) -> str:
     columns = list(dict.fromkeys(key for row in part["rows"] for key in row))
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     body = "".join(
-        "<tr>" + "".join(f"<td{_mark(row, key)}>{_spelt(row.get(key, ''))}</td>" for key in columns) + "</tr>"
+        "<tr>"
+        + "".join(f"<td{_mark(row, key)}>{html.escape(_spelt(row.get(key, '')))}</td>" for key in columns)
+        + "</tr>"
         for row in part["rows"]
     )
     problem = f'<pre class="bad">{html.escape(part["problem"])}</pre>' if part["problem"] else ""
@@ -55,4 +57,4 @@ def _mark(row: dict[str, Any], key: str) -> str:
 def _spelt(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "NO"
-    return html.escape(f"{value:.2e}" if isinstance(value, float) and abs(value) < 0.1 and value else str(value))
+    return f"{value:.2e}" if isinstance(value, float) and abs(value) < 0.1 and value else str(value)
