@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from compare import assert_close
-from test_transformer import contexts
+from reference_runs import distilled_sampler
 
 import sdltx
 from sdltx import _core
@@ -38,26 +38,8 @@ def test_schedules(golden):
 
 @pytest.mark.device
 def test_distilled_trajectory(tiny, golden):
-    g, t = golden("trajectory"), golden("transformer")
-    frames, height, width = (int(n) for n in t["pixel_shape"])
-    f, h, w = (frames - 1) // 8 + 1, height // 32, width // 32
-    context = contexts(golden)
-    video, audio = g["distilled.video_noise"], g["distilled.audio_noise"]
-    bins = 16
-    loop = tiny._core.sampler(
-        context["video"],
-        context["audio"],
-        _core.ClipOptions(
-            width=width,
-            height=height,
-            num_frames=frames,
-            frame_rate=float(t["fps"]),
-            sigmas=g["distilled.sigmas"].tolist(),
-            preset="distilled",
-        ),
-        video_noise=video.T.reshape(-1, f, h, w),
-        audio_noise=audio.reshape(len(audio), -1, bins).transpose(1, 0, 2),
-    )
+    g = golden("trajectory")
+    loop = distilled_sampler(tiny, golden("text"), golden("transformer"), g)
     assert np.array_equal(loop.video, g["distilled.video_latents"][0])
     for i in range(loop.num_steps):
         loop.step()

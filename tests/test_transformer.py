@@ -6,20 +6,16 @@ import json
 
 import numpy as np
 import pytest
+import reference_runs
 from compare import assert_close
 
 from sdltx import _core
 
 pytestmark = pytest.mark.sanitize
 
-CONTEXT_ROWS = 160
-
 
 def contexts(golden, tag="pos"):
-    text = golden("text")
-    rows = {int(r): i for i, r in enumerate(text[f"{tag}.context_rows"])}
-    pick = [rows[i] for i in range(CONTEXT_ROWS)]
-    return {kind: text[f"{tag}.{kind}_context"][pick] for kind in ("video", "audio")}
+    return reference_runs.contexts(golden("text"), tag)
 
 
 def inputs(golden, case, tag="pos", positions=None):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from compare import assert_close
 from conftest import DATA
+from reference_runs import wide_velocity
 
 import sdltx
-from sdltx import _core
 
 pytestmark = pytest.mark.sanitize
 
@@ -23,25 +23,9 @@ def wide():
 
 def velocities(precision, wide, case):
     pipe = sdltx.load(WIDE / "tiny-ltx-2.3-dit.safetensors", precision=precision)
-    frames, height, width = (int(n) for n in wide[f"{case}.pixel_shape"])
-    sigma = np.float32(wide[f"{case}.sigma"])
-    audio_tokens = wide[f"{case}.audio_tokens"]
-    positions = {
-        "video": _core.video_positions((frames - 1) // 8 + 1, height // 32, width // 32, float(wide["fps"])),
-        "audio": _core.audio_positions(len(audio_tokens)),
-    }
-    streams = [
-        {
-            "tokens": wide[f"{case}.{kind}_tokens"],
-            "timesteps": np.full(len(wide[f"{case}.{kind}_tokens"]), sigma),
-            "positions": positions[kind],
-            "context": wide[f"{case}.{kind}_context"],
-        }
-        for kind in ("video", "audio")
-    ]
     with pipe.trace("transformer_blocks.0.video", "transformer_blocks.0.audio") as traced:
-        velocity = pipe._core.velocity(*streams, sigma=float(sigma))
-    return dict(zip(("video", "audio"), velocity, strict=True)), traced
+        velocity = wide_velocity(pipe, wide, case)
+    return velocity, traced
 
 
 @pytest.mark.device

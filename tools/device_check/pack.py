@@ -15,7 +15,7 @@ ROOT = HERE.parents[1]
 MODULES = [
     *(path for path in sorted(HERE.glob("*.py")) if path != Path(__file__)),
     ROOT / "bench" / "weights.py",
-    ROOT / "tests" / "real_layout.py",
+    *(ROOT / "tests" / f"{n}.py" for n in ("real_layout", "reference_runs")),
     *(
         ROOT / "tools" / "train_demo" / f"{n}.py"
         for n in ("captions", "evaluate", "measures", "scenes", "sheets", "sounds")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from checks import Row, Run
+from reference_runs import distilled_sampler, wide_velocity
 
 import sdltx
-from sdltx import _core
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -28,7 +28,7 @@ def stages(run: Run) -> Iterator[Row]:
         for kind in ("video", "audio"):
             wanted = text[f"pos.{kind}_context"]
             yield row(f"text to {kind} context", getattr(context, kind)[text["pos.context_rows"]], wanted)
-        loop = _sampler(pipe, folder, trajectory, text)
+        loop = distilled_sampler(pipe, text, _golden(folder, "transformer"), trajectory)
         while loop.index < loop.num_steps:
             loop.step()
         for kind in ("video", "audio"):
@@ -52,24 +52,7 @@ def widths(run: Run) -> Iterator[Row]:
     wide = _golden(folder, "wide")
     with sdltx.load(folder / "tiny-ltx-2.3-dit.safetensors", device=run.device) as pipe:
         for case in ("long", "square"):
-            sigma = float(wide[f"{case}.sigma"])
-            frames, height, width = (int(n) for n in wide[f"{case}.pixel_shape"])
-            shape = ((frames - 1) // 8 + 1, height // 32, width // 32)
-            places = {
-                "video": _core.video_positions(*shape, float(wide["fps"])),
-                "audio": _core.audio_positions(len(wide[f"{case}.audio_tokens"])),
-            }
-            streams = [
-                {
-                    "tokens": wide[f"{case}.{kind}_tokens"],
-                    "timesteps": np.full(len(wide[f"{case}.{kind}_tokens"]), sigma, np.float32),
-                    "positions": places[kind],
-                    "context": wide[f"{case}.{kind}_context"],
-                }
-                for kind in ("video", "audio")
-            ]
-            found = pipe._core.velocity(*streams, sigma=sigma)
-            for kind, velocity in zip(("video", "audio"), found, strict=True):
+            for kind, velocity in wide_velocity(pipe, wide, case).items():
                 name = f"heads of 128 and 64, {case} clip, {kind}"
                 yield {"name": name, **run.relative(velocity, wide[f"{case}.{kind}_velocity"])}
 
@@ -81,7 +64,7 @@ def offload(run: Run) -> Iterator[Row]:
     first = None
     for mode in ("none", "stage", "blocks"):
         with sdltx.load(folder / "tiny-ltx-2.3.safetensors", device=run.device, offload=mode) as pipe:
-            loop = _sampler(pipe, folder, trajectory, text)
+            loop = distilled_sampler(pipe, text, _golden(folder, "transformer"), trajectory)
             for _ in range(2):
                 loop.step()
             found = np.concatenate([loop.video.ravel(), loop.audio.ravel()])
@@ -113,27 +96,3 @@ def demo(run: Run) -> Iterator[Row]:
 def _golden(folder: Path, stem: str) -> Arrays:
     with np.load(folder / "goldens" / f"{stem}.npz") as arrays:
         return dict(arrays)
-
-
-def _sampler(pipe: sdltx.Pipeline, folder: Path, trajectory: Arrays, text: Arrays) -> _core.Sampler:
-    """The reference's run of 8 steps, from its own noise and contexts."""
-    given = _golden(folder, "transformer")
-    frames, height, width = (int(n) for n in given["pixel_shape"])
-    rows = {int(row): i for i, row in enumerate(text["pos.context_rows"])}
-    first = [rows[i] for i in range(160)]
-    video, audio = trajectory["distilled.video_noise"], trajectory["distilled.audio_noise"]
-    options = _core.ClipOptions(
-        width=width,
-        height=height,
-        num_frames=frames,
-        frame_rate=float(given["fps"]),
-        sigmas=trajectory["distilled.sigmas"].tolist(),
-        preset="distilled",
-    )
-    return pipe._core.sampler(
-        text["pos.video_context"][first],
-        text["pos.audio_context"][first],
-        options,
-        video_noise=video.T.reshape(-1, (frames - 1) // 8 + 1, height // 32, width // 32),
-        audio_noise=audio.reshape(len(audio), -1, 16).transpose(1, 0, 2),
-    )
