@@ -245,6 +245,33 @@ def test_attention_in_blocks(queries, keys, exact):
         assert np.array_equal(ops.attention(q, k, v, mask, scale=0.2, exact=exact, threads=threads)[0], out)
 
 
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("patience", [0, 2_000_000])
+def test_attention_where_some_tokens_count_less(exact, patience):
+    """Rows that queries share, and one value of each query for the first keys; also for some queries at a time."""
+    tokens, clip, head_dim = 333, 190, 64
+    q, k, v = (random((tokens, 4, head_dim), seed=i) for i in range(3))
+    rng = np.random.default_rng(4)
+    rows = np.log(rng.uniform(0, 1, (3, tokens))).astype(np.float32)
+    rows[1, 200:] = -np.inf
+    rows[2, :clip] = 0
+    which = rng.integers(0, 3, tokens)
+    own = np.log(rng.uniform(0, 1, tokens)).astype(np.float32)
+    own[5], own[7] = -np.inf, 0
+    mask = rows[which].copy()
+    mask[:, :clip] += own[:, None]
+    out = ops.biased_attention(
+        q, k, v, rows=rows, which=which.tolist(), own=own, count=clip, scale=0.2, exact=exact, patience=patience
+    )[0]
+    assert_close("biased", out, reference_attention(q, k, v, mask, 0.2), 2e-6 if exact else 2 * FAST)
+    assert np.array_equal(
+        ops.biased_attention(
+            q, k, v, rows=rows, which=which.tolist(), own=own, count=clip, scale=0.2, exact=exact, threads=1
+        )[0],
+        out,
+    )
+
+
 # --- products with weights ---
 
 TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K"]

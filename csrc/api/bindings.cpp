@@ -69,58 +69,6 @@ py::dict info_dict(const Pipeline& p) {
                     "image_crf"_a = i.image_crf, "has_audio"_a = i.has(Part::audio_decoder) && i.has(Part::vocoder));
 }
 
-// The inputs of one stream of velocity(), kept alive for the call.
-struct StreamArguments {
-    std::vector<float> tokens, timesteps;
-    Positions positions;
-    Array context;
-    Pipeline::VelocityInput input;
-
-    StreamArguments(const py::dict& d, float sigma) {
-        const Array t = to_array(d["tokens"].cast<FloatArray>()), p = to_array(d["positions"].cast<FloatArray>()),
-                    s = to_array(d["timesteps"].cast<FloatArray>());
-        context = to_array(d["context"].cast<FloatArray>());
-        if (t.shape.size() != 2 || p.shape.size() != 3 || p.dim(1) != t.dim(0) || p.dim(2) != 2 ||
-            static_cast<int64_t>(s.data.size()) != t.dim(0) || context.shape.size() != 2)
-            throw Error(
-                ErrorCode::invalid_request,
-                "[velocity] a stream takes tokens (T, C), timesteps (T), positions (axes, T, 2) and context (rows, D)");
-        tokens = t.data;
-        timesteps = s.data;
-        positions = {p.dim(0), p.dim(1), p.data};
-        if (d.contains("marked")) positions.marked = d["marked"].cast<std::vector<bool>>();
-        input = {{&tokens, &timesteps, sigma}, &positions, &context};
-    }
-};
-
-// A sampling loop that owns its context.
-struct PySampler {
-    Context context;
-    std::optional<Context> negative;
-    std::unique_ptr<Sampler> loop;
-    Pipeline* pipeline;
-};
-
-py::array_t<float> tokens_of(const StreamState& s) { return to_numpy({s.num_tokens, s.channels}, s.latent); }
-
-void bind_sampler(py::module_& m) {
-    py::class_<PySampler>(m, "Sampler")
-        .def("step", [](PySampler& s) { Guard(std::nullopt).run(s.pipeline, [&] { s.pipeline->step(*s.loop); }); })
-        .def_property_readonly("index", [](const PySampler& s) { return s.loop->index(); })
-        .def_property_readonly("num_steps", [](const PySampler& s) { return s.loop->num_steps(); })
-        .def_property_readonly("video", [](const PySampler& s) { return tokens_of(s.loop->state().video); })
-        .def_property_readonly("audio", [](const PySampler& s) { return tokens_of(s.loop->state().audio); })
-        .def_property_readonly("video_denoised",
-                               [](const PySampler& s) {
-                                   const StreamState& v = s.loop->state().video;
-                                   return to_numpy({v.num_tokens, v.channels}, s.loop->denoised().video);
-                               })
-        .def_property_readonly("audio_denoised", [](const PySampler& s) {
-            const StreamState& a = s.loop->state().audio;
-            return to_numpy({a.num_tokens, a.channels}, s.loop->denoised().audio);
-        });
-}
-
 // Video and audio context.
 using FloatPair = std::pair<FloatArray, FloatArray>;
 std::optional<Context> context_of(const std::optional<FloatPair>& arrays) {
@@ -146,6 +94,7 @@ Offload offload_of(const std::string& name) {
 
 void bind_pipeline(py::module_& m) {
     py::class_<Pipeline> pipeline(m, "Pipeline");
+    bind_sampler(m, pipeline);
     bind_run(m, pipeline);
     pipeline
         .def(py::init([](const std::vector<std::string>& paths, const std::string& device, const std::string& precision,
@@ -291,56 +240,6 @@ void bind_pipeline(py::module_& m) {
             },
             "context"_a)
         .def(
-            "sampler",
-            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const ClipOptions& o,
-               const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
-               const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
-               const std::optional<LatentTuple>& initial, const std::optional<py::function>& step_noise) {
-                auto s = std::make_unique<PySampler>();
-                DrawNoise draw;
-                if (step_noise)
-                    draw = [given = *step_noise](const NoiseRequest& r) {
-                        const WithGil gil;
-                        return to_array(given(r.video, r.step, r.kind, r.count).cast<FloatArray>()).data;
-                    };
-                s->context = {to_array(video_context), to_array(audio_context)};
-                s->negative = context_of(negative);
-                s->pipeline = &p;
-                s->loop = p.sampler(s->context, s->negative ? &*s->negative : nullptr, p.resolve({o, {}, {}, {}}).whole,
-                                    {{to_array(video_noise), to_array(audio_noise)},
-                                     conditions_of(conditions),
-                                     latents_of(initial),
-                                     {},
-                                     false,
-                                     draw});
-                return s;
-            },
-            "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
-            "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
-            "initial"_a = py::none(), "step_noise"_a = py::none(), py::keep_alive<0, 1>())
-        .def(
-            "velocity",
-            [](Pipeline& p, const py::dict& video, std::optional<py::dict> audio, float sigma,
-               std::vector<int> skip_video, std::vector<int> skip_audio, bool isolated,
-               const std::vector<LoraPair>& loras) {
-                const StreamArguments v(video, sigma);
-                std::optional<StreamArguments> a;
-                if (audio) a.emplace(*audio, sigma);
-                const Velocity out = Guard(std::nullopt).run(&p, [&] {
-                    return p.velocity(v.input, a ? &a->input : nullptr, {skip_video, skip_audio, isolated},
-                                      loras_of(loras));
-                });
-                const int64_t channels = static_cast<int64_t>(v.tokens.size()) / v.positions.tokens;
-                py::object sound = py::none();
-                if (a)
-                    sound = to_numpy(
-                        {a->positions.tokens, static_cast<int64_t>(a->tokens.size()) / a->positions.tokens}, out.audio);
-                return py::make_tuple(to_numpy({v.positions.tokens, channels}, out.video), sound);
-            },
-            "video"_a, "audio"_a, py::kw_only(), "sigma"_a, "skip_video_self_attn"_a = std::vector<int>{},
-            "skip_audio_self_attn"_a = std::vector<int>{}, "skip_cross_modal"_a = false,
-            "loras"_a = std::vector<LoraPair>{})
-        .def(
             "decode",
             [](Pipeline& p, const FloatArray& video, std::optional<std::array<int64_t, 4>> tiling,
                py::function on_frames, bool raw, std::optional<py::function> progress) {
@@ -465,6 +364,13 @@ void bind_parts(py::module_& m) {
         "frames_of_duration", [](double seconds, double rate) { return frames_of_duration(seconds, rate); },
         "seconds"_a, "frame_rate"_a);
     m.def(
+        "within",
+        [](const FloatArray& positions, double from, double to) {
+            const Array p = to_array(positions);
+            return within({p.dim(0), p.dim(1), p.data}, from, to);
+        },
+        "positions"_a, "start"_a, "end"_a);
+    m.def(
         "video_positions",
         [](int64_t frames, int64_t height, int64_t width, double frame_rate) {
             const Positions p = video_positions(frames, height, width, frame_rate);
@@ -547,7 +453,6 @@ PYBIND11_MODULE(_core, m) {
     bind_errors(m);
     bind_log(m);
     bind_options(m);
-    bind_sampler(m);
     bind_pipeline(m);
     bind_files(m);
     bind_parts(m);

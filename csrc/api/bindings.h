@@ -67,8 +67,10 @@ using LoraPair = std::pair<std::string, float>;
 std::vector<LoraFile> loras_of(const std::vector<LoraPair>& pairs);
 // Null: the defaults.
 Tiling tiling_of(const std::optional<std::array<int64_t, 4>>& numbers);
-// Job, and Pipeline.run().
 class Pipeline;
+// Sampler, and Pipeline.sampler() and velocity().
+void bind_sampler(pybind11::module_& m, pybind11::class_<Pipeline>& pipeline);
+// Job, and Pipeline.run().
 void bind_run(pybind11::module_& m, pybind11::class_<Pipeline>& pipeline);
 // Model files without a model.
 void bind_files(pybind11::module_& m);

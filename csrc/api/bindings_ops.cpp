@@ -84,6 +84,17 @@ void bind_ops(py::module_& module) {
         "q"_a, "k"_a, "v"_a, "mask"_a = py::none(), py::kw_only(), "scale"_a, "exact"_a = false, "kernel"_a = "own",
         "patience"_a = 0, "threads"_a = 0);
     m.def(
+        "biased_attention",
+        [](const FloatArray& q, const FloatArray& k, const FloatArray& v, const FloatArray& rows,
+           const std::vector<int32_t>& which, const FloatArray& own, int64_t count, float scale, bool exact,
+           int64_t patience, int threads) {
+            return to_numpy(single_op::attention(to_array(q), to_array(k), to_array(v),
+                                                 {to_array(rows), to_array(own), which, count}, scale, exact, patience,
+                                                 threads));
+        },
+        "q"_a, "k"_a, "v"_a, py::kw_only(), "rows"_a, "which"_a, "own"_a, "count"_a, "scale"_a, "exact"_a = false,
+        "patience"_a = 0, "threads"_a = 0);
+    m.def(
         "quantise",
         [](const FloatArray& rows, const std::string& type) {
             const std::vector<uint8_t> bytes = single_op::quantise(to_array(rows), type);

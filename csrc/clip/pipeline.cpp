@@ -293,15 +293,9 @@ std::unique_ptr<Sampler> Pipeline::sampler(const Context& context, const Context
         if (!default_negative_) default_negative_ = encode(info_.negative_prompt, progress);
         negative = &*default_negative_;
     }
-    std::vector<Keyframe> keyframes;
+    Start start{inputs.video, inputs.audio, loras(inputs.loras), inputs.draw, inputs.keeps_text};
     for (Condition& c : encoded(inputs.conditions, settings, progress))
-        keyframes.push_back({std::move(c.latent), frame_of(c, settings.num_frames), c.strength});
-    const Start start{{inputs.noise.video, inputs.initial.video, std::move(keyframes), inputs.appends_first_frame,
-                       false, inputs.initial.keyframes},
-                      {inputs.noise.audio, inputs.initial.audio, {}, false, false},
-                      loras(inputs.loras),
-                      inputs.draw,
-                      inputs.keeps_text};
+        start.video.keyframes.push_back({std::move(c.latent), frame_of(c, settings.num_frames), c.strength});
     return one_stage(*networks_->transformer, *workspace_, *config_.audio, context, negative, settings, start,
                      tracing());
 }
@@ -384,9 +378,9 @@ Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* aud
     require({Part::transformer});
     const std::shared_ptr<Loras> with = loras(lora_files);
     const Hold hold(*this, denoising(with.get()), {});
-    TransformerRun run(*networks_->transformer, *workspace_, *video.positions, audio ? audio->positions : nullptr,
+    TransformerRun run(*networks_->transformer, *workspace_, {video.positions, audio ? audio->positions : nullptr, {}},
                        {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing(), with);
-    return std::move(run.velocities(video.stream, audio ? &audio->stream : nullptr, {0}).front());
+    return std::move(run.velocities(&video.stream, audio ? &audio->stream : nullptr, {0}).front());
 }
 
 void Pipeline::check_latents(const std::vector<int64_t>* video, const std::vector<int64_t>* audio) {

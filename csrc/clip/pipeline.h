@@ -112,13 +112,11 @@ class SDLTX_EXPORT Pipeline {
     void check(const ClipPlan& plan, const Request& request);
     // What a stage is made of besides prompts.
     struct Inputs {
-        Noise noise;
-        std::vector<Condition> conditions;
-        Latents initial;  // what is refined, with schedules that begin below 1; see Start
+        Spec video, audio;                  // what is there as latents
+        std::vector<Condition> conditions;  // pictures, which become keyframes
         std::vector<LoraFile> loras;
-        bool appends_first_frame = false;  // see Recipe
-        DrawNoise draw{};                  // noise of steps; null: from the seed
-        bool keeps_text = false;           // see TransformerRun
+        DrawNoise draw{};         // noise of steps; null: from the seed
+        bool keeps_text = false;  // see TransformerRun
     };
     // A denoising loop at its start, to be stepped here; the contexts must outlive it, and so must the pipeline. For
     // CFG without `negative` the reference's negative prompt is encoded, once. Throws Error(invalid_request) for

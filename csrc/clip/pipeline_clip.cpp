@@ -184,7 +184,7 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
     Inputs inputs;
     inputs.conditions = pictures_of_stage(plan, stage, pictures);
     inputs.loras = stage.loras;
-    inputs.appends_first_frame = plan.recipe->appends_first_frame;
+    inputs.video.appends_first_frame = plan.recipe->appends_first_frame;
     inputs.keeps_text = stage.keeps_text;
     return inputs;
 }
@@ -265,11 +265,16 @@ Latents Pipeline::denoise(const Context& context, const Context* negative, const
         inputs.conditions =
             stage < job.images.size() ? job.images[stage] : pictures_of_stage(job.plan, step, job.request.images);
         inputs.loras = step.loras;
-        inputs.appends_first_frame = job.plan.recipe->appends_first_frame;
+        inputs.video.appends_first_frame = job.plan.recipe->appends_first_frame;
         inputs.keeps_text = step.keeps_text;
-        inputs.noise = first ? job.request.noise : second_noise;
+        const Noise& noise = first ? job.request.noise : second_noise;
         if (!first) latents.audio = with_frames(latents.audio, step.settings.latent.audio_frames);
-        inputs.initial = first ? job.request.initial : latents;
+        const Latents& initial = first ? job.request.initial : latents;
+        inputs.video.noise = noise.video;
+        inputs.audio.noise = noise.audio;
+        inputs.video.initial = initial.video;
+        inputs.audio.initial = initial.audio;
+        inputs.video.slots = initial.keyframes;
         Latents result = sample(context, negative, step.settings, inputs, progress, on_step);
         if (!first && job.plan.recipe->keeps_first_sound) result.audio = std::move(latents.audio);
         latents = std::move(result);

@@ -11,34 +11,18 @@ namespace sdltx {
 MemoryUse Pipeline::denoising_memory(const SampleSettings& settings, const Inputs& inputs) {
     const Geometry& g = settings.latent;
     const TransformerConfig& c = *config_.transformer;
-    StreamState clip = empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate));
-    const int64_t cells = g.height * g.width;
-    std::vector<int64_t> runs{clip.num_tokens};  // of tokens that share a timestep
-    for (const Condition& condition : inputs.conditions) {
-        const int64_t frame = frame_of(condition, settings.num_frames);
-        if (frame == 0 && !inputs.appends_first_frame) {
-            if (g.frames == 1) continue;  // it is the whole clip
-            runs.front() -= cells;
-            runs.insert(runs.begin(), cells);
-            continue;
-        }
-        const Array nothing{{c.video.in_channels, 1, g.height, g.width},
-                            std::vector<float>(static_cast<size_t>(c.video.in_channels * cells))};
-        append_keyframe(clip, g, {nothing, frame, condition.strength});
-        runs.push_back(cells);
-    }
-    for (int64_t frame : settings.slots) {
-        append_slot(clip, g, frame, {});
-        if (settings.slots.front() == frame && runs.size() > 1)
-            runs.push_back(0);  // of their own behind other pictures
-        runs.back() += cells;
-    }
-    const StreamState sound = empty_stream(c.audio.in_channels, audio_positions(settings.audio ? g.audio_frames : 0));
+    // What pictures become, by their sizes.
+    const Array picture{{c.video.in_channels, 1, g.height, g.width},
+                        std::vector<float>(static_cast<size_t>(c.video.in_channels * g.height * g.width))};
+    Start start{inputs.video, inputs.audio, nullptr};
+    for (const Condition& condition : inputs.conditions)
+        start.video.keyframes.push_back({picture, frame_of(condition, settings.num_frames), condition.strength});
+    const SampleState state = start_of(c, *config_.audio, settings, start);
     const auto rows = [](int64_t width) { return Array{{TextProjection::context_rows, width}, {}}; };
     const Context context{rows(c.video.context_dim), rows(c.audio.context_dim)}, negative = context;
-    Denoiser denoiser(*networks_->transformer, *workspace_, context, &negative, settings.guidance, {clip, sound},
-                      nullptr, loras(inputs.loras), inputs.keeps_text);
-    MemoryUse use = denoiser.measure(runs);
+    Denoiser denoiser(*networks_->transformer, *workspace_, context, &negative, settings.guidance, state, nullptr,
+                      loras(inputs.loras), inputs.keeps_text);
+    MemoryUse use = denoiser.measure();
     use.host += contexts_of(settings);
     return use;
 }

@@ -90,9 +90,14 @@ SampleSettings resolve(const ClipOptions& o, const Preset& fitting, const FileDe
     s.guidance.apg_eta = o.apg_eta.value_or(s.guidance.apg_eta);
     s.guidance.apg_threshold = o.apg_threshold.value_or(s.guidance.apg_threshold);
     s.audio = o.audio.value_or(true);
+    s.video = o.video.value_or(true);
     if (!s.audio) {  // nothing to guide, or to be isolated from
         s.guidance.audio = none;
         s.guidance.video.modality = 1;
+    }
+    if (!s.video) {
+        s.guidance.video = none;
+        s.guidance.audio.modality = 1;
     }
     s.slots = slot_frames(o.num_generated_keyframes.value_or(0), s.num_frames);
     s.seed = o.seed.value_or(-1) >= 0 ? *o.seed : random_seed();

@@ -26,6 +26,7 @@ struct SampleSettings {
     int64_t seed;
     Geometry latent;
     std::vector<int64_t> slots{};  // frames of pictures that are made beside the clip
+    bool video = true;             // whether there are pictures at all
 
     int64_t num_inference_steps() const { return static_cast<int64_t>(sigmas.size()) - 1; }
 };

@@ -14,6 +14,14 @@ void expect_shape(const char* name, const Array& a, const std::vector<int64_t>& 
                                                 spell_shape(shape) + ", got " + spell_shape(a.shape));
 }
 
+void expect_span(const char* what, const Kept& kept, int64_t count, int64_t frames, const std::vector<int64_t>& shape) {
+    if (kept.first < 0 || count < 1 || kept.first + count > frames)
+        throw Error(ErrorCode::invalid_request, std::string("[sample] kept ") + what + " of " + std::to_string(count) +
+                                                    " latent frames from " + std::to_string(kept.first) +
+                                                    " on are not within a clip of " + std::to_string(frames));
+    if (!kept.weight.empty()) expect_shape("what is kept", kept.weight, shape);
+}
+
 bool is_context(const Array& a, int64_t width) { return a.shape.size() == 2 && a.dim(0) >= 1 && a.dim(1) == width; }
 
 }  // namespace
@@ -24,35 +32,53 @@ void refuse_slots() {
                 "num_generated_keyframes");
 }
 
-std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
-                                   const Context& context, const Context* negative, const SampleSettings& settings,
-                                   const Start& from, Trace* trace) {
-    const TransformerConfig& c = transformer.config();
+SampleState start_of(const TransformerConfig& c, const AudioLatentConfig& audio, const SampleSettings& settings,
+                     const Start& from) {
     const Geometry& g = settings.latent;
-    for (const Context* given : {&context, negative})
-        if (given && (!is_context(given->video, c.video.context_dim) ||
-                      (settings.audio && !is_context(given->audio, c.audio.context_dim))))
-            throw Error(ErrorCode::invalid_request,
-                        "[sample] the context must be (rows, " + std::to_string(c.video.context_dim) +
-                            ") for video and (rows, " + std::to_string(c.audio.context_dim) +
-                            ") for sound; make it with encode() of the same model");
     for (const auto& [name, a] : {std::pair{"video noise", &from.video.noise}, {"video latents", &from.video.initial}})
         if (!a->empty()) expect_shape(name, *a, {c.video.in_channels, g.frames, g.height, g.width});
     for (const auto& [name, a] : {std::pair{"audio noise", &from.audio.noise}, {"audio latents", &from.audio.initial}})
         if (!a->empty()) expect_shape(name, *a, {audio.channels, g.audio_frames, audio.mel_bins});
 
-    SampleState start = {empty_stream(c.video.in_channels, video_positions(g.frames, g.height, g.width, g.frame_rate)),
-                         empty_stream(c.audio.in_channels, audio_positions(settings.audio ? g.audio_frames : 0))};
-    if (!from.video.initial.empty()) start.video.latent = video_to_tokens(from.video.initial);
-    if (settings.audio && !from.audio.initial.empty()) start.audio.latent = audio_to_tokens(from.audio.initial);
-    for (auto& [spec, stream] : {std::pair{&from.video, &start.video}, {&from.audio, &start.audio}})
-        if (spec->frozen) freeze(*stream);
+    const int64_t frames = settings.video ? g.frames : 0, sound = settings.audio ? g.audio_frames : 0;
+    SampleState start = {empty_stream(c.video.in_channels, video_positions(frames, g.height, g.width, g.frame_rate)),
+                         empty_stream(c.audio.in_channels, audio_positions(sound))};
+    StreamState &video = start.video, &heard = start.audio;
+    if (frames && !from.video.initial.empty()) video.latent = video.clean = video_to_tokens(from.video.initial);
+    if (sound && !from.audio.initial.empty()) heard.latent = heard.clean = audio_to_tokens(from.audio.initial);
+    for (const Kept& kept : from.video.kept) {
+        const Array& z = kept.latent;
+        const int64_t n = z.shape.size() == 4 ? z.dim(1) : 0;
+        expect_shape("kept pictures", z, {c.video.in_channels, n, g.height, g.width});
+        expect_span("pictures", kept, n, frames, {n, g.height, g.width});
+        keep(video, kept, g.height * g.width);
+    }
+    for (const Kept& kept : from.audio.kept) {
+        const int64_t n = kept.latent.shape.size() == 3 ? kept.latent.dim(1) : 0;
+        expect_shape("kept sound", kept.latent, {audio.channels, n, audio.mel_bins});
+        expect_span("sound", kept, n, sound, {n});
+        keep(heard, kept, 1);
+    }
     for (const Keyframe& keyframe : from.video.keyframes) {
         expect_shape("a picture's latent", keyframe.latent, {c.video.in_channels, 1, g.height, g.width});
         if (keyframe.frame == 0 && !from.video.appends_first_frame)
-            begin_with(start.video, g, keyframe);
+            begin_with(video, g, keyframe);
         else
-            append_keyframe(start.video, g, keyframe);
+            append_keyframe(video, g, keyframe);
+    }
+    for (const ReferenceFilm& reference : from.video.references) {
+        const Array& z = reference.latent;
+        if (z.shape.size() != 4) expect_shape("a reference", z, {c.video.in_channels, 1, g.height, g.width});
+        expect_shape("a reference", z, {c.video.in_channels, z.dim(1), z.dim(2), z.dim(3)});
+        if (const auto& w = reference.attention)
+            expect_shape("the attention of a reference", {{static_cast<int64_t>(w->size())}, {}},
+                         {z.dim(1) * z.dim(2) * z.dim(3)});
+        append_reference(video, g.frame_rate, reference);
+    }
+    if (sound && !from.audio.sound_before.empty()) {
+        const Array& z = from.audio.sound_before;
+        expect_shape("a reference of sound", z, {audio.channels, z.shape.size() == 3 ? z.dim(1) : 1, audio.mel_bins});
+        append_sound(heard, z);
     }
     const std::vector<int64_t>& slots = settings.slots;
     if (!slots.empty() && !c.keyframes_embedding) refuse_slots();
@@ -60,8 +86,25 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
         expect_shape("keyframes", from.video.slots,
                      {c.video.in_channels, static_cast<int64_t>(slots.size()), g.height, g.width});
     for (size_t i = 0; i < slots.size(); ++i)
-        append_slot(start.video, g, slots[i],
+        append_slot(video, g, slots[i],
                     from.video.slots.empty() ? Array{} : latent_frame(from.video.slots, static_cast<int64_t>(i)));
+    for (auto& [spec, stream] : {std::pair{&from.video, &video}, {&from.audio, &heard}})
+        if (spec->frozen) freeze(*stream);
+    return start;
+}
+
+std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
+                                   const Context& context, const Context* negative, const SampleSettings& settings,
+                                   const Start& from, Trace* trace) {
+    const TransformerConfig& c = transformer.config();
+    for (const Context* given : {&context, negative})
+        if (given && ((settings.video && !is_context(given->video, c.video.context_dim)) ||
+                      (settings.audio && !is_context(given->audio, c.audio.context_dim))))
+            throw Error(ErrorCode::invalid_request,
+                        "[sample] the context must be (rows, " + std::to_string(c.video.context_dim) +
+                            ") for video and (rows, " + std::to_string(c.audio.context_dim) +
+                            ") for sound; make it with encode() of the same model");
+    SampleState start = start_of(c, audio, settings, from);
     // Seeds do not use their upper bit: a clip that is refined gets other noise than it was made from.
     const bool refines = !from.video.initial.empty();
     const uint64_t seed = static_cast<uint64_t>(settings.seed) | static_cast<uint64_t>(refines) << 63;
@@ -71,16 +114,17 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
         return normal_noise(seed, stream, count);
     };
     const float first = settings.sigmas.front();
-    std::vector<float> video_noise = drawn(NoiseStream::video, start.video);  // of appended tokens too
-    if (!from.video.noise.empty()) {
-        const std::vector<float> given = video_to_tokens(from.video.noise);
-        std::copy(given.begin(), given.end(), video_noise.begin());
-    }
-    add_noise(start.video, video_noise, first);
-    if (settings.audio)
-        add_noise(start.audio,
-                  from.audio.noise.empty() ? drawn(NoiseStream::audio, start.audio) : audio_to_tokens(from.audio.noise),
-                  first);
+    const auto noised = [&](NoiseStream of, StreamState& s, const std::vector<float>& given) {
+        if (s.empty() || s.frozen) return;  // the streams' noise does not depend on one another
+        const bool all = given.size() == s.latent.size();
+        std::vector<float> noise = all ? given : drawn(of, s);  // of appended tokens too
+        std::copy(given.begin(), given.end(), noise.begin());
+        add_noise(s, noise, first);
+    };
+    noised(NoiseStream::video, start.video,
+           from.video.noise.empty() ? std::vector<float>{} : video_to_tokens(from.video.noise));
+    noised(NoiseStream::audio, start.audio,
+           from.audio.noise.empty() ? std::vector<float>{} : audio_to_tokens(from.audio.noise));
     Denoiser denoiser(transformer, workspace, context, negative, settings.guidance, start, trace, from.loras,
                       from.keeps_text);
     const auto draw = [seed](const NoiseRequest& r) {
@@ -93,8 +137,8 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
 }
 
 Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings) {
-    Latents latents{
-        tokens_to_video(state.video.latent, state.video.channels, settings.latent), {}, settings.frame_rate};
+    Latents latents{{}, {}, settings.frame_rate};
+    if (settings.video) latents.video = tokens_to_video(state.video.latent, state.video.channels, settings.latent);
     if (settings.audio)
         latents.audio =
             tokens_to_audio(state.audio.latent, audio.channels, audio.mel_bins, settings.latent.audio_frames);

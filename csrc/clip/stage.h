@@ -21,6 +21,9 @@ struct Spec {
     bool appends_first_frame = false;  // see Recipe
     bool frozen = false;               // stays what it is, for the other stream to look at
     Array slots{};                     // what pictures of settings.slots are made from, (C, K, H', W'); empty: nothing
+    std::vector<Kept> kept{};          // before pictures
+    std::vector<ReferenceFilm> references{};  // after them
+    Array sound_before{};                     // sound of another time (C, R, mel)
 };
 struct Start {
     Spec video, audio;
@@ -29,9 +32,14 @@ struct Start {
     bool keeps_text = false;       // see TransformerRun
 };
 
-// One stage: noise at the first level, then the steps of the schedule. A keyframe at frame 0 is what the clip begins
-// with, others are appended. The contexts must outlive the loop; `negative` may be null without CFG. Throws
-// Error(invalid_request) for contexts, noise, latents and keyframes of other shapes.
+// What a stage starts from, but for the noise: what is given, then kept spans, pictures, references, and slots. A
+// keyframe at frame 0 is what the clip begins with, others are appended. Throws Error(invalid_request) for latents of
+// other shapes.
+SampleState start_of(const TransformerConfig& transformer, const AudioLatentConfig& audio,
+                     const SampleSettings& settings, const Start& from);
+
+// One stage: noise at the first level, then the steps of the schedule. The contexts must outlive the loop; `negative`
+// may be null without CFG. Throws Error(invalid_request) also for contexts and noise of other shapes.
 std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspace, const AudioLatentConfig& audio,
                                    const Context& context, const Context* negative, const SampleSettings& settings,
                                    const Start& from, Trace* trace);

@@ -18,8 +18,14 @@ HeadRows rows_of(const ggml_tensor* t) {
     return {static_cast<const float*>(t->data), static_cast<int64_t>(t->nb[2] / f), static_cast<int64_t>(t->nb[1] / f)};
 }
 
+// What is added to scores: a mask or a bias, or neither.
+struct Added {
+    ggml_tensor* mask = nullptr;
+    AttentionBias bias{};
+};
+
 // By our own kernel, whose tensors are floats with packed rows.
-ggml_tensor* own_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale,
+ggml_tensor* own_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, const Added& added, float scale,
                            bool exact) {
     const AttentionShape shape{q->ne[0], q->ne[1], k->ne[1], k->ne[2]};
     const Kernels* kernels = cpu_kernels().own();
@@ -27,35 +33,57 @@ ggml_tensor* own_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor*
     ggml_tensor* packed = g.computed(GGML_TYPE_I8, {bytes, 1, 1, 1}, {k, v}, [=](ggml_tensor* dst, Share share) {
         kernels->pack_attention(shape, rows_of(dst->src[0]), rows_of(dst->src[1]), dst->data, exact, share);
     });
-    // `sources`: q, packed, mask.
+    // `sources`: q, packed, and mask or rows, which, own.
+    const bool biased = added.bias.rows != nullptr;
+    const int64_t biased_keys = added.bias.count;
     const auto compute = [=](ggml_tensor* dst, ggml_tensor* const* sources, Share share) {
-        const ggml_tensor *queries = sources[0], *m = sources[2];
+        const ggml_tensor *queries = sources[0], *m = biased ? nullptr : sources[2];
         const HeadRows to = rows_of(dst);
-        kernels->attention({shape, queries->ne[2], rows_of(queries), sources[1]->data,
-                            m ? static_cast<const uint16_t*>(m->data) : nullptr,
-                            m ? static_cast<int64_t>(m->nb[1] / sizeof(uint16_t)) : 0, scale,
-                            static_cast<float*>(dst->data), to.token, to.head, exact},
-                           share);
+        AttentionJob job{};
+        job.shape = shape;
+        job.queries = queries->ne[2];
+        job.q = rows_of(queries);
+        job.packed = sources[1]->data;
+        job.mask = m ? static_cast<const uint16_t*>(m->data) : nullptr;
+        job.mask_stride = m ? static_cast<int64_t>(m->nb[1] / sizeof(uint16_t)) : 0;
+        if (biased) {
+            job.bias = static_cast<const float*>(sources[2]->data);
+            job.bias_row = static_cast<const int32_t*>(sources[3]->data);
+            job.query_bias = static_cast<const float*>(sources[4]->data);
+            job.query_biased_keys = biased_keys;
+        }
+        job.scale = scale;
+        job.out = static_cast<float*>(dst->data);
+        job.out_token = to.token;
+        job.out_head = to.head;
+        job.exact = exact;
+        kernels->attention(job, share);
     };
-    const auto sources = [&](ggml_tensor* queries, ggml_tensor* m) {
+    // Those of queries [first, first + count).
+    const auto sources = [&](ggml_tensor* queries, int64_t first, int64_t count) {
         std::vector<ggml_tensor*> all{queries, packed};
-        if (m) all.push_back(m);
+        ggml_context* ctx = g.ctx();
+        if (ggml_tensor* m = added.mask)
+            all.push_back(count == m->ne[1] ? m : ggml_view_2d(ctx, m, m->ne[0], count, m->nb[1], offset(m, 1, first)));
+        if (biased) {
+            all.push_back(added.bias.rows);
+            for (ggml_tensor* t : {added.bias.which, added.bias.own})
+                all.push_back(ggml_view_1d(ctx, t, count, offset(t, 0, first)));
+        }
         return all;
     };
     constexpr int64_t faster = 4;  // than the kernels that patience was measured with
     const int64_t tokens = q->ne[2];
     const std::vector<RowPiece> pieces = cut_rows(g, tokens, 2 * shape.head_dim * shape.heads * shape.keys / faster);
     if (pieces.size() == 1)
-        return g.computed(GGML_TYPE_F32, {q->ne[0], q->ne[1], tokens, 1}, sources(q, mask),
+        return g.computed(GGML_TYPE_F32, {q->ne[0], q->ne[1], tokens, 1}, sources(q, 0, tokens),
                           [=](ggml_tensor* dst, Share share) { compute(dst, dst->src, share); });
     ggml_tensor* y = filled(g, nullptr, q->ne[0], q->ne[1], tokens, 1);
     for (const RowPiece& p : pieces) {
-        const auto some = [&](ggml_tensor* t, int axis) {
-            int64_t ne[3] = {t->ne[0], t->ne[1], t->ne[2]};
-            ne[axis] = p.count;
-            return ggml_view_3d(g.ctx(), t, ne[0], ne[1], ne[2], t->nb[1], t->nb[2], offset(t, axis, p.first));
+        const auto some = [&](ggml_tensor* t) {
+            return ggml_view_3d(g.ctx(), t, t->ne[0], t->ne[1], p.count, t->nb[1], t->nb[2], offset(t, 2, p.first));
         };
-        y = g.after(y, g.computed_in(some(y, 2), sources(some(q, 2), mask ? some(mask, 1) : nullptr),
+        y = g.after(y, g.computed_in(some(y), sources(some(q), p.first, p.count),
                                      [=](ggml_tensor* dst, Share share) { compute(dst, dst->src + 1, share); }));
         g.compute_next(y);
     }
@@ -153,10 +181,20 @@ ggml_tensor* device_attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tens
     return share < 1 ? ggml_scale(ctx, out, 1 / share) : out;
 }
 
+bool has_own_attention(const Backend& backend, int64_t head_dim) {
+    return backend.uses_host_memory() && head_dim <= max_head_dim;
+}
+
 ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask, float scale,
                        bool exact) {
-    if (!g.backend().uses_host_memory() || q->ne[0] > max_head_dim) return device_attention(g, q, k, v, mask, scale);
-    return own_attention(g, q, k, v, mask, scale, exact || g.backend().exact());
+    if (!has_own_attention(g.backend(), q->ne[0])) return device_attention(g, q, k, v, mask, scale);
+    return own_attention(g, q, k, v, {mask, {}}, scale, exact || g.backend().exact());
+}
+
+ggml_tensor* attention(Plan& g, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, const AttentionBias& bias, float scale,
+                       bool exact) {
+    if (!has_own_attention(g.backend(), q->ne[0])) return device_attention(g, q, k, v, bias.mask, scale);
+    return own_attention(g, q, k, v, {nullptr, bias}, scale, exact || g.backend().exact());
 }
 
 }  // namespace sdltx

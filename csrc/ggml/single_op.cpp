@@ -115,6 +115,16 @@ Array attention(const Array& q, const Array& k, const Array& v, const Array& mas
     return run(exact, {&q, &k, &v, &mask}, build, patience, threads);
 }
 
+Array attention(const Array& q, const Array& k, const Array& v, const BiasCase& bias, float scale, bool exact,
+                int64_t patience, int threads) {
+    const auto build = [&](Plan& g, const auto& in) {
+        ggml_tensor* which = g.input("which", GGML_TYPE_I32, {static_cast<int64_t>(bias.which.size())});
+        g.set(which, bias.which);
+        return sdltx::attention(g, in[0], in[1], in[2], AttentionBias{in[3], which, in[4], bias.count}, scale, exact);
+    };
+    return run(exact, {&q, &k, &v, &bias.rows, &bias.own}, build, patience, threads);
+}
+
 namespace {
 
 ggml_type type_named(const std::string& name) {

@@ -29,6 +29,14 @@ SDLTX_EXPORT Conv3dResult conv3d(const std::string& path, const std::string& nam
                                  int threads);
 // q (T, H, D), k and v (S, Hkv, D), mask (T, S) or empty -> (1, T, H, D). kernel: "own", or what other devices do:
 // "device" or, without a kernel of theirs, "plain". patience: see Backend, 0 = its own.
+// Of AttentionBias; no rows: none.
+struct BiasCase {
+    Array rows, own;
+    std::vector<int32_t> which;
+    int64_t count = 0;
+};
+SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, const BiasCase& bias, float scale,
+                             bool exact, int64_t patience, int threads);
 SDLTX_EXPORT Array attention(const Array& q, const Array& k, const Array& v, const Array& mask, float scale, bool exact,
                              const std::string& kernel, int64_t patience, int threads);
 // Rows of floats in a type of ggml, by its name.

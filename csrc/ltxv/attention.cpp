@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ggml/attention.h"
 #include "ggml/pieces.h"
 
 namespace sdltx {
@@ -67,16 +66,20 @@ Keys keys_of(Plan& g, const Attention& a, ggml_tensor* context, const Rope& rope
     return {g.stage(normed(g, a, a.to_k, context, a.k_norm, rope), a.name + ".k"), v};
 }
 
-ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, const Keys& keys, const Rope& rope) {
+ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, const Keys& keys, const Rope& rope,
+                    const AttentionBias* bias) {
     ggml_tensor* q = g.stage(normed(g, a, a.to_q, x, a.q_norm, rope), a.name + ".q");
     const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim)));
-    return out_of(g, a, x, attention(g, q, keys.k, keys.v, nullptr, scale, a.to_q.w->type == GGML_TYPE_F32));
+    const bool exact = a.to_q.w->type == GGML_TYPE_F32;
+    return out_of(g, a, x,
+                  bias ? attention(g, q, keys.k, keys.v, *bias, scale, exact)
+                       : attention(g, q, keys.k, keys.v, nullptr, scale, exact));
 }
 
 ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
-                    const Rope& context_rope, bool values_only) {
+                    const Rope& context_rope, bool values_only, const AttentionBias* bias) {
     if (values_only) return out_of(g, a, x, values_of(g, a, context));
-    return attend(g, a, x, keys_of(g, a, context, context_rope), rope);
+    return attend(g, a, x, keys_of(g, a, context, context_rope), rope, bias);
 }
 
 FeedForward declare_feed_forward(Weights& weights, const std::string& name, int64_t dim, bool bias) {

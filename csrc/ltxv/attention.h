@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "ggml/attention.h"
 #include "ggml/linear.h"
 #include "ggml/ops.h"
 
@@ -34,13 +35,15 @@ struct Keys {
 // context [context_dim, S]. Stages below the module path: "k" and "v".
 Keys keys_of(Plan& g, const Attention& a, ggml_tensor* context, const Rope& rope);
 
-// x [query_dim, T] -> [query_dim, T]. Stages below the module path: "q", "attention" and the path itself.
-ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, const Keys& keys, const Rope& rope);
+// x [query_dim, T] -> [query_dim, T]. Stages below the module path: "q", "attention" and the path itself. bias: where
+// some tokens count less for others; null: all alike.
+ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, const Keys& keys, const Rope& rope,
+                    const AttentionBias* bias = nullptr);
 
 // The same with the keys of context [context_dim, S]. With `values_only` (STG) the softmax is skipped and each token
 // keeps its own value; S = T then.
 ggml_tensor* attend(Plan& g, const Attention& a, ggml_tensor* x, ggml_tensor* context, const Rope& rope,
-                    const Rope& context_rope, bool values_only = false);
+                    const Rope& context_rope, bool values_only = false, const AttentionBias* bias = nullptr);
 
 // w2 gelu_tanh(w1 x + b1) + b2 (ltx-core FeedForward), with or without biases; [D, T] -> [D, T].
 struct FeedForward {

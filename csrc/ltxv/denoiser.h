@@ -5,20 +5,21 @@
 
 #include "guidance.h"
 #include "sample_state.h"
+#include "token_order.h"
 #include "transformer_run.h"
 
 namespace sdltx {
 
 class Denoiser {
  public:
-    // For states with the positions of `start`, whose audio may have no tokens; the contexts must outlive it.
-    // `negative` may be null without CFG. keeps_text: see TransformerRun.
+    // For states with the positions of `start`, one stream of which may have no tokens; the contexts must outlive it.
+    // `negative` may be null without CFG; a frozen stream has none. keeps_text: see TransformerRun.
     Denoiser(Transformer& transformer, Workspace& workspace, const Context& context, const Context* negative,
              const Guidance& guidance, const SampleState& start, Trace* trace, std::shared_ptr<Loras> loras = nullptr,
              bool keeps_text = false);
 
-    // What estimates take whose video tokens share timesteps in runs of these lengths; see TransformerRun.
-    MemoryUse measure(const std::vector<int64_t>& video) { return run_.measure(video); }
+    // What estimates take.
+    MemoryUse measure();
 
     // Null for none.
     Loras* loras() const { return run_.loras(); }
@@ -40,7 +41,9 @@ class Denoiser {
     std::vector<Pass> make_passes(const Context& context, const Context* negative);
 
     Guidance guidance_;
-    bool with_audio_;
+    bool with_video_, with_audio_, frozen_video_, frozen_audio_;
+    TokenOrder video_order_, audio_order_;
+    std::vector<int64_t> video_runs_, audio_runs_;  // lengths of runs of tokens that share a timestep
     Variants plain_, perturbed_, isolated_;
     int negative_ = -1;
     TransformerRun run_;

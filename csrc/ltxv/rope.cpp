@@ -22,7 +22,7 @@ Positions video_positions(int64_t frames, int64_t height, int64_t width, double 
     p.tokens = frames * height * width;
     p.bounds.resize(static_cast<size_t>(p.axes * p.tokens * 2));
     p.marked.assign(static_cast<size_t>(p.tokens), false);
-    std::fill_n(p.marked.begin(), height * width, true);
+    std::fill_n(p.marked.begin(), std::min(p.tokens, height * width), true);
     const float fps = static_cast<float>(frame_rate);
     // Causal: the first latent frame stands for one picture, so all later ones start 7 frames earlier.
     auto start = [](int64_t f) {

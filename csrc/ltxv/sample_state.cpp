@@ -12,6 +12,7 @@ StreamState empty_stream(int64_t channels, Positions positions) {
     s.clean = s.latent;
     s.mask.assign(static_cast<size_t>(s.num_tokens), 1.0f);
     s.positions = std::move(positions);
+    s.groups.target = s.num_tokens;
     return s;
 }
 

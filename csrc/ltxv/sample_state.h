@@ -6,6 +6,7 @@
 #include "base/types.h"
 #include "geometry.h"
 #include "rope.h"
+#include "token_groups.h"
 
 namespace sdltx {
 
@@ -16,6 +17,11 @@ struct StreamState {
     std::vector<float> clean;   // what conditioned tokens are held at
     std::vector<float> mask;    // (T): 1 = denoise freely, 0 = keep clean
     Positions positions;
+    TokenGroups groups{};  // of those that were appended; empty: all tokens see each other
+    bool frozen = false;   // stays what it is, and counts as clean whatever the noise level
+
+    bool empty() const { return num_tokens == 0; }
+    float level(float sigma) const { return frozen ? 0 : sigma; }
 };
 struct SampleState {
     StreamState video, audio;

@@ -1,5 +1,7 @@
 #include "transformer_block.h"
 
+#include <optional>
+
 namespace sdltx {
 
 namespace {
@@ -29,8 +31,8 @@ struct StreamSteps {
         return g.stage(rows.modulate_normed(g, s.x, scale, shift, eps), name + ".in");
     }
     void self_attention(bool values_only) const {
-        ggml_tensor* y = normed(scale_msa, shift_msa, b.attn1.name);          // [D, T]
-        y = attend(g, b.attn1, y, y, s.self_rope, s.self_rope, values_only);  // [D, T]
+        ggml_tensor* y = normed(scale_msa, shift_msa, b.attn1.name);                       // [D, T]
+        y = attend(g, b.attn1, y, y, s.self_rope, s.self_rope, values_only, s.self_bias);  // [D, T]
         s.x = rows.add_gated(g, s.x, y, gate_msa);
     }
     void text_attention() const {
@@ -114,23 +116,20 @@ Keys text_keys(Plan& g, const StreamBlock& block, const StreamTensors& stream) {
     return keys_of(g, block.attn2, context, {});
 }
 
-void run_block(Plan& g, const Block& block, StreamTensors& video, StreamTensors* audio,
+void run_block(Plan& g, const Block& block, StreamTensors* video, StreamTensors* audio,
                const BlockPerturbation& without, float eps) {
-    const StreamSteps v(g, block.video, video, eps);
     const auto attend_to_self_and_text = [](const StreamSteps& s, bool values_only) {
         s.self_attention(values_only);
         s.text_attention();
     };
-    if (!without.freeze_video) attend_to_self_and_text(v, without.skip_video_self_attn);
-    if (!audio) {
-        v.feed(block.name + ".video");
-        return;
-    }
-    const StreamSteps a(g, block.audio, *audio, eps);
-    if (!without.freeze_audio) attend_to_self_and_text(a, without.skip_audio_self_attn);
-    if (!without.skip_cross_modal) cross_modal_attention(g, v, a, without);
-    if (!without.freeze_video) v.feed(block.name + ".video");
-    if (!without.freeze_audio) a.feed(block.name + ".audio");
+    std::optional<StreamSteps> v, a;
+    if (video) v.emplace(g, block.video, *video, eps);
+    if (audio) a.emplace(g, block.audio, *audio, eps);
+    if (v && !without.freeze_video) attend_to_self_and_text(*v, without.skip_video_self_attn);
+    if (a && !without.freeze_audio) attend_to_self_and_text(*a, without.skip_audio_self_attn);
+    if (v && a && !without.skip_cross_modal) cross_modal_attention(g, *v, *a, without);
+    if (v && !without.freeze_video) v->feed(block.name + ".video");
+    if (a && !without.freeze_audio) a->feed(block.name + ".audio");
 }
 
 }  // namespace sdltx

@@ -53,6 +53,7 @@ struct StreamTensors {
     ggml_tensor* cross_gate = nullptr;    // [D, 1]
     const TokenRuns* runs = nullptr;      // which of the K timesteps the tokens have
     Rope self_rope, cross_rope;
+    const AttentionBias* self_bias = nullptr;  // of self attention; null: all tokens count alike
 };
 
 // What guidance takes away from one block.
@@ -65,9 +66,9 @@ struct BlockPerturbation {
 // The context of a stream as a block's tokens look at it; nothing of it depends on them.
 Keys text_keys(Plan& g, const StreamBlock& block, const StreamTensors& stream);
 
-// Replaces x of both streams by what the block makes of it; audio may be null. Stages: module paths, and
+// Replaces x of both streams by what the block makes of it; one of them may be null. Stages: module paths, and
 // "transformer_blocks.<i>.video" and ".audio" for the results.
-void run_block(Plan& g, const Block& block, StreamTensors& video, StreamTensors* audio,
+void run_block(Plan& g, const Block& block, StreamTensors* video, StreamTensors* audio,
                const BlockPerturbation& without, float eps);
 
 }  // namespace sdltx

@@ -23,6 +23,7 @@ struct TransformerRun::Place {
     // By pass and block, or of one block after the other; none where a block's plan makes them.
     std::vector<std::vector<Keys>> text{};
     Rope self_rope{}, cross_rope{};
+    AttentionBias bias{};                 // of self attention; null: none
     std::vector<ggml_tensor*> x{};        // by pass: [D, T]; every block replaces it
     ggml_tensor* adaln = nullptr;         // [block rows D, K]
     ggml_tensor* prompt_adaln = nullptr;  // [prompt_rows D, 1], null where that of text does not follow the noise
@@ -34,8 +35,17 @@ struct TransformerRun::Place {
         return keys.empty() ? Keys{} : keys[std::min(block, keys.size() - 1)];
     }
     StreamTensors tensors(size_t pass, const TokenRuns& runs, const Keys& keys) const {
-        return {x[pass],     contexts[pass], keys,  adaln,     prompt_adaln,
-                cross_adaln, cross_gate,     &runs, self_rope, cross_rope};
+        return {x[pass],
+                contexts[pass],
+                keys,
+                adaln,
+                prompt_adaln,
+                cross_adaln,
+                cross_gate,
+                &runs,
+                self_rope,
+                cross_rope,
+                bias.rows || bias.mask ? &bias : nullptr};
     }
 };
 
@@ -89,16 +99,17 @@ std::vector<std::unique_ptr<State>> make_states(const Backend& backend) {
 
 }  // namespace
 
-TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video,
-                               const Positions* audio, const std::vector<Pass>& passes, Trace* trace,
-                               std::shared_ptr<Loras> loras, bool keeps_text)
+TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, const RunStreams& streams,
+                               const std::vector<Pass>& passes, Trace* trace, std::shared_ptr<Loras> loras,
+                               bool keeps_text)
     : transformer_(transformer),
       workspace_(workspace),
       passes_(passes),
       trace_(trace),
       loras_(std::move(loras)),
       keeps_text_(keeps_text && transformer.text_is_static()),
-      cross_(audio &&
+      video_groups_(streams.video_groups),
+      cross_(streams.video && streams.audio &&
              std::any_of(passes.begin(), passes.end(), [](const Pass& p) { return !p.perturbation.skip_cross_modal; })),
       states_(make_states(workspace.backend())) {
     const int64_t layers = transformer.config().num_layers;
@@ -117,12 +128,12 @@ TransformerRun::TransformerRun(Transformer& transformer, Workspace& workspace, c
         auto l = std::find_if(looked_.begin(), looked_.end(), same);
         if (l == looked_.end()) l = looked_.insert(l, {pass.video_context, pass.audio_context});
         l->passes.push_back(i);
-        l->with_video = l->with_video || !pass.perturbation.freeze_video;
-        l->with_audio = l->with_audio || (audio && !pass.perturbation.freeze_audio);
+        l->with_video = l->with_video || (streams.video && !pass.perturbation.freeze_video);
+        l->with_audio = l->with_audio || (streams.audio && !pass.perturbation.freeze_audio);
         l->shared = keeps_text_ || l->passes.size() > 1;
     }
-    video_ = begin_stream(transformer.video(), video);
-    if (audio) audio_ = begin_stream(transformer.audio(), *audio);
+    if (streams.video) video_ = begin_stream(transformer.video(), *streams.video);
+    if (streams.audio) audio_ = begin_stream(transformer.audio(), *streams.audio);
 }
 
 TransformerRun::~TransformerRun() = default;
@@ -156,6 +167,16 @@ std::unique_ptr<TransformerRun::StreamRun> TransformerRun::begin_stream(const Tr
         }
         place.text = text_tensors(stream, *state, device);
         place.self_rope = rope_tensors(*state, stream.prefix + "self_rope", c.dim(), c.heads, s->num_tokens());
+        if (const int64_t n = s->num_tokens(); &stream == &transformer_.video() && !video_groups_.empty()) {
+            if (has_own_attention(workspace_.backend(), c.head_dim)) {
+                const auto rows = static_cast<int64_t>(bias_of(video_groups_, n).rows.size()) / n;
+                place.bias = {state->tensor("bias.rows", GGML_TYPE_F32, {n, rows}),
+                              state->tensor("bias.which", GGML_TYPE_I32, {n}),
+                              state->tensor("bias.own", GGML_TYPE_F32, {n}), video_groups_.target};
+            } else {
+                place.bias.mask = state->tensor("bias.mask", GGML_TYPE_F16, {n, n});
+            }
+        }
         if (cross_) {
             place.cross_gate = tensor(*state, "cross_gate", c.dim(), 1);
             place.cross_rope =
@@ -191,8 +212,10 @@ const TokenRuns& TransformerRun::runs_of(const StreamRun& s) const {
 }
 
 std::vector<TransformerRun::StreamRun*> TransformerRun::streams() const {
-    if (audio_) return {video_.get(), audio_.get()};
-    return {video_.get()};
+    std::vector<StreamRun*> all;
+    for (StreamRun* s : {video_.get(), audio_.get()})
+        if (s) all.push_back(s);
+    return all;
 }
 
 void TransformerRun::set_runs(const TokenRuns& video, const TokenRuns& audio) {
@@ -301,13 +324,14 @@ Plan& TransformerRun::block(size_t pass, size_t index) {
         const Place& place = s.places[device];
         return place.tensors(pass, runs_of(s), place.text_of(pass, index));
     };
-    StreamTensors video = tensors(*video_), audio;
+    StreamTensors video, audio;
+    if (video_) video = tensors(*video_);
     if (audio_) audio = tensors(*audio_);
-    run_block(*plan, transformer_.blocks()[index], video, audio_ ? &audio : nullptr,
+    run_block(*plan, transformer_.blocks()[index], video_ ? &video : nullptr, audio_ ? &audio : nullptr,
               {listed(p.skip_video_self_attn), listed(p.skip_audio_self_attn), p.skip_cross_modal, p.freeze_video,
                p.freeze_audio},
               static_cast<float>(transformer_.config().norm_eps));
-    if (!p.freeze_video) plan->store(video.x, video_->places[device].x[pass]);
+    if (video_ && !p.freeze_video) plan->store(video.x, video_->places[device].x[pass]);
     if (audio_ && !p.freeze_audio) plan->store(audio.x, audio_->places[device].x[pass]);
     return *plan;
 }
@@ -320,7 +344,7 @@ Plan& TransformerRun::epilogue(size_t pass) {
         ggml_tensor* v = transformer_.head(*e.plan, s.stream, s.places.front().x[pass], s.embedded, runs_of(s));
         return e.plan->output(v, s.stream.prefix + "proj_out");
     };
-    e.video = velocity(*video_);
+    if (video_) e.video = velocity(*video_);
     if (audio_) e.audio = velocity(*audio_);
     return *e.plan;
 }
@@ -345,6 +369,25 @@ void TransformerRun::set_constants(StreamRun& s) {
         if (!cross_) continue;
         state.set(place.cross_rope.cos, cross.cos);
         state.set(place.cross_rope.sin, cross.sin);
+    }
+}
+
+void TransformerRun::set_bias(const StreamRun& s) {
+    if (&s != video_.get() || video_groups_.empty()) return;
+    const int64_t n = s.num_tokens();
+    const TokenBias bias = bias_of(video_groups_, n);
+    std::vector<ggml_fp16_t> mask;
+    for (size_t d = 0; d < states_.size(); ++d) {
+        const AttentionBias& to = s.places[d].bias;
+        if (to.rows) {
+            states_[d]->set(to.rows, bias.rows);
+            states_[d]->set(to.which, bias.which);
+            states_[d]->set(to.own, bias.own);
+            continue;
+        }
+        mask.resize(static_cast<size_t>(n * n));
+        for (int64_t i = 0; i < n; ++i) ggml_fp32_to_fp16_row(mask_row(bias, i).data(), mask.data() + i * n, n);
+        states_[d]->set(to.mask, mask.data(), mask.size() * sizeof(ggml_fp16_t));
     }
 }
 
@@ -375,19 +418,22 @@ void TransformerRun::set_input(StreamRun& s, const StreamInput& in, const Stream
     for (auto& state : plans_->states) state->allocate();
 }
 
-std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const StreamInput* audio,
+std::vector<Velocity> TransformerRun::velocities(const StreamInput* video, const StreamInput* audio,
                                                  const std::vector<int>& which, const OnBlock& on_block) {
     if (!constants_set_)
-        for (StreamRun* s : streams()) set_constants(*s);
+        for (StreamRun* s : streams()) {
+            set_constants(*s);
+            set_bias(*s);
+        }
     constants_set_ = true;
     const auto runs = [](const StreamInput* in) {
         std::vector<int32_t> index;
         if (in) distinct_values(*in->timesteps, &index);
         return token_runs(index);
     };
-    set_runs(runs(&video), runs(audio));
-    set_input(*video_, video, audio);
-    if (audio_) set_input(*audio_, *audio, &video);
+    set_runs(runs(video), runs(audio));
+    if (video_) set_input(*video_, *video, audio);
+    if (audio_) set_input(*audio_, *audio, video);
 
     Weights& weights = transformer_.weights();
     const size_t blocks = transformer_.blocks().size();
@@ -421,20 +467,24 @@ std::vector<Velocity> TransformerRun::velocities(const StreamInput& video, const
         Plan& plan = epilogue(pass);
         hand_over(pass, device, 0);
         workspace_.run(plan);
-        out[pass].video = plan.get(plans_->epilogues[pass].video);
+        if (video_) out[pass].video = plan.get(plans_->epilogues[pass].video);
         if (audio_) out[pass].audio = plan.get(plans_->epilogues[pass].audio);
     }
     return out;
 }
 
-MemoryUse TransformerRun::measure(const std::vector<int64_t>& video) {
-    TokenRuns runs;
-    int64_t first = 0;
-    for (int64_t count : video.empty() ? std::vector<int64_t>{video_->num_tokens()} : video) {
-        runs.push_back({first, count, static_cast<int64_t>(runs.size())});
-        first += count;
-    }
-    set_runs(runs, audio_ ? TokenRuns{{0, audio_->num_tokens(), 0}} : TokenRuns{});
+MemoryUse TransformerRun::measure(const std::vector<int64_t>& video, const std::vector<int64_t>& audio) {
+    const auto made = [](const StreamRun* s, const std::vector<int64_t>& counts) {
+        TokenRuns runs;
+        int64_t first = 0;
+        if (!s) return runs;
+        for (int64_t count : counts.empty() ? std::vector<int64_t>{s->num_tokens()} : counts) {
+            runs.push_back({first, count, static_cast<int64_t>(runs.size())});
+            first += count;
+        }
+        return runs;
+    };
+    set_runs(made(video_.get(), video), made(audio_.get(), audio));
     MemoryUse memory;
     size_t descriptions = 0;  // of all, as they stay
     const auto add = [&](Plan& plan) {
@@ -451,6 +501,8 @@ MemoryUse TransformerRun::measure(const std::vector<int64_t>& video) {
     }
     memory.host += descriptions;
     for (size_t d = 0; d < states_.size(); ++d) memory.inputs[d] += states_[d]->size() + plans_->states[d]->size();
+    // A mask on its way to devices.
+    if (video_ && video_->places.front().bias.mask) memory.host += ggml_nbytes(video_->places.front().bias.mask);
     // Velocities of all passes, and what becomes of them.
     for (const StreamRun* s : streams())
         memory.host += (2 * passes_.size() + 6) * static_cast<size_t>(s->num_tokens() * s->stream.config.in_channels) *

@@ -13,6 +13,7 @@
 #include "ggml/workspace.h"
 #include "lora.h"
 #include "rope.h"
+#include "token_groups.h"
 #include "transformer.h"
 
 namespace sdltx {
@@ -28,7 +29,7 @@ struct Perturbation {
 
 // One look at the latents: what it attends to, and what it goes without.
 struct Pass {
-    const Array* video_context = nullptr;  // (rows, context_dim)
+    const Array* video_context = nullptr;  // (rows, context_dim), null without a video stream
     const Array* audio_context = nullptr;  // null without an audio stream
     Perturbation perturbation;
 };
@@ -44,12 +45,17 @@ struct Velocity {
     std::vector<float> video, audio;  // (T, C)
 };
 
+// The streams of all calls; one of them may be missing.
+struct RunStreams {
+    const Positions *video = nullptr, *audio = nullptr;
+    TokenGroups video_groups{};
+};
+
 class TransformerRun {
  public:
-    // Positions and contexts are those of every call; the contexts must outlive the run. Without audio positions the
-    // video runs alone. keeps_text: keys of the contexts stay from call to call where they do not depend on the noise;
-    // see Transformer::text_is_static(). Throws Error(invalid_request) for blocks that do not exist.
-    TransformerRun(Transformer& transformer, Workspace& workspace, const Positions& video, const Positions* audio,
+    // Contexts must outlive the run. keeps_text: keys of the contexts stay from call to call where they do not depend
+    // on the noise; see Transformer::text_is_static(). Throws Error(invalid_request) for blocks that do not exist.
+    TransformerRun(Transformer& transformer, Workspace& workspace, const RunStreams& streams,
                    const std::vector<Pass>& passes, Trace* trace, std::shared_ptr<Loras> loras = nullptr,
                    bool keeps_text = false);
     ~TransformerRun();
@@ -63,12 +69,13 @@ class TransformerRun {
     // Predicts noise - x0 per token, once for each of the passes in `which`; the others' results are empty. The weights
     // outside the blocks must be there. Stages: reference module paths, "transformer_blocks.<i>.video" and ".audio" for
     // a block's results.
-    std::vector<Velocity> velocities(const StreamInput& video, const StreamInput* audio, const std::vector<int>& which,
+    // Inputs are null for streams that are missing.
+    std::vector<Velocity> velocities(const StreamInput* video, const StreamInput* audio, const std::vector<int>& which,
                                      const OnBlock& on_block = {});
 
-    // What a call takes; nothing is allocated. video: how many tokens one after the other share a timestep; empty: all
-    // of them.
-    MemoryUse measure(const std::vector<int64_t>& video = {});
+    // What a call takes; nothing is allocated. For each stream: how many tokens one after the other share a timestep;
+    // empty: all of them.
+    MemoryUse measure(const std::vector<int64_t>& video = {}, const std::vector<int64_t>& audio = {});
 
  private:
     struct Looked;
@@ -83,6 +90,7 @@ class TransformerRun {
     void set_runs(const TokenRuns& video, const TokenRuns& audio);
     const TokenRuns& runs_of(const StreamRun& s) const;
     void set_constants(StreamRun& s);
+    void set_bias(const StreamRun& s);
     // Values that the prologue has computed, or the blocks of the device before: to all devices, or to one of them.
     void share_prologue();
     void hand_over(size_t pass, size_t from, size_t to);
@@ -101,10 +109,11 @@ class TransformerRun {
     std::shared_ptr<Loras> loras_;
     bool keeps_text_;
     std::vector<Looked> looked_;
+    TokenGroups video_groups_;
     bool cross_;  // some pass lets the streams see each other
     bool constants_set_ = false;
     std::vector<std::unique_ptr<State>> states_;  // by device
-    std::unique_ptr<StreamRun> video_, audio_;    // audio may be null
+    std::unique_ptr<StreamRun> video_, audio_;    // one may be null
     std::unique_ptr<Plans> plans_;
     std::unique_ptr<Stream> stream_;
 };

@@ -170,6 +170,9 @@ class Pipeline:
         conditions: Sequence[_Condition] = ...,
         initial: _Latents | None = None,
         step_noise: Callable[..., Any] | None = None,  # (video, step, kind, count); None: from the seed
+        video: dict[str, Any] = ...,  # what is given of a stream, by the names of Spec, for tests
+        audio: dict[str, Any] = ...,
+        loras: Sequence[tuple[str, float]] = ...,
     ) -> Sampler: ...
     def velocity(  # of one call of the transformer, for tests
         self,
@@ -225,6 +228,8 @@ class Sampler:  # a denoising loop, step by step
     @property
     def num_steps(self) -> int: ...
     @property
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]: ...  # clean, mask, positions, bias of both streams
+    @property
     def video(self) -> Float32: ...  # tokens (T, C)
     @property
     def audio(self) -> Float32: ...
@@ -255,6 +260,7 @@ def encode_tokens(
     paths: Sequence[str | bytes], ids: Sequence[int], *, precision: str = "f32", device: str = "cpu"
 ) -> Float32: ...
 def frames_of_duration(seconds: float, frame_rate: float) -> int: ...
+def within(positions: Float32, start: float, end: float) -> list[float]: ...  # 1 for tokens in it, in part at least
 def video_positions(frames: int, height: int, width: int, frame_rate: float) -> Float32: ...
 def audio_positions(frames: int) -> Float32: ...
 def rope_table(positions: Float32, dim: int, max_pos: Sequence[float], theta: float) -> tuple[Float32, Float32]: ...
@@ -330,6 +336,21 @@ class ops:  # noqa: N801  a module: the op builders one at a time, for their tes
         scale: float,
         exact: bool = False,
         kernel: str = "own",  # or "device", "plain"
+        patience: int = 0,
+        threads: int = 0,
+    ) -> Float32: ...
+    @staticmethod
+    def biased_attention(  # where some tokens count less; see AttentionBias
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        *,
+        rows: Float32,
+        which: Sequence[int],
+        own: Float32,
+        count: int,
+        scale: float,
+        exact: bool = False,
         patience: int = 0,
         threads: int = 0,
     ) -> Float32: ...

@@ -34,6 +34,9 @@ class Options(TypedDict, total=False):
     audio: bool | None
     """Whether sound is made along with the picture (default). Without it a run is a little faster, and the picture
     another one: the two streams look at each other."""
+    video: bool | None
+    """Whether pictures are made (default); else sound alone. Sound alone is told how long it is by num_frames and
+    frame_rate, takes a fraction of the time and reads no weights of the picture."""
     recipe: str | None
     """How the clip is made (default: as fits the checkpoint, in two stages if there is an upscaler). One of distilled,
     distilled-two-stage, guided, guided-two-stage, hq, keyframes. Upscaler and distilled LoRA that it needs are also

@@ -149,6 +149,7 @@ class Block {
                 const uint16_t* mask = job_.mask + (first + i + r) * job_.mask_stride + key;
                 for (int64_t j = 0; j < count; ++j) scores[j] += half_to_float(mask[j]);
             }
+            if (job_.bias) add_bias(first + i + r, key, count, scores);
             std::fill(scores + count, scores + padded, -INFINITY);
             softmax(scores, padded, used, i + r, weights_ + r * key_block);
             x[r] = weights_ + r * key_block;
@@ -158,6 +159,13 @@ class Block {
             const Unit* values = values_ + kv_head * at_.value_head + b * at_.value_block;
             multiply<P>(rows, x, &block, 1, values + p * panel_width * units<P>(key_block), out, true);
         }
+    }
+
+    void add_bias(int64_t query, int64_t key, int64_t count, float* scores) const {
+        const float* bias = job_.bias + job_.bias_row[query] * job_.shape.keys + key;
+        for (int64_t j = 0; j < count; ++j) scores[j] += bias[j];
+        const int64_t own = std::clamp<int64_t>(job_.query_biased_keys - key, 0, count);
+        for (int64_t j = 0; j < own; ++j) scores[j] += job_.query_bias[query];
     }
 
     // Scores -> weights relative to the largest so far, and the results of query i as if it had always been that.

@@ -41,6 +41,11 @@ struct AttentionJob {
     const void* packed;    // by pack_attention
     const uint16_t* mask;  // half precision [queries, keys], or null
     int64_t mask_stride;   // of its rows
+    // What else is added to scores, if anything: row bias_row[i] for query i, and query_bias[i] for its first keys.
+    const float* bias;
+    const int32_t* bias_row;
+    const float* query_bias;
+    int64_t query_biased_keys;
     float scale;
     float* out;  // rows of head_dim
     int64_t out_token, out_head;

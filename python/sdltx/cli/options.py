@@ -240,6 +240,8 @@ class _Frames(argparse.Action):
             parser.error(f"argument {'/'.join(self.option_strings)}: invalid int value: {text!r}; or auto")
 
 
+# What flags do that leave something out; their rows tell what is there without them.
+_SWITCHES = {"video": "make sound alone, without computing pictures; -o names a .wav file"}
 _READERS: dict[str, Callable[[str], Any]] = {
     "whole": int,
     "real": float,
@@ -253,7 +255,9 @@ def clip_option(group: Any, name: str, more: str = "") -> None:
     """Adds an option of a clip as its row tells. ``more``: goes on from its help."""
     row = ROWS[name]
     kinds: dict[str, Any] = {"metavar": row["metavar"]}
-    if row["choices"]:
+    if row["kind"] == "flag":
+        kinds = {"action": "store_const", "const": not row["flags"].startswith("--no-")}
+    elif row["choices"]:
         kinds["choices"] = row["choices"]
     elif name == "frame_rate":
         kinds["type"] = frame_rate
@@ -266,4 +270,5 @@ def clip_option(group: Any, name: str, more: str = "") -> None:
         more += "; repeat it for several"
     elif row["choices"]:
         more += f"; one of {', '.join(row['choices'])}"
-    group.add_argument(*row["flags"].split(), dest=name, help=(row["help"] + more).replace("%", "%%"), **kinds)
+    text = _SWITCHES.get(name, row["help"] + more)
+    group.add_argument(*row["flags"].split(), dest=name, help=text.replace("%", "%%"), **kinds)

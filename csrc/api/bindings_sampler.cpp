@@ -1,0 +1,180 @@
+// Denoising loops step by step, and single calls of the transformer, for tests.
+#include "bindings.h"
+#include "bindings_guard.h"
+#include "clip/pipeline.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace sdltx {
+
+namespace {
+
+// The inputs of one stream of velocity(), kept alive for the call.
+struct StreamArguments {
+    std::vector<float> tokens, timesteps;
+    Positions positions;
+    Array context;
+    Pipeline::VelocityInput input;
+
+    StreamArguments(const py::dict& d, float sigma) {
+        const Array t = to_array(d["tokens"].cast<FloatArray>()), p = to_array(d["positions"].cast<FloatArray>()),
+                    s = to_array(d["timesteps"].cast<FloatArray>());
+        context = to_array(d["context"].cast<FloatArray>());
+        if (t.shape.size() != 2 || p.shape.size() != 3 || p.dim(1) != t.dim(0) || p.dim(2) != 2 ||
+            static_cast<int64_t>(s.data.size()) != t.dim(0) || context.shape.size() != 2)
+            throw Error(
+                ErrorCode::invalid_request,
+                "[velocity] a stream takes tokens (T, C), timesteps (T), positions (axes, T, 2) and context (rows, D)");
+        tokens = t.data;
+        timesteps = s.data;
+        positions = {p.dim(0), p.dim(1), p.data};
+        if (d.contains("marked")) positions.marked = d["marked"].cast<std::vector<bool>>();
+        if (d.contains("sigma")) sigma = d["sigma"].cast<float>();
+        input = {{&tokens, &timesteps, sigma}, &positions, &context};
+    }
+};
+
+// A sampling loop that owns its context.
+struct PySampler {
+    Context context;
+    std::optional<Context> negative;
+    std::unique_ptr<Sampler> loop;
+    Pipeline* pipeline;
+};
+
+py::array_t<float> tokens_of(const StreamState& s) { return to_numpy({s.num_tokens, s.channels}, s.latent); }
+
+py::dict state_of(const StreamState& s) {
+    py::list bias;
+    if (!s.groups.empty()) {
+        const TokenBias all = bias_of(s.groups, s.num_tokens);
+        for (int64_t i = 0; i < s.num_tokens; ++i) bias.append(to_numpy({s.num_tokens}, mask_row(all, i)));
+    }
+    return py::dict("clean"_a = to_numpy({s.num_tokens, s.channels}, s.clean),
+                    "mask"_a = to_numpy({s.num_tokens}, s.mask),
+                    "positions"_a = to_numpy({s.positions.axes, s.num_tokens, 2}, s.positions.bounds), "bias"_a = bias);
+}
+
+// Video and audio context.
+using FloatPair = std::pair<FloatArray, FloatArray>;
+std::optional<Context> context_of(const std::optional<FloatPair>& arrays) {
+    if (!arrays) return std::nullopt;
+    return Context{to_array(arrays->first), to_array(arrays->second)};
+}
+
+// Video and audio latents, either may be None.
+using LatentTuple = std::pair<std::optional<FloatArray>, std::optional<FloatArray>>;
+Latents latents_of(const std::optional<LatentTuple>& given) {
+    if (!given) return {};
+    return {to_array(given->first), to_array(given->second), 0};
+}
+
+// What a stream starts from, by the names of Spec: tests name all of it.
+Spec spec_of(const py::dict& given) {
+    Spec spec;
+    const auto array = [&](const char* name) {
+        return given.contains(name) ? to_array(given[name].cast<FloatArray>()) : Array{};
+    };
+    spec.initial = array("initial");
+    spec.sound_before = array("sound_before");
+    spec.frozen = given.contains("frozen") && given["frozen"].cast<bool>();
+    using KeptTuple = std::tuple<FloatArray, int64_t, float, std::optional<FloatArray>>;
+    if (given.contains("kept"))
+        for (const auto& [latent, first, strength, weight] : given["kept"].cast<std::vector<KeptTuple>>())
+            spec.kept.push_back({to_array(latent), first, strength, to_array(weight)});
+    if (given.contains("keyframes"))
+        for (const auto& [latent, frame, strength] :
+             given["keyframes"].cast<std::vector<std::tuple<FloatArray, int64_t, float>>>())
+            spec.keyframes.push_back({to_array(latent), frame, strength});
+    using ReferenceTuple = std::tuple<FloatArray, int64_t, int64_t, float, std::optional<std::vector<float>>>;
+    if (given.contains("references"))
+        for (const auto& [latent, downscale, temporal, strength, attention] :
+             given["references"].cast<std::vector<ReferenceTuple>>())
+            spec.references.push_back({to_array(latent), downscale, temporal, strength, attention});
+    return spec;
+}
+
+}  // namespace
+
+void bind_sampler(py::module_& m, py::class_<Pipeline>& pipeline) {
+    py::class_<PySampler>(m, "Sampler")
+        .def("step", [](PySampler& s) { Guard(std::nullopt).run(s.pipeline, [&] { s.pipeline->step(*s.loop); }); })
+        .def_property_readonly("index", [](const PySampler& s) { return s.loop->index(); })
+        .def_property_readonly("num_steps", [](const PySampler& s) { return s.loop->num_steps(); })
+        .def_property_readonly("state",
+                               [](const PySampler& s) {
+                                   const SampleState& state = s.loop->state();
+                                   return py::make_tuple(state_of(state.video), state_of(state.audio));
+                               })
+        .def_property_readonly("video", [](const PySampler& s) { return tokens_of(s.loop->state().video); })
+        .def_property_readonly("audio", [](const PySampler& s) { return tokens_of(s.loop->state().audio); })
+        .def_property_readonly("video_denoised",
+                               [](const PySampler& s) {
+                                   const StreamState& v = s.loop->state().video;
+                                   return to_numpy({v.num_tokens, v.channels}, s.loop->denoised().video);
+                               })
+        .def_property_readonly("audio_denoised", [](const PySampler& s) {
+            const StreamState& a = s.loop->state().audio;
+            return to_numpy({a.num_tokens, a.channels}, s.loop->denoised().audio);
+        });
+    pipeline
+        .def(
+            "sampler",
+            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const ClipOptions& o,
+               const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
+               const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
+               const std::optional<LatentTuple>& initial, const std::optional<py::function>& step_noise,
+               const py::dict& video_spec, const py::dict& audio_spec, const std::vector<LoraPair>& loras) {
+                auto s = std::make_unique<PySampler>();
+                DrawNoise draw;
+                if (step_noise)
+                    draw = [given = *step_noise](const NoiseRequest& r) {
+                        const WithGil gil;
+                        return to_array(given(r.video, r.step, r.kind, r.count).cast<FloatArray>()).data;
+                    };
+                s->context = {to_array(video_context), to_array(audio_context)};
+                s->negative = context_of(negative);
+                s->pipeline = &p;
+                Pipeline::Inputs inputs{spec_of(video_spec), spec_of(audio_spec), conditions_of(conditions),
+                                        loras_of(loras), draw};
+                if (video_noise) inputs.video.noise = to_array(video_noise);
+                if (audio_noise) inputs.audio.noise = to_array(audio_noise);
+                if (initial) {
+                    const Latents given = latents_of(initial);
+                    inputs.video.initial = given.video;
+                    inputs.audio.initial = given.audio;
+                }
+                s->loop = p.sampler(s->context, s->negative ? &*s->negative : nullptr, p.resolve({o, {}, {}, {}}).whole,
+                                    inputs);
+                return s;
+            },
+            "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
+            "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
+            "initial"_a = py::none(), "step_noise"_a = py::none(), "video"_a = py::dict(), "audio"_a = py::dict(),
+            "loras"_a = std::vector<LoraPair>{}, py::keep_alive<0, 1>())
+        .def(
+            "velocity",
+            [](Pipeline& p, const py::dict& video, std::optional<py::dict> audio, float sigma,
+               std::vector<int> skip_video, std::vector<int> skip_audio, bool isolated,
+               const std::vector<LoraPair>& loras) {
+                const StreamArguments v(video, sigma);
+                std::optional<StreamArguments> a;
+                if (audio) a.emplace(*audio, sigma);
+                const Velocity out = Guard(std::nullopt).run(&p, [&] {
+                    return p.velocity(v.input, a ? &a->input : nullptr, {skip_video, skip_audio, isolated},
+                                      loras_of(loras));
+                });
+                const int64_t channels = static_cast<int64_t>(v.tokens.size()) / v.positions.tokens;
+                py::object sound = py::none();
+                if (a)
+                    sound = to_numpy(
+                        {a->positions.tokens, static_cast<int64_t>(a->tokens.size()) / a->positions.tokens}, out.audio);
+                return py::make_tuple(to_numpy({v.positions.tokens, channels}, out.video), sound);
+            },
+            "video"_a, "audio"_a, py::kw_only(), "sigma"_a, "skip_video_self_attn"_a = std::vector<int>{},
+            "skip_audio_self_attn"_a = std::vector<int>{}, "skip_cross_modal"_a = false,
+            "loras"_a = std::vector<LoraPair>{});
+}
+
+}  // namespace sdltx
