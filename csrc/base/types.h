@@ -74,6 +74,16 @@ struct Waveform {
     int64_t clipped = 0;  // samples that were beyond [-1, 1] and are at its end now
 };
 
+// A film that a clip is made from: pictures of any size, and what is heard; no sound: it is silent.
+struct Film {
+    Frames frames;
+    double frame_rate = 0;  // frames per second
+    Waveform sound{};
+    std::string path{};  // of the file that it was read from; else empty
+
+    bool empty() const { return frames.num_frames == 0; }
+};
+
 struct Video {
     Frames frames;
     Waveform audio;  // empty when the clip is silent

@@ -6,6 +6,7 @@
 #include "base/named.h"
 #include "ltxv/geometry.h"
 #include "ltxv/schedule.h"
+#include "material.h"
 #include "model/presets.h"
 #include "recipes.h"
 
@@ -141,6 +142,7 @@ std::vector<std::string> Option::choices() const {
     const std::string of = name;
     if (of == "recipe") return recipe_names();
     if (of == "preset") return preset_names();
+    if (of == "retake_of") return retake_parts();
     if (of == "sampler") return sampler_names();
     if (of == "guidance_method") return guidance_method_names();
     return {};
@@ -158,6 +160,7 @@ void check(const ClipOptions& o) {
     if (const auto& i = o.guidance_interval; i && (i->size() != 2 || (*i)[0] > (*i)[1]))
         throw Error(ErrorCode::invalid_request,
                     "[sample] guidance_interval must be two noise levels, the lower first, within 0 and 1");
+    check_material(o);
     check_schedule(o);
     check_sizes(o);
     tiling_of(o);

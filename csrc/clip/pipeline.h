@@ -227,8 +227,10 @@ class SDLTX_EXPORT Pipeline {
     // What recipes want and nobody named, among the files of the folders; empty if it is not there.
     std::string find_upscaler() const;
     std::string find_distilled_lora() const;
-    // What a stage of a plan runs with: all but noise and latents.
-    static Inputs inputs_of(const ClipPlan& plan, const Step& stage, const std::vector<Condition>& pictures);
+    // What a stage of a plan runs with: all but noise and latents of a stage before.
+    static Inputs inputs_of(const ClipPlan& plan, const Step& stage, const Job::Given& given, const Array& sound);
+    // The same by sizes, before anything is encoded.
+    Inputs sizes_of(const ClipPlan& plan, const Step& stage, const Request& request) const;
     // Stacks of threads, and what libraries take once they compute: as measured.
     static constexpr size_t always_taken = size_t{13} << 20;
     // What is computed in by each step of a plan; see estimate().

@@ -90,13 +90,39 @@ SampleSettings Pipeline::resolve_stage(const ClipOptions& options) const {
 
 namespace {
 
+// Whether a sound that is given is told to the model.
+bool hears_given(const ClipPlan& plan, const Request& request) {
+    if (!plan.whole.audio) return false;
+    return plan.task == Task::sound || (plan.task == Task::retake && !request.film.sound.samples.empty());
+}
+
+// Throws Error(invalid_request) where a retake leaves nothing free.
+void check_freedom(const ClipPlan& plan) {
+    const Freedom& free = plan.free;
+    if (free.everywhere) return;
+    const Geometry& g = plan.whole.latent;
+    const auto any = [&](bool wanted, const Positions& p) {
+        return !wanted || free_run(within(p, free.from, free.to)).last >= 0;
+    };
+    if (any(free.video, video_positions(g.frames, 1, 1, g.frame_rate)) &&
+        any(free.audio && plan.whole.audio, audio_positions(g.audio_frames)))
+        return;
+    throw Error(ErrorCode::invalid_request,
+                "[retake] there is nothing between " + spell_number(free.from) + " and " + spell_number(free.to) +
+                    " s of a clip that lasts " +
+                    spell_number(static_cast<double>(plan.result_frames) / plan.whole.frame_rate) + " s");
+}
+
 const std::vector<LoraFile>& loras_of_second(const ClipOptions& o) {
     return listed(o.loras_stage2 ? o.loras_stage2 : o.loras);
 }
 
 // A stage, and what it has to know before.
-void add_stage(ClipPlan& plan, const Request& request, const SampleSettings& settings, std::vector<LoraFile> loras) {
-    if (!request.images.empty())
+void add_stage(ClipPlan& plan, const Request& request, SampleSettings settings, std::vector<LoraFile> loras) {
+    // What is given is not guided.
+    if (!plan.free.video) settings.guidance.video = {};
+    if (!plan.free.audio) settings.guidance.audio = {};
+    if (!request.images.empty() || !request.film.empty())
         plan.steps.push_back({StepKind::encode_pictures, {Part::video_encoder}, settings, {}, ""});
     plan.steps.push_back({StepKind::denoise, {Part::transformer}, settings, std::move(loras), ""});
 }
@@ -105,10 +131,21 @@ void add_stage(ClipPlan& plan, const Request& request, const SampleSettings& set
 
 ClipPlan Pipeline::resolve(const Request& request) const {
     files();  // throws
-    const ClipOptions& options = request.options;
-    sdltx::check(options);
+    sdltx::check(request.options);
+    const Task task = task_of(request);
+    ClipOptions options = with_material(request, task);
+    if (task == Task::sound && !options.num_frames && !options.duration) {
+        const SampleSettings usual = resolve_stage(options);
+        options.num_frames = frames_for(request.sound, usual.frame_rate, usual.num_frames);
+    }
     const Recipe& recipe = recipe_of(options, preset_of(options, *info_.preset, info_.version));
-    ClipPlan plan{&recipe, options.recipe.has_value(), resolve_stage(options)};
+    if (recipe.two_stages && task != Task::text && task != Task::sound)
+        throw Error(ErrorCode::invalid_request,
+                    "[recipe] " + std::string(name_of(task)) + " has one stage; leave out " +
+                        (listed(options.upscaler).empty() ? "the recipe " : "the upscaler of ") + recipe.name);
+    ClipPlan plan{&recipe, request.options.recipe.has_value(), resolve_stage(options)};
+    plan.task = task;
+    plan.free = freedom_of(request, task);
     const auto duration = duration_of(options);
     plan.length_by_prompt = duration && duration->by_prompt;
     if (recipe.wants_distilled_lora()) {
@@ -123,11 +160,20 @@ ClipPlan Pipeline::resolve(const Request& request) const {
     if (plan.length_by_prompt) of_prompts.push_back(Part::duration_head);
     plan.steps.push_back({StepKind::encode_prompts, of_prompts, plan.whole, {}, ""});
     if (recipe.two_stages)
-        plan_two_stages(request, plan);
+        plan_two_stages({options, request.images, {}, {}, request.sound, request.film}, plan);
     else
         add_stage(plan, request, plan.whole, listed(options.loras));
-    plan.steps.push_back({StepKind::decode_pictures, {Part::video_decoder}, plan.whole, {}, ""});
-    plan.steps.push_back({StepKind::decode_sound, {Part::audio_decoder, Part::vocoder}, plan.whole, {}, ""});
+    if (!plan.free.video) plan.whole.guidance.video = {};
+    if (!plan.free.audio) plan.whole.guidance.audio = {};
+    plan.result_frames =
+        request.film.empty() ? plan.whole.num_frames : std::min(plan.whole.num_frames, request.film.frames.num_frames);
+    if (hears_given(plan, request))
+        plan.steps.insert(plan.steps.begin() + 1, {StepKind::encode_sound, {Part::audio_encoder}, plan.whole, {}, ""});
+    // What is given comes out as it is.
+    if (plan.whole.video && plan.free.video)
+        plan.steps.push_back({StepKind::decode_pictures, {Part::video_decoder}, plan.whole, {}, ""});
+    if (plan.free.audio)
+        plan.steps.push_back({StepKind::decode_sound, {Part::audio_decoder, Part::vocoder}, plan.whole, {}, ""});
     return plan;
 }
 
@@ -180,13 +226,45 @@ std::vector<std::string> Pipeline::doubts(const ClipPlan& plan) const {
     return lines;
 }
 
-Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, const std::vector<Condition>& pictures) {
+Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, const Job::Given& given,
+                                     const Array& sound) {
     Inputs inputs;
-    inputs.conditions = pictures_of_stage(plan, stage, pictures);
+    inputs.conditions = given.images;
     inputs.loras = stage.loras;
     inputs.video.appends_first_frame = plan.recipe->appends_first_frame;
     inputs.keeps_text = stage.keeps_text;
+    const Freedom& free = plan.free;
+    const Geometry& g = stage.settings.latent;
+    const auto give = [&](Spec& spec, const Array& latents, bool is_free, const Positions& positions,
+                          const std::vector<int64_t>& cells) {
+        if (latents.empty()) return;
+        spec.initial = latents;
+        spec.frozen = !is_free;
+        if (spec.frozen || free.everywhere) return;
+        Array kept{cells, within(positions, free.from, free.to)};
+        for (float& x : kept.data) x = 1 - x;
+        spec.kept.push_back({latents, 0, 1, std::move(kept)});
+    };
+    give(inputs.video, given.film, free.video, video_positions(g.frames, g.height, g.width, g.frame_rate),
+         {g.frames, g.height, g.width});
+    give(inputs.audio, sound, free.audio, audio_positions(g.audio_frames), {g.audio_frames});
     return inputs;
+}
+
+Pipeline::Inputs Pipeline::sizes_of(const ClipPlan& plan, const Step& stage, const Request& request) const {
+    const Geometry& g = stage.settings.latent;
+    const auto zeros = [](std::vector<int64_t> shape) {
+        int64_t count = 1;
+        for (int64_t n : shape) count *= n;
+        return Array{std::move(shape), std::vector<float>(static_cast<size_t>(count))};
+    };
+    Job::Given given{pictures_of_stage(plan, stage, request.images), {}};
+    if (!request.film.empty() && config_.transformer)
+        given.film = zeros({config_.transformer->video.in_channels, g.frames, g.height, g.width});
+    Array sound;
+    if (hears_given(plan, request) && config_.audio)
+        sound = zeros({config_.audio->channels, g.audio_frames, config_.audio->mel_bins});
+    return inputs_of(plan, stage, given, sound);
 }
 
 void Pipeline::check_options(const ClipPlan& plan) const {
@@ -196,6 +274,9 @@ void Pipeline::check_options(const ClipPlan& plan) const {
 
 void Pipeline::check_inputs(const ClipPlan& plan, const Request& request) {
     check_options(plan);
+    check_freedom(plan);
+    if (!request.film.empty()) require({Part::video_encoder});
+    if (plan.has(StepKind::encode_sound)) require({Part::audio_encoder});
     // Of a length that is still open, frames are looked at once it is known.
     if (!plan.length_by_prompt) {
         check_frames(request.images, plan.whole.num_frames);
@@ -225,22 +306,6 @@ void Pipeline::check(const ClipPlan& plan, const Request& request) {
     check_inputs(plan, request);
 }
 
-namespace {
-
-// Sound cut to `frames`, or silence after it: sizes of stages are rounded each for itself.
-Array with_frames(const Array& audio, int64_t frames) {
-    if (audio.empty() || audio.dim(1) == frames) return audio;
-    Array out{{audio.dim(0), frames, audio.dim(2)}, {}};
-    out.data.resize(static_cast<size_t>(out.dim(0) * frames * out.dim(2)));
-    const int64_t kept = std::min(frames, audio.dim(1)) * audio.dim(2);
-    for (int64_t c = 0; c < audio.dim(0); ++c)
-        std::copy_n(audio.data.begin() + c * audio.dim(1) * audio.dim(2), kept,
-                    out.data.begin() + c * frames * audio.dim(2));
-    return out;
-}
-
-}  // namespace
-
 Latents Pipeline::sample(const Context& context, const Context* negative, const ClipPlan& plan, const Request& request,
                          const Noise& second_noise, const Progress& progress, const OnStep& on_step) {
     const Turn turn(*this);
@@ -261,19 +326,18 @@ Latents Pipeline::denoise(const Context& context, const Context* negative, const
             continue;
         }
         const bool first = stage == 0;
-        Inputs inputs;
-        inputs.conditions =
-            stage < job.images.size() ? job.images[stage] : pictures_of_stage(job.plan, step, job.request.images);
-        inputs.loras = step.loras;
-        inputs.video.appends_first_frame = job.plan.recipe->appends_first_frame;
-        inputs.keeps_text = step.keeps_text;
+        Inputs inputs =
+            inputs_of(job.plan, step,
+                      stage < job.given.size() ? job.given[stage]
+                                               : Job::Given{pictures_of_stage(job.plan, step, job.request.images), {}},
+                      job.given_sound);
         const Noise& noise = first ? job.request.noise : second_noise;
         if (!first) latents.audio = with_frames(latents.audio, step.settings.latent.audio_frames);
         const Latents& initial = first ? job.request.initial : latents;
         inputs.video.noise = noise.video;
         inputs.audio.noise = noise.audio;
-        inputs.video.initial = initial.video;
-        inputs.audio.initial = initial.audio;
+        if (inputs.video.initial.empty()) inputs.video.initial = initial.video;
+        if (inputs.audio.initial.empty()) inputs.audio.initial = initial.audio;
         inputs.video.slots = initial.keyframes;
         Latents result = sample(context, negative, step.settings, inputs, progress, on_step);
         if (!first && job.plan.recipe->keeps_first_sound) result.audio = std::move(latents.audio);

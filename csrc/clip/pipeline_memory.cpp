@@ -68,10 +68,16 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
             case StepKind::encode_pictures:
                 if (!n.video_encoder) break;
                 use = n.video_encoder->measure({1, step.settings.latent.height, step.settings.latent.width}, untiled);
+                if (!request.film.empty()) use.also(n.video_encoder->measure(shape_of_stage(step.settings), Tiling{}));
+                use.host += contexts_of(step.settings);
+                break;
+            case StepKind::encode_sound:
+                if (!n.audio_encoder) break;
+                use = n.audio_encoder->measure(4 * step.settings.latent.audio_frames);
                 use.host += contexts_of(step.settings);
                 break;
             case StepKind::denoise:
-                if (n.transformer) use = denoising_memory(step.settings, inputs_of(plan, step, request.images));
+                if (n.transformer) use = denoising_memory(step.settings, sizes_of(plan, step, request));
                 break;
             case StepKind::upscale:
                 if (n.video_decoder) {
@@ -83,7 +89,7 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
                 }
                 break;
             case StepKind::decode_pictures:
-                if (n.video_decoder)
+                if (n.video_decoder && !(latents && latents->video.empty()))
                     use = n.video_decoder->measure(latents ? shape_of(*latents) : shape_of_stage(step.settings),
                                                    tiling_of(request.options));
                 break;
@@ -114,6 +120,9 @@ std::vector<Weights*> Pipeline::networks_of(const Step& step) {
             break;
         case StepKind::encode_pictures:
             if (n.video_encoder) found = {&n.video_encoder->weights()};
+            break;
+        case StepKind::encode_sound:
+            if (n.audio_encoder) found = {&n.audio_encoder->weights()};
             break;
         case StepKind::denoise: {
             const std::shared_ptr<Loras> with = n.transformer ? loras(step.loras) : nullptr;

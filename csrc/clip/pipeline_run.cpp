@@ -36,10 +36,13 @@ double Pipeline::operations(const Step& step) const {
             return n.video_encoder ? weights_of(n.video_encoder->weights()) * convolutions_per_weight *
                                          static_cast<double>(g.height * g.width)
                                    : 0;
+        case StepKind::encode_sound:
+            return static_cast<double>(g.audio_frames) * sound_per_frame / 4;
         case StepKind::denoise: {
             if (!n.transformer) return 0;
             const TransformerConfig& c = n.transformer->config();
-            const double tokens = cells_of(g), layers = static_cast<double>(c.num_layers);
+            const double tokens = step.settings.video ? cells_of(g) : static_cast<double>(g.audio_frames) / 4,
+                         layers = static_cast<double>(c.num_layers);
             const double pass = weights_of(n.transformer->weights()) * tokens +
                                 2 * tokens * tokens * static_cast<double>(c.video.dim()) * layers;
             double calls = 0;
@@ -73,6 +76,7 @@ class Pipeline::Runner {
         encode_prompts();
         each([&](size_t i) { settle_length(i); });
         encode_pictures();
+        encode_sound();
         denoise();
         decode();
     }
@@ -112,7 +116,9 @@ class Pipeline::Runner {
         if (job.failure) plan_work(i, [&](const Step& s, double n) { work_.drop(s.kind, n); });
         job.context.reset();
         job.negative.reset();
-        job.images.clear();
+        job.given.clear();
+        job.given_sound = {};
+        job.film = {};
         if (events_.on_finished) go_on(events_.on_finished(i));
     }
 
@@ -128,7 +134,7 @@ class Pipeline::Runner {
             case StepKind::encode_prompts:
                 return !job.latents && (!job.context || (job.plan.guided() && !job.negative));
             case StepKind::decode_pictures:
-                return job.pictures;
+                return job.pictures && !(job.latents && job.latents->video.empty());
             case StepKind::decode_sound:
                 return job.sound && job.plan.whole.audio;
             default:
@@ -154,6 +160,10 @@ class Pipeline::Runner {
         };
     }
     static const Step* step_of(const Job& job, StepKind kind) { return job.plan.of(kind).front(); }
+    // Whether something of a film is in what comes out.
+    static bool shows_film(const Job& job) {
+        return !job.request.film.empty() && !job.request.options.decode_everywhere.value_or(false);
+    }
 
     // All of them, as jobs take turns.
     void open_loras() {
@@ -170,7 +180,7 @@ class Pipeline::Runner {
         std::vector<Part> parts;
         if (!job.latents && !job.context) parts = {Part::text_encoder, Part::text_projection};
         if (!job.latents) parts.push_back(Part::transformer);
-        if (job.pictures) parts.push_back(Part::video_decoder);
+        if (job.pictures && job.plan.has(StepKind::decode_pictures)) parts.push_back(Part::video_decoder);
         pipeline_.require(parts);
         if (job.latents)
             pipeline_.check_latents(job.pictures ? &job.latents->video.shape : nullptr,
@@ -203,14 +213,73 @@ class Pipeline::Runner {
         return {g.frames, g.height, g.width};
     }
 
+    // How much of each picture is made, where a film shows in the others.
+    static std::vector<double> shares_of(const Job& job) {
+        const Geometry& g = job.plan.whole.latent;
+        const Freedom& free = job.plan.free;
+        const FreeRun run = free_run(within(video_positions(g.frames, 1, 1, g.frame_rate), free.from, free.to));
+        constexpr double fade = 8;  // frames
+        std::vector<double> shares;
+        for (int64_t f = 0; f < job.plan.whole.num_frames; ++f)
+            shares.push_back(share_of_made(static_cast<double>(f),
+                                           static_cast<double>(std::max<int64_t>(0, 8 * run.first - 7)),
+                                           static_cast<double>(8 * run.last), fade));
+        return shares;
+    }
+    // Pictures of a film that are told as they are.
+    void show_film(size_t i) {
+        constexpr int64_t at_once = 8;
+        const Job& job = jobs_[i];
+        const int64_t count = job.plan.result_frames;
+        for (int64_t f = 0; f < count && events_.on_frames; f += at_once)
+            go_on(events_.on_frames(i, pixels_of(job.film, f, std::min(at_once, count - f))));
+    }
+    // Made pictures, with those of a film where it shows, as far as the result goes.
+    VideoDecoder::Sink mixing(size_t i, bool& told) {
+        return
+            [this, i, &told, done = int64_t{0},
+             shares = shows_film(jobs_[i]) ? shares_of(jobs_[i]) : std::vector<double>{}](const Array& pixels) mutable {
+                const Job& job = jobs_[i];
+                const int64_t first = done,
+                              left = job.request.film.empty() ? pixels.dim(0) : job.plan.result_frames - first;
+                done += pixels.dim(0);
+                told = true;
+                if (!events_.on_frames || left <= 0) return;
+                if (shares.empty() && left >= pixels.dim(0)) return go_on(events_.on_frames(i, pixels));
+                Array some = pixels;
+                some.shape[0] = std::min(left, pixels.dim(0));
+                some.data.resize(static_cast<size_t>(some.dim(0) * some.dim(1) * some.dim(2) * some.dim(3)));
+                if (!shares.empty()) mix(some, job.film, first, shares);
+                go_on(events_.on_frames(i, some));
+            };
+    }
+    // Whether something that was given is heard.
+    static bool gives_sound(const Job& job) {
+        if (!job.plan.whole.audio) return false;
+        return job.plan.task == Task::sound ||
+               (job.plan.task == Task::retake && !job.request.film.sound.samples.empty());
+    }
+    // What is heard, of what was decoded (null: nothing was).
+    Waveform heard(const Job& job, const Waveform* made) const {
+        const Request& r = job.request;
+        const SampleSettings& s = job.plan.whole;
+        const double seconds = static_cast<double>(job.plan.result_frames) / s.frame_rate;
+        if (job.plan.task == Task::sound) return stereo(r.sound, seconds);
+        if (!shows_film(job) || r.film.sound.samples.empty() || job.plan.free.everywhere)
+            return made ? *made : stereo(r.film.sound, seconds);
+        const Waveform film = stereo(r.film.sound, seconds);
+        if (!made) return film;
+        const Freedom& free = job.plan.free;
+        const Positions p = audio_positions(s.latent.audio_frames);
+        const FreeRun run = free_run(within(p, free.from, free.to));
+        return mixed(film, *made, p.bounds[static_cast<size_t>(2 * run.first)],
+                     p.bounds[static_cast<size_t>(2 * run.last + 1)]);
+    }
+
     // Pictures in tiles that fit; when they do not all the same, as others have taken the memory, in smaller ones.
     void decode_pictures(size_t i) {
         Job& job = jobs_[i];
         bool told = false;
-        const VideoDecoder::Sink sink = [&](const Array& pixels) {
-            told = true;
-            if (events_.on_frames) go_on(events_.on_frames(i, pixels));
-        };
         std::vector<Tiling> tries{tiles_.count(i) ? tiles_[i] : tiling_of(job.request.options)};
         if (pipeline_.may_choose_tiles(job.request))
             for (const Tiling& tiles : smaller_tilings())
@@ -219,7 +288,7 @@ class Pipeline::Runner {
             const Tiling& tiles = tries[number];
             if ((number || tiles_.count(i)) && events_.on_tiles) go_on(events_.on_tiles(i, tiles));
             try {
-                pipeline_.decode(job.latents->video, tiles, sink, progress());
+                pipeline_.decode(job.latents->video, tiles, mixing(i, told), progress());
                 return;
             } catch (const Error& e) {
                 if (e.code() != ErrorCode::out_of_memory || told || number + 1 == tries.size()) throw;
@@ -273,7 +342,12 @@ class Pipeline::Runner {
     }
 
     void encode_pictures() {
-        const auto wanted = [](const Job& job) { return !job.latents && !job.request.images.empty(); };
+        each([&](size_t i) {
+            Job& job = jobs_[i];
+            if (!job.request.film.empty())
+                job.film = fitted(std::move(job.request.film.frames), job.plan.whole.height, job.plan.whole.width);
+        });
+        const auto wanted = [](const Job& job) { return !job.latents && job.plan.has(StepKind::encode_pictures); };
         if (!any(wanted)) return;
         const Hold held(pipeline_, {&pipeline_.networks_->video_encoder->weights()}, progress(),
                         uses_[StepKind::encode_pictures]);
@@ -284,10 +358,42 @@ class Pipeline::Runner {
             const auto stages = job.plan.of(StepKind::denoise);
             for (size_t stage = 0; stage < stages.size(); ++stage) {
                 begin(i, *steps[stage]);
-                job.images.push_back(pipeline_.encoded(pictures_of_stage(job.plan, *stages[stage], job.request.images),
-                                                       stages[stage]->settings, progress()));
+                Job::Given& given = job.given.emplace_back();
+                const SampleSettings& settings = stages[stage]->settings;
+                given.images = pipeline_.encoded(pictures_of_stage(job.plan, *stages[stage], job.request.images),
+                                                 settings, progress());
+                if (!job.film.data.empty()) given.film = encoded_film(job, settings);
             }
             for (Condition& c : job.request.images) c.image = {};
+        });
+        work_.end();
+    }
+
+    // Its last picture is repeated where whole latent frames need more.
+    Array encoded_film(const Job& job, const SampleSettings& settings) {
+        const Frames& film = job.film;
+        const Footage own = footage_of(film.data.data(), film.num_frames, film.height, film.width);
+        const int64_t last = film.num_frames - 1;
+        return pipeline_.encode_video({settings.num_frames, film.height, film.width,
+                                       [&](int64_t f, float* rgb) { own.read(std::min(f, last), rgb); }},
+                                      Tiling{}, progress());
+    }
+
+    void encode_sound() {
+        const auto wanted = [](const Job& job) { return !job.latents && job.plan.has(StepKind::encode_sound); };
+        if (!any(wanted)) return;
+        const Hold held(pipeline_, {&pipeline_.networks_->audio_encoder->weights()}, progress(),
+                        uses_[StepKind::encode_sound]);
+        each([&](size_t i) {
+            Job& job = jobs_[i];
+            if (!wanted(job)) return;
+            begin(i, *step_of(job, StepKind::encode_sound));
+            const Request& r = job.request;
+            const SampleSettings& s = job.plan.whole;
+            const Waveform& given = job.plan.task == Task::sound ? r.sound : r.film.sound;
+            job.given_sound =
+                with_frames(pipeline_.encode_audio(stereo(given, static_cast<double>(s.num_frames) / s.frame_rate)),
+                            s.latent.audio_frames);
         });
         work_.end();
     }
@@ -315,10 +421,15 @@ class Pipeline::Runner {
     void decode() {
         Networks& n = *pipeline_.networks_;
         const bool sounds = n.audio_decoder && n.vocoder;
-        const auto has_sound = [&](const Job& job) { return job.sound && sounds && !job.latents->audio.empty(); };
+        const auto has_sound = [&](const Job& job) {
+            return job.sound && sounds && !job.latents->audio.empty() && job.plan.has(StepKind::decode_sound);
+        };
         std::vector<Weights*> of_sound, of_pictures, all;
         if (any(has_sound)) of_sound = {&n.audio_decoder->weights(), &n.vocoder->weights()};
-        if (any([](const Job& job) { return job.pictures; })) of_pictures = {&n.video_decoder->weights()};
+        const auto has_pictures = [](const Job& job) {
+            return needs(job, {StepKind::decode_pictures, {}}) && job.plan.has(StepKind::decode_pictures);
+        };
+        if (any(has_pictures)) of_pictures = {&n.video_decoder->weights()};
         MemoryUse use = uses_[StepKind::decode_pictures];
         use.also(uses_[StepKind::decode_sound]);
         // Where memory is planned each is held in its turn: what it leaves stays if there is room.
@@ -337,10 +448,12 @@ class Pipeline::Runner {
                     wave = pipeline_.decode_audio(job.latents->audio, sound_piece_seconds, progress());
                     if (planned) held.reset();
                 }
+                if (job.sound && gives_sound(job)) wave = heard(job, wave ? &*wave : nullptr);
                 if (events_.on_sound) go_on(events_.on_sound(i, wave ? &*wave : nullptr));
             };
             if (job.sound_first) sound();
-            if (job.pictures) {
+            if (job.pictures && !job.film.data.empty() && !job.plan.has(StepKind::decode_pictures)) show_film(i);
+            if (has_pictures(job)) {
                 begin(i, *step_of(job, StepKind::decode_pictures));
                 if (planned) held.emplace(pipeline_, of_pictures, progress(), uses_[StepKind::decode_pictures]);
                 decode_pictures(i);

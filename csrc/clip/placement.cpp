@@ -234,7 +234,7 @@ Pipeline::Fit Pipeline::fit(const ClipPlan& plan, Step& step, const Request& req
     if (step.kind == StepKind::denoise && found.misfit.empty() && networks_->transformer &&
         networks_->transformer->text_is_static()) {
         step.keeps_text = true;
-        MemoryUse more = denoising_memory(step.settings, inputs_of(plan, step, request.images));
+        MemoryUse more = denoising_memory(step.settings, sizes_of(plan, step, request));
         more.host += always_taken;
         step.keeps_text = has_room_to_keep(step, more);
         if (step.keeps_text) use = more;

@@ -9,7 +9,7 @@ namespace sdltx {
 
 namespace {
 
-constexpr const char* step_names[] = {"encode prompts", "encode pictures", "denoise",
+constexpr const char* step_names[] = {"encode prompts", "encode pictures", "encode sound", "denoise",
                                       "upscale",        "decode pictures", "decode sound"};  // in the order of the enum
 
 Json json_of(const SampleSettings& s) {
@@ -24,6 +24,7 @@ Json json_of(const SampleSettings& s) {
                 {"seed", s.seed},
                 {"sampler", name_of(s.sampler)},
                 {"audio", s.audio},
+                {"video", s.video},
                 {"passes", s.guidance.passes()},
                 {"guidance_skip_steps", s.guidance.video.skip_steps},
                 {"audio_guidance_skip_steps", s.guidance.audio.skip_steps},
@@ -103,6 +104,8 @@ Json to_json(const ClipPlan& plan) {
     }
     if (plan.length_by_prompt) out["duration"] = "auto";
     out["recipe"] = plan.recipe->name;
+    out["task"] = name_of(plan.task);
+    out["result_frames"] = plan.result_frames;
     out["upscalers"] = plan.upscalers();
     out["distilled_lora"] = plan.distilled_lora.empty() ? Json() : Json(plan.distilled_lora);
     out["stages"] = std::move(stages);

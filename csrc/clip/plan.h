@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "material.h"
 #include "model/parts.h"
 #include "recipes.h"
 #include "request.h"
@@ -13,7 +14,7 @@
 
 namespace sdltx {
 
-enum class StepKind { encode_prompts, encode_pictures, denoise, upscale, decode_pictures, decode_sound };
+enum class StepKind { encode_prompts, encode_pictures, encode_sound, denoise, upscale, decode_pictures, decode_sound };
 SDLTX_EXPORT const char* name_of(StepKind kind);
 
 struct Step {
@@ -32,10 +33,14 @@ struct ClipPlan {
     bool length_by_prompt = false;  // sizes are those of a clip of the usual length, until the prompt is encoded
     std::string distilled_lora{};   // that is among the LoRAs of the stages; empty: none
     std::vector<Step> steps{};      // in their order
+    Task task = Task::text;
+    Freedom free{};             // what is made
+    int64_t result_frames = 0;  // of what comes out, which may end before whole latent frames do
 
     // The steps of a kind: denoising has one for each stage.
     SDLTX_EXPORT std::vector<const Step*> of(StepKind kind) const;
     SDLTX_EXPORT std::vector<std::string> upscalers() const;
+    bool has(StepKind kind) const { return !of(kind).empty(); }
     bool guided() const { return whole.guidance.needs_negative(); }
     // Whether anything is drawn from the seed beside noise that is given.
     SDLTX_EXPORT bool draws_noise(const Request& request) const;

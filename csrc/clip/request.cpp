@@ -47,8 +47,9 @@ Condition condition_of(const Json& j) {
 }  // namespace
 
 const std::vector<std::string>& told_names() {
-    static const std::vector<std::string> names{"sdltx_version", "model",    "model_version", "model_files", "device",
-                                                "precision",     "schedule", "passes",        "upscalers"};
+    static const std::vector<std::string> names{"sdltx_version", "model",     "model_version", "model_files",
+                                                "device",        "precision", "schedule",      "passes",
+                                                "upscalers",     "task",      "result_frames"};
     return names;
 }
 

@@ -13,8 +13,10 @@ namespace sdltx {
 struct Request {
     ClipOptions options;
     std::vector<Condition> images;
-    Noise noise;      // to start from; what is empty is drawn from the seed
-    Latents initial;  // what is refined, with schedules that begin below 1
+    Noise noise;       // to start from; what is empty is drawn from the seed
+    Latents initial;   // what is refined, with schedules that begin below 1
+    Waveform sound{};  // that pictures are made for
+    Film film{};       // that is made anew in part
 
     bool refines() const { return !initial.video.empty() || !initial.audio.empty(); }
 };

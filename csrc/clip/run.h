@@ -24,8 +24,14 @@ struct Job {
     bool sound_first = false;                  // as who writes a file has to know whether there is any
     std::exception_ptr failure{};              // what it ended with
 
-    // By stage, with latents once they are encoded.
-    std::vector<std::vector<Condition>> images{};
+    // What is given, encoded.
+    struct Given {
+        std::vector<Condition> images;  // with their latents
+        Array film;                     // (C, F', H', W')
+    };
+    std::vector<Given> given{};  // by stage
+    Array given_sound{};         // (C, T, mel bins)
+    Frames film{};               // at the size of the result
 };
 
 // Thrown by a callback: this job is over, the others go on.

@@ -154,6 +154,29 @@ AudioEncoder::AudioEncoder(const ModelFiles& files, Workspace& workspace, const 
     conv_out_ = declare("encoder.conv_out.conv", width, 2 * config.latent_channels);
 }
 
+AudioEncoder::Built AudioEncoder::build(int64_t frames, Trace* trace) const {
+    Built b{std::make_unique<Plan>(workspace_.backend(), "audio VAE encoder", trace), nullptr, nullptr};
+    Plan& g = *b.plan;
+    b.mel = g.input("mel", GGML_TYPE_F32, {config_.out_channels, config_.mel_bins, 1, frames});
+    ggml_tensor* x = g.stage(conv(g, conv_in_, b.mel), "audio_vae.encoder.conv_in");
+    for (size_t level = 0; level < down_.size(); ++level) {
+        for (auto& block : down_[level].blocks) x = res_block(g, block, x);
+        if (!down_[level].downsample.w) continue;
+        x = every_second(g, conv(g, down_[level].downsample, x));
+        g.stage(x, "audio_vae.encoder.down." + std::to_string(level) + ".downsample");
+    }
+    x = g.stage(res_block(g, mid_1_, x), "audio_vae.encoder.mid.block_1");
+    x = g.stage(res_block(g, mid_2_, x), "audio_vae.encoder.mid.block_2");
+    x = g.stage(conv(g, conv_out_, norm_silu(g, x)), "audio_vae.encoder.conv_out");
+    b.latents = g.output(x, "audio_vae.encoder.conv_out");
+    return b;
+}
+
+MemoryUse AudioEncoder::measure(int64_t frames) const {
+    const Built b = build(frames, nullptr);
+    return workspace_.measure_all(*b.plan);
+}
+
 Array AudioEncoder::encode(const Array& mel, Trace* trace) const {
     if (mel.shape.size() != 3 || mel.dim(0) != config_.out_channels || mel.dim(2) != config_.mel_bins || mel.dim(1) < 1)
         throw Error(ErrorCode::invalid_request,
@@ -166,22 +189,11 @@ Array AudioEncoder::encode(const Array& mel, Trace* trace) const {
             for (int64_t s = 0; s < sides; ++s)
                 input.push_back(mel.data[static_cast<size_t>((s * frames + t) * bins + m)]);
 
-    Plan g(workspace_.backend(), "audio VAE encoder", trace);
-    ggml_tensor* in = g.input("mel", GGML_TYPE_F32, {sides, bins, 1, frames});
-    ggml_tensor* x = g.stage(conv(g, conv_in_, in), "audio_vae.encoder.conv_in");
-    for (size_t level = 0; level < down_.size(); ++level) {
-        for (auto& b : down_[level].blocks) x = res_block(g, b, x);
-        if (!down_[level].downsample.w) continue;
-        x = every_second(g, conv(g, down_[level].downsample, x));
-        g.stage(x, "audio_vae.encoder.down." + std::to_string(level) + ".downsample");
-    }
-    x = g.stage(res_block(g, mid_1_, x), "audio_vae.encoder.mid.block_1");
-    x = g.stage(res_block(g, mid_2_, x), "audio_vae.encoder.mid.block_2");
-    x = g.stage(conv(g, conv_out_, norm_silu(g, x)), "audio_vae.encoder.conv_out");
-    ggml_tensor* out = g.output(x, "audio_vae.encoder.conv_out");  // [2 C, bins, 1, T]: means, then variances
-    g.set(in, input);
-    workspace_.run(g);
-    const std::vector<float> values = g.get(out);
+    const Built b = build(frames, trace);
+    b.plan->set(b.mel, input);
+    workspace_.run(*b.plan);
+    const ggml_tensor* out = b.latents;
+    const std::vector<float> values = b.plan->get(out);
     const int64_t channels = config_.latent_channels, both = out->ne[0], cells = out->ne[1], length = out->ne[3];
     Array latents{{channels, length, cells}, {}};
     for (int64_t c = 0; c < channels; ++c)

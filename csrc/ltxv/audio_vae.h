@@ -62,12 +62,19 @@ class AudioEncoder {
     // ".mid.block_1", ".mid.block_2", ".conv_out". Throws Error(invalid_request) for another number of channels or
     // bins.
     Array encode(const Array& mel, Trace* trace) const;
+    // What it takes for so many frames of a spectrogram.
+    MemoryUse measure(int64_t frames) const;
 
  private:
     struct Level {
         std::vector<AudioResBlock> blocks;
         Conv3d downsample;
     };
+    struct Built {
+        std::unique_ptr<Plan> plan;
+        ggml_tensor *mel, *latents;  // means, then variances, [2 C, bins, 1, T]
+    };
+    Built build(int64_t frames, Trace* trace) const;
 
     Workspace& workspace_;
     AudioVaeConfig config_;

@@ -1,0 +1,212 @@
+#include "material.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "ltxv/image.h"
+#include "ltxv/mel.h"
+
+namespace sdltx {
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& what) { throw Error(ErrorCode::invalid_request, "[material] " + what); }
+
+constexpr const char* retake_names[] = {"both", "picture", "sound"};
+
+bool given(const std::optional<bool>& flag) { return flag.value_or(false); }
+
+}  // namespace
+
+const std::vector<TaskRow>& all_tasks() {
+    static const std::vector<TaskRow> rows = {
+        {Task::text, "text to clip", "pictures and sound from a prompt, and from pictures if there are any",
+         "a prompt"},
+        {Task::sound_alone, "text to sound", "sound without pictures", "--no-video"},
+        {Task::sound, "sound to clip", "pictures for a sound, such as lips for a voice; the sound stays as it is",
+         "--audio FILE"},
+        {Task::retake, "retake", "some seconds of a film made anew: pictures, sound or both",
+         "--video FILE --retake A:B"},
+        {Task::foley, "foley", "sound for the pictures of a film", "--video FILE --foley"},
+    };
+    return rows;
+}
+
+const char* name_of(Task task) { return all_tasks()[static_cast<size_t>(task)].name; }
+
+std::vector<std::string> retake_parts() { return {std::begin(retake_names), std::end(retake_names)}; }
+
+void check_material(const ClipOptions& o) {
+    if (o.retake && (o.retake->size() != 2 || !((*o.retake)[0] < (*o.retake)[1])))
+        refuse("retake is two times in seconds, the earlier first, such as 1.5:3");
+    if (o.retake && given(o.foley)) refuse("retake and foley both say what to do with a film; give one of them");
+    if (!o.video.value_or(true) && !o.audio.value_or(true)) refuse("a clip without pictures and sound is nothing");
+}
+
+Task task_of(const Request& r) {
+    const ClipOptions& o = r.options;
+    const bool film = !r.film.empty(), sound = !r.sound.samples.empty();
+    if (film && sound)
+        refuse("a film and a sound are given; the film's sound is the one that counts, leave out the other");
+    if (film && !(r.film.frame_rate > 0 && r.film.frame_rate <= 1000))
+        refuse("the film has " + spell_number(r.film.frame_rate) + " frames per second; use above 0 and at most 1000");
+    if ((o.retake || given(o.foley)) && !film)
+        refuse(std::string(o.retake ? "retake" : "foley") + " needs a film; give one");
+    if (o.retake_of && !o.retake) refuse("retake_of needs retake, the times between which the film is made anew");
+    if (given(o.decode_everywhere) && !o.retake) refuse("decode_everywhere is for a retake");
+    const bool alone = !o.video.value_or(true), silent = !o.audio.value_or(true);
+    if ((film || sound) && alone) refuse("sound alone is made from a prompt; leave out the film or the sound");
+    if ((film || sound) && r.refines()) refuse("initial latents and a film or a sound do not go together");
+    if (alone && !r.images.empty()) refuse("sound alone has no pictures; leave them out");
+    if (o.retake) {
+        const std::string of = o.retake_of.value_or("both");
+        if (silent && of == "sound") refuse("retake_of sound makes sound; leave out audio = false");
+        return Task::retake;
+    }
+    if (given(o.foley)) {
+        if (silent) refuse("foley makes sound; leave out audio = false");
+        if (!r.images.empty()) refuse("foley makes no pictures; leave those that are given out");
+        return Task::foley;
+    }
+    if (film) refuse("nothing says what to do with the film; ask for retake or foley");
+    if (sound && silent) refuse("pictures for a sound need it; leave out audio = false");
+    return sound ? Task::sound : alone ? Task::sound_alone : Task::text;
+}
+
+ClipOptions with_material(const Request& r, Task task) {
+    ClipOptions o = r.options;
+    if (task == Task::sound_alone) {
+        // What there is none of should not stand in the way.
+        if (!o.width) o.width = 32;
+        if (!o.height) o.height = 32;
+    }
+    if (r.film.empty()) return o;
+    const Frames& f = r.film.frames;
+    const auto cells = [](int64_t side) { return std::max<int64_t>(32, (side + 16) / 32 * 32); };
+    if (!o.width) o.width = cells(f.width);
+    if (!o.height) o.height = cells(f.height);
+    if (!o.frame_rate) o.frame_rate = r.film.frame_rate;
+    if (!o.num_frames && !o.duration) o.num_frames = (f.num_frames + 6) / 8 * 8 + 1;  // the last one is repeated
+    return o;
+}
+
+int64_t frames_for(const Waveform& sound, double frame_rate, int64_t usual) {
+    const double seconds = static_cast<double>(sound.samples.dim(1)) / sound.sample_rate;
+    return std::clamp<int64_t>(frames_nearest(seconds, frame_rate), 9, std::max<int64_t>(usual, 9));
+}
+
+Freedom freedom_of(const Request& r, Task task) {
+    Freedom free;
+    if (task == Task::sound) free.audio = false;
+    if (task == Task::foley) free.video = false;
+    if (task != Task::retake) return free;
+    const std::string of = r.options.retake_of.value_or("both");
+    free.video = of != "sound";
+    free.audio = of != "picture" || r.film.sound.samples.empty();
+    free.everywhere = false;
+    free.from = (*r.options.retake)[0];
+    free.to = (*r.options.retake)[1];
+    return free;
+}
+
+Waveform stereo(const Waveform& sound, double seconds) {
+    const int64_t channels = sound.samples.dim(0), have = sound.samples.dim(1),
+                  length = std::max<int64_t>(1, std::llrint(seconds * sound.sample_rate)),  // halves to even
+        kept = std::min(have, length);
+    Waveform out{{{2, length}, std::vector<float>(static_cast<size_t>(2 * length))}, sound.sample_rate};
+    for (int64_t c = 0; c < 2; ++c)
+        std::copy_n(sound.samples.data.begin() + std::min(c, channels - 1) * have, kept,
+                    out.samples.data.begin() + c * length);
+    return out;
+}
+
+Array with_frames(const Array& audio, int64_t frames) {
+    if (audio.empty() || audio.dim(1) == frames) return audio;
+    Array out{{audio.dim(0), frames, audio.dim(2)}, {}};
+    out.data.resize(static_cast<size_t>(out.dim(0) * frames * out.dim(2)));
+    const int64_t kept = std::min(frames, audio.dim(1)) * audio.dim(2);
+    for (int64_t c = 0; c < audio.dim(0); ++c)
+        std::copy_n(audio.data.begin() + c * audio.dim(1) * audio.dim(2), kept,
+                    out.data.begin() + c * frames * audio.dim(2));
+    return out;
+}
+
+double share_of_made(double at, double from, double to, double fade) {
+    const double outside = at < from ? from - at : at >= to ? at - to : 0;
+    return std::clamp(1 - outside / fade, 0.0, 1.0);
+}
+
+Frames fitted(Frames frames, int64_t height, int64_t width) {
+    if (frames.height == height && frames.width == width) return frames;
+    Frames out{frames.num_frames, height, width, {}};
+    out.data.reserve(static_cast<size_t>(out.num_frames * height * width * 3));
+    const int64_t size = frames.height * frames.width * 3;
+    Frames one{1, frames.height, frames.width, {}};
+    for (int64_t i = 0; i < frames.num_frames; ++i) {
+        const auto from = frames.data.begin() + i * size;
+        one.data.assign(from, from + size);
+        for (float x : fit_image(one, height, width).data)
+            out.data.push_back(static_cast<uint8_t>(std::lrint(std::clamp((x + 1) * 127.5f, 0.0f, 255.0f))));
+    }
+    return out;
+}
+
+namespace {
+
+// In the middle of what is truncated to this byte.
+float value_of(uint8_t byte) { return (static_cast<float>(byte) + 0.5f) / 127.5f - 1; }
+
+}  // namespace
+
+Array pixels_of(const Frames& frames, int64_t first, int64_t count) {
+    Array out{{count, frames.height, frames.width, 3}, {}};
+    const int64_t size = frames.height * frames.width * 3;
+    out.data.reserve(static_cast<size_t>(count * size));
+    for (int64_t i = 0; i < count * size; ++i)
+        out.data.push_back(value_of(frames.data[static_cast<size_t>(first * size + i)]));
+    return out;
+}
+
+void mix(Array& made, const Frames& film, int64_t first, const std::vector<double>& share) {
+    const int64_t size = film.height * film.width * 3;
+    for (int64_t f = 0; f < made.dim(0) && first + f < film.num_frames; ++f) {
+        const auto s = static_cast<float>(share[static_cast<size_t>(first + f)]);
+        if (s == 1) continue;
+        float* to = made.data.data() + f * size;
+        const uint8_t* from = film.data.data() + (first + f) * size;
+        // What lies beyond white or black is cut off before it is mixed.
+        for (int64_t i = 0; i < size; ++i)
+            to[i] = s == 0 ? value_of(from[i]) : s * std::clamp(to[i], -1.0f, 1.0f) + (1 - s) * value_of(from[i]);
+    }
+}
+
+Waveform mixed(const Waveform& film, const Waveform& made, double from, double to) {
+    constexpr double fade = 0.02;  // seconds
+    Waveform out = film;
+    const Array there = resample(made.samples, made.sample_rate, film.sample_rate);
+    const int64_t length = film.samples.dim(1), have = std::min(length, there.dim(1));
+    out.clipped = made.clipped;
+    for (int64_t i = 0; i < have; ++i) {
+        const double at = static_cast<double>(i) / film.sample_rate;
+        const auto share = static_cast<float>(share_of_made(at, from, to, fade));
+        if (share == 0) continue;
+        for (int64_t c = 0; c < film.samples.dim(0); ++c) {
+            float& x = out.samples.data[static_cast<size_t>(c * length + i)];
+            x = share * there.data[static_cast<size_t>(c * there.dim(1) + i)] + (1 - share) * x;
+        }
+    }
+    return out;
+}
+
+FreeRun free_run(const std::vector<float>& free) {
+    FreeRun run{static_cast<int64_t>(free.size()), -1};
+    for (size_t i = 0; i < free.size(); ++i) {
+        if (free[i] == 0) continue;
+        run.first = std::min(run.first, static_cast<int64_t>(i));
+        run.last = static_cast<int64_t>(i);
+    }
+    return run;
+}
+
+}  // namespace sdltx

@@ -1,0 +1,79 @@
+// What a clip is made from besides prompts and pictures (conditioning.md): which task that is, what it asks of the
+// clip, and how what was given and what was made become one. No ggml.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ltxv/geometry.h"
+#include "options.h"
+#include "request.h"
+
+namespace sdltx {
+
+enum class Task {
+    text,         // all is made
+    sound_alone,  // no pictures
+    sound,        // pictures for a sound that is given
+    retake,       // some seconds of a film
+    foley,        // sound for the pictures of a film
+};
+struct TaskRow {
+    Task task;
+    const char *name, *purpose, *needs;
+};
+// In the order of the enum.
+SDLTX_EXPORT const std::vector<TaskRow>& all_tasks();
+SDLTX_EXPORT const char* name_of(Task task);
+
+// "both", "picture", "sound"
+std::vector<std::string> retake_parts();
+// What is wrong with options of material whatever is given. Throws Error(invalid_request).
+void check_material(const ClipOptions& options);
+// Throws Error(invalid_request) for material that does not go together, or that nothing says what to do with.
+Task task_of(const Request& request);
+// The options with what the material decides and nobody else did: a film's size, rate and length.
+ClipOptions with_material(const Request& request, Task task);
+// How many frames a clip for a sound has if nobody says: as many as it lasts, at most `usual`.
+int64_t frames_for(const Waveform& sound, double frame_rate, int64_t usual);
+
+// What is made of the two streams. A stream of which nothing is made stays what is given.
+struct Freedom {
+    bool video = true, audio = true;
+    bool everywhere = true;  // else within the seconds [from, to)
+    double from = 0, to = 0;
+};
+Freedom freedom_of(const Request& request, Task task);
+
+// --- sound ---
+
+// Two channels of `seconds` from the beginning: one channel becomes both, of more the first two are taken, silence
+// follows what is too short.
+Waveform stereo(const Waveform& sound, double seconds);
+
+// Audio latents (C, T, mel bins) cut to `frames`, or with zeros after them: sizes of stages are rounded each for
+// itself.
+Array with_frames(const Array& audio, int64_t frames);
+
+// --- what was given and what was made ---
+
+// How much of what was made is seen or heard, 0 to 1, `fade` before and after [from, to).
+double share_of_made(double at, double from, double to, double fade);
+
+// A film at the size of a clip: scaled to cover it and cut on both sides. Its bytes are taken where it has that size.
+Frames fitted(Frames frames, int64_t height, int64_t width);
+// Frames first, first + 1, ... in [-1, 1] as they come out as the same bytes again.
+Array pixels_of(const Frames& frames, int64_t first, int64_t count);
+// Mixes made pixels (n, H, W, 3), the first of which is frame `first`, with a film's: `share` of the made ones by
+// frame.
+void mix(Array& made, const Frames& film, int64_t first, const std::vector<double>& share);
+// The film's sound with what was made within [from, to) seconds, at the film's rate.
+Waveform mixed(const Waveform& film, const Waveform& made, double from, double to);
+
+// The first and the last of the tokens that are free, by what is kept (1) of them; nothing is free: last < first.
+struct FreeRun {
+    int64_t first = 0, last = -1;
+};
+FreeRun free_run(const std::vector<float>& free);
+
+}  // namespace sdltx
