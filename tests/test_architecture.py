@@ -13,7 +13,19 @@ CSRC = Path(__file__).parent.parent / "csrc"
 LAYERS = ["sdltx", "base", "ggml", "gemma", "gemma3 gemma4 ltxv", "model", "clip", "api"]
 # Within folders where the order is not plain: a file includes those before it only.
 INSIDE = {
-    "clip": ["options", "request", "settings", "recipes", "plan", "run", "work", "stage", "step_memory", "pipeline"],
+    "clip": [
+        "options",
+        "request",
+        "material",
+        "settings",
+        "recipes",
+        "plan",
+        "run",
+        "work",
+        "stage",
+        "step_memory",
+        "pipeline",
+    ],
     "api": ["capi_values", "capi_run", "bindings_gil", "bindings_guard", "bindings"],
 }
 WITHOUT_GGML = [
@@ -22,6 +34,7 @@ WITHOUT_GGML = [
     "clip/settings",
     "clip/recipes",
     "clip/request",
+    "clip/material",
     "clip/plan",
     "clip/run",
     "clip/step_memory",
@@ -88,6 +101,9 @@ PYTHON_LAYERS = {
     "_pictures": 3,
     "settings": 3,
     "values": 5,
+    "_readers": 3,
+    "material": 6,
+    "_open_model": 8,
     "_encoders": 3,
     "options": 3,
     "media": 4,
@@ -95,14 +111,14 @@ PYTHON_LAYERS = {
     "doctor": 5,
     "images": 4,
     "inspection": 5,
-    "request": 6,
-    "jobs": 7,
-    "pipeline": 8,
-    "contexts": 9,
-    "preview": 9,
-    "__init__": 9,
-    "cli": 10,
-    "__main__": 11,
+    "request": 7,
+    "jobs": 8,
+    "pipeline": 9,
+    "contexts": 10,
+    "preview": 10,
+    "__init__": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 
 

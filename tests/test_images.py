@@ -281,7 +281,7 @@ def test_memory_at_the_widths_of_the_release(tmp_path):
             latent = [0.0]
             def measured(*frames):
                 conditions = [(None, latent, frame, 1.0) for frame in frames]
-                told = pipe._core.estimate(options.core_options(size), conditions=conditions)
+                told = pipe._core.estimate(_core.Job(options.core_options(size), conditions=conditions))
                 step = next(step for step in told["steps"] if step["step"] == "denoise")
                 return step["devices"][0]["inputs"] + step["devices"][0]["working"]
             print(measured(), measured(0), measured(0, -1), sep="|")

@@ -113,10 +113,10 @@ void bind_pipeline(py::module_& m) {
         .def_property_readonly("info", [](const Pipeline& p) { return info_dict(p); })
         .def(
             "doubts",
-            [](const Pipeline& p, const ClipOptions& o) {
-                return Guard(std::nullopt).run(nullptr, [&] { return p.doubts(p.resolve({o, {}, {}, {}})); });
+            [](const Pipeline& p, const Job& job) {
+                return Guard(std::nullopt).run(nullptr, [&] { return p.doubts(p.resolve(job.request)); });
             },
-            "options"_a)
+            "job"_a)
         .def("unused_tensors",
              [](Pipeline& p) {
                  py::list names;
@@ -183,17 +183,16 @@ void bind_pipeline(py::module_& m) {
             "prompt"_a, py::kw_only(), "progress"_a = py::none())
         .def(
             "resolve",
-            [](const Pipeline& p, const ClipOptions& o) {
-                return to_python(to_json(Guard(std::nullopt).run(nullptr, [&] { return p.resolve({o, {}, {}, {}}); })));
+            [](const Pipeline& p, const Job& job) {
+                return to_python(to_json(Guard(std::nullopt).run(nullptr, [&] { return p.resolve(job.request); })));
             },
-            "options"_a)
+            "job"_a)
         .def(
             "check",
-            [](Pipeline& p, const ClipOptions& o, const std::vector<ConditionTuple>& conditions) {
-                const Request request{o, conditions_of(conditions), {}, {}};
-                Guard(std::nullopt).run(&p, [&] { p.check(p.resolve(request), request); });
+            [](Pipeline& p, const Job& job) {
+                Guard(std::nullopt).run(&p, [&] { p.check(p.resolve(job.request), job.request); });
             },
-            "options"_a, "conditions"_a = py::list())
+            "job"_a)
         .def(
             "sample",
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const ClipOptions& o,
@@ -293,14 +292,11 @@ void bind_pipeline(py::module_& m) {
             "video"_a, "frame_rate"_a, "upscaler"_a, py::kw_only(), "progress"_a = py::none())
         .def(
             "estimate",
-            [](Pipeline& p, const ClipOptions& o, std::optional<std::array<int64_t, 4>> tiling,
-               const std::vector<ConditionTuple>& conditions) {
-                Request request{o, conditions_of(conditions), {}, {}};
-                if (tiling) request.options.tiling.emplace(tiling->begin(), tiling->end());
-                return to_python(
-                    to_json(Guard(std::nullopt).run(&p, [&] { return p.estimate(p.resolve(request), request); })));
+            [](Pipeline& p, const Job& job) {
+                return to_python(to_json(
+                    Guard(std::nullopt).run(&p, [&] { return p.estimate(p.resolve(job.request), job.request); })));
             },
-            "options"_a, py::kw_only(), "tiling"_a = py::none(), "conditions"_a = py::list())
+            "job"_a)
         .def("memory",
              [](Pipeline& p) {
                  py::list devices;

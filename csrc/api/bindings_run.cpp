@@ -17,6 +17,14 @@ py::tuple arrays_of(const Array& video, const Array& audio) {
     return py::make_tuple(to_numpy(video), audio.empty() ? py::object(py::none()) : py::object(to_numpy(audio)));
 }
 
+// Without samples: their number alone, for what is planned.
+Waveform waveform_of(const py::dict& given) {
+    const auto length = given["length"].cast<int64_t>();
+    Waveform w{{{2, length}, {0.0f}}, given["rate"].cast<int>()};
+    if (!given["samples"].is_none()) w.samples = to_array(given["samples"].cast<FloatArray>());
+    return w;
+}
+
 std::optional<Context> context_of(const std::optional<FloatPair>& given) {
     if (!given) return std::nullopt;
     return Context{to_array(given->first), to_array(given->second)};
@@ -116,12 +124,28 @@ void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function
 
 }  // namespace
 
+void give_material(Request& r, const py::object& sound, const py::object& film) {
+    if (!sound.is_none()) r.sound = waveform_of(sound.cast<py::dict>());
+    if (film.is_none()) return;
+    const auto given = film.cast<py::dict>();
+    const auto shape = given["shape"].cast<std::array<int64_t, 3>>();
+    r.film.frames = {shape[0], shape[1], shape[2], {}};
+    r.film.frame_rate = given["frame_rate"].cast<double>();
+    if (!given["frames"].is_none()) {
+        const auto rgb = given["frames"].cast<py::array_t<uint8_t, py::array::c_style | py::array::forcecast>>();
+        r.film.frames.data.assign(rgb.data(), rgb.data() + rgb.size());
+    }
+    if (!given["sound"].is_none()) r.film.sound = waveform_of(given["sound"].cast<py::dict>());
+}
+
 void bind_run(py::module_& m, py::class_<Pipeline>& pipeline) {
     py::class_<Job>(m, "Job").def(
         py::init([](const ClipOptions& options, const std::vector<ConditionTuple>& conditions,
                     const std::optional<LatentPair>& noise, const std::optional<LatentPair>& initial,
                     const std::optional<FloatPair>& context, const std::optional<FloatPair>& negative,
-                    const std::optional<LatentPair>& latents, bool pictures, bool sound, bool sound_first) {
+                    const std::optional<LatentPair>& latents, bool pictures, bool sound, bool sound_first,
+                    const py::object& given_sound, const py::object& given_film,
+                    const std::optional<LatentPair>& second_noise) {
             auto job = std::make_unique<Job>();
             job->request.options = options;
             job->request.images = conditions_of(conditions);
@@ -133,11 +157,14 @@ void bind_run(py::module_& m, py::class_<Pipeline>& pipeline) {
             job->pictures = pictures;
             job->sound = sound;
             job->sound_first = sound_first;
+            give_material(job->request, given_sound, given_film);
+            if (second_noise) job->second_noise = {to_array(second_noise->first), to_array(second_noise->second)};
             return job;
         }),
         "options"_a, py::kw_only(), "conditions"_a = py::list(), "noise"_a = py::none(), "initial"_a = py::none(),
         "context"_a = py::none(), "negative"_a = py::none(), "latents"_a = py::none(), "pictures"_a = true,
-        "sound"_a = true, "sound_first"_a = false);
+        "sound"_a = true, "sound_first"_a = false, "given_sound"_a = py::none(), "given_film"_a = py::none(),
+        "second_noise"_a = py::none());
     pipeline
         .def("run", &run, "jobs"_a, py::kw_only(), "progress"_a = py::none(),
              "on"_a = std::map<std::string, py::function>{})

@@ -385,7 +385,8 @@ Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* aud
 
 void Pipeline::check_latents(const std::vector<int64_t>* video, const std::vector<int64_t>* audio) {
     const Turn turn(*this);
-    if (networks_->video_decoder && video) networks_->video_decoder->check_latents(*video);
+    const bool pictures = video && !(video->size() == 4 && (*video)[1] == 0);  // else of sound alone
+    if (networks_->video_decoder && pictures) networks_->video_decoder->check_latents(*video);
     if (networks_->audio_decoder && audio) networks_->audio_decoder->check_latents(*audio);
 }
 

@@ -216,9 +216,8 @@ class SDLTX_EXPORT Pipeline {
     std::vector<Condition> encoded(std::vector<Condition> pictures, const SampleSettings& settings,
                                    const Progress& progress);
     // All stages of a job that is encoded, with what comes between them. `on_begin` hears which begins.
-    Latents denoise(const Context& context, const Context* negative, const Job& job, const Noise& second_noise,
-                    const Progress& progress, const OnStep& on_step,
-                    const std::function<void(const Step&)>& on_begin = {});
+    Latents denoise(const Context& context, const Context* negative, const Job& job, const Progress& progress,
+                    const OnStep& on_step, const std::function<void(const Step&)>& on_begin = {});
     // The weights that encoding prompts needs.
     std::vector<Weights*> encoding();
     void tell(const WholeProgress& whole);

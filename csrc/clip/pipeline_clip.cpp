@@ -310,12 +310,11 @@ Latents Pipeline::sample(const Context& context, const Context* negative, const 
                          const Noise& second_noise, const Progress& progress, const OnStep& on_step) {
     const Turn turn(*this);
     check(plan, request);
-    return denoise(context, negative, {request, plan, {}, {}, {}}, second_noise, progress, on_step);
+    return denoise(context, negative, {request, plan, {}, {}, {}, second_noise}, progress, on_step);
 }
 
-Latents Pipeline::denoise(const Context& context, const Context* negative, const Job& job, const Noise& second_noise,
-                          const Progress& progress, const OnStep& on_step,
-                          const std::function<void(const Step&)>& on_begin) {
+Latents Pipeline::denoise(const Context& context, const Context* negative, const Job& job, const Progress& progress,
+                          const OnStep& on_step, const std::function<void(const Step&)>& on_begin) {
     Latents latents;
     size_t stage = 0;
     for (const Step& step : job.plan.steps) {
@@ -331,7 +330,7 @@ Latents Pipeline::denoise(const Context& context, const Context* negative, const
                       stage < job.given.size() ? job.given[stage]
                                                : Job::Given{pictures_of_stage(job.plan, step, job.request.images), {}},
                       job.given_sound);
-        const Noise& noise = first ? job.request.noise : second_noise;
+        const Noise& noise = first ? job.request.noise : job.second_noise;
         if (!first) latents.audio = with_frames(latents.audio, step.settings.latent.audio_frames);
         const Latents& initial = first ? job.request.initial : latents;
         inputs.video.noise = noise.video;

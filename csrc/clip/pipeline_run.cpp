@@ -409,7 +409,7 @@ class Pipeline::Runner {
             const OnStep on_step = [&](int64_t done, int64_t steps, const Latents& estimate) {
                 return !events_.on_step || events_.on_step(i, done, steps, estimate);
             };
-            job.latents = pipeline_.denoise(*job.context, job.negative ? &*job.negative : nullptr, job, {}, progress(),
+            job.latents = pipeline_.denoise(*job.context, job.negative ? &*job.negative : nullptr, job, progress(),
                                             on_step, [&](const Step& step) { begin(i, step); });
             job.context.reset();
             job.negative.reset();

@@ -20,6 +20,7 @@ struct Job {
     ClipPlan plan;                             // of it
     std::optional<Context> context, negative;  // what is given is not encoded
     std::optional<Latents> latents;            // what is given is not denoised
+    Noise second_noise{};                      // of a second stage; empty: drawn
     bool pictures = true, sound = true;        // whether they are decoded
     bool sound_first = false;                  // as who writes a file has to know whether there is any
     std::exception_ptr failure{};              // what it ended with

@@ -138,6 +138,7 @@ std::unique_ptr<Sampler> one_stage(Transformer& transformer, Workspace& workspac
 
 Latents latents_of(const SampleState& state, const AudioLatentConfig& audio, const SampleSettings& settings) {
     Latents latents{{}, {}, settings.frame_rate};
+    latents.video.shape = {state.video.channels, 0, 1, 1};
     if (settings.video) latents.video = tokens_to_video(state.video.latent, state.video.channels, settings.latent);
     if (settings.audio)
         latents.audio =

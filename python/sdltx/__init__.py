@@ -38,6 +38,7 @@ from .errors import (
 )
 from .images import Condition
 from .inspection import ModelReport, inspect
+from .material import Film, Sound
 from .options import recipes
 from .pipeline import Pipeline, load
 from .request import Request
@@ -50,6 +51,7 @@ __all__ = [
     "Condition",
     "Context",
     "Device",
+    "Film",
     "InvalidRequestError",
     "Latents",
     "ModelFileError",
@@ -59,6 +61,7 @@ __all__ = [
     "Pipeline",
     "Request",
     "SdltxError",
+    "Sound",
     "Tiling",
     "Video",
     "__version__",

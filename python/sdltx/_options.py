@@ -37,6 +37,16 @@ class Options(TypedDict, total=False):
     video: bool | None
     """Whether pictures are made (default); else sound alone. Sound alone is told how long it is by num_frames and
     frame_rate, takes a fraction of the time and reads no weights of the picture."""
+    retake: Sequence[float] | None
+    """Seconds. From 0 to 1e+06. Pictures change in groups of eight, sound in 40 ms. What lies outside stays as it is,
+    but for short fades."""
+    retake_of: str | None
+    """What of the film is made anew (default: both). One of both, picture, sound."""
+    foley: bool | None
+    """Make the sound of the film that is given, whose pictures stay as they are."""
+    decode_everywhere: bool | None
+    """All pictures and sounds of a retake as the model decodes them, also those that were kept. As the reference does
+    it."""
     recipe: str | None
     """How the clip is made (default: as fits the checkpoint, in two stages if there is an upscaler). One of distilled,
     distilled-two-stage, guided, guided-two-stage, hq, keyframes. Upscaler and distilled LoRA that it needs are also

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _arguments, _core
 from .errors import InvalidRequestError, SdltxError
-from .images import pixels
-from .options import core_options
-from .request import Request
+from .images import frames_of, pixels
+from .material import core_material
+from .options import ROWS, core_options
+from .request import Request, listed
 from .values import Context, Latents, Tiling, Video
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ class Job:
         """What it ended with."""
         self.tiling = self.request.tiling
         """What it was decoded in, unless in the tiles of the reference."""
+
+    @property
+    def num_frames(self) -> int:
+        """Pictures of the clip, once it is denoised; of sound alone as many as it lasts."""
+        assert self.latents is not None
+        frames: int = self.latents.video.shape[1]
+        return int(self.latents.settings.get("result_frames") or 8 * (frames - 1) + 1)
 
     def on_started(self) -> None:
         """The run has begun, perhaps again."""
@@ -112,15 +120,17 @@ class VideoJob(Job):
 
         assert self.latents is not None
         if self._frames is None:
-            length = 8 * (self.latents.video.shape[1] - 1) + 1
-            self._frames = np.empty((length, *frames.shape[1:]), np.uint8)
+            self._frames = np.empty((self.num_frames, *frames.shape[1:]), np.uint8)
         self._frames[self._done : self._done + len(frames)] = frames
         self._done += len(frames)
 
     def on_decoded(self) -> None:
         """Makes the clip of it."""
-        assert self._frames is not None
+        import numpy as np
+
         assert self.latents is not None
+        if self._frames is None:  # sound alone
+            self._frames = np.empty((0, 0, 0, 3), np.uint8)
         settings = decoded_settings(self.latents, self.tiling)
         rate = self.latents.frame_rate or _FRAME_RATE
         self.video = Video(self._frames, self._samples, self._rate, rate, settings)
@@ -192,12 +202,28 @@ def ready_jobs(crf: int, given: Iterable[Job]) -> tuple[list[Job], list[_core.Jo
     return jobs, ready
 
 
-def core_job(crf: int, job: Job) -> _core.Job:
-    """Returns it as the core takes it; reads its pictures."""
-    request = job.request
+def planned(request: Request) -> _core.Job:
+    """Returns what is asked for as the core takes it where nothing is run: of pictures and films their sizes alone."""
+    material = core_material(request.sound, request.film, sizes_alone=True)
+    return _core.Job(
+        _options(request),
+        conditions=frames_of(request.conditions),
+        initial=None if request.initial is None else (request.initial.video, request.initial.audio),
+        given_sound=material["sound"],
+        given_film=material["film"],
+    )
+
+
+def _options(request: Request) -> _core.ClipOptions:
     texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
     tiles: dict[str, Any] = {} if request.tiling is None else {"tiling": list(request.tiling)}
     more = {name: value for name, value in {**texts, **tiles}.items() if value is not None}
+    return core_options(request.options, more)
+
+
+def core_job(crf: int, job: Job) -> _core.Job:
+    """Returns it as the core takes it; reads its pictures, sound and film."""
+    request = job.request
     arrays: dict[str, Any] = {
         name: None if value is None else (value.video, value.audio)
         for name, value in (
@@ -209,9 +235,12 @@ def core_job(crf: int, job: Job) -> _core.Job:
         )
     }
     pictures = [] if job.latents else [(pixels(one, crf), None, one.frame, one.strength) for one in request.conditions]
+    material = core_material(request.sound, request.film)
     return _core.Job(
-        core_options(request.options, more),
+        _options(request),
         conditions=pictures,
+        given_sound=material["sound"],
+        given_film=material["film"],
         pictures=job.pictures,
         sound=job.sound,
         sound_first=job.sound_first,
@@ -251,7 +280,11 @@ def remembered(maker: Maker, job: Job, plan: Mapping[str, Any]) -> dict[str, Any
         "num_inference_steps": plan["num_inference_steps"] if sigmas is None else None,
         "sigmas": sigmas,
         **{name: value for name, value in files.items() if value or name == "loras_stage2"},
+        **{name: listed(value) for name, value in options.items() if ROWS[name]["group"] == "material"},
     }
+    for name, value in (("sound", request.sound), ("film", request.film)):
+        if value is not None:
+            settings[name] = value.to_dict()
     if request.conditions:
         settings["images"] = [one.to_dict() for one in request.conditions]
     # What they were cannot be told, so that nobody takes the rest for a recipe.

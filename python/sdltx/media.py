@@ -29,6 +29,8 @@ from ._files import (
     target_of,
     temporary_beside,
 )
+from ._readers import read_audio
+from ._readers import read_frames as read_video
 from .errors import BackendError, InvalidRequestError, ModelFileError
 from .settings import kept_settings, read_latents
 
@@ -39,7 +41,9 @@ __all__ = [
     "fit_audio",
     "kept_settings",
     "output_files",
+    "read_audio",
     "read_settings",
+    "read_video",
     "takes_pictures",
     "takes_sound",
 ]

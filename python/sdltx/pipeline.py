@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from . import _arguments, _core
 from ._demo import demo_files
+from ._open_model import OpenModel
 from .errors import Cancelled, InvalidRequestError, SdltxError
-from .images import Condition, frames_of
-from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, hears, ready_jobs, remembered
+from .images import Condition
+from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, hears, planned, ready_jobs, remembered
 from .options import Options, core_options, explicit
 from .request import Request
 from .values import Context, Latents, Tiling, Video, tiles
@@ -91,7 +91,12 @@ def check(*, prompt: str | None = None, tiling: Tiling | None = None, **options:
     _core.check(core_options(options))
 
 
-class Pipeline:
+def _asked(request: Request | None, given: Mapping[str, Any]) -> _core.Job:
+    """A request with these arguments, as the core plans it."""
+    return planned(Request.of("" if request is None else request, given))
+
+
+class Pipeline(OpenModel):
     """A loaded model. Made by :func:`load`.
 
     One run at a time: a call from another thread meanwhile raises :class:`sdltx.BusyError`; a callback may use the
@@ -105,80 +110,19 @@ class Pipeline:
     :class:`sdltx.Cancelled`, stops the run and comes out unchanged.
     """
 
-    def __init__(
-        self,
-        paths: Sequence[str | os.PathLike[str]],
-        *,
-        device: str | Sequence[str],
-        precision: str,
-        threads: int | None,
-        offload: str,
-        max_memory: float | None,
-        max_vram: float | None,
-        progress: Progress | None,
-    ) -> None:
-        number_of_threads = _arguments.threads("load", threads)
-        files = [_arguments.path("load", path) for path in paths]
-        _arguments.callback("load", "progress", progress)
-        devices = device if isinstance(device, str) else ",".join(_arguments.names("load", "device", device))
-        for name, value in (("precision", precision), ("offload", offload)):
-            _arguments.instance("load", name, value, str, "a name")
-        self._core = _core.Pipeline(
-            [_arguments.raw(file) for file in files],
-            device=devices,
-            precision=precision,
-            threads=number_of_threads,
-            offload=offload,
-            max_memory=_arguments.number("load", "max_memory", max_memory) or 0.0,
-            max_vram=_arguments.number("load", "max_vram", max_vram) or 0.0,
-            progress=progress,
-        )
-        self.files = [Path(file).name for file in files]
-        """Names of the files and folders that it was loaded from."""
-        self.device = self._core.device
-        """Name of the device that it runs on; several are separated by commas."""
-        self.precision = precision
-        """How it computes: "auto" or "f32"."""
-        self.offload = offload
-        """How long weights stay: "auto", "none", "stage" or "blocks"."""
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of :attr:`Latents.video`."""
-        return self._core.latent_channels
-
-    def decoder_fingerprint(self) -> str:
-        """Returns hexadecimal digits that tell video decoders apart."""
-        return self._core.decoder_fingerprint()
-
-    def encoder_fingerprint(self) -> str:
-        """Returns hexadecimal digits that tell text encoders, with their projections, apart."""
-        return self._core.encoder_fingerprint()
-
-    def opened_files(self) -> list[Path]:
-        """Returns the files that it reads from."""
-        return [Path(path) for path in self._core.opened()]
-
-    def encoder_bytes(self) -> int:
-        """Returns the size of text encoder and projection as they are stored, in bytes."""
-        return self._core.encoder_bytes()
-
-    def memory(self) -> list[dict[str, Any]]:
-        """What is held on each device, the one that computes first: dictionaries of bytes.
-
-        weights: of weights that were brought there; mapped: of weights that are used where they lie in the files, which
-        the system can take back; inputs: of values that live through a run; working: of what is computed, which goes
-        back when a run ends.
-        """
-        return self._core.memory()
-
     @explicit
     def estimate(
-        self, *, conditions: Sequence[Condition] = (), tiling: Tiling | None = None, **options: Unpack[Options]
+        self,
+        request: Request | None = None,
+        /,
+        *,
+        conditions: Sequence[Condition] | None = None,
+        tiling: Tiling | None = None,
+        **options: Unpack[Options],
     ) -> dict[str, Any]:
         """Returns the memory that a clip takes, by what is free now: {"steps": [...], "memory": bytes at most}.
 
-        conditions: as for :meth:`sample`; their pictures are not looked at.
+        request: which has all of it; or conditions, as for :meth:`sample`, whose pictures are not looked at.
         options: as for :meth:`sample`; ``tiling`` as for :meth:`decode`. A prompt is taken to be as long as it may be.
 
         A step has its name, ``devices`` (weights, mapped, inputs and working of each, as :meth:`memory` has them),
@@ -189,35 +133,7 @@ class Pipeline:
         fit, as arguments of :class:`Tiling`, else None) and ``misfit`` (why the step cannot be, else an empty text).
         Parts of the model that are not there take nothing. Nothing is allocated and no weight is read.
         """
-        return self._core.estimate(
-            core_options(options), tiling=tiles("estimate", tiling), conditions=frames_of(conditions)
-        )
-
-    def close(self) -> None:
-        """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""
-        self._core.close()
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What was loaded: model, version, distilled, defaults (of :meth:`sample`), parts, has_audio, note, ..."""
-        return self._core.info
-
-    def require(self, *parts: str) -> None:
-        """Raises ModelMismatchError if a part that is needed was not among the files; it names all that are missing.
-
-        parts: of "transformer", "text encoder", "text projection" and "video decoder".
-        """
-        self._core.require(parts)
-
-    def tokenize(self, text: str) -> NDArray[np.int32]:
-        """Returns the token ids (n,) of ``text``, int32, with the leading <bos> and without padding."""
-        return self._core.tokenize(_arguments.text("tokenize", "text", text))
+        return self._core.estimate(_asked(request, {"conditions": conditions, "tiling": tiling, **options}))
 
     def encode(self, prompt: str, *, progress: Progress | None = None) -> Context:
         """Turns a prompt into what the transformer attends to; text beyond 1024 tokens is cut off."""
@@ -233,36 +149,38 @@ class Pipeline:
         _arguments.instance("duration", "context", context, Context, "made by encode()")
         return self._core.duration((context.video, context.audio))
 
-    @property
-    def presets(self) -> list[dict[str, Any]]:
-        """The kinds of checkpoints, and what each makes clips with: dictionaries of :class:`Options` and a name."""
-        return _core.preset_table()
+    @explicit
+    def check(
+        self,
+        request: Request | None = None,
+        /,
+        *,
+        conditions: Sequence[Condition] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        """Raises what :meth:`sample` would raise for a request, or these options, files, and frames of pictures."""
+        self._core.check(_asked(request, {"conditions": conditions, **options}))
 
     @explicit
-    def check(self, *, conditions: Sequence[Condition] = (), **options: Unpack[Options]) -> None:
-        """Raises what :meth:`sample` would raise for these options and files, and for the frames of these pictures."""
-        self._core.check(core_options(options), frames_of(conditions))
-
-    @explicit
-    def resolve(self, **options: Unpack[Options]) -> dict[str, Any]:
-        """Returns what :meth:`sample` would run with these options: theirs, with nothing left open, and more.
+    def resolve(self, request: Request | None = None, /, **options: Unpack[Options]) -> dict[str, Any]:
+        """Returns what :meth:`sample` would run for a request or these options, with nothing left open, and more.
 
         Also in the result, schedule: "distilled", "ltx2" or "given"; sigmas: the noise levels; passes: how often the
         transformer is run for each guided estimate; recipe; upscalers and distilled_lora: the files of them that are
-        used; stages: such dictionaries of each stage, with its loras as pairs of a path and a strength. Costs nothing,
-        so call it before encoding. Raises the InvalidRequestError that :meth:`sample` would raise, ModelMismatchError
-        if a recipe was asked for and what it needs is not there, ModelFileError or ModelMismatchError for another file
-        than an upscaler.
+        used; task: what is made of what is given; result_frames: how many pictures come out; stages: such dictionaries
+        of each stage, with its loras as pairs of a path and a strength. Costs nothing, so call it before encoding.
+        Raises the InvalidRequestError that :meth:`sample` would raise, ModelMismatchError if a recipe was asked for
+        and what it needs is not there, ModelFileError or ModelMismatchError for another file than an upscaler.
         """
-        resolved = self._core.resolve(core_options(options))
+        resolved = self._core.resolve(_asked(request, options))
         for stage in resolved["stages"]:
             stage["loras"] = [tuple(one) for one in stage["loras"]]
         return resolved
 
     @explicit
-    def doubts(self, **options: Unpack[Options]) -> list[str]:
+    def doubts(self, request: Request | None = None, /, **options: Unpack[Options]) -> list[str]:
         """Returns what is possible with :meth:`sample` but probably not meant, a line each."""
-        return self._core.doubts(core_options(options))
+        return self._core.doubts(_asked(request, options))
 
     @explicit
     def sample(
@@ -274,6 +192,8 @@ class Pipeline:
         image: Any | None = None,
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
+        sound: Any | None = None,
+        film: Any | None = None,
         initial: Latents | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -290,6 +210,8 @@ class Pipeline:
         image: what the clip begins with: a file, a picture of Pillow or RGB bytes (H, W, 3).
         last_image: what it ends with.
         conditions: pictures at any of its frames, see :class:`sdltx.Condition`.
+        sound: what pictures are made for: a file, samples and their rate, or a :class:`sdltx.Sound`.
+        film: what ``retake`` and ``foley`` work on: a file, a :class:`sdltx.Video` or a :class:`sdltx.Film`.
         initial: latents that are refined, for schedules that begin below 1; in the shapes of the result.
         on_step: called after each step as ``on_step(done, steps, estimate)``, where the estimate is what the finished
             clip is taken to be so far; :class:`sdltx.preview.Projection` makes pictures of it. An exception that it
@@ -302,9 +224,8 @@ class Pipeline:
         _arguments.instance("sample", "context", context, Context, "made by encode()")
         if negative is not None:
             _arguments.instance("sample", "negative", negative, Context, "made by encode()")
-        request = Request(
-            "", image=image, last_image=last_image, conditions=conditions, noise=noise, initial=initial, **options
-        )
+        given: dict[str, Any] = {"image": image, "last_image": last_image, "conditions": conditions}
+        request = Request("", noise=noise, initial=initial, sound=sound, film=film, **given, **options)
         job = SampledJob(request, on_step, context=context, negative=negative)
         self._run_one("sample", job, progress)
         assert job.latents is not None
@@ -337,7 +258,7 @@ class Pipeline:
 
         def step(i: int, done: int, steps: int, values: _Latents) -> None:
             if i not in rates:
-                rates[i] = self._core.resolve(core_options(jobs[i].request.options))["frame_rate"]
+                rates[i] = self._core.resolve(planned(jobs[i].request))["frame_rate"]
             jobs[i].on_step(done, steps, Latents(*values, rates[i]))
 
         def denoised(i: int, values: _Latents, plan: dict[str, Any]) -> None:
@@ -502,6 +423,8 @@ class Pipeline:
         image: Any | None = None,
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
+        sound: Any | None = None,
+        film: Any | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -518,6 +441,8 @@ class Pipeline:
         image: Any | None = None,
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
+        sound: Any | None = None,
+        film: Any | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -534,6 +459,8 @@ class Pipeline:
         image: Any | None = None,
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
+        sound: Any | None = None,
+        film: Any | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -557,6 +484,8 @@ class Pipeline:
             "image": image,
             "last_image": last_image,
             "conditions": conditions,
+            "sound": sound,
+            "film": film,
             "tiling": tiling,
             **options,
         }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import _arguments, _core
 from .errors import InvalidRequestError
 from .images import Condition, conditions_of
+from .material import Film, Sound
 from .options import ROWS, Options, explicit, settled
 from .values import Latents, Tiling, tiles
 
@@ -29,6 +30,8 @@ class Request:
     conditions: tuple[Condition, ...]
     """Pictures, also those that were given as ``image`` and ``last_image``."""
     tiling: Tiling | None
+    sound: Sound | None
+    film: Film | None
     noise: Latents | None
     initial: Latents | None
     options: Mapping[str, Any]
@@ -43,6 +46,8 @@ class Request:
         image: Any | None = None,
         last_image: Any | None = None,
         conditions: Iterable[Condition] | None = None,
+        sound: Any | None = None,
+        film: Any | None = None,
         tiling: Tiling | None = None,
         noise: Latents | None = None,
         initial: Latents | None = None,
@@ -64,6 +69,8 @@ class Request:
                 "prompt": _arguments.text("encode", "prompt", prompt),
                 "negative_prompt": negative_prompt,
                 "conditions": tuple(one.settled() for one in conditions_of(image, last_image, conditions)),
+                "sound": None if sound is None else Sound.of(sound),
+                "film": None if film is None else Film.of(film),
                 "tiling": None if numbers is None else Tiling(*numbers),
                 "noise": _copied(noise),
                 "initial": _copied(initial),
@@ -97,6 +104,8 @@ class Request:
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
             "conditions": self.conditions,
+            "sound": self.sound,
+            "film": self.film,
             "tiling": self.tiling,
             "noise": self.noise,
             "initial": self.initial,
@@ -114,8 +123,13 @@ class Request:
         if any(not isinstance(one.image, (str, os.PathLike)) for one in self.conditions):
             raise InvalidRequestError("[request] a picture that is no file cannot be written as text; save it first")
         told: dict[str, Any] = {"prompt": self.prompt, "negative_prompt": self.negative_prompt}
+        for name, value in (("sound", self.sound), ("film", self.film)):
+            if value is not None:
+                told[name] = value.to_dict()
+                if told[name]["path"] is None:
+                    raise InvalidRequestError(f"[request] a {name} that is no file cannot be written as text; save it")
         for name, value in self.options.items():
-            told[name] = _listed(value)
+            told[name] = listed(value)
         if self.conditions:
             told["images"] = [one.to_dict() for one in self.conditions]
         if self.tiling is not None:
@@ -143,6 +157,8 @@ class Request:
                 )
         located = _Located(locate or (lambda path: path))
         images = located.conditions(given.pop("images", None))
+        sound = located.material("sound", given.pop("sound", None))
+        film = located.material("film", given.pop("film", None))
         tiling = given.pop("tiling", None)
         if unknown := given.keys() - ROWS.keys():
             raise InvalidRequestError(f"[request] there is no option {', '.join(sorted(map(str, unknown)))}")
@@ -152,6 +168,8 @@ class Request:
             given.pop("prompt"),
             negative_prompt=given.pop("negative_prompt", None),
             conditions=images,
+            sound=sound,
+            film=film,
             tiling=None if tiling is None else _tiling(tiling),
             **{name: located.option(name, value) for name, value in given.items()},
         )
@@ -170,8 +188,9 @@ def _copied(latents: Latents | None) -> Latents | None:
     return replace(latents, video=latents.video.copy(), audio=None if latents.audio is None else latents.audio.copy())
 
 
-def _listed(value: Any) -> Any:
-    return [_listed(one) for one in value] if isinstance(value, tuple) else value
+def listed(value: Any) -> Any:
+    """Returns an option as JSON has it."""
+    return [listed(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _tiling(value: Any) -> Tiling:
@@ -210,6 +229,20 @@ class _Located:
                 _arguments.refuse("request", name, "paths with strengths", value)
             return [(self._locate(path), strength) for path, strength in pairs]
         return value
+
+    def material(self, name: str, entry: Any) -> Sound | Film | None:
+        """A sound or a film: an object with its path, or the path alone."""
+        if entry is None:
+            return None
+        told = {"path": entry} if isinstance(entry, str) else entry
+        if not isinstance(told, dict) or told.get("path") is None:
+            raise InvalidRequestError(f"[request] {name}: it does not name its file; give it as well")
+        if unknown := told.keys() - {"path", "sha256", *(("start",) if name == "sound" else ())}:
+            raise InvalidRequestError(f"[request] {name}: there is no {', '.join(sorted(map(str, unknown)))}")
+        if not isinstance(told["path"], str):
+            _arguments.refuse("request", f"{name}: path", "text", told["path"])
+        path = self._locate(told["path"])
+        return Film(path) if name == "film" else Sound(path, told.get("start") or 0.0)
 
     def conditions(self, entries: Any) -> list[Condition] | None:
         if entries is None:

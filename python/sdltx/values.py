@@ -104,7 +104,7 @@ class Latents(_Value):
     """A clip in the normalised latent space of the VAEs; also the form in which start noise is given."""
 
     video: NDArray[np.float32]
-    """(C, F', H', W'), float32: channels, latent frames, rows, columns."""
+    """(C, F', H', W'), float32: channels, latent frames, rows, columns. Of sound alone (C, 0, H', W')."""
     audio: NDArray[np.float32] | None = None
     """(C, T, mel), float32: channels, latent time steps, mel bins; None for a clip without sound."""
     frame_rate: float = 0.0
@@ -223,7 +223,9 @@ class Video(_Value):
         if sound.is_sound(path):
             if self.audio is None or self.sample_rate is None:
                 raise InvalidRequestError(f"[output] the clip has no sound for {path}; choose another suffix")
-            fitted = fit_audio(self.audio, self.sample_rate, len(self.frames), self.frame_rate)
+            fitted = self.audio
+            if len(self.frames):
+                fitted = fit_audio(self.audio, self.sample_rate, len(self.frames), self.frame_rate)
             sound.write(path, fitted, self.sample_rate, metadata=told)
             return
         with VideoWriter(

@@ -136,12 +136,14 @@ def _checked(
     for line in lines:
         output = folder / line.output
         try:
-            resolved = pipe.resolve(**line.request.options)
-            pipe.check(conditions=line.request.conditions, **line.request.options)
+            resolved = pipe.resolve(line.request)
+            pipe.check(line.request)
             media.check_output(output)
-            files = outputs.files(str(output), resolved["num_frames"])
+            files = outputs.files(str(output), resolved["result_frames"])
             if sound.is_sound(output) and not (resolved["audio"] and pipe.info["has_audio"]):
                 raise sdltx.InvalidRequestError("[output] there will be no sound for it")
+            if media.takes_pictures(output) and not resolved["video"]:
+                raise sdltx.InvalidRequestError("[output] there will be no pictures for it; name a .wav")
             found.append((line, resolved))
         except sdltx.SdltxError as error:
             job.bars.say(f"error: {output}: {error}")
@@ -163,7 +165,7 @@ def _clips(
     clips = []
     for (request, name), resolved in wanted:
         keys = keys_of(request, name, model, [args.metadata, args.wav_format])
-        frames = state.frames_of(name) if "duration" in resolved else resolved["num_frames"]
+        frames = state.frames_of(name) if "duration" in resolved else resolved["result_frames"]
         files = media.output_files(folder / name, frames, overwrite=True)
         if state.is_done(name, keys[1], files):
             continue

@@ -186,10 +186,3 @@ class FileClip(ClipJob):
     def name(self) -> str:
         """What people call it."""
         return self.files.output or self.files.latents or self.files.audio_out or "clip"
-
-    @property
-    def num_frames(self) -> int:
-        """Pictures of the clip."""
-        assert self.latents is not None
-        frames: int = self.latents.video.shape[1]
-        return 8 * (frames - 1) + 1

@@ -33,6 +33,7 @@ from .outputs import Outputs
 
 _MOST_CLIPS = 10_000
 # Titles of the groups of options, and options of which only one can be given.
+_MATERIAL = "sound and film that the clip is made from"
 _GROUPS = {
     "clip": "clip (defaults: the model's own)",
     "recipe": "recipe",
@@ -53,6 +54,7 @@ def add(commands: Any) -> None:
     model_options(command)
     _prompt_options(command)
     _picture_options(command)
+    material_options(command)
     clip_options(command)
     group = output_options(command, silent="make no sound at all; the picture is then another one")
     group.add_argument(
@@ -119,6 +121,30 @@ def _picture_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("--last-image", "--end-img", metavar="PATH", help="a picture that the clip ends with")
 
 
+def material_options(command: argparse.ArgumentParser) -> None:
+    """Adds what a clip is made from besides prompt and pictures."""
+    group = command.add_argument_group(_MATERIAL)
+    group.add_argument(
+        "--audio",
+        metavar="FILE",
+        dest="given_sound",
+        help="a sound that the pictures are made for, such as lips for a voice; it stays as it is. Any file with "
+        "sound; without a number of frames the clip is as long, up to the model's usual length",
+    )
+    group.add_argument(
+        "--audio-start", metavar="S", type=float, help="where the clip begins in it, in seconds (default: 0)"
+    )
+    group.add_argument(
+        "--video",
+        metavar="FILE",
+        dest="given_film",
+        help="a film of which some stays and some is made anew, as --retake or --foley says; size, rate and length of "
+        "the clip are its own",
+    )
+    for option in (option for option, row in ROWS.items() if row["group"] == "material"):
+        clip_option(group, option)
+
+
 def clip_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of a clip but for its prompts."""
     for name, title in _GROUPS.items():
@@ -148,20 +174,22 @@ def _generate(job: Job) -> None:
         raise sdltx.InvalidRequestError(f"[preview] --preview-every {args.preview_every} is too small; use 1 or more")
     # First, as it fills in files that are read and what is written.
     made_with = repeat.repeat(args) if args.repeat is not None else {}
-    pictures = _pictures(args)
+    pictures, sound, film = _pictures(args), given_sound(args), given_film(args)
     files = [_files(args, number) for number in range(args.batch)]
     outputs = Outputs(
         args,
         *_clip_files(args.repeat),
         args.prompt_file,
         args.distilled_lora,
+        *(os.fspath(one.source) for one in (sound, film) if one and isinstance(one.source, (str, os.PathLike))),
         *(os.fspath(one.image) for one in pictures if isinstance(one.image, (str, os.PathLike))),
         *(args.upscaler or ()),
         *(path for path, _ in [*(args.loras or ()), *(args.loras_stage2 or ())]),
     )
     outputs.check(*files)
-    repeat.tell_of_other_pictures(job, args)
+    repeat.tell_of_other_files(job, args)
     pictures = [one.loaded() for one in pictures]
+    sound, film = sound and sound.loaded(), film and film.loaded()
     prompt = _prompt(args)
     if args.negative_prompt is not None:
         args.negative_prompt = _as_typed(args.negative_prompt)
@@ -170,7 +198,13 @@ def _generate(job: Job) -> None:
     # What is wrong should not cost the loading of a model.
     pipeline.check(prompt=prompt, tiling=job.tiling(), **options)
     request = sdltx.Request(
-        prompt, negative_prompt=args.negative_prompt, conditions=pictures, tiling=job.tiling(), **options
+        prompt,
+        negative_prompt=args.negative_prompt,
+        conditions=pictures,
+        sound=sound,
+        film=film,
+        tiling=job.tiling(),
+        **options,
     )
     plan.warn(job, prompt)
     job.warn_of_tiles()
@@ -186,11 +220,11 @@ def _generate(job: Job) -> None:
     pipe.require("text encoder", "text projection", "transformer", *job.decoders())
     if args.two_stage:
         request = request.replaced(upscaler=[spatial_upscaler(pipe)])
-    resolved = pipe.resolve(**request.options)
-    pipe.check(conditions=request.conditions, **request.options)
-    outputs.check_length(resolved["num_frames"], *files)
+    resolved = pipe.resolve(request)
+    pipe.check(request)
+    outputs.check_length(resolved["result_frames"], *files)
     request = request.replaced(seed=resolved["seed"])
-    memory = pipe.estimate(**request.options, conditions=request.conditions, tiling=request.tiling)
+    memory = pipe.estimate(request)
     if args.dry_run:
         for line in plan.plan(pipe, args, request, resolved, memory):
             print(line)
@@ -277,6 +311,22 @@ def _previewer(job: Job, pipe: sdltx.Pipeline) -> Callable[[int, int, sdltx.Late
 
 def _pictures(args: argparse.Namespace) -> list[sdltx.Condition]:
     return conditions_of(None, args.last_image, args.images)
+
+
+def given_sound(args: argparse.Namespace) -> sdltx.Sound | None:
+    """Returns the sound of --audio."""
+    if args.given_sound is None:
+        if args.audio_start is not None:
+            raise sdltx.InvalidRequestError("[audio] --audio-start is of --audio; give it as well")
+        return None
+    if isinstance(args.given_sound, sdltx.Sound):
+        return args.given_sound
+    return sdltx.Sound(args.given_sound, args.audio_start or 0.0)
+
+
+def given_film(args: argparse.Namespace) -> sdltx.Film | None:
+    """Returns the film of --video."""
+    return None if args.given_film is None else sdltx.Film.of(args.given_film)
 
 
 def _prompt(args: argparse.Namespace) -> str:

@@ -242,6 +242,13 @@ class _Frames(argparse.Action):
 
 # What flags do that leave something out; their rows tell what is there without them.
 _SWITCHES = {"video": "make sound alone, without computing pictures; -o names a .wav file"}
+
+
+def seconds_between(text: str) -> list[float]:
+    """Reads two times, A:B."""
+    return _listed(text.replace(":", ",", 1), float, "two times in seconds such as 1.5:3")
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
     "whole": int,
     "real": float,
@@ -263,6 +270,8 @@ def clip_option(group: Any, name: str, more: str = "") -> None:
         kinds["type"] = frame_rate
     elif name == "num_frames":
         kinds["action"] = _Frames
+    elif name == "retake":
+        kinds["type"] = seconds_between
     elif row["kind"] in _READERS:
         kinds["type"] = _READERS[row["kind"]]
     if row["kind"] in ("files", "loras"):

@@ -30,6 +30,10 @@ class Outputs:
 
         if (preview := getattr(self._args, "preview", None)) is not None:
             media.check_output(preview)
+            if self._args.video is False:
+                raise sdltx.InvalidRequestError(
+                    "[output] a preview has pictures and --no-video makes none; leave it out"
+                )
             if not media.takes_pictures(preview):
                 raise sdltx.InvalidRequestError(f"[output] a preview has pictures and {preview} has none")
             self.claim("--preview", preview, [Path(preview)])
@@ -42,6 +46,8 @@ class Outputs:
                     silent = getattr(self._args, "silent_clip", None)
                     why = f"{silent} was made without" if silent else "--no-audio leaves no"
                     raise sdltx.InvalidRequestError(f"[output] {why} sound, so there is none for {path}; leave it out")
+                if getattr(self._args, "video", None) is False and flag == "-o" and media.takes_pictures(path):
+                    raise sdltx.InvalidRequestError(f"[output] --no-video makes sound alone; name a .wav, not {path}")
                 self.claim(flag, path, [Path(path)])
 
     def check_length(self, num_frames: int, *clips: Files) -> None:

@@ -34,7 +34,7 @@ def warn_of_model(
 ) -> None:
     """Says what this model will probably not do as it is meant."""
     job.warn_of_silence(pipe)
-    for doubt in pipe.doubts(**request.options):
+    for doubt in pipe.doubts(request):
         job.warn(doubt)
     cells = ((resolved["num_frames"] - 1) // 8 + 1) * (resolved["width"] // 32) * (resolved["height"] // 32)
     if cells > _MANY_TOKENS:
@@ -110,6 +110,11 @@ def plan(
         "seed": f"{resolved['seed']}{' (drawn)' if args.seed is None else ''}",
         "memory": f"{needed}; what lies in files is used there",
     }
+    if resolved["task"] != "text to clip":
+        lines["task"] = resolved["task"]
+    for name, value in (("sound", request.sound), ("film", request.film)):
+        if value is not None:
+            lines[name] = str(value.source)
     if request.conditions:
         shown = (f"{one.image} at frame {one.frame}, strength {one.strength:g}" for one in request.conditions)
         lines["images"] = "; ".join(shown)

@@ -37,6 +37,13 @@ def repeat(args: argparse.Namespace) -> dict[str, str]:
     if args.images is None and args.last_image is None:
         args.images = list(request.conditions)
         args.remembered_pictures = [one.get("sha256") for one in settings.get("images") or ()]
+    if args.given_sound is None and args.given_film is None:
+        args.given_sound, args.given_film = request.sound, request.film
+        args.remembered_files = [
+            (one.source, (settings.get(name) or {}).get("sha256"))
+            for name, one in (("sound", request.sound), ("film", request.film))
+            if one is not None
+        ]
     if request.options.get("audio") is False and not args.no_audio:
         args.no_audio, args.silent_clip = True, args.repeat
     tiles = {f"tile_{name}": value for name, value in (request.tiling or sdltx.Tiling())._asdict().items()}
@@ -66,6 +73,10 @@ def _wanted(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any
     ):
         if getattr(args, given):
             wanted.pop(name, None)
+    if args.given_sound is not None or args.given_film is not None:
+        # Another material has another size and length, and another task.
+        of_film = ("sound", "film", "width", "height", "num_frames", "frame_rate") if "film" in wanted else ("sound",)
+        wanted = {name: value for name, value in wanted.items() if name not in of_film}
     for name in ("images", "upscaler", "loras", "loras_stage2"):
         if getattr(args, name) is not None:
             wanted.pop({"upscaler": "upscalers"}.get(name, name), None)
@@ -73,7 +84,7 @@ def _wanted(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any
     return wanted
 
 
-_MORE = ("images", "upscalers", "initial", "noise")
+_MORE = ("images", "sound", "film", "upscalers", "initial", "noise")
 
 
 def _check_choices(args: argparse.Namespace, settings: dict[str, Any]) -> None:
@@ -101,11 +112,14 @@ def _found(path: str, args: argparse.Namespace) -> str:
     return next((str(place) for place in places if exists(place)), path)
 
 
-def tell_of_other_pictures(job: Job, args: argparse.Namespace) -> None:
-    """Says so if a picture of --from is no longer the one that the clip was made with."""
+def tell_of_other_files(job: Job, args: argparse.Namespace) -> None:
+    """Says so if a file of --from is no longer the one that the clip was made with."""
     for picture, sha256 in zip(args.images or (), getattr(args, "remembered_pictures", ()), strict=False):
         if sha256 and sha256_of(picture.image) not in (None, sha256):
             job.warn(f"{picture.image} is not the picture that {args.repeat} was made with; the clips will differ")
+    for source, sha256 in getattr(args, "remembered_files", ()):
+        if sha256 and sha256_of(source) not in (None, sha256):
+            job.warn(f"{source} is not the file that {args.repeat} was made with; the clips will differ")
 
 
 def spell(value: object) -> str:

@@ -1,0 +1,160 @@
+"""What a clip is made from besides its prompt and pictures: a sound, or a film."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from . import _arguments
+from ._files import sha256_of
+from .errors import InvalidRequestError
+from .values import Video
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Samples = tuple[NDArray[np.float32], int]
+
+_FASTEST = 1_000_000  # samples per second
+
+
+def _file_told(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A file as a clip remembers it, so that another one under this name is noticed."""
+    told: dict[str, Any] = {"path": os.fspath(path)}
+    if (checksum := sha256_of(path)) is not None:
+        told["sha256"] = checksum
+    return told
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A sound that pictures are made for. It stays as it is, and is what the clip sounds like.
+
+    One channel becomes both; of more than two the first two are taken. What is shorter than the clip is followed by
+    silence.
+    """
+
+    source: str | os.PathLike[str] | tuple[Any, int]
+    """A file, also a film, of whatever kind PyAV reads; or samples (channels, n) and their rate in Hz."""
+    start: float = 0.0
+    """Where the clip begins in it, in seconds."""
+    _read: Samples | None = field(default=None, repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        start = _arguments.real("audio", "start", self.start)
+        if not start >= 0:
+            raise InvalidRequestError(f"[audio] start {start:g} is before the sound begins; use 0 or more seconds")
+        object.__setattr__(self, "start", start)
+        if isinstance(self.source, (str, os.PathLike)):
+            _arguments.path("audio", self.source)
+            return
+        object.__setattr__(self, "_read", _samples_of(self.source, start))
+
+    @classmethod
+    def of(cls, value: Any) -> Sound:
+        """Returns what is given for a sound: one of these, a file, or samples and their rate."""
+        return value if isinstance(value, cls) else cls(value)
+
+    def loaded(self) -> Sound:
+        """Returns the same, read already. Raises InvalidRequestError for a file without sound."""
+        if self._read is not None:
+            return self
+        from ._readers import read_audio
+
+        assert isinstance(self.source, (str, os.PathLike))
+        return replace(self, _read=read_audio(self.source, start=self.start))
+
+    @property
+    def samples(self) -> Samples:
+        """Samples (2, n) from its start, and their rate. Reads the file."""
+        read = self.loaded()._read
+        assert read is not None
+        return read
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what a clip remembers of it; ``path`` is None for what is no file."""
+        is_file = isinstance(self.source, (str, os.PathLike))
+        return {**(_file_told(self.source) if is_file else {"path": None}), "start": self.start}  # type: ignore[arg-type]
+
+
+def _samples_of(source: Any, start: float) -> Samples:
+    import numpy as np
+
+    from .sound import samples_of
+
+    if not isinstance(source, tuple) or len(source) != 2:
+        _arguments.refuse("audio", "sound", "a file, or samples (channels, n) and their rate", source)
+    rate = _arguments.whole("audio", "sample rate", source[1])
+    if not 1 <= rate <= _FASTEST:
+        raise InvalidRequestError(f"[audio] a sample rate of {rate} Hz is out of range; use 1 to {_FASTEST}")
+    samples = samples_of("audio", source[0])[:, round(start * rate) :]
+    if 0 in samples.shape:
+        raise InvalidRequestError(f"[audio] the sound has no samples at {start:g} s")
+    return np.array(samples[[0, min(1, len(samples) - 1)]], np.float32, order="C"), rate
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    """A film that a clip is made from: some of it stays, some is made anew."""
+
+    source: str | os.PathLike[str] | Video
+    """A file, of whatever kind PyAV reads, or a clip."""
+    _read: Video | None = field(default=None, repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, (str, os.PathLike)):
+            _arguments.path("video", self.source)
+        else:
+            source = _arguments.instance("video", "film", self.source, Video, "or a file")
+            object.__setattr__(self, "_read", source)
+
+    @classmethod
+    def of(cls, value: Any) -> Film:
+        """Returns what is given for a film: one of these, a file, or a clip."""
+        return value if isinstance(value, cls) else cls(value)
+
+    def loaded(self) -> Film:
+        """Returns the same, read already. Raises InvalidRequestError for a file without pictures."""
+        if self._read is not None:
+            return self
+        from ._readers import has_sound, read_audio, read_frames
+
+        assert isinstance(self.source, (str, os.PathLike))
+        frames, rate = read_frames(self.source)
+        samples, sample_rate = None, None
+        if has_sound(self.source):
+            samples, sample_rate = read_audio(self.source)
+        return replace(self, _read=Video(frames, samples, sample_rate, rate))
+
+    @property
+    def video(self) -> Video:
+        """Its pictures and sound. Reads the file."""
+        read = self.loaded()._read
+        assert read is not None
+        return read
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what a clip remembers of it; ``path`` is None for what is no file."""
+        return _file_told(self.source) if isinstance(self.source, (str, os.PathLike)) else {"path": None}
+
+
+def core_material(sound: Sound | None, film: Film | None, *, sizes_alone: bool = False) -> dict[str, Any]:
+    """Returns both as the core takes them. sizes_alone: for what is planned, not run."""
+
+    def heard(samples: NDArray[np.float32], rate: int) -> dict[str, Any]:
+        return {"samples": None if sizes_alone else samples, "length": samples.shape[1], "rate": rate}
+
+    told: dict[str, Any] = {"sound": None if sound is None else heard(*sound.samples), "film": None}
+    if film is not None:
+        video = film.video
+        told["film"] = {
+            "frames": None if sizes_alone else video.frames,
+            "shape": video.frames.shape[:3],
+            "frame_rate": float(video.frame_rate),
+            "sound": None,
+        }
+        if video.audio is not None and video.sample_rate is not None:
+            told["film"]["sound"] = heard(video.audio, video.sample_rate)
+    return told
