@@ -38,6 +38,22 @@ def film(frames: int = 33, height: int = 64, width: int = 96, sound: bool = True
     return sdltx.Video(pictures, wave(frames / 24), RATE, 24)
 
 
+def ran(pipe, job) -> dict:
+    """What a run tells of a job."""
+    told: dict = {"frames": []}
+    pipe._core.run(
+        [job],
+        on={
+            "denoised": lambda _i, latents, plan: told.update(latents=latents, plan=plan),
+            "frames": lambda _i, pixels: told["frames"].append(pixels),
+            "sound": lambda _i, sound: told.update(sound=sound),
+            "finished": lambda _i, error: told.update(error=error),
+        },
+    )
+    assert told["error"] is None, told["error"]
+    return {**told, "frames": np.concatenate(told["frames"]) if told["frames"] else None}
+
+
 # --- sound ---
 
 
@@ -112,20 +128,9 @@ def test_the_reference_in_two_stages(tiny, tiny_dir, golden, tmp_path):
         negative=(negative["video"], negative["audio"]),
         given_sound={"samples": samples, "length": int(count), "rate": int(g[f"{name}.wave_rate"])},
     )
-    told = {}
-    shown = []
-    tiny._core.run(
-        [job],
-        on={
-            "denoised": lambda _i, latents, _plan: told.update(latents=latents),
-            "frames": lambda _i, pixels: shown.append(pixels),
-            "sound": lambda _i, sound: told.update(sound=sound),
-            "finished": lambda _i, error: told.update(error=error),
-        },
-    )
-    assert told["error"] is None, told["error"]
+    told = ran(tiny, job)
     assert_close("video latent", told["latents"][0], g[f"{name}.video_latent"])
-    gap = np.abs(np.concatenate(shown).astype(int) - g[f"{name}.frames_u8"])
+    gap = np.abs(told["frames"].astype(int) - g[f"{name}.frames_u8"])
     assert float((gap <= 1).mean()) >= 0.999
     assert np.array_equal(told["sound"][0], samples[:, : round(frames / float(g[f"{name}.fps"]) * told["sound"][1])])
 
@@ -218,6 +223,108 @@ def test_shares_of_made_samples_change_slowly(tiny):
     assert n and (ramp <= (np.arange(len(ramp)) + 2) / (0.02 * RATE)).all()
 
 
+# --- references ---
+
+
+def with_metadata(path, to, **metadata):
+    header, blob = read_safetensors(path)
+    header["__metadata__"] = {**header.get("__metadata__", {}), **metadata}
+    return write_safetensors(to, header, blob)
+
+
+@pytest.mark.device
+def test_the_reference_s_ic_lora(tiny, tiny_dir, golden, tmp_path):
+    """From pixels: ic_lora of ltx-pipelines; the LoRA's file tells how much smaller references are."""
+    g = golden("conditioning")
+    frames, height, width = (int(n) for n in g["ic_lora.pixel_shape"])
+    lora = with_metadata(
+        tiny_dir / "tiny-lora.safetensors",
+        tmp_path / "ic.safetensors",
+        reference_downscale_factor=str(int(g["ic_lora.downscale_factor"])),
+    )
+    positive = contexts(golden("text"))
+    shapes = {
+        "first": (g["ic_lora.reference_latent"].shape[0], 2, height // 64, width // 64),
+        "second": g["ic_lora.upscaled_latent"].shape,
+    }
+    noise = {}
+    for stage, shape in shapes.items():
+        video, audio = (g[f"ic_lora.{stage}.{kind}_noise"] for kind in ("video", "audio"))
+        cells = int(np.prod(shape[1:]))
+        noise[stage] = (video[:cells].T.reshape(shape), audio.reshape(len(audio), -1, 16).transpose(1, 0, 2))
+    reference = g["ic_lora.reference_u8"]
+    job = _core.Job(
+        core_options(
+            {
+                "width": width,
+                "height": height,
+                "num_frames": frames,
+                "frame_rate": float(g["ic_lora.fps"]),
+                "recipe": "distilled-two-stage",
+                "upscaler": str(tiny_dir / "tiny-spatial-upscaler-x2.safetensors"),
+                "loras": [(lora, float(g["ic_lora.lora_strength"]))],
+            }
+        ),
+        noise=noise["first"],
+        second_noise=noise["second"],
+        context=(positive["video"], positive["audio"]),
+        references=[
+            {
+                "frames": reference,
+                "shape": reference.shape[:3],
+                "still": False,
+                "strength": 1.0,
+                "attention": None,
+                "attention_shape": None,
+            }
+        ],
+    )
+    told = ran(tiny, job)
+    assert_close("video", told["latents"][0], g["ic_lora.video_latent"])
+    assert_close("sound", told["latents"][1], g["ic_lora.audio_latent"])
+    assert [len(stage["loras"]) for stage in told["plan"]["stages"]] == [1, 0]
+
+
+def test_masks_of_references(golden):
+    g = golden("conditioning")
+    _, height, width = (int(n) for n in g["ref.pixel_shape"])
+    cells = (3, height // 32, width // 32)
+    tokens = _core.attention_of_mask(g["ref.mask.pixels_u8"], 0.5, width, height, cells)
+    assert np.abs(np.array(tokens) - 0.5 * g["ref.mask.tokens"]).max() < 1e-5  # which adds up in float32
+
+
+def test_references_count(tiny):
+    """Of a picture, that is there all the time; strengths, attention and sizes change the clip."""
+    asked = {"width": 128, "height": 64, "num_frames": 17, "preset": "distilled", **SMALL}
+    picture = film(1).frames[0]
+    clips = [
+        tiny.generate("x", **asked).frames,
+        tiny.generate("x", references=[picture], **asked).frames,
+        tiny.generate("x", references=[sdltx.Reference(picture, 0.5)], **asked).frames,
+        tiny.generate("x", references=[picture], reference_attention=0.3, **asked).frames,
+        tiny.generate("x", references=[picture], reference_downscale=2, **asked).frames,
+        tiny.generate("x", references=[film(17)], reference_temporal=2, **asked).frames,
+        tiny.generate("x", references=[sdltx.Reference(picture, 1, picture)], **asked).frames,
+    ]
+    for i, one in enumerate(clips):
+        assert not any(np.array_equal(one, other) for other in clips[:i]), i
+
+
+def test_dubbing(tiny, tiny_dir):
+    """Other words in a film: pictures and sound are new, as long as whole latent frames last, in two stages or one."""
+    given = film(30, 128, 192)
+    lora = str(tiny_dir / "tiny-lora.safetensors")
+    upscaler = str(tiny_dir / "tiny-spatial-upscaler-x2.safetensors")
+    for more in ({}, {"upscaler": upscaler, "recipe": "distilled-two-stage"}):
+        request = sdltx.Request("hello", film=given, dub=True, loras=[lora], preset="distilled", seed=1, **more)
+        plan = tiny.resolve(request)
+        assert (plan["num_frames"], plan["width"], plan["height"]) == (25, 192, 128)
+        assert all(len(stage["loras"]) == 1 for stage in plan["stages"])
+        video = tiny.generate(request)
+        assert video.frames.shape == (25, 128, 192, 3)
+        assert video.sample_rate == 48000
+
+
 # --- what cannot be ---
 
 
@@ -240,6 +347,12 @@ def test_shares_of_made_samples_change_slowly(tiny):
         ({"retake_of": "sound"}, "needs retake"),
         ({"retake_of": "smell"}, "both, picture, sound"),
         ({"decode_everywhere": True}, "for a retake"),
+        ({"film": film(), "dub": True, "audio": False}, "needs the sound"),
+        ({"film": film(sound=False), "dub": True}, "needs the sound"),
+        ({"reference_attention": 0.5}, "no reference"),
+        ({"references": [film()], "video": False}, "sound alone has no references"),
+        ({"references": [film()], "film": film(), "foley": True}, "do not go together"),
+        ({"references": [film()], "reference_downscale": 2, "width": 96, "height": 64}, "multiples of 64"),
     ],
 )
 def test_requests_that_cannot_be(tiny, request_of, message):

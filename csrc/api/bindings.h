@@ -57,6 +57,8 @@ inline std::vector<Condition> conditions_of(const std::vector<ConditionTuple>& g
 // What a request is made from: dictionaries by core_material() of Python's material.py, or None.
 void give_material(Request& request, const pybind11::object& sound, const pybind11::object& film);
 
+void give_references(Request& request, const pybind11::list& references);
+
 // SdltxError and its kinds, and what becomes of exceptions.
 void bind_errors(pybind11::module_& m);
 // What `error` is in Python; it is not null.

@@ -124,6 +124,25 @@ void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function
 
 }  // namespace
 
+void give_references(Request& r, const py::list& references) {
+    using Bytes = py::array_t<uint8_t, py::array::c_style | py::array::forcecast>;
+    for (const auto& one : references) {
+        const auto given = one.cast<py::dict>();
+        Request::Reference& reference = r.references.emplace_back();
+        const auto fill = [&](const char* name, const char* shape_name, Frames& to) {
+            const auto shape = given[shape_name].cast<std::array<int64_t, 3>>();
+            to = {shape[0], shape[1], shape[2], {}};
+            if (given[name].is_none()) return;
+            const auto bytes = given[name].cast<Bytes>();
+            to.data.assign(bytes.data(), bytes.data() + bytes.size());
+        };
+        fill("frames", "shape", reference.film.frames);
+        if (!given["attention_shape"].is_none()) fill("attention", "attention_shape", reference.attention);
+        reference.still = given["still"].cast<bool>();
+        reference.strength = given["strength"].cast<float>();
+    }
+}
+
 void give_material(Request& r, const py::object& sound, const py::object& film) {
     if (!sound.is_none()) r.sound = waveform_of(sound.cast<py::dict>());
     if (film.is_none()) return;
@@ -144,7 +163,7 @@ void bind_run(py::module_& m, py::class_<Pipeline>& pipeline) {
                     const std::optional<LatentPair>& noise, const std::optional<LatentPair>& initial,
                     const std::optional<FloatPair>& context, const std::optional<FloatPair>& negative,
                     const std::optional<LatentPair>& latents, bool pictures, bool sound, bool sound_first,
-                    const py::object& given_sound, const py::object& given_film,
+                    const py::object& given_sound, const py::object& given_film, const py::list& references,
                     const std::optional<LatentPair>& second_noise) {
             auto job = std::make_unique<Job>();
             job->request.options = options;
@@ -158,13 +177,14 @@ void bind_run(py::module_& m, py::class_<Pipeline>& pipeline) {
             job->sound = sound;
             job->sound_first = sound_first;
             give_material(job->request, given_sound, given_film);
+            give_references(job->request, references);
             if (second_noise) job->second_noise = {to_array(second_noise->first), to_array(second_noise->second)};
             return job;
         }),
         "options"_a, py::kw_only(), "conditions"_a = py::list(), "noise"_a = py::none(), "initial"_a = py::none(),
         "context"_a = py::none(), "negative"_a = py::none(), "latents"_a = py::none(), "pictures"_a = true,
         "sound"_a = true, "sound_first"_a = false, "given_sound"_a = py::none(), "given_film"_a = py::none(),
-        "second_noise"_a = py::none());
+        "references"_a = py::list(), "second_noise"_a = py::none());
     pipeline
         .def("run", &run, "jobs"_a, py::kw_only(), "progress"_a = py::none(),
              "on"_a = std::map<std::string, py::function>{})

@@ -1,4 +1,6 @@
 // Denoising loops step by step, and single calls of the transformer, for tests.
+#include <numeric>
+
 #include "bindings.h"
 #include "bindings_guard.h"
 #include "clip/pipeline.h"
@@ -95,6 +97,16 @@ Spec spec_of(const py::dict& given) {
     return spec;
 }
 
+// What attention_of() makes of a mask, for tests.
+std::vector<float> attention_of_mask(const py::array_t<uint8_t, py::array::c_style>& mask, double attention,
+                                     int64_t width, int64_t height, std::array<int64_t, 3> cells) {
+    Request::Reference reference;
+    reference.attention = {mask.shape(0), mask.shape(1), mask.shape(2), {mask.data(), mask.data() + mask.size()}};
+    std::vector<int64_t> frames(static_cast<size_t>(8 * (cells[0] - 1) + 1));
+    std::iota(frames.begin(), frames.end(), 0);
+    return *attention_of(reference, frames, attention, width, height, cells);
+}
+
 }  // namespace
 
 void bind_sampler(py::module_& m, py::class_<Pipeline>& pipeline) {
@@ -118,6 +130,7 @@ void bind_sampler(py::module_& m, py::class_<Pipeline>& pipeline) {
             const StreamState& a = s.loop->state().audio;
             return to_numpy({a.num_tokens, a.channels}, s.loop->denoised().audio);
         });
+    m.def("attention_of_mask", &attention_of_mask, "mask"_a, "attention"_a, "width"_a, "height"_a, "cells"_a);
     pipeline
         .def(
             "sampler",

@@ -29,6 +29,10 @@ const std::vector<TaskRow>& all_tasks() {
         {Task::retake, "retake", "some seconds of a film made anew: pictures, sound or both",
          "--video FILE --retake A:B"},
         {Task::foley, "foley", "sound for the pictures of a film", "--video FILE --foley"},
+        {Task::dub, "dub", "other words in a film, by the voice in it", "--video FILE --dub, a LoRA for dubbing"},
+        {Task::reference, "reference",
+         "a clip that follows films: outlines, depth, poses, tracks, or a film to be changed",
+         "--reference FILE, a LoRA for such references"},
     };
     return rows;
 }
@@ -40,7 +44,8 @@ std::vector<std::string> retake_parts() { return {std::begin(retake_names), std:
 void check_material(const ClipOptions& o) {
     if (o.retake && (o.retake->size() != 2 || !((*o.retake)[0] < (*o.retake)[1])))
         refuse("retake is two times in seconds, the earlier first, such as 1.5:3");
-    if (o.retake && given(o.foley)) refuse("retake and foley both say what to do with a film; give one of them");
+    if ((o.retake ? 1 : 0) + given(o.foley) + given(o.dub) > 1)
+        refuse("retake, foley and dub each say what to do with a film; give one of them");
     if (!o.video.value_or(true) && !o.audio.value_or(true)) refuse("a clip without pictures and sound is nothing");
 }
 
@@ -51,8 +56,17 @@ Task task_of(const Request& r) {
         refuse("a film and a sound are given; the film's sound is the one that counts, leave out the other");
     if (film && !(r.film.frame_rate > 0 && r.film.frame_rate <= 1000))
         refuse("the film has " + spell_number(r.film.frame_rate) + " frames per second; use above 0 and at most 1000");
-    if ((o.retake || given(o.foley)) && !film)
-        refuse(std::string(o.retake ? "retake" : "foley") + " needs a film; give one");
+    if ((o.retake || given(o.foley) || given(o.dub)) && !film)
+        refuse(std::string(o.retake ? "retake" : given(o.foley) ? "foley" : "dub") + " needs a film; give one");
+    const bool follows = !r.references.empty();
+    if (!follows && (o.reference_attention || ((o.reference_downscale || o.reference_temporal) && !given(o.dub))))
+        refuse("there is no reference; give one, or leave out what is said of it");
+    if (follows && !o.video.value_or(true)) refuse("sound alone has no references; leave them out");
+    if (follows && film) refuse("a film and references do not go together; leave out one of them");
+    if (follows && r.refines()) refuse("initial latents and references do not go together");
+    for (const Request::Reference& reference : r.references)
+        if (!(reference.strength >= 0 && reference.strength <= 1))
+            refuse("the strength of a reference is between 0 and 1");
     if (o.retake_of && !o.retake) refuse("retake_of needs retake, the times between which the film is made anew");
     if (given(o.decode_everywhere) && !o.retake) refuse("decode_everywhere is for a retake");
     const bool alone = !o.video.value_or(true), silent = !o.audio.value_or(true);
@@ -69,8 +83,13 @@ Task task_of(const Request& r) {
         if (!r.images.empty()) refuse("foley makes no pictures; leave those that are given out");
         return Task::foley;
     }
-    if (film) refuse("nothing says what to do with the film; ask for retake or foley");
+    if (given(o.dub)) {
+        if (silent || r.film.sound.samples.empty()) refuse("dub needs the sound of the film, and makes other");
+        return Task::dub;
+    }
+    if (film) refuse("nothing says what to do with the film; ask for retake, foley or dub");
     if (sound && silent) refuse("pictures for a sound need it; leave out audio = false");
+    if (follows && !sound) return Task::reference;
     return sound ? Task::sound : alone ? Task::sound_alone : Task::text;
 }
 
@@ -83,11 +102,13 @@ ClipOptions with_material(const Request& r, Task task) {
     }
     if (r.film.empty()) return o;
     const Frames& f = r.film.frames;
-    const auto cells = [](int64_t side) { return std::max<int64_t>(32, (side + 16) / 32 * 32); };
+    const int64_t unit = task == Task::dub ? 64 : 32;  // a first stage of half the size
+    const auto cells = [&](int64_t side) { return std::max<int64_t>(unit, (side + unit / 2) / unit * unit); };
     if (!o.width) o.width = cells(f.width);
     if (!o.height) o.height = cells(f.height);
     if (!o.frame_rate) o.frame_rate = r.film.frame_rate;
-    if (!o.num_frames && !o.duration) o.num_frames = (f.num_frames + 6) / 8 * 8 + 1;  // the last one is repeated
+    if (!o.num_frames && !o.duration)  // the last one is repeated, or what is too much left out
+        o.num_frames = (f.num_frames + (task == Task::dub ? -1 : 6)) / 8 * 8 + 1;
     return o;
 }
 
@@ -108,6 +129,58 @@ Freedom freedom_of(const Request& r, Task task) {
     free.from = (*r.options.retake)[0];
     free.to = (*r.options.retake)[1];
     return free;
+}
+
+std::vector<int64_t> reference_frames(const Request::Reference& reference, int64_t num_frames, int64_t temporal) {
+    const int64_t have = reference.still ? num_frames : std::min(num_frames, reference.film.frames.num_frames);
+    if (have < 1) refuse("a reference has no pictures");
+    std::vector<int64_t> frames{0};
+    for (int64_t f = 1; f < have; f += temporal) frames.push_back(f);
+    frames.resize((frames.size() - 1) / 8 * 8 + 1);
+    return frames;
+}
+
+void check_reference_size(int64_t width, int64_t height, int64_t downscale, bool two_stages) {
+    const int64_t unit = 32 * downscale;
+    if (width % unit == 0 && height % unit == 0) return;
+    const int64_t of_clip = two_stages ? 2 * unit : unit;
+    refuse("references are " + std::to_string(downscale) + " times smaller than " + std::to_string(width) + "x" +
+           std::to_string(height) + ", which leaves no whole cells; use sides that are multiples of " +
+           std::to_string(of_clip));
+}
+
+std::optional<std::vector<float>> attention_of(const Request::Reference& reference, const std::vector<int64_t>& frames,
+                                               double attention, int64_t width, int64_t height,
+                                               std::array<int64_t, 3> cells) {
+    const auto a = static_cast<float>(attention);
+    const auto [f, h, w] = cells;
+    const Frames& given = reference.attention;
+    if (given.num_frames == 0) {
+        if (a == 1) return std::nullopt;
+        return std::vector<float>(static_cast<size_t>(f * h * w), a);
+    }
+    // Grey as colours, for what scales those.
+    Frames rgb{given.num_frames, given.height, given.width, {}};
+    rgb.data.reserve(3 * given.data.size());
+    for (uint8_t byte : given.data) rgb.data.insert(rgb.data.end(), 3, byte);
+    rgb = fitted(std::move(rgb), height, width);
+    std::vector<double> sums(static_cast<size_t>(f * h * w));
+    std::vector<int64_t> counts(static_cast<size_t>(f));
+    for (size_t i = 0; i < frames.size(); ++i) {
+        const int64_t frame = std::min(frames[i], rgb.num_frames - 1),
+                      cell = i == 0 ? 0 : 1 + static_cast<int64_t>(i - 1) / 8;
+        ++counts[static_cast<size_t>(cell)];
+        for (int64_t y = 0; y < height; ++y)
+            for (int64_t x = 0; x < width; ++x)
+                sums[static_cast<size_t>((cell * h + y * h / height) * w + x * w / width)] +=
+                    rgb.data[static_cast<size_t>(((frame * height + y) * width + x) * 3)];
+    }
+    const double pixels = static_cast<double>(height / h * (width / w)) * 255;
+    std::vector<float> weights(sums.size());
+    for (size_t i = 0; i < sums.size(); ++i)
+        weights[i] =
+            a * static_cast<float>(sums[i] / (pixels * static_cast<double>(counts[i / static_cast<size_t>(h * w)])));
+    return weights;
 }
 
 Waveform stereo(const Waveform& sound, double seconds) {

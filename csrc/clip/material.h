@@ -2,6 +2,8 @@
 // clip, and how what was given and what was made become one. No ggml.
 #pragma once
 
+#include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,8 @@ enum class Task {
     sound,        // pictures for a sound that is given
     retake,       // some seconds of a film
     foley,        // sound for the pictures of a film
+    dub,          // other words in a film
+    reference,    // a clip that follows films
 };
 struct TaskRow {
     Task task;
@@ -44,6 +48,23 @@ struct Freedom {
     double from = 0, to = 0;
 };
 Freedom freedom_of(const Request& request, Task task);
+
+// --- references ---
+
+// How references relate to the clip.
+struct ReferenceFactors {
+    int64_t downscale = 1, temporal = 1;
+};
+// Which frames of a reference count in a clip of so many: their numbers, 8 k + 1 of them. Throws Error(invalid_request)
+// for one that has none.
+std::vector<int64_t> reference_frames(const Request::Reference& reference, int64_t num_frames, int64_t temporal);
+// Throws Error(invalid_request) for a stage whose sides do not come out even.
+void check_reference_size(int64_t width, int64_t height, int64_t downscale, bool two_stages);
+// Weights of the tokens of a reference (f h w), by the brightness of its cells; nothing where all count alike.
+SDLTX_EXPORT std::optional<std::vector<float>> attention_of(const Request::Reference& reference,
+                                                            const std::vector<int64_t>& frames, double attention,
+                                                            int64_t width, int64_t height,
+                                                            std::array<int64_t, 3> cells);
 
 // --- sound ---
 

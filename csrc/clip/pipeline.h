@@ -222,7 +222,7 @@ class SDLTX_EXPORT Pipeline {
     std::vector<Weights*> encoding();
     void tell(const WholeProgress& whole);
     SampleSettings resolve_stage(const ClipOptions& options) const;
-    void plan_two_stages(const Request& request, ClipPlan& plan) const;
+    void plan_two_stages(const Request& request, const ClipOptions& options, ClipPlan& plan) const;
     // What recipes want and nobody named, among the files of the folders; empty if it is not there.
     std::string find_upscaler() const;
     std::string find_distilled_lora() const;

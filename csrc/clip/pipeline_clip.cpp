@@ -93,7 +93,8 @@ namespace {
 // Whether a sound that is given is told to the model.
 bool hears_given(const ClipPlan& plan, const Request& request) {
     if (!plan.whole.audio) return false;
-    return plan.task == Task::sound || (plan.task == Task::retake && !request.film.sound.samples.empty());
+    return plan.task == Task::sound || plan.task == Task::dub ||
+           (plan.task == Task::retake && !request.film.sound.samples.empty());
 }
 
 // Throws Error(invalid_request) where a retake leaves nothing free.
@@ -113,6 +114,31 @@ void check_freedom(const ClipPlan& plan) {
                     spell_number(static_cast<double>(plan.result_frames) / plan.whole.frame_rate) + " s");
 }
 
+// References belong to the first stage, which a dubbing goes on with.
+bool follows_in_second(const ClipPlan& plan) { return plan.task == Task::dub; }
+
+// What the files of LoRAs say of the references that they were made for, unless it is asked for.
+ReferenceFactors factors_of(const ClipOptions& o) {
+    const auto factor = [&](const std::optional<int64_t>& asked, const char* key) {
+        if (asked) return *asked;
+        int64_t found = 1;
+        for (const LoraFile& lora : listed(o.loras)) {
+            const auto told = ModelFiles(lora.path, lora_kind, ltx_naming()).metadata(key);
+            const double value = told ? std::strtod(told->c_str(), nullptr) : 1;
+            const int64_t own = value >= 1 && value <= 64 ? std::llround(value) : 1;
+            if (own == 1 || own == found) continue;
+            if (found != 1)
+                throw Error(ErrorCode::invalid_request,
+                            std::string("[lora] the LoRAs were made for references of different kinds (") + key + " " +
+                                std::to_string(found) + " and " + std::to_string(own) + "); give one of them");
+            found = own;
+        }
+        return found;
+    };
+    return {factor(o.reference_downscale, "reference_downscale_factor"),
+            factor(o.reference_temporal, "reference_temporal_scale_factor")};
+}
+
 const std::vector<LoraFile>& loras_of_second(const ClipOptions& o) {
     return listed(o.loras_stage2 ? o.loras_stage2 : o.loras);
 }
@@ -122,7 +148,8 @@ void add_stage(ClipPlan& plan, const Request& request, SampleSettings settings, 
     // What is given is not guided.
     if (!plan.free.video) settings.guidance.video = {};
     if (!plan.free.audio) settings.guidance.audio = {};
-    if (!request.images.empty() || !request.film.empty())
+    const bool first = plan.of(StepKind::denoise).empty();
+    if (!request.images.empty() || !request.film.empty() || (!request.references.empty() && first))
         plan.steps.push_back({StepKind::encode_pictures, {Part::video_encoder}, settings, {}, ""});
     plan.steps.push_back({StepKind::denoise, {Part::transformer}, settings, std::move(loras), ""});
 }
@@ -139,13 +166,16 @@ ClipPlan Pipeline::resolve(const Request& request) const {
         options.num_frames = frames_for(request.sound, usual.frame_rate, usual.num_frames);
     }
     const Recipe& recipe = recipe_of(options, preset_of(options, *info_.preset, info_.version));
-    if (recipe.two_stages && task != Task::text && task != Task::sound)
+    const bool one_stage = task == Task::retake || task == Task::foley || task == Task::sound_alone;
+    if (recipe.two_stages && one_stage)
         throw Error(ErrorCode::invalid_request,
                     "[recipe] " + std::string(name_of(task)) + " has one stage; leave out " +
                         (listed(options.upscaler).empty() ? "the recipe " : "the upscaler of ") + recipe.name);
     ClipPlan plan{&recipe, request.options.recipe.has_value(), resolve_stage(options)};
     plan.task = task;
+    plan.follows = !request.references.empty() || task == Task::dub;
     plan.free = freedom_of(request, task);
+    if (plan.follows) plan.factors = factors_of(options);
     const auto duration = duration_of(options);
     plan.length_by_prompt = duration && duration->by_prompt;
     if (recipe.wants_distilled_lora()) {
@@ -160,7 +190,7 @@ ClipPlan Pipeline::resolve(const Request& request) const {
     if (plan.length_by_prompt) of_prompts.push_back(Part::duration_head);
     plan.steps.push_back({StepKind::encode_prompts, of_prompts, plan.whole, {}, ""});
     if (recipe.two_stages)
-        plan_two_stages({options, request.images, {}, {}, request.sound, request.film}, plan);
+        plan_two_stages(request, options, plan);
     else
         add_stage(plan, request, plan.whole, listed(options.loras));
     if (!plan.free.video) plan.whole.guidance.video = {};
@@ -192,22 +222,24 @@ ClipPlan Pipeline::settle_length(const ClipPlan& plan, Request& request, const C
     return resolve(request);
 }
 
-void Pipeline::plan_two_stages(const Request& request, ClipPlan& plan) const {
+void Pipeline::plan_two_stages(const Request& request, const ClipOptions& options, ClipPlan& plan) const {
     const Recipe& recipe = *plan.recipe;
-    std::vector<std::string> upscalers = listed(request.options.upscaler);
+    std::vector<std::string> upscalers = listed(options.upscaler);
     if (upscalers.empty()) upscalers = {find_upscaler()};
     if (upscalers.front().empty()) lacks(recipe, "a spatial upscaler");
-    const TwoRequests requests = two_stages(request.options, plan.whole, factor_of(upscalers));
+    const TwoRequests requests = two_stages(options, plan.whole, factor_of(upscalers));
     const auto loras = [&](const std::vector<LoraFile>& asked, float strength) {
         return loras_of_stage(asked, plan.distilled_lora, strength);
     };
     plan.whole = resolve_stage(requests.whole);
     const SampleSettings first = resolve_stage(requests.first);
-    add_stage(plan, request, first, loras(listed(request.options.loras), recipe.first_strength));
+    add_stage(plan, request, first, loras(listed(options.loras), recipe.first_strength));
     for (const std::string& file : upscalers)
         plan.steps.push_back({StepKind::upscale, {Part::video_decoder}, first, {}, file});
     add_stage(plan, request, resolve_stage(requests.second),
-              loras(loras_of_second(request.options), recipe.second_strength));
+              loras(follows_in_second(plan) || !plan.follows || options.loras_stage2 ? loras_of_second(options)
+                                                                                     : std::vector<LoraFile>{},
+                    recipe.second_strength));
     plan.whole.sigmas = first.sigmas;
     plan.whole.schedule = first.schedule;
 }
@@ -245,10 +277,47 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
         for (float& x : kept.data) x = 1 - x;
         spec.kept.push_back({latents, 0, 1, std::move(kept)});
     };
+    inputs.video.references = given.references;
+    if (plan.task == Task::dub) {  // a film and a sound to follow, not to keep
+        inputs.audio.sound_before = sound;
+        return inputs;
+    }
     give(inputs.video, given.film, free.video, video_positions(g.frames, g.height, g.width, g.frame_rate),
          {g.frames, g.height, g.width});
     give(inputs.audio, sound, free.audio, audio_positions(g.audio_frames), {g.audio_frames});
     return inputs;
+}
+
+namespace {
+
+const Step* first_of(const ClipPlan& plan, StepKind kind) {
+    const auto all = plan.of(kind);
+    return all.empty() ? nullptr : all.front();
+}
+
+}  // namespace
+
+std::vector<Request::Reference> references_of(const ClipPlan& plan, const Step& stage, const Request& request) {
+    if (plan.task == Task::dub) {
+        Request::Reference film;
+        film.film.frames = {request.film.frames.num_frames, request.film.frames.height, request.film.frames.width, {}};
+        return {film};
+    }
+    return &stage == plan.of(StepKind::denoise).front() || &stage == first_of(plan, StepKind::encode_pictures)
+               ? request.references
+               : std::vector<Request::Reference>{};
+}
+
+ReferenceShape shape_of_reference(const ClipPlan& plan, const Step& stage, const Request::Reference& reference) {
+    const SampleSettings& s = stage.settings;
+    const int64_t down = plan.factors.downscale;
+    check_reference_size(s.width, s.height, down, plan.recipe->two_stages);
+    ReferenceShape shape;
+    shape.frames = reference_frames(reference, s.num_frames, plan.factors.temporal);
+    shape.height = s.height / down;
+    shape.width = s.width / down;
+    shape.cells = {static_cast<int64_t>(shape.frames.size() - 1) / 8 + 1, shape.height / 32, shape.width / 32};
+    return shape;
 }
 
 Pipeline::Inputs Pipeline::sizes_of(const ClipPlan& plan, const Step& stage, const Request& request) const {
@@ -259,11 +328,23 @@ Pipeline::Inputs Pipeline::sizes_of(const ClipPlan& plan, const Step& stage, con
         return Array{std::move(shape), std::vector<float>(static_cast<size_t>(count))};
     };
     Job::Given given{pictures_of_stage(plan, stage, request.images), {}};
-    if (!request.film.empty() && config_.transformer)
-        given.film = zeros({config_.transformer->video.in_channels, g.frames, g.height, g.width});
+    const int64_t channels = config_.transformer ? config_.transformer->video.in_channels : 0;
+    if (!request.film.empty() && channels) given.film = zeros({channels, g.frames, g.height, g.width});
+    for (const Request::Reference& reference : references_of(plan, stage, request)) {
+        const ReferenceShape s = shape_of_reference(plan, stage, reference);
+        std::optional<std::vector<float>> attention;
+        if (request.options.reference_attention.value_or(1) != 1 || reference.attention.num_frames)
+            attention.emplace(static_cast<size_t>(s.cells[0] * s.cells[1] * s.cells[2]), 0.5f);
+        given.references.push_back({zeros({channels, s.cells[0], s.cells[1], s.cells[2]}), plan.factors.downscale,
+                                    plan.factors.temporal, reference.strength, attention});
+    }
     Array sound;
-    if (hears_given(plan, request) && config_.audio)
-        sound = zeros({config_.audio->channels, g.audio_frames, config_.audio->mel_bins});
+    if (hears_given(plan, request) && config_.audio) {
+        const Waveform& film = request.film.sound;
+        const int64_t frames =
+            plan.task == Task::dub ? film.samples.dim(1) * 25 / film.sample_rate + 1 : g.audio_frames;
+        sound = zeros({config_.audio->channels, frames, config_.audio->mel_bins});
+    }
     return inputs_of(plan, stage, given, sound);
 }
 
@@ -277,6 +358,12 @@ void Pipeline::check_inputs(const ClipPlan& plan, const Request& request) {
     check_freedom(plan);
     if (!request.film.empty()) require({Part::video_encoder});
     if (plan.has(StepKind::encode_sound)) require({Part::audio_encoder});
+    if (plan.follows) {
+        require({Part::video_encoder});
+        for (const Step* stage : plan.of(StepKind::denoise))
+            for (const Request::Reference& reference : references_of(plan, *stage, request))
+                shape_of_reference(plan, *stage, reference);
+    }
     // Of a length that is still open, frames are looked at once it is known.
     if (!plan.length_by_prompt) {
         check_frames(request.images, plan.whole.num_frames);
@@ -337,6 +424,10 @@ Latents Pipeline::denoise(const Context& context, const Context* negative, const
         inputs.audio.noise = noise.audio;
         if (inputs.video.initial.empty()) inputs.video.initial = initial.video;
         if (inputs.audio.initial.empty()) inputs.audio.initial = initial.audio;
+        if (!first && job.plan.task == Task::dub) {  // the words are said; the picture goes on with them
+            inputs.audio.frozen = true;
+            inputs.audio.sound_before = initial.audio;
+        }
         inputs.video.slots = initial.keyframes;
         Latents result = sample(context, negative, step.settings, inputs, progress, on_step);
         if (!first && job.plan.recipe->keeps_first_sound) result.audio = std::move(latents.audio);

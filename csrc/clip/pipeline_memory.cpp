@@ -68,7 +68,10 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
             case StepKind::encode_pictures:
                 if (!n.video_encoder) break;
                 use = n.video_encoder->measure({1, step.settings.latent.height, step.settings.latent.width}, untiled);
-                if (!request.film.empty()) use.also(n.video_encoder->measure(shape_of_stage(step.settings), Tiling{}));
+                if (!request.film.empty() && plan.task != Task::dub)
+                    use.also(n.video_encoder->measure(shape_of_stage(step.settings), Tiling{}));
+                for (const Request::Reference& reference : references_of(plan, step, request))
+                    use.also(n.video_encoder->measure(shape_of_reference(plan, step, reference).cells, Tiling{}));
                 use.host += contexts_of(step.settings);
                 break;
             case StepKind::encode_sound:

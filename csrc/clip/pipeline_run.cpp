@@ -162,7 +162,8 @@ class Pipeline::Runner {
     static const Step* step_of(const Job& job, StepKind kind) { return job.plan.of(kind).front(); }
     // Whether something of a film is in what comes out.
     static bool shows_film(const Job& job) {
-        return !job.request.film.empty() && !job.request.options.decode_everywhere.value_or(false);
+        return !job.request.film.empty() && job.plan.task != Task::dub &&
+               !job.request.options.decode_everywhere.value_or(false);
     }
 
     // All of them, as jobs take turns.
@@ -344,7 +345,7 @@ class Pipeline::Runner {
     void encode_pictures() {
         each([&](size_t i) {
             Job& job = jobs_[i];
-            if (!job.request.film.empty())
+            if (!job.request.film.empty() && job.plan.task != Task::dub)
                 job.film = fitted(std::move(job.request.film.frames), job.plan.whole.height, job.plan.whole.width);
         });
         const auto wanted = [](const Job& job) { return !job.latents && job.plan.has(StepKind::encode_pictures); };
@@ -356,15 +357,22 @@ class Pipeline::Runner {
             if (!wanted(job)) return;
             const auto steps = job.plan.of(StepKind::encode_pictures);
             const auto stages = job.plan.of(StepKind::denoise);
-            for (size_t stage = 0; stage < stages.size(); ++stage) {
+            for (size_t stage = 0; stage < steps.size(); ++stage) {
                 begin(i, *steps[stage]);
                 Job::Given& given = job.given.emplace_back();
                 const SampleSettings& settings = stages[stage]->settings;
                 given.images = pipeline_.encoded(pictures_of_stage(job.plan, *stages[stage], job.request.images),
                                                  settings, progress());
                 if (!job.film.data.empty()) given.film = encoded_film(job, settings);
+                for (const Request::Reference& reference : references_of(job.plan, *stages[stage], job.request))
+                    given.references.push_back(encoded_reference(job, *stages[stage], reference));
             }
             for (Condition& c : job.request.images) c.image = {};
+            for (Request::Reference& reference : job.request.references) {
+                reference.film.frames.data = {};
+                reference.attention.data = {};
+            }
+            if (job.plan.task == Task::dub) job.request.film.frames.data = {};
         });
         work_.end();
     }
@@ -379,6 +387,29 @@ class Pipeline::Runner {
                                       Tiling{}, progress());
     }
 
+    ReferenceFilm encoded_reference(const Job& job, const Step& stage, const Request::Reference& reference) {
+        const ReferenceShape shape = shape_of_reference(job.plan, stage, reference);
+        const Frames& given = job.plan.task == Task::dub ? job.request.film.frames : reference.film.frames;
+        const int64_t size = given.height * given.width * 3;
+        Frames counting{0, given.height, given.width, {}};
+        for (int64_t f : reference.still ? std::vector<int64_t>{0} : shape.frames) {
+            counting.data.insert(counting.data.end(), given.data.begin() + f * size,
+                                 given.data.begin() + (f + 1) * size);
+            ++counting.num_frames;
+        }
+        counting = fitted(std::move(counting), shape.height, shape.width);
+        const Footage own = footage_of(counting.data.data(), counting.num_frames, shape.height, shape.width);
+        const int64_t last = counting.num_frames - 1;
+        const ReferenceFactors& factors = job.plan.factors;
+        const SampleSettings& s = stage.settings;
+        return {pipeline_.encode_video({static_cast<int64_t>(shape.frames.size()), shape.height, shape.width,
+                                        [&](int64_t f, float* rgb) { own.read(std::min(f, last), rgb); }},
+                                       Tiling{}, progress()),
+                factors.downscale, factors.temporal, reference.strength,
+                attention_of(reference, shape.frames, job.request.options.reference_attention.value_or(1), s.width,
+                             s.height, shape.cells)};
+    }
+
     void encode_sound() {
         const auto wanted = [](const Job& job) { return !job.latents && job.plan.has(StepKind::encode_sound); };
         if (!any(wanted)) return;
@@ -391,6 +422,11 @@ class Pipeline::Runner {
             const Request& r = job.request;
             const SampleSettings& s = job.plan.whole;
             const Waveform& given = job.plan.task == Task::sound ? r.sound : r.film.sound;
+            if (job.plan.task == Task::dub) {  // all of it
+                job.given_sound = pipeline_.encode_audio(
+                    stereo(given, static_cast<double>(given.samples.dim(1)) / given.sample_rate));
+                return;
+            }
             job.given_sound =
                 with_frames(pipeline_.encode_audio(stereo(given, static_cast<double>(s.num_frames) / s.frame_rate)),
                             s.latent.audio_frames);

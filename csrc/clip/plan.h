@@ -34,7 +34,9 @@ struct ClipPlan {
     std::string distilled_lora{};   // that is among the LoRAs of the stages; empty: none
     std::vector<Step> steps{};      // in their order
     Task task = Task::text;
-    Freedom free{};             // what is made
+    Freedom free{};        // what is made
+    bool follows = false;  // films, as references
+    ReferenceFactors factors{};
     int64_t result_frames = 0;  // of what comes out, which may end before whole latent frames do
 
     // The steps of a kind: denoising has one for each stage.
@@ -45,6 +47,17 @@ struct ClipPlan {
     // Whether anything is drawn from the seed beside noise that is given.
     SDLTX_EXPORT bool draws_noise(const Request& request) const;
 };
+
+// The references of a stage, or of the step that encodes for it; of a dubbing the film, by its size.
+std::vector<Request::Reference> references_of(const ClipPlan& plan, const Step& stage, const Request& request);
+// What of a reference counts in a stage: numbers of its frames, the size that they get, and its cells. Throws
+// Error(invalid_request) for sizes that cannot be.
+struct ReferenceShape {
+    std::vector<int64_t> frames{};
+    int64_t height = 0, width = 0;
+    std::array<int64_t, 3> cells{};
+};
+ReferenceShape shape_of_reference(const ClipPlan& plan, const Step& stage, const Request::Reference& reference);
 
 // The frame of a picture, counted from the start.
 int64_t frame_of(const Condition& condition, int64_t num_frames);

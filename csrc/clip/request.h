@@ -17,6 +17,14 @@ struct Request {
     Latents initial;   // what is refined, with schedules that begin below 1
     Waveform sound{};  // that pictures are made for
     Film film{};       // that is made anew in part
+    // Films that the clip follows, as an IC-LoRA was trained to.
+    struct Reference {
+        Film film;
+        bool still = false;  // one picture, that is there all the time
+        float strength = 1;  // 1: as it is; less: it is noised and denoised, too
+        Frames attention{};  // how strongly each of its pixels counts: a byte each, (F, H, W); empty: all alike
+    };
+    std::vector<Reference> references{};
 
     bool refines() const { return !initial.video.empty() || !initial.audio.empty(); }
 };

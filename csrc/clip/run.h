@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "ltxv/conditioning.h"
 #include "plan.h"
 #include "request.h"
 
@@ -29,6 +30,7 @@ struct Job {
     struct Given {
         std::vector<Condition> images;  // with their latents
         Array film;                     // (C, F', H', W')
+        std::vector<ReferenceFilm> references{};
     };
     std::vector<Given> given{};  // by stage
     Array given_sound{};         // (C, T, mel bins)

@@ -38,7 +38,7 @@ from .errors import (
 )
 from .images import Condition
 from .inspection import ModelReport, inspect
-from .material import Film, Sound
+from .material import Film, Reference, Sound
 from .options import recipes
 from .pipeline import Pipeline, load
 from .request import Request
@@ -59,6 +59,7 @@ __all__ = [
     "ModelReport",
     "OutOfMemoryError",
     "Pipeline",
+    "Reference",
     "Request",
     "SdltxError",
     "Sound",

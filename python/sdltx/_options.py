@@ -47,6 +47,16 @@ class Options(TypedDict, total=False):
     decode_everywhere: bool | None
     """All pictures and sounds of a retake as the model decodes them, also those that were kept. As the reference does
     it."""
+    dub: bool | None
+    """Say the words of the prompt in the film that is given, with its voice; needs a LoRA for dubbing. The film's
+    pictures are the reference of the new ones, its sound that of the voice."""
+    reference_attention: float | Fraction | None
+    """How strongly the clip and its references see each other, 0 to 1 (default: 1). From 0 to 1."""
+    reference_downscale: int | None
+    """How many times smaller than the clip references are (default: as the LoRA's file says, else 1). From 1 to 64."""
+    reference_temporal: int | None
+    """How many frames of the clip one of a reference stands for (default: as the LoRA's file says, else 1). From 1 to
+    64."""
     recipe: str | None
     """How the clip is made (default: as fits the checkpoint, in two stages if there is an upscaler). One of distilled,
     distilled-two-stage, guided, guided-two-stage, hq, keyframes. Upscaler and distilled LoRA that it needs are also

@@ -211,6 +211,7 @@ def planned(request: Request) -> _core.Job:
         initial=None if request.initial is None else (request.initial.video, request.initial.audio),
         given_sound=material["sound"],
         given_film=material["film"],
+        references=[one.as_core(sizes_alone=True) for one in request.references],
     )
 
 
@@ -241,6 +242,7 @@ def core_job(crf: int, job: Job) -> _core.Job:
         conditions=pictures,
         given_sound=material["sound"],
         given_film=material["film"],
+        references=[one.as_core(sizes_alone=False) for one in request.references],
         pictures=job.pictures,
         sound=job.sound,
         sound_first=job.sound_first,
@@ -285,6 +287,8 @@ def remembered(maker: Maker, job: Job, plan: Mapping[str, Any]) -> dict[str, Any
     for name, value in (("sound", request.sound), ("film", request.film)):
         if value is not None:
             settings[name] = value.to_dict()
+    if request.references:
+        settings["references"] = [one.to_dict() for one in request.references]
     if request.conditions:
         settings["images"] = [one.to_dict() for one in request.conditions]
     # What they were cannot be told, so that nobody takes the rest for a recipe.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     Samples = tuple[NDArray[np.float32], int]
 
 _FASTEST = 1_000_000  # samples per second
+# Files that hold one picture.
+_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".tga", ".jp2", ".qoi"}
+_PICTURES |= {".heic", ".heif", ".avif"}
 
 
 def _file_told(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -138,6 +142,80 @@ class Film:
     def to_dict(self) -> dict[str, Any]:
         """Returns what a clip remembers of it; ``path`` is None for what is no file."""
         return _file_told(self.source) if isinstance(self.source, (str, os.PathLike)) else {"path": None}
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A film that a clip follows, as a LoRA for such references (IC-LoRA) was trained to: see docs/references.md.
+
+    It is scaled to cover the clip and cut on both sides; as many of its pictures count as the clip has, one by one.
+    """
+
+    source: str | os.PathLike[str] | Any
+    """A film's file, or a clip; or a picture, which is there all the time: a file, one of Pillow or RGB bytes."""
+    strength: float = 1.0
+    """1: it stays as it is; less: it is noised and denoised along with the clip."""
+    attention: str | os.PathLike[str] | Any | None = None
+    """How strongly each of its pixels and the clip see each other, by brightness: a film or a picture as above."""
+    _read: tuple[NDArray[np.uint8], bool] | None = field(default=None, repr=False, kw_only=True)
+    _mask: NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        strength = _arguments.real("reference", "strength", self.strength)
+        if not 0 <= strength <= 1:
+            raise InvalidRequestError(f"[reference] strength {strength:g} is not between 0 and 1")
+        object.__setattr__(self, "strength", strength)
+        for value in (self.source, self.attention):
+            if isinstance(value, (str, os.PathLike)):
+                _arguments.path("reference", value)
+
+    @classmethod
+    def of(cls, value: Any) -> Reference:
+        """Returns what is given for a reference: one of these, or its source."""
+        return value if isinstance(value, cls) else cls(value)
+
+    def loaded(self) -> Reference:
+        """Returns the same, read already. Raises InvalidRequestError for what is neither film nor picture."""
+        if self._read is not None:
+            return self
+        mask = None if self.attention is None else _pictures_of(self.attention)[0]
+        # Brightness as the mean of the colours.
+        grey = None if mask is None else (mask.astype("float32").mean(axis=3) + 0.5).astype("uint8")
+        return replace(self, _read=_pictures_of(self.source), _mask=grey)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what a clip remembers of it; ``path`` is None for what is no file."""
+        is_file = isinstance(self.source, (str, os.PathLike))
+        told = {**(_file_told(self.source) if is_file else {"path": None}), "strength": self.strength}
+        if self.attention is not None:
+            told["attention"] = os.fspath(self.attention) if isinstance(self.attention, (str, os.PathLike)) else None
+        return told
+
+    def as_core(self, *, sizes_alone: bool) -> dict[str, Any]:
+        """Returns it as the core takes it."""
+        read = self.loaded()
+        assert read._read is not None
+        frames, still = read._read
+        return {
+            "frames": None if sizes_alone else frames,
+            "shape": frames.shape[:3],
+            "still": still,
+            "strength": self.strength,
+            "attention": None if sizes_alone else read._mask,
+            "attention_shape": None if read._mask is None else read._mask.shape,
+        }
+
+
+def _pictures_of(source: Any) -> tuple[NDArray[np.uint8], bool]:
+    """Pictures (F, H, W, 3) of a film; or of a picture, and that it is one."""
+    from . import images
+    from ._readers import read_frames
+
+    if isinstance(source, Video):
+        return source.frames, False
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() not in _PICTURES:
+        return read_frames(source)[0], False
+    return images.read(source)[None], True
 
 
 def core_material(sound: Sound | None, film: Film | None, *, sizes_alone: bool = False) -> dict[str, Any]:

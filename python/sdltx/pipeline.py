@@ -194,6 +194,7 @@ class Pipeline(OpenModel):
         conditions: Iterable[Condition] | None = None,
         sound: Any | None = None,
         film: Any | None = None,
+        references: Iterable[Any] | None = None,
         initial: Latents | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -211,7 +212,8 @@ class Pipeline(OpenModel):
         last_image: what it ends with.
         conditions: pictures at any of its frames, see :class:`sdltx.Condition`.
         sound: what pictures are made for: a file, samples and their rate, or a :class:`sdltx.Sound`.
-        film: what ``retake`` and ``foley`` work on: a file, a :class:`sdltx.Video` or a :class:`sdltx.Film`.
+        film: what ``retake``, ``foley`` and ``dub`` work on: a file, a :class:`sdltx.Video` or a :class:`sdltx.Film`.
+        references: films that it follows by an IC-LoRA among ``loras``, see :class:`sdltx.Reference`.
         initial: latents that are refined, for schedules that begin below 1; in the shapes of the result.
         on_step: called after each step as ``on_step(done, steps, estimate)``, where the estimate is what the finished
             clip is taken to be so far; :class:`sdltx.preview.Projection` makes pictures of it. An exception that it
@@ -225,7 +227,8 @@ class Pipeline(OpenModel):
         if negative is not None:
             _arguments.instance("sample", "negative", negative, Context, "made by encode()")
         given: dict[str, Any] = {"image": image, "last_image": last_image, "conditions": conditions}
-        request = Request("", noise=noise, initial=initial, sound=sound, film=film, **given, **options)
+        given |= {"sound": sound, "film": film, "references": references}
+        request = Request("", noise=noise, initial=initial, **given, **options)
         job = SampledJob(request, on_step, context=context, negative=negative)
         self._run_one("sample", job, progress)
         assert job.latents is not None
@@ -425,6 +428,7 @@ class Pipeline(OpenModel):
         conditions: Iterable[Condition] | None = None,
         sound: Any | None = None,
         film: Any | None = None,
+        references: Iterable[Any] | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -443,6 +447,7 @@ class Pipeline(OpenModel):
         conditions: Iterable[Condition] | None = None,
         sound: Any | None = None,
         film: Any | None = None,
+        references: Iterable[Any] | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -461,6 +466,7 @@ class Pipeline(OpenModel):
         conditions: Iterable[Condition] | None = None,
         sound: Any | None = None,
         film: Any | None = None,
+        references: Iterable[Any] | None = None,
         tiling: Tiling | None = None,
         progress: Progress | None = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
@@ -486,6 +492,7 @@ class Pipeline(OpenModel):
             "conditions": conditions,
             "sound": sound,
             "film": film,
+            "references": references,
             "tiling": tiling,
             **options,
         }

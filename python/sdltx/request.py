@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import _arguments, _core
 from .errors import InvalidRequestError
 from .images import Condition, conditions_of
-from .material import Film, Sound
+from .material import Film, Reference, Sound
 from .options import ROWS, Options, explicit, settled
 from .values import Latents, Tiling, tiles
 
@@ -32,6 +32,7 @@ class Request:
     tiling: Tiling | None
     sound: Sound | None
     film: Film | None
+    references: tuple[Reference, ...]
     noise: Latents | None
     initial: Latents | None
     options: Mapping[str, Any]
@@ -48,6 +49,7 @@ class Request:
         conditions: Iterable[Condition] | None = None,
         sound: Any | None = None,
         film: Any | None = None,
+        references: Iterable[Any] | None = None,
         tiling: Tiling | None = None,
         noise: Latents | None = None,
         initial: Latents | None = None,
@@ -71,6 +73,7 @@ class Request:
                 "conditions": tuple(one.settled() for one in conditions_of(image, last_image, conditions)),
                 "sound": None if sound is None else Sound.of(sound),
                 "film": None if film is None else Film.of(film),
+                "references": _references(references),
                 "tiling": None if numbers is None else Tiling(*numbers),
                 "noise": _copied(noise),
                 "initial": _copied(initial),
@@ -106,6 +109,7 @@ class Request:
             "conditions": self.conditions,
             "sound": self.sound,
             "film": self.film,
+            "references": self.references,
             "tiling": self.tiling,
             "noise": self.noise,
             "initial": self.initial,
@@ -128,6 +132,10 @@ class Request:
                 told[name] = value.to_dict()
                 if told[name]["path"] is None:
                     raise InvalidRequestError(f"[request] a {name} that is no file cannot be written as text; save it")
+        if self.references:
+            told["references"] = [one.to_dict() for one in self.references]
+            if any(None in (one["path"], one.get("attention", "")) for one in told["references"]):
+                raise InvalidRequestError("[request] a reference that is no file cannot be written as text; save it")
         for name, value in self.options.items():
             told[name] = listed(value)
         if self.conditions:
@@ -159,6 +167,7 @@ class Request:
         images = located.conditions(given.pop("images", None))
         sound = located.material("sound", given.pop("sound", None))
         film = located.material("film", given.pop("film", None))
+        references = located.references(given.pop("references", None))
         tiling = given.pop("tiling", None)
         if unknown := given.keys() - ROWS.keys():
             raise InvalidRequestError(f"[request] there is no option {', '.join(sorted(map(str, unknown)))}")
@@ -170,6 +179,7 @@ class Request:
             conditions=images,
             sound=sound,
             film=film,
+            references=references,
             tiling=None if tiling is None else _tiling(tiling),
             **{name: located.option(name, value) for name, value in given.items()},
         )
@@ -179,6 +189,14 @@ class Request:
         more = "".join(f", {name}={value!r}" for name, value in told.items() if value is not None)
         images = f", {len(self.conditions)} pictures" if self.conditions else ""
         return f"Request({self.prompt!r}{images}{more})"
+
+
+def _references(given: Any) -> tuple[Reference, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, (str, os.PathLike, Reference)) or not isinstance(given, Iterable):
+        _arguments.refuse("reference", "references", "a list of films, pictures or sdltx.Reference", given)
+    return tuple(Reference.of(one) for one in given)
 
 
 def _copied(latents: Latents | None) -> Latents | None:
@@ -243,6 +261,31 @@ class _Located:
             _arguments.refuse("request", f"{name}: path", "text", told["path"])
         path = self._locate(told["path"])
         return Film(path) if name == "film" else Sound(path, told.get("start") or 0.0)
+
+    def references(self, entries: Any) -> list[Reference] | None:
+        if entries is None:
+            return None
+        if not isinstance(entries, list):
+            _arguments.refuse("request", "references", "a list", entries)
+        found = []
+        for entry in entries:
+            told = {"path": entry} if isinstance(entry, str) else entry
+            if not isinstance(told, dict) or not isinstance(told.get("path"), str):
+                raise InvalidRequestError("[request] references: one does not name its file; give all of them")
+            if unknown := told.keys() - {"path", "strength", "attention", "sha256"}:
+                raise InvalidRequestError(f"[request] references: there is no {', '.join(sorted(map(str, unknown)))}")
+            attention = told.get("attention")
+            if attention is not None and not isinstance(attention, str):
+                _arguments.refuse("request", "references: attention", "a path", attention)
+            strength = told.get("strength")
+            found.append(
+                Reference(
+                    self._locate(told["path"]),
+                    1.0 if strength is None else strength,
+                    None if attention is None else self._locate(attention),
+                )
+            )
+        return found
 
     def conditions(self, entries: Any) -> list[Condition] | None:
         if entries is None:

@@ -28,6 +28,7 @@ from .options import (
     model_options,
     output_options,
     picture,
+    reference,
 )
 from .outputs import Outputs
 
@@ -141,6 +142,20 @@ def material_options(command: argparse.ArgumentParser) -> None:
         help="a film of which some stays and some is made anew, as --retake or --foley says; size, rate and length of "
         "the clip are its own",
     )
+    group.add_argument(
+        "--reference",
+        metavar="FILE[:STRENGTH]",
+        type=reference,
+        action="append",
+        dest="references",
+        help="a film or a picture that the clip follows, by an IC-LoRA of --lora: outlines, depth, poses, or the film "
+        "to be changed; see docs/references.md. Repeat it for several",
+    )
+    group.add_argument(
+        "--reference-mask",
+        metavar="FILE",
+        help="where the references count, by brightness: a film or a picture of their shape",
+    )
     for option in (option for option, row in ROWS.items() if row["group"] == "material"):
         clip_option(group, option)
 
@@ -181,7 +196,8 @@ def _generate(job: Job) -> None:
         *_clip_files(args.repeat),
         args.prompt_file,
         args.distilled_lora,
-        *(os.fspath(one.source) for one in (sound, film) if one and isinstance(one.source, (str, os.PathLike))),
+        *_sources(sound, film, *given_references(args)),
+        args.reference_mask,
         *(os.fspath(one.image) for one in pictures if isinstance(one.image, (str, os.PathLike))),
         *(args.upscaler or ()),
         *(path for path, _ in [*(args.loras or ()), *(args.loras_stage2 or ())]),
@@ -190,6 +206,7 @@ def _generate(job: Job) -> None:
     repeat.tell_of_other_files(job, args)
     pictures = [one.loaded() for one in pictures]
     sound, film = sound and sound.loaded(), film and film.loaded()
+    references = [one.loaded() for one in given_references(args)]
     prompt = _prompt(args)
     if args.negative_prompt is not None:
         args.negative_prompt = _as_typed(args.negative_prompt)
@@ -203,6 +220,7 @@ def _generate(job: Job) -> None:
         conditions=pictures,
         sound=sound,
         film=film,
+        references=references,
         tiling=job.tiling(),
         **options,
     )
@@ -280,6 +298,11 @@ def _files(args: argparse.Namespace, number: int) -> Files:
     return Files(*(None if path is None else numbered(path, number + 1, args.batch) for path in paths))
 
 
+def _sources(*material: sdltx.Sound | sdltx.Film | sdltx.Reference | None) -> list[str]:
+    """The files among what a clip is made from."""
+    return [os.fspath(one.source) for one in material if one and isinstance(one.source, (str, os.PathLike))]
+
+
 def _clip_files(clip: str | None) -> list[str]:
     """The files of a clip that is read, which may be the first of a sequence of pictures."""
     from .._encoders import sequence_name
@@ -327,6 +350,16 @@ def given_sound(args: argparse.Namespace) -> sdltx.Sound | None:
 def given_film(args: argparse.Namespace) -> sdltx.Film | None:
     """Returns the film of --video."""
     return None if args.given_film is None else sdltx.Film.of(args.given_film)
+
+
+def given_references(args: argparse.Namespace) -> list[sdltx.Reference]:
+    """Returns the references, with their mask."""
+    references: list[sdltx.Reference] = args.references or []
+    if args.reference_mask is None:
+        return references
+    if not references:
+        raise sdltx.InvalidRequestError("[reference] --reference-mask is of --reference; give it as well")
+    return [sdltx.Reference(one.source, one.strength, args.reference_mask) for one in references]
 
 
 def _prompt(args: argparse.Namespace) -> str:

@@ -200,6 +200,15 @@ def lora(text: str) -> tuple[str, float]:
     return text, 1.0
 
 
+def reference(text: str) -> sdltx.Reference:
+    """Reads ``PATH[:STRENGTH]``."""
+    path, strength = lora(text)
+    try:
+        return sdltx.Reference(path, strength)
+    except sdltx.InvalidRequestError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
 def frame_rate(text: str) -> float:
     """Reads frames per second, also as a fraction."""
     try:

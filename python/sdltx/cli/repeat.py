@@ -44,6 +44,8 @@ def repeat(args: argparse.Namespace) -> dict[str, str]:
             for name, one in (("sound", request.sound), ("film", request.film))
             if one is not None
         ]
+    if args.references is None:
+        args.references = list(request.references)
     if request.options.get("audio") is False and not args.no_audio:
         args.no_audio, args.silent_clip = True, args.repeat
     tiles = {f"tile_{name}": value for name, value in (request.tiling or sdltx.Tiling())._asdict().items()}
@@ -73,6 +75,8 @@ def _wanted(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any
     ):
         if getattr(args, given):
             wanted.pop(name, None)
+    if args.references is not None:
+        wanted.pop("references", None)
     if args.given_sound is not None or args.given_film is not None:
         # Another material has another size and length, and another task.
         of_film = ("sound", "film", "width", "height", "num_frames", "frame_rate") if "film" in wanted else ("sound",)
@@ -84,7 +88,7 @@ def _wanted(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any
     return wanted
 
 
-_MORE = ("images", "sound", "film", "upscalers", "initial", "noise")
+_MORE = ("images", "sound", "film", "references", "upscalers", "initial", "noise")
 
 
 def _check_choices(args: argparse.Namespace, settings: dict[str, Any]) -> None:
