@@ -64,7 +64,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 8
+#define SDLTX_ABI_VERSION 9
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -159,6 +159,11 @@ SDLTX_API sdltx_status sdltx_presets(char** json);
  * checkpoints), stages (1 or 2) and needs (a list of lines for people).
  */
 SDLTX_API sdltx_status sdltx_recipes(char** json);
+
+/* What can be made of what: a JSON list of objects with name, purpose and needs (how the command line asks for it).
+ * sdltx_resolve tells the one of a request as `task`.
+ */
+SDLTX_API sdltx_status sdltx_tasks(char** json);
 
 #define SDLTX_CONVERT_OPTIONS_VERSION 1
 typedef struct sdltx_convert_options {
@@ -274,6 +279,25 @@ SDLTX_API sdltx_status sdltx_request_unset(sdltx_request* request, const char* n
  */
 SDLTX_API sdltx_status sdltx_request_add_image(sdltx_request* request, const uint8_t* rgb, int64_t height,
                                                int64_t width, int64_t frame, double strength);
+/* A sound (1 or more channels, samples) in [-1, 1] that pictures are made for; it is what the clip sounds like. One
+ * channel becomes both, of more than two the first two count, silence follows what is too short. NULL: none.
+ */
+SDLTX_API sdltx_status sdltx_request_set_sound(sdltx_request* request, const sdltx_array* samples, int64_t sample_rate);
+/* A film that the options retake, foley and dub work on: RGB bytes (num_frames, height, width, 3), pictures per second,
+ * and its sound as above (NULL: it is silent). Size, rate and length of the clip are the film's unless they are set.
+ * What stays of it comes out as the same bytes and samples, if the size is the same. rgb NULL: no film.
+ */
+SDLTX_API sdltx_status sdltx_request_set_film(sdltx_request* request, const uint8_t* rgb, int64_t num_frames,
+                                              int64_t height, int64_t width, double frame_rate,
+                                              const sdltx_array* samples, int64_t sample_rate);
+/* A film that the clip follows by an IC-LoRA: RGB bytes (num_frames, height, width, 3), of which as many count as the
+ * clip has; a single picture is there all the time. strength 1: as it is, less: it is noised and denoised, too.
+ * attention: a byte for each of its pixels (num_frames, height, width), how strongly it and the clip see each other;
+ * NULL: all alike.
+ */
+SDLTX_API sdltx_status sdltx_request_add_reference(sdltx_request* request, const uint8_t* rgb, int64_t num_frames,
+                                                   int64_t height, int64_t width, double strength,
+                                                   const uint8_t* attention);
 /* Start noise in the shape of the latents; NULL: drawn from the seed. */
 SDLTX_API sdltx_status sdltx_request_set_noise(sdltx_request* request, const sdltx_array* video,
                                                const sdltx_array* audio);
@@ -284,7 +308,7 @@ SDLTX_API sdltx_status sdltx_request_set_initial(sdltx_request* request, const s
  * lists of a path and a strength.
  */
 SDLTX_API sdltx_status sdltx_request_read(sdltx_request* request, const char* json);
-/* The opposite; pictures, noise and latents are left out. */
+/* The opposite; pictures, sounds, films, noise and latents are left out. */
 SDLTX_API sdltx_status sdltx_request_json(const sdltx_request* request, char** json);
 
 /* Whether there is a model that could do this: what is wrong with options is told before one is loaded. NULL for the
@@ -293,8 +317,9 @@ SDLTX_API sdltx_status sdltx_request_json(const sdltx_request* request, char** j
 SDLTX_API sdltx_status sdltx_check(const sdltx_request* request);
 
 /* What would run, as a JSON object with every option, also `passes` of the transformer per step, recipe, upscalers,
- * distilled_lora (null: none) and stages: a list of such objects, with their loras (path, strength). Computes nothing.
- * request: NULL for the defaults. A seed that is not given is drawn here; pass it on to repeat it.
+ * distilled_lora (null: none), task, result_frames (how many pictures come out) and stages: a list of such objects,
+ * with their loras (path, strength). Computes nothing. request: NULL for the defaults. A seed that is not given is
+ * drawn here; pass it on to repeat it.
  */
 SDLTX_API sdltx_status sdltx_resolve(sdltx_pipeline* pipeline, const sdltx_request* request, char** json);
 

@@ -46,6 +46,7 @@ WITHOUT_FAULTS = {
         "devices",
         "presets",
         "recipes",
+        "tasks",
         "options",
         "request_new",
         "check",

@@ -1,5 +1,6 @@
 // Options of a clip, and what comes of them: dictionaries for Python.
 #include "bindings.h"
+#include "clip/material.h"
 #include "clip/options.h"
 #include "clip/recipes.h"
 #include "gemma/tokenizer.h"
@@ -28,6 +29,13 @@ py::list recipe_dicts() {
         recipes.append(py::dict("name"_a = r.name, "purpose"_a = r.purpose, "distilled"_a = r.distilled,
                                 "stages"_a = r.two_stages ? 2 : 1, "needs"_a = r.needs()));
     return recipes;
+}
+
+py::list task_dicts() {
+    py::list tasks;
+    for (const TaskRow& t : all_tasks())
+        tasks.append(py::dict("name"_a = t.name, "purpose"_a = t.purpose, "needs"_a = t.needs));
+    return tasks;
 }
 
 py::list option_dicts() {
@@ -102,6 +110,7 @@ void bind_options(py::module_& m) {
     m.attr("default_negative_prompt") = default_negative_prompt();
     m.def("preset_table", &preset_dicts);
     m.def("recipe_table", &recipe_dicts);
+    m.def("task_table", &task_dicts);
     m.attr("max_prompt_bytes") = Tokenizer::max_bytes;
     m.attr("default_tiling") =
         py::make_tuple(Tiling{}.tile_pixels, Tiling{}.overlap_pixels, Tiling{}.tile_frames, Tiling{}.overlap_frames);

@@ -42,6 +42,10 @@ Pipeline::OnStep on_step_of(const sdltx_callbacks& c) {
 // What latents tell of how they were made.
 std::string told(const Request& request, const ClipPlan& plan) {
     Json out = to_json(plan);
+    const Json asked = to_json(request.options);
+    for (const Option& option : all_options())
+        if (std::string(option.group) == "material" && asked.contains(option.name))
+            out[option.name] = asked[option.name];
     if (request.options.seed.value_or(-1) < 0 && !plan.draws_noise(request)) out["seed"] = nullptr;
     return spelled(out);
 }

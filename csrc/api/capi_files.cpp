@@ -88,6 +88,16 @@ sdltx_status sdltx_recipes(char** json) {
     });
 }
 
+sdltx_status sdltx_tasks(char** json) {
+    return guarded([&] {
+        emptied(json, "json");
+        Json tasks = Json::array();
+        for (const TaskRow& t : all_tasks())
+            tasks.push_back({{"name", t.name}, {"purpose", t.purpose}, {"needs", t.needs}});
+        *json = copied(tasks);
+    });
+}
+
 sdltx_status sdltx_presets(char** json) {
     return guarded([&] {
         emptied(json, "json");

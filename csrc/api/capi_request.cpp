@@ -75,6 +75,25 @@ void set_list(sdltx_request* request, const char* name, const T* values, size_t 
     set(request, name, std::vector<T>{values, values + count});
 }
 
+Frames frames_of(const uint8_t* rgb, int64_t num_frames, int64_t height, int64_t width, const char* name) {
+    int64_t bytes = 3;
+    if (!rgb || num_frames < 1 || height < 1 || width < 1 || __builtin_mul_overflow(bytes, num_frames, &bytes) ||
+        __builtin_mul_overflow(bytes, height, &bytes) || __builtin_mul_overflow(bytes, width, &bytes))
+        refuse(name, "it has no pixels");
+    return {num_frames, height, width, {rgb, rgb + bytes}};
+}
+
+Waveform sound_of(const sdltx_array* samples, int64_t rate) {
+    Waveform sound{array_of(samples, "samples"), static_cast<int>(rate)};
+    if (sound.samples.empty()) return {};
+    require_dims(sound.samples, 2, "samples", "(channels, samples)");
+    constexpr int64_t fastest = 1000000;
+    if (rate < 1 || rate > fastest) refuse("sample rate", "must be 1 to 1000000 Hz");
+    for (float x : sound.samples.data)
+        if (!std::isfinite(x)) refuse("samples", "hold values that are not finite");
+    return sound;
+}
+
 }  // namespace
 
 }  // namespace sdltx
@@ -148,14 +167,45 @@ sdltx_status sdltx_request_add_image(sdltx_request* request, const uint8_t* rgb,
     return guarded([&] {
         Request& r = existing(request, "request").values;
         refuse_infinite("strength", strength);
-        int64_t bytes = 3;
-        if (!rgb || height < 1 || width < 1 || __builtin_mul_overflow(bytes, height, &bytes) ||
-            __builtin_mul_overflow(bytes, width, &bytes))
-            refuse("image", "it has no pixels");
+        Frames image = frames_of(rgb, 1, height, width, "image");
         Condition& c = r.images.emplace_back();
-        c.image = {1, height, width, {rgb, rgb + bytes}};
+        c.image = std::move(image);
         c.frame = frame;
         c.strength = static_cast<float>(strength);
+    });
+}
+
+sdltx_status sdltx_request_set_sound(sdltx_request* request, const sdltx_array* samples, int64_t sample_rate) {
+    return guarded([&] { existing(request, "request").values.sound = sound_of(samples, sample_rate); });
+}
+
+sdltx_status sdltx_request_set_film(sdltx_request* request, const uint8_t* rgb, int64_t num_frames, int64_t height,
+                                    int64_t width, double frame_rate, const sdltx_array* samples, int64_t sample_rate) {
+    return guarded([&] {
+        Request& r = existing(request, "request").values;
+        Film film;
+        if (rgb) {
+            film.frames = frames_of(rgb, num_frames, height, width, "film");
+            refuse_infinite("frame_rate", frame_rate);
+            film.frame_rate = frame_rate;
+            film.sound = sound_of(samples, sample_rate);
+        }
+        r.film = std::move(film);
+    });
+}
+
+sdltx_status sdltx_request_add_reference(sdltx_request* request, const uint8_t* rgb, int64_t num_frames, int64_t height,
+                                         int64_t width, double strength, const uint8_t* attention) {
+    return guarded([&] {
+        Request& r = existing(request, "request").values;
+        refuse_infinite("strength", strength);
+        Request::Reference reference;
+        reference.film.frames = frames_of(rgb, num_frames, height, width, "reference");
+        reference.still = num_frames == 1;
+        reference.strength = static_cast<float>(strength);
+        if (attention)
+            reference.attention = {num_frames, height, width, {attention, attention + num_frames * height * width}};
+        r.references.push_back(std::move(reference));
     });
 }
 

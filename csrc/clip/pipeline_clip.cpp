@@ -393,13 +393,6 @@ void Pipeline::check(const ClipPlan& plan, const Request& request) {
     check_inputs(plan, request);
 }
 
-Latents Pipeline::sample(const Context& context, const Context* negative, const ClipPlan& plan, const Request& request,
-                         const Noise& second_noise, const Progress& progress, const OnStep& on_step) {
-    const Turn turn(*this);
-    check(plan, request);
-    return denoise(context, negative, {request, plan, {}, {}, {}, second_noise}, progress, on_step);
-}
-
 Latents Pipeline::denoise(const Context& context, const Context* negative, const Job& job, const Progress& progress,
                           const OnStep& on_step, const std::function<void(const Step&)>& on_begin) {
     Latents latents;

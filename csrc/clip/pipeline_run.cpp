@@ -527,6 +527,28 @@ void Pipeline::run(std::vector<Job>& jobs, const RunEvents& events) {
     Runner(*this, jobs, events)();
 }
 
+Latents Pipeline::sample(const Context& context, const Context* negative, const ClipPlan& plan, const Request& request,
+                         const Noise& second_noise, const Progress& progress, const OnStep& on_step) {
+    const Turn turn(*this);
+    std::vector<Job> jobs(1);
+    Job& job = jobs.front();
+    job.request = request;
+    job.plan = plan;
+    job.context = context;
+    if (negative) job.negative = *negative;
+    job.second_noise = second_noise;
+    job.pictures = job.sound = false;
+    RunEvents events;
+    events.progress = progress;
+    if (on_step)
+        events.on_step = [&](size_t, int64_t done, int64_t steps, const Latents& estimate) {
+            return on_step(done, steps, estimate);
+        };
+    Runner(*this, jobs, events)();
+    if (job.failure) std::rethrow_exception(job.failure);
+    return std::move(*job.latents);
+}
+
 std::vector<Condition> Pipeline::encoded(std::vector<Condition> pictures, const SampleSettings& settings,
                                          const Progress& progress) {
     check_frames(pictures, settings.num_frames);

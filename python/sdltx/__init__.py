@@ -39,7 +39,7 @@ from .errors import (
 from .images import Condition
 from .inspection import ModelReport, inspect
 from .material import Film, Reference, Sound
-from .options import recipes
+from .options import recipes, tasks
 from .pipeline import Pipeline, load
 from .request import Request
 from .values import Context, Latents, Tiling, Video
@@ -72,6 +72,7 @@ __all__ = [
     "inspect",
     "load",
     "recipes",
+    "tasks",
 ]
 
 

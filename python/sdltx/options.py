@@ -184,3 +184,8 @@ def listed_loras(given: Any) -> list[list[Any]]:
 def recipes() -> list[dict[str, Any]]:
     """Returns the ways to make a clip: name, purpose, distilled (whether made for such a checkpoint), stages, needs."""
     return _core.recipe_table()
+
+
+def tasks() -> list[dict[str, Any]]:
+    """Returns what can be made of what: name, purpose, and needs, how the command line asks for it."""
+    return _core.task_table()

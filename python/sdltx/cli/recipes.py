@@ -26,6 +26,11 @@ def add(commands: Any) -> None:
 
 def _recipes(job: Job) -> None:
     pipe = job.load() if job.args.model else None
+    print("what can be made, by any recipe (those of a film by recipes of one stage; dub by either):")
+    for task in sdltx.tasks():
+        print(f"  {task['name']}: {task['purpose']}")
+        print(f"    needs {task['needs']}")
+    print()
     for recipe in sdltx.recipes():
         print(recipe["name"])
         print(fill(f"{recipe['purpose']}.", 100, initial_indent="  ", subsequent_indent="  "))
