@@ -64,7 +64,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 9
+#define SDLTX_ABI_VERSION 10
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -290,6 +290,12 @@ SDLTX_API sdltx_status sdltx_request_set_sound(sdltx_request* request, const sdl
 SDLTX_API sdltx_status sdltx_request_set_film(sdltx_request* request, const uint8_t* rgb, int64_t num_frames,
                                               int64_t height, int64_t width, double frame_rate,
                                               const sdltx_array* samples, int64_t sample_rate);
+/* Where a film is made anew, by brightness: a byte for each pixel (num_frames, height, width), of any size; its last
+ * frame stays. Cells of 32 x 32 pixels and 8 frames (the first alone) change that are bright for more than half in one
+ * of their frames. Pictures alone, unless retake_of says otherwise; with retake within its times. mask NULL: none.
+ */
+SDLTX_API sdltx_status sdltx_request_set_mask(sdltx_request* request, const uint8_t* mask, int64_t num_frames,
+                                              int64_t height, int64_t width);
 /* A film that the clip follows by an IC-LoRA: RGB bytes (num_frames, height, width, 3), of which as many count as the
  * clip has; a single picture is there all the time. strength 1: as it is, less: it is noised and denoised, too.
  * attention: a byte for each of its pixels (num_frames, height, width), how strongly it and the clip see each other;

@@ -83,6 +83,21 @@ def test_sounds_and_references(both):
     free("video", video)
 
 
+def test_masks(both):
+    pipeline, python = both
+    asked = request(prompt="x", **ASKED)
+    give_film(asked)
+    mask = np.zeros((1, 32, 48), np.uint8)
+    mask[:, :16] = 255
+    call("request_set_mask", asked, pointer(mask), *map(c.c_int64, mask.shape))
+    video = made("generate", pipeline, asked, BOTH, None, None)
+    film = sdltx.Film(sdltx.Video(FILM, SOUND, RATE, 24), np.repeat(mask[0, ..., None], 3, axis=2))
+    expected = python.generate("x", film=film, **ASKED)
+    np.testing.assert_array_equal(frames_of(video)[0], expected.frames)
+    np.testing.assert_array_equal(sound_of(video)[0], expected.audio)
+    free("video", video)
+
+
 def test_sound_alone(both):
     pipeline, python = both
     asked = request(prompt="x", video=0, **ASKED)

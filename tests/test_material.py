@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import real_layout
-from commands import errors, generate, read_safetensors, run, write_safetensors
+from commands import computed_in, errors, generate, read_safetensors, run, write_safetensors
 from compare import assert_close
 from real_layout import DIT
 from reference_runs import contexts
@@ -36,6 +36,12 @@ def film(frames: int = 33, height: int = 64, width: int = 96, sound: bool = True
     if not sound:
         return sdltx.Video(pictures, frame_rate=24)
     return sdltx.Video(pictures, wave(frames / 24), RATE, 24)
+
+
+def masked(frames=33, rows=slice(0, 32), columns=slice(32, 96)) -> np.ndarray:
+    mask = np.zeros((frames, 64, 96, 3), np.uint8)
+    mask[:, rows, columns] = 255
+    return mask
 
 
 def ran(pipe, job) -> dict:
@@ -223,6 +229,96 @@ def test_shares_of_made_samples_change_slowly(tiny):
     assert n and (ramp <= (np.arange(len(ramp)) + 2) / (0.02 * RATE)).all()
 
 
+# --- masks ---
+
+
+def test_what_a_mask_leaves(tiny):
+    """Two of six cells are made anew in all frames; 16 pixels around them fade, the rest and the sound stay."""
+    given = film()
+    request = sdltx.Request("x", film=sdltx.Film(given, sdltx.Video(masked())), preset="distilled", **SMALL)
+    assert tiny.resolve(request)["task"] == "retake"
+    video = tiny.generate(request)
+    same = (video.frames == given.frames).all(axis=(0, 3))
+    assert same[:, :16].all() and same[48:].all()
+    assert not same[:32, 32:].any()
+    assert np.array_equal(video.audio, given.audio)
+    everywhere = tiny.generate(request.replaced(decode_everywhere=True)).frames
+    assert np.array_equal(everywhere[:, :32, 32:], video.frames[:, :32, 32:])
+
+
+def test_a_mask_within_times(tiny):
+    """Latents 2 and 3 of some cells: frames 9 to 24, and 8 that fade on both sides."""
+    given = film()
+    request = sdltx.Request(
+        "x", film=sdltx.Film(given, masked(1)[0]), retake=(0.5, 0.9), retake_of="both", preset="distilled", **SMALL
+    )
+    video = tiny.generate(request)
+    same = (video.frames == given.frames).all(axis=3)
+    assert same[:2].all() and same[32:].all()
+    assert same[:, 48:].all() and same[:, :, :16].all()
+    assert not same[9:25, :32, 32:].any()
+    assert not np.array_equal(video.audio, given.audio)
+
+
+def test_masks_in_files(tmp_path):
+    film().save(tmp_path / "a.mp4")
+    sdltx.Video(masked(1)).save(tmp_path / "m.png")
+    asked = ["--video", tmp_path / "a.mp4", "--mask", tmp_path / "m.png", "--steps", "2"]
+    done = generate(*asked, "-o", tmp_path / "b.mp4")
+    assert done.returncode == 0, done.stderr
+    again = run("generate", "--from", tmp_path / "b.mp4", "-o", tmp_path / "c.mp4")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "c.mp4").read_bytes()
+    request = sdltx.Request("x", film=sdltx.Film(str(tmp_path / "a.mp4"), str(tmp_path / "m.png")))
+    assert sdltx.Request.from_dict(request.to_dict()).to_dict() == request.to_dict()
+    assert run("estimate", "--video", tmp_path / "a.mp4", "--mask", tmp_path / "m.png").returncode == 0
+
+
+def test_many_runs_of_tokens_cost_no_more(tiny):
+    """A chessboard cuts tokens into hundreds of runs, which are put together."""
+    size = {"width": 256, "height": 256, "num_frames": 33, "frame_rate": 24, "preset": "distilled"}
+
+    def needed(mask):
+        film_told = {"frames": None, "shape": (33, 256, 256), "frame_rate": 24.0, "sound": None, "mask": None}
+        told = tiny._core.estimate(
+            _core.Job(core_options(size | {"retake": [0, 9]}), given_film={**film_told, "mask_shape": mask})
+        )
+        return computed_in(told, "denoise")
+
+    assert needed((33, 256, 256)) <= 1.02 * needed(None)
+
+
+# --- what is not needed ---
+
+
+def test_sound_alone_needs_no_weights_of_the_picture(tiny_paths):
+    """Nor do pictures alone need those of the sound; the next run has all again."""
+    asked = {"preset": "distilled", "num_frames": 9, "width": 64, "height": 64, "frame_rate": 24, **SMALL}
+    with sdltx.load(*tiny_paths) as other:
+        expected = [
+            other.sample(other.encode("x"), **asked, **more) for more in ({}, {"video": False}, {"audio": False})
+        ]
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+        for offload in ("auto", "blocks"):
+            with sdltx.load(*tiny_paths, offload=offload) as pipe:
+                context = pipe.encode("x")
+                for i in order:
+                    more = ({}, {"video": False}, {"audio": False})[i]
+                    made = pipe.sample(context, **asked, **more)
+                    assert np.array_equal(made.video, expected[i].video)
+                    assert (made.audio is None) == (expected[i].audio is None)
+                    if made.audio is not None:
+                        assert np.array_equal(made.audio, expected[i].audio)
+    with sdltx.load(*tiny_paths) as pipe:
+        held = []
+        for more in ({}, {"video": False}, {"audio": False}):
+            told = pipe.estimate(**asked, **more)
+            step = next(one for one in told["steps"] if one["step"] == "denoise")
+            held.append(sum(one["weights"] + one["mapped"] for one in step["devices"]))
+    print(held)
+    assert held[1] < 0.35 * held[0] and held[2] < 0.8 * held[0]
+
+
 # --- references ---
 
 
@@ -347,6 +443,8 @@ def test_dubbing(tiny, tiny_dir):
         ({"retake_of": "sound"}, "needs retake"),
         ({"retake_of": "smell"}, "both, picture, sound"),
         ({"decode_everywhere": True}, "for a retake"),
+        ({"film": sdltx.Film(film(), masked()[0]), "foley": True}, "mask is for a retake"),
+        ({"film": sdltx.Film(film(), masked()[0]), "retake_of": "sound"}, "where pictures are made"),
         ({"film": film(), "dub": True, "audio": False}, "needs the sound"),
         ({"film": film(sound=False), "dub": True}, "needs the sound"),
         ({"reference_attention": 0.5}, "no reference"),
@@ -548,7 +646,8 @@ def test_memory_at_the_widths_of_the_release(tmp_path):
         pipe = sdltx.load({str(path)!r})
         size = dict(width=768, height=512, num_frames=121, frame_rate=24, preset="distilled")
         heard = {{"samples": None, "length": 250000, "rate": 48000}}
-        film = {{"frames": None, "shape": (121, 512, 768), "frame_rate": 24.0, "sound": heard}}
+        film = {{"frames": None, "shape": (121, 512, 768), "frame_rate": 24.0, "sound": heard,
+                 "mask": None, "mask_shape": None}}
         def measured(more={{}}, **given):
             told = pipe._core.estimate(_core.Job(options.core_options(size | more), **given))
             step = next(step for step in told["steps"] if step["step"] == "denoise")

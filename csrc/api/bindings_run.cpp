@@ -154,6 +154,14 @@ void give_material(Request& r, const py::object& sound, const py::object& film) 
         const auto rgb = given["frames"].cast<py::array_t<uint8_t, py::array::c_style | py::array::forcecast>>();
         r.film.frames.data.assign(rgb.data(), rgb.data() + rgb.size());
     }
+    if (!given["mask_shape"].is_none()) {
+        const auto mask = given["mask_shape"].cast<std::array<int64_t, 3>>();
+        r.mask = {mask[0], mask[1], mask[2], {}};
+        if (!given["mask"].is_none()) {
+            const auto bytes = given["mask"].cast<py::array_t<uint8_t, py::array::c_style | py::array::forcecast>>();
+            r.mask.data.assign(bytes.data(), bytes.data() + bytes.size());
+        }
+    }
     if (!given["sound"].is_none()) r.film.sound = waveform_of(given["sound"].cast<py::dict>());
 }
 

@@ -75,12 +75,17 @@ void set_list(sdltx_request* request, const char* name, const T* values, size_t 
     set(request, name, std::vector<T>{values, values + count});
 }
 
-Frames frames_of(const uint8_t* rgb, int64_t num_frames, int64_t height, int64_t width, const char* name) {
-    int64_t bytes = 3;
-    if (!rgb || num_frames < 1 || height < 1 || width < 1 || __builtin_mul_overflow(bytes, num_frames, &bytes) ||
+int64_t checked_bytes(int64_t of_pixel, int64_t num_frames, int64_t height, int64_t width, const char* name) {
+    int64_t bytes = of_pixel;
+    if (num_frames < 1 || height < 1 || width < 1 || __builtin_mul_overflow(bytes, num_frames, &bytes) ||
         __builtin_mul_overflow(bytes, height, &bytes) || __builtin_mul_overflow(bytes, width, &bytes))
         refuse(name, "it has no pixels");
-    return {num_frames, height, width, {rgb, rgb + bytes}};
+    return bytes;
+}
+
+Frames frames_of(const uint8_t* rgb, int64_t num_frames, int64_t height, int64_t width, const char* name) {
+    if (!rgb) refuse(name, "it has no pixels");
+    return {num_frames, height, width, {rgb, rgb + checked_bytes(3, num_frames, height, width, name)}};
 }
 
 Waveform sound_of(const sdltx_array* samples, int64_t rate) {
@@ -191,6 +196,20 @@ sdltx_status sdltx_request_set_film(sdltx_request* request, const uint8_t* rgb, 
             film.sound = sound_of(samples, sample_rate);
         }
         r.film = std::move(film);
+    });
+}
+
+sdltx_status sdltx_request_set_mask(sdltx_request* request, const uint8_t* mask, int64_t num_frames, int64_t height,
+                                    int64_t width) {
+    return guarded([&] {
+        Request& r = existing(request, "request").values;
+        Frames given;
+        if (mask) {
+            given = {num_frames, height, width, {}};
+            const int64_t bytes = checked_bytes(1, num_frames, height, width, "mask");
+            given.data.assign(mask, mask + bytes);
+        }
+        r.mask = std::move(given);
     });
 }
 

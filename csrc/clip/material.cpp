@@ -26,8 +26,8 @@ const std::vector<TaskRow>& all_tasks() {
         {Task::sound_alone, "text to sound", "sound without pictures", "--no-video"},
         {Task::sound, "sound to clip", "pictures for a sound, such as lips for a voice; the sound stays as it is",
          "--audio FILE"},
-        {Task::retake, "retake", "some seconds of a film made anew: pictures, sound or both",
-         "--video FILE --retake A:B"},
+        {Task::retake, "retake", "some seconds, or what a mask shows, of a film made anew: pictures, sound or both",
+         "--video FILE --retake A:B or --mask FILE"},
         {Task::foley, "foley", "sound for the pictures of a film", "--video FILE --foley"},
         {Task::dub, "dub", "other words in a film, by the voice in it", "--video FILE --dub, a LoRA for dubbing"},
         {Task::reference, "reference",
@@ -51,7 +51,7 @@ void check_material(const ClipOptions& o) {
 
 Task task_of(const Request& r) {
     const ClipOptions& o = r.options;
-    const bool film = !r.film.empty(), sound = !r.sound.samples.empty();
+    const bool film = !r.film.empty(), sound = !r.sound.samples.empty(), masked = r.mask.num_frames > 0;
     if (film && sound)
         refuse("a film and a sound are given; the film's sound is the one that counts, leave out the other");
     if (film && !(r.film.frame_rate > 0 && r.film.frame_rate <= 1000))
@@ -67,14 +67,18 @@ Task task_of(const Request& r) {
     for (const Request::Reference& reference : r.references)
         if (!(reference.strength >= 0 && reference.strength <= 1))
             refuse("the strength of a reference is between 0 and 1");
-    if (o.retake_of && !o.retake) refuse("retake_of needs retake, the times between which the film is made anew");
-    if (given(o.decode_everywhere) && !o.retake) refuse("decode_everywhere is for a retake");
+    if (masked && !film) refuse("a mask needs a film; give one");
+    if (masked && (given(o.foley) || given(o.dub))) refuse("a mask is for a retake; leave it out, or foley and dub");
+    if (o.retake_of && !o.retake && !masked)
+        refuse("retake_of needs retake, the times between which the film is made anew");
+    if (given(o.decode_everywhere) && !o.retake && !masked) refuse("decode_everywhere is for a retake");
     const bool alone = !o.video.value_or(true), silent = !o.audio.value_or(true);
     if ((film || sound) && alone) refuse("sound alone is made from a prompt; leave out the film or the sound");
     if ((film || sound) && r.refines()) refuse("initial latents and a film or a sound do not go together");
     if (alone && !r.images.empty()) refuse("sound alone has no pictures; leave them out");
-    if (o.retake) {
-        const std::string of = o.retake_of.value_or("both");
+    if (o.retake || masked) {
+        const std::string of = o.retake_of.value_or(masked ? "picture" : "both");
+        if (masked && of == "sound") refuse("a mask tells where pictures are made anew; leave it out, or retake_of");
         if (silent && of == "sound") refuse("retake_of sound makes sound; leave out audio = false");
         return Task::retake;
     }
@@ -87,7 +91,7 @@ Task task_of(const Request& r) {
         if (silent || r.film.sound.samples.empty()) refuse("dub needs the sound of the film, and makes other");
         return Task::dub;
     }
-    if (film) refuse("nothing says what to do with the film; ask for retake, foley or dub");
+    if (film) refuse("nothing says what to do with the film; ask for retake, foley or dub, or give a mask");
     if (sound && silent) refuse("pictures for a sound need it; leave out audio = false");
     if (follows && !sound) return Task::reference;
     return sound ? Task::sound : alone ? Task::sound_alone : Task::text;
@@ -122,12 +126,13 @@ Freedom freedom_of(const Request& r, Task task) {
     if (task == Task::sound) free.audio = false;
     if (task == Task::foley) free.video = false;
     if (task != Task::retake) return free;
-    const std::string of = r.options.retake_of.value_or("both");
+    const std::string of = r.options.retake_of.value_or(r.mask.num_frames ? "picture" : "both");
     free.video = of != "sound";
     free.audio = of != "picture" || r.film.sound.samples.empty();
     free.everywhere = false;
-    free.from = (*r.options.retake)[0];
-    free.to = (*r.options.retake)[1];
+    constexpr double for_ever = 1e9;
+    free.from = r.options.retake ? (*r.options.retake)[0] : 0;
+    free.to = r.options.retake ? (*r.options.retake)[1] : for_ever;
     return free;
 }
 
@@ -241,17 +246,92 @@ Array pixels_of(const Frames& frames, int64_t first, int64_t count) {
     return out;
 }
 
-void mix(Array& made, const Frames& film, int64_t first, const std::vector<double>& share) {
-    const int64_t size = film.height * film.width * 3;
-    for (int64_t f = 0; f < made.dim(0) && first + f < film.num_frames; ++f) {
-        const auto s = static_cast<float>(share[static_cast<size_t>(first + f)]);
-        if (s == 1) continue;
-        float* to = made.data.data() + f * size;
-        const uint8_t* from = film.data.data() + (first + f) * size;
-        // What lies beyond white or black is cut off before it is mixed.
-        for (int64_t i = 0; i < size; ++i)
-            to[i] = s == 0 ? value_of(from[i]) : s * std::clamp(to[i], -1.0f, 1.0f) + (1 - s) * value_of(from[i]);
+namespace {
+
+constexpr int64_t cell_pixels = 32, cell_frames = 8;
+constexpr double fade_frames = 8, fade_pixels = 16;
+
+// Of a pixel, by how far it is from the nearest free cell around its own.
+float share_in_space(const float* free, int64_t rows, int64_t columns, int64_t y, int64_t x) {
+    const int64_t row = y / cell_pixels, column = x / cell_pixels;
+    double nearest = fade_pixels;
+    const auto distance = [](int64_t at, int64_t cell) {
+        return static_cast<double>(std::max({cell * cell_pixels - at, at - (cell + 1) * cell_pixels + 1, int64_t{0}}));
+    };
+    for (int64_t r = std::max<int64_t>(0, row - 1); r <= std::min(rows - 1, row + 1); ++r)
+        for (int64_t c = std::max<int64_t>(0, column - 1); c <= std::min(columns - 1, column + 1); ++c)
+            if (free[r * columns + c] != 0) nearest = std::min(nearest, std::max(distance(y, r), distance(x, c)));
+    return static_cast<float>(1 - nearest / fade_pixels);
+}
+
+}  // namespace
+
+std::vector<float> Mixture::shares(int64_t frame) const {
+    const auto [frames, rows, columns] = cells_;
+    const int64_t height = rows * cell_pixels, width = columns * cell_pixels,
+                  own = (frame + cell_frames - 1) / cell_frames;
+    std::vector<float> shares(static_cast<size_t>(height * width));
+    for (int64_t group = std::max<int64_t>(0, own - 1); group <= std::min(frames - 1, own + 1); ++group) {
+        const auto begin = static_cast<double>(std::max<int64_t>(0, cell_frames * group - cell_frames + 1));
+        const auto in_time = static_cast<float>(
+            share_of_made(static_cast<double>(frame), begin, static_cast<double>(cell_frames * group), fade_frames));
+        if (in_time == 0) continue;
+        const float* free = free_.data() + group * rows * columns;
+        for (int64_t y = 0; y < height; ++y)
+            for (int64_t x = 0; x < width; ++x) {
+                float& share = shares[static_cast<size_t>(y * width + x)];
+                if (share < in_time) share = std::max(share, in_time * share_in_space(free, rows, columns, y, x));
+            }
     }
+    return shares;
+}
+
+void Mixture::mix(Array& made, const Frames& film, int64_t first) const {
+    const int64_t pixels = film.height * film.width;
+    for (int64_t f = 0; f < made.dim(0) && first + f < film.num_frames; ++f) {
+        const std::vector<float> of_pixels = shares(first + f);
+        float* to = made.data.data() + f * pixels * 3;
+        const uint8_t* from = film.data.data() + (first + f) * pixels * 3;
+        for (int64_t i = 0; i < pixels * 3; ++i) {
+            const float s = of_pixels[static_cast<size_t>(i / 3)];
+            if (s == 1) continue;
+            // What lies beyond white or black is cut off before it is mixed.
+            to[i] = s == 0 ? value_of(from[i]) : s * std::clamp(to[i], -1.0f, 1.0f) + (1 - s) * value_of(from[i]);
+        }
+    }
+}
+
+namespace {
+
+// The brightness of a mask at another size, as colours have it; nearest pixels.
+std::vector<uint8_t> fitted_mask(const Frames& mask, int64_t frame, int64_t height, int64_t width) {
+    const uint8_t* from = mask.data.data() + std::min(frame, mask.num_frames - 1) * mask.height * mask.width;
+    std::vector<uint8_t> out;
+    for (int64_t y = 0; y < height; ++y)
+        for (int64_t x = 0; x < width; ++x)
+            out.push_back(from[y * mask.height / height * mask.width + x * mask.width / width]);
+    return out;
+}
+
+}  // namespace
+
+std::vector<float> bright_cells(const Frames& mask, std::array<int64_t, 3> cells) {
+    const auto [frames, rows, columns] = cells;
+    const int64_t height = rows * cell_pixels, width = columns * cell_pixels;
+    std::vector<float> bright(static_cast<size_t>(frames * rows * columns));
+    for (int64_t f = 0; f <= cell_frames * (frames - 1); ++f) {
+        const std::vector<uint8_t> now = fitted_mask(mask, f, height, width);
+        std::vector<int64_t> sums(static_cast<size_t>(rows * columns));
+        for (int64_t y = 0; y < height; ++y)
+            for (int64_t x = 0; x < width; ++x)
+                sums[static_cast<size_t>(y / cell_pixels * columns + x / cell_pixels)] +=
+                    now[static_cast<size_t>(y * width + x)];
+        const int64_t group = (f + cell_frames - 1) / cell_frames;
+        for (size_t i = 0; i < sums.size(); ++i)
+            if (2 * sums[i] > 255 * cell_pixels * cell_pixels)
+                bright[static_cast<size_t>(group * rows * columns) + i] = 1;
+    }
+    return bright;
 }
 
 Waveform mixed(const Waveform& film, const Waveform& made, double from, double to) {

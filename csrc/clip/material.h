@@ -85,9 +85,25 @@ double share_of_made(double at, double from, double to, double fade);
 Frames fitted(Frames frames, int64_t height, int64_t width);
 // Frames first, first + 1, ... in [-1, 1] as they come out as the same bytes again.
 Array pixels_of(const Frames& frames, int64_t first, int64_t count);
-// Mixes made pixels (n, H, W, 3), the first of which is frame `first`, with a film's: `share` of the made ones by
-// frame.
-void mix(Array& made, const Frames& film, int64_t first, const std::vector<double>& share);
+// How much of each pixel of a clip is made where a film shows in the rest. Made cells end in fades of 8 frames and 16
+// pixels.
+class Mixture {
+ public:
+    // free: 1 for the cells (F', H', W') of a clip that are made.
+    Mixture(std::vector<float> free, std::array<int64_t, 3> cells) : free_(std::move(free)), cells_(cells) {}
+
+    // Mixes made pixels (n, H, W, 3), the first of which is frame `first`, with a film's.
+    void mix(Array& made, const Frames& film, int64_t first) const;
+
+ private:
+    std::vector<float> shares(int64_t frame) const;  // (H, W)
+
+    std::vector<float> free_;
+    std::array<int64_t, 3> cells_;
+};
+// 1 for the cells of a clip more than half of whose pixels are bright in one of their frames (conditioning.md 5, in the
+// causal groups of the VAE). The last frame of a mask stays.
+std::vector<float> bright_cells(const Frames& mask, std::array<int64_t, 3> cells);
 // The film's sound with what was made within [from, to) seconds, at the film's rate.
 Waveform mixed(const Waveform& film, const Waveform& made, double from, double to);
 

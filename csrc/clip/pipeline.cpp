@@ -310,6 +310,8 @@ void Pipeline::require_negative() const {
 // Reports blocks, as a step of a large model takes minutes.
 void Pipeline::step(Sampler& sampler, const Progress& progress) {
     const Turn turn(*this);
+    const SampleState& state = sampler.state();
+    networks_->transformer->use_streams(!state.video.empty(), !state.audio.empty());
     const Hold hold(*this, denoising(sampler.loras()), progress);
     const int64_t blocks = config_.transformer->num_layers, total = sampler.num_calls() * blocks;
     int64_t reported = sampler.calls() * blocks;
@@ -324,6 +326,7 @@ Latents Pipeline::sample(const Context& context, const Context* negative, const 
                          const Inputs& inputs, const Progress& progress, const OnStep& on_step) {
     const Turn turn(*this);
     const std::unique_ptr<Sampler> loop = sampler(context, negative, settings, inputs, progress);
+    networks_->transformer->use_streams(settings.video, settings.audio);
     const Hold hold(*this, denoising(loop->loras()), progress);
     report(progress, "denoise", 0, loop->num_calls() * config_.transformer->num_layers);
     while (!loop->done()) {
@@ -377,6 +380,7 @@ Velocity Pipeline::velocity(const VelocityInput& video, const VelocityInput* aud
     const Turn turn(*this);
     require({Part::transformer});
     const std::shared_ptr<Loras> with = loras(lora_files);
+    networks_->transformer->use_streams(true, audio != nullptr);
     const Hold hold(*this, denoising(with.get()), {});
     TransformerRun run(*networks_->transformer, *workspace_, {video.positions, audio ? audio->positions : nullptr, {}},
                        {{video.context, audio ? audio->context : nullptr, perturbation}}, tracing(), with);

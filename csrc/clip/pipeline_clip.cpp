@@ -268,13 +268,13 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
     const Freedom& free = plan.free;
     const Geometry& g = stage.settings.latent;
     const auto give = [&](Spec& spec, const Array& latents, bool is_free, const Positions& positions,
-                          const std::vector<int64_t>& cells) {
+                          const std::vector<int64_t>& cells, const std::vector<float>& mask) {
         if (latents.empty()) return;
         spec.initial = latents;
         spec.frozen = !is_free;
         if (spec.frozen || free.everywhere) return;
         Array kept{cells, within(positions, free.from, free.to)};
-        for (float& x : kept.data) x = 1 - x;
+        for (size_t i = 0; i < kept.data.size(); ++i) kept.data[i] = 1 - kept.data[i] * (mask.empty() ? 1 : mask[i]);
         spec.kept.push_back({latents, 0, 1, std::move(kept)});
     };
     inputs.video.references = given.references;
@@ -283,8 +283,8 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
         return inputs;
     }
     give(inputs.video, given.film, free.video, video_positions(g.frames, g.height, g.width, g.frame_rate),
-         {g.frames, g.height, g.width});
-    give(inputs.audio, sound, free.audio, audio_positions(g.audio_frames), {g.audio_frames});
+         {g.frames, g.height, g.width}, given.mask);
+    give(inputs.audio, sound, free.audio, audio_positions(g.audio_frames), {g.audio_frames}, {});
     return inputs;
 }
 
@@ -329,6 +329,8 @@ Pipeline::Inputs Pipeline::sizes_of(const ClipPlan& plan, const Step& stage, con
     };
     Job::Given given{pictures_of_stage(plan, stage, request.images), {}};
     const int64_t channels = config_.transformer ? config_.transformer->video.in_channels : 0;
+    if (request.mask.num_frames)  // as many as the others, in turn
+        for (int64_t i = 0; i < g.frames * g.height * g.width; ++i) given.mask.push_back(static_cast<float>(i % 2));
     if (!request.film.empty() && channels) given.film = zeros({channels, g.frames, g.height, g.width});
     for (const Request::Reference& reference : references_of(plan, stage, request)) {
         const ReferenceShape s = shape_of_reference(plan, stage, reference);

@@ -129,6 +129,7 @@ std::vector<Weights*> Pipeline::networks_of(const Step& step) {
             break;
         case StepKind::denoise: {
             const std::shared_ptr<Loras> with = n.transformer ? loras(step.loras) : nullptr;
+            if (n.transformer) n.transformer->use_streams(step.settings.video, step.settings.audio);
             if (n.transformer) found = denoising(with.get());
             break;
         }

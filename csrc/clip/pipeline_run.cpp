@@ -214,18 +214,17 @@ class Pipeline::Runner {
         return {g.frames, g.height, g.width};
     }
 
-    // How much of each picture is made, where a film shows in the others.
-    static std::vector<double> shares_of(const Job& job) {
+    // The cells that are made, where a film shows in the others.
+    static Mixture mixture_of(const Job& job) {
         const Geometry& g = job.plan.whole.latent;
         const Freedom& free = job.plan.free;
-        const FreeRun run = free_run(within(video_positions(g.frames, 1, 1, g.frame_rate), free.from, free.to));
-        constexpr double fade = 8;  // frames
-        std::vector<double> shares;
-        for (int64_t f = 0; f < job.plan.whole.num_frames; ++f)
-            shares.push_back(share_of_made(static_cast<double>(f),
-                                           static_cast<double>(std::max<int64_t>(0, 8 * run.first - 7)),
-                                           static_cast<double>(8 * run.last), fade));
-        return shares;
+        std::vector<float> cells =
+            within(video_positions(g.frames, g.height, g.width, g.frame_rate), free.from, free.to);
+        if (job.request.mask.num_frames) {
+            const std::vector<float> bright = bright_cells(job.request.mask, {g.frames, g.height, g.width});
+            for (size_t i = 0; i < cells.size(); ++i) cells[i] *= bright[i];
+        }
+        return {std::move(cells), {g.frames, g.height, g.width}};
     }
     // Pictures of a film that are told as they are.
     void show_film(size_t i) {
@@ -237,22 +236,22 @@ class Pipeline::Runner {
     }
     // Made pictures, with those of a film where it shows, as far as the result goes.
     VideoDecoder::Sink mixing(size_t i, bool& told) {
-        return
-            [this, i, &told, done = int64_t{0},
-             shares = shows_film(jobs_[i]) ? shares_of(jobs_[i]) : std::vector<double>{}](const Array& pixels) mutable {
-                const Job& job = jobs_[i];
-                const int64_t first = done,
-                              left = job.request.film.empty() ? pixels.dim(0) : job.plan.result_frames - first;
-                done += pixels.dim(0);
-                told = true;
-                if (!events_.on_frames || left <= 0) return;
-                if (shares.empty() && left >= pixels.dim(0)) return go_on(events_.on_frames(i, pixels));
-                Array some = pixels;
-                some.shape[0] = std::min(left, pixels.dim(0));
-                some.data.resize(static_cast<size_t>(some.dim(0) * some.dim(1) * some.dim(2) * some.dim(3)));
-                if (!shares.empty()) mix(some, job.film, first, shares);
-                go_on(events_.on_frames(i, some));
-            };
+        return [this, i, &told, done = int64_t{0},
+                mixture = shows_film(jobs_[i]) ? std::optional(mixture_of(jobs_[i]))
+                                               : std::nullopt](const Array& pixels) mutable {
+            const Job& job = jobs_[i];
+            const int64_t first = done,
+                          left = job.request.film.empty() ? pixels.dim(0) : job.plan.result_frames - first;
+            done += pixels.dim(0);
+            told = true;
+            if (!events_.on_frames || left <= 0) return;
+            if (!mixture && left >= pixels.dim(0)) return go_on(events_.on_frames(i, pixels));
+            Array some = pixels;
+            some.shape[0] = std::min(left, pixels.dim(0));
+            some.data.resize(static_cast<size_t>(some.dim(0) * some.dim(1) * some.dim(2) * some.dim(3)));
+            if (mixture) mixture->mix(some, job.film, first);
+            go_on(events_.on_frames(i, some));
+        };
     }
     // Whether something that was given is heard.
     static bool gives_sound(const Job& job) {
@@ -364,6 +363,8 @@ class Pipeline::Runner {
                 given.images = pipeline_.encoded(pictures_of_stage(job.plan, *stages[stage], job.request.images),
                                                  settings, progress());
                 if (!job.film.data.empty()) given.film = encoded_film(job, settings);
+                if (const Geometry& g = settings.latent; job.request.mask.num_frames)
+                    given.mask = bright_cells(job.request.mask, {g.frames, g.height, g.width});
                 for (const Request::Reference& reference : references_of(job.plan, *stages[stage], job.request))
                     given.references.push_back(encoded_reference(job, *stages[stage], reference));
             }
@@ -437,6 +438,10 @@ class Pipeline::Runner {
     void denoise() {
         const auto wanted = [](const Job& job) { return !job.latents; };
         if (!any(wanted)) return;
+        const auto of_any = [&](bool SampleSettings::* stream) {
+            return any([&](const Job& job) { return wanted(job) && job.plan.whole.*stream; });
+        };
+        pipeline_.networks_->transformer->use_streams(of_any(&SampleSettings::video), of_any(&SampleSettings::audio));
         const Hold held(pipeline_, {&pipeline_.networks_->transformer->weights()}, progress(),
                         uses_[StepKind::denoise]);
         each([&](size_t i) {

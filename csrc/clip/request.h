@@ -17,6 +17,7 @@ struct Request {
     Latents initial;   // what is refined, with schedules that begin below 1
     Waveform sound{};  // that pictures are made for
     Film film{};       // that is made anew in part
+    Frames mask{};     // where it is made anew, by brightness: a byte for each pixel, (F, H, W); empty: everywhere
     // Films that the clip follows, as an IC-LoRA was trained to.
     struct Reference {
         Film film;

@@ -52,6 +52,7 @@ ggml_tensor* Weights::declare(const std::string& name, std::vector<int64_t> shap
     how.in_place = same && how.layout.as_stored() && backend_.uses_host_memory();
     how.tensor = ggml_new_tensor(arena_.context(), type, static_cast<int>(ne.size()), ne.data());
     ggml_set_name(how.tensor, how.name.c_str());
+    how.uses = declaring_uses_;
     groups_[declaring_].declared.push_back(declared_.size());
     declared_.push_back(std::move(how));
     return declared_.back().tensor;
@@ -201,13 +202,14 @@ void check_weights(const std::vector<Weights*>& networks) {
 std::vector<size_t> Weights::absent() const {
     std::vector<size_t> groups;
     for (size_t i = 0; i < groups_.size(); ++i)
-        if (!groups_[i].present && !passes(i)) groups.push_back(i);
+        if (!complete(groups_[i]) && !passes(i)) groups.push_back(i);
     return groups;
 }
 
 int64_t Weights::missing() const {
     size_t count = 0;
-    for (size_t i : absent()) count += groups_[i].declared.size();
+    for (size_t group : absent())
+        for (size_t i : groups_[group].declared) count += needs(declared_[i]);
     return static_cast<int64_t>(count);
 }
 
@@ -226,7 +228,7 @@ void Weights::release() {
 }
 
 void Weights::enter(size_t block) {
-    if (!groups_[block + 1].present) bring({block + 1}, {});
+    if (!complete(groups_[block + 1])) bring({block + 1}, {});
 }
 
 void Weights::keep(Kept kept) {
@@ -236,7 +238,7 @@ void Weights::keep(Kept kept) {
         if (passes(i) && groups_[i].present) drop(i, /*keep_buffers=*/false);
         for (size_t number : groups_[i].declared) {
             Declared& d = declared_[number];
-            if (d.in_place) bytes += stored_bytes(d);
+            if (d.in_place && needs(d)) bytes += stored_bytes(d);
             d.pass = d.in_place && bytes > kept_.pages;
         }
     }
@@ -260,6 +262,7 @@ Weights::Size Weights::size_of(size_t group) const {
     const size_t device = group ? device_of(group - 1) : 0;
     for (size_t i : groups_[group].declared) {
         const Declared& d = declared_[i];
+        if (!needs(d)) continue;
         if (d.in_place)
             size.mapped += stored_bytes(d);
         else if (d.tensor)
@@ -301,7 +304,7 @@ std::vector<Weights::Range> Weights::merged(std::vector<Range> ranges) {
 std::vector<Weights::Range> Weights::ranges(size_t block) const {
     std::vector<Range> found;
     for (size_t i : groups_[block + 1].declared)
-        if (const Declared& d = declared_[i]; d.in_place || passes(block + 1)) add_ranges(d, found);
+        if (const Declared& d = declared_[i]; needs(d) && (d.in_place || passes(block + 1))) add_ranges(d, found);
     return merged(std::move(found));
 }
 
@@ -318,7 +321,7 @@ void Weights::leave(size_t block) {
 std::vector<Weights::Range> Weights::passing(size_t block) const {
     std::vector<Range> found;
     for (size_t i : groups_[block + 1].declared)
-        if (const Declared& d = declared_[i]; d.pass) add_ranges(d, found);
+        if (const Declared& d = declared_[i]; needs(d) && d.pass) add_ranges(d, found);
     return merged(std::move(found));
 }
 
@@ -338,23 +341,28 @@ void Weights::let_go_of_pages() {
 void Weights::bring(const std::vector<size_t>& groups, const Progress& progress) {
     std::vector<size_t> which;
     try {
-        for (size_t i : groups) {
-            place(i);
-            which.insert(which.end(), groups_[i].declared.begin(), groups_[i].declared.end());
+        for (size_t group : groups) {
+            if (groups_[group].present) drop(group, /*keep_buffers=*/false);  // it lacks something
+            place(group);
+            for (size_t i : groups_[group].declared)
+                if (needs(declared_[i])) which.push_back(i);
         }
         convert_all(which, progress);
     } catch (...) {
         for (size_t i : groups) drop(i, /*keep_buffers=*/false);
         throw;
     }
-    for (size_t i : groups) groups_[i].present = true;
+    for (size_t i : groups) {
+        groups_[i].present = true;
+        groups_[i].lacks = left_out_;
+    }
 }
 
 void Weights::place(size_t group) {
     std::vector<ggml_tensor*> owned;
     for (size_t i : groups_[group].declared) {
         const Declared& d = declared_[i];
-        if (!d.tensor) continue;
+        if (!d.tensor || !needs(d)) continue;
         if (!d.in_place)
             owned.push_back(d.tensor);
         else if (!d.tensor->buffer &&
@@ -432,7 +440,8 @@ size_t Weights::mapped() const {
     for (const Group& group : groups_)
         if (group.present)
             for (size_t i : group.declared)
-                if (declared_[i].in_place) bytes += stored_bytes(declared_[i]);
+                if (const Declared& d = declared_[i]; d.in_place && (d.uses & group.lacks) == 0)
+                    bytes += stored_bytes(d);
     return bytes;
 }
 

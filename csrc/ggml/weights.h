@@ -41,6 +41,10 @@ class Weights {
     void begin_block();
     // What is declared from now on belongs to no block again.
     void end_blocks() { declaring_ = 0; }
+    // What is declared from now on is for these uses, a bit each; 0: for all of them.
+    void begin_use(unsigned uses) { declaring_uses_ = uses; }
+    // What is for one of these uses is not needed from now on: it is not brought, and counts nowhere.
+    void leave_out(unsigned uses) { left_out_ = uses; }
 
     // Declarations. Shapes are in the checkpoint's order (slowest axis first); the tensors have data once acquired.
     // Matrix (out, in) of a Linear: as stored, or F32 where exactness asks for it. ne = [in, out].
@@ -145,6 +149,7 @@ class Weights {
         std::shared_ptr<std::vector<float>> values;  // of host weights
         bool in_place = false;                       // the device uses the bytes of the mapped file
         bool pass = false;                           // which are not to stay in memory
+        unsigned uses = 0;                           // see begin_use()
         Layout layout;
     };
     // Weights that come and go together.
@@ -152,6 +157,7 @@ class Weights {
         std::vector<size_t> declared;
         std::vector<Buffer> buffers;
         bool present = false;
+        unsigned lacks = 0;  // uses that were left out when it was brought
     };
 
     // Where it is in files: the weight, and scales of its blocks.
@@ -170,6 +176,9 @@ class Weights {
     void place(size_t group);
     void drop(size_t group, bool keep_buffers);
     void convert_all(const std::vector<size_t>& which, const Progress& progress) const;
+    bool needs(const Declared& d) const { return (d.uses & left_out_) == 0; }
+    // Whether all that is needed of a group is there.
+    bool complete(const Group& group) const { return group.present && (group.lacks & ~left_out_) == 0; }
     bool passes(size_t group) const { return group > 0 && !kept_.blocks.empty() && !kept_.blocks[group - 1]; }
 
     const ModelFiles& files_;
@@ -179,7 +188,8 @@ class Weights {
     std::vector<Declared> declared_;
     std::vector<Group> groups_;  // the first one is that of no block
     size_t declaring_ = 0;       // the group that declarations belong to
-    int holders_ = 0;            // acquire() without release()
+    unsigned declaring_uses_ = 0, left_out_ = 0;
+    int holders_ = 0;  // acquire() without release()
     Kept kept_;
     std::unique_ptr<std::mutex> shared_ = std::make_unique<std::mutex>();  // of mapped_ and spare_
     std::vector<std::pair<const ModelFile*, Buffer>> mapped_;

@@ -8,6 +8,7 @@ Transformer::Transformer(const ModelFiles& files, const Backend& backend, const 
     : config_(config), weights_(files, backend, "transformer", "model.diffusion_model.") {
     video_ = declare_stream(true);
     audio_ = declare_stream(false);
+    weights_.begin_use(for_video);
     constexpr const char* marker = "keyframes_abs_pos_embedding";
     if (const TensorInfo* t = files.find(std::string("model.diffusion_model.") + marker);
         config.keyframes_embedding && t) {
@@ -25,7 +26,12 @@ Transformer::Transformer(const ModelFiles& files, const Backend& backend, const 
     }
 }
 
+void Transformer::use_streams(bool video, bool audio) {
+    weights_.leave_out((video ? 0 : for_video) | (audio ? 0 : for_audio));
+}
+
 Transformer::Stream Transformer::declare_stream(bool video) {
+    weights_.begin_use(video ? for_video : for_audio);
     Stream s;
     s.prefix = video ? "" : "audio_";
     s.config = video ? config_.video : config_.audio;
@@ -37,9 +43,11 @@ Transformer::Stream Transformer::declare_stream(bool video) {
     s.proj_out = declare_linear(weights_, s.prefix + "proj_out", c.dim(), c.out_channels);
     s.adaln = adaln(s.prefix + "adaln_single", block_rows(config_));
     if (config_.prompt_adaln) s.prompt_adaln = adaln(s.prefix + "prompt_adaln_single", prompt_rows);
+    weights_.begin_use(for_video | for_audio);
     s.cross_scale_shift_adaln =
         adaln(std::string("av_ca_") + (video ? "video" : "audio") + "_scale_shift_adaln_single", cross_rows);
     s.cross_gate_adaln = adaln(video ? "av_ca_a2v_gate_adaln_single" : "av_ca_v2a_gate_adaln_single", 1);
+    weights_.begin_use(video ? for_video : for_audio);
     s.scale_shift_table = weights_.vector(s.prefix + "scale_shift_table", {2, c.dim()});
     return s;
 }

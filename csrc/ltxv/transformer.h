@@ -15,6 +15,8 @@ class Transformer {
 
     const TransformerConfig& config() const { return config_; }
     Weights& weights() { return weights_; }
+    // Weights of a stream that is not there, and of what the streams see of each other, need not be there either.
+    void use_streams(bool video, bool audio);
 
     // What belongs to one stream, but for its half of the blocks.
     struct Stream {

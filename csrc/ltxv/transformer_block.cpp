@@ -93,15 +93,20 @@ StreamBlock declare_stream_block(Weights& weights, const TransformerConfig& conf
     const std::string at = "transformer_blocks." + std::to_string(index) + ".", own = at + (video ? "" : "audio_");
     const double eps = config.norm_eps;
     const bool gated = config.gated_attention;
+    const unsigned use = video ? for_video : for_audio;
+    weights.begin_use(use);
     StreamBlock b{};
     b.attn1 = declare_attention(weights, own + "attn1", c.dim(), c.dim(), c.heads, c.head_dim, eps, gated);
     b.attn2 = declare_attention(weights, own + "attn2", c.dim(), c.context_dim, c.heads, c.head_dim, eps, gated);
+    weights.begin_use(for_video | for_audio);
     b.cross = declare_attention(weights, at + (video ? "audio_to_video_attn" : "video_to_audio_attn"), c.dim(),
                                 other.dim(), cross.heads, cross.head_dim, eps, gated);
+    weights.begin_use(use);
     b.ff = declare_feed_forward(weights, own + "ff", c.dim(), c.ff_bias);
     b.scale_shift_table = weights.vector(own + "scale_shift_table", {block_rows(config), c.dim()});
     if (config.cross_attention_adaln)
         b.prompt_scale_shift_table = weights.vector(own + "prompt_scale_shift_table", {prompt_rows, c.dim()});
+    weights.begin_use(for_video | for_audio);
     b.cross_scale_shift_table =
         weights.vector(at + "scale_shift_table_a2v_ca_" + (video ? "video" : "audio"), {cross_rows + 1, c.dim()});
     return b;

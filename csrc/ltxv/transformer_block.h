@@ -10,6 +10,9 @@
 
 namespace sdltx {
 
+// What weights are for, as Weights has it.
+constexpr unsigned for_video = 1, for_audio = 2;
+
 // Rows of the modulation tables; those of the text attention are missing in LTX-2.0.
 enum BlockRow : int64_t {
     shift_msa,

@@ -105,7 +105,11 @@ class Film:
 
     source: str | os.PathLike[str] | Video
     """A file, of whatever kind PyAV reads, or a clip."""
+    mask: Any | None = None
+    """Where its pictures are made anew, by brightness: a film or a picture, see :class:`Reference`.
+    Whole cells of 32x32 pixels and 8 frames change, those that are bright for more than half."""
     _read: Video | None = field(default=None, repr=False, kw_only=True)
+    _mask: NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if isinstance(self.source, (str, os.PathLike)):
@@ -113,6 +117,8 @@ class Film:
         else:
             source = _arguments.instance("video", "film", self.source, Video, "or a file")
             object.__setattr__(self, "_read", source)
+        if isinstance(self.mask, (str, os.PathLike)):
+            _arguments.path("mask", self.mask)
 
     @classmethod
     def of(cls, value: Any) -> Film:
@@ -121,6 +127,8 @@ class Film:
 
     def loaded(self) -> Film:
         """Returns the same, read already. Raises InvalidRequestError for a file without pictures."""
+        if self.mask is not None and self._mask is None:
+            return replace(self, _mask=_brightness(_pictures_of(self.mask)[0])).loaded()
         if self._read is not None:
             return self
         from ._readers import has_sound, read_audio, read_frames
@@ -141,7 +149,11 @@ class Film:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what a clip remembers of it; ``path`` is None for what is no file."""
-        return _file_told(self.source) if isinstance(self.source, (str, os.PathLike)) else {"path": None}
+        is_file = isinstance(self.source, (str, os.PathLike))
+        told: dict[str, Any] = _file_told(self.source) if is_file else {"path": None}  # type: ignore[arg-type]
+        if self.mask is not None:
+            told["mask"] = os.fspath(self.mask) if isinstance(self.mask, (str, os.PathLike)) else None
+        return told
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,9 +190,7 @@ class Reference:
         """Returns the same, read already. Raises InvalidRequestError for what is neither film nor picture."""
         if self._read is not None:
             return self
-        mask = None if self.attention is None else _pictures_of(self.attention)[0]
-        # Brightness as the mean of the colours.
-        grey = None if mask is None else (mask.astype("float32").mean(axis=3) + 0.5).astype("uint8")
+        grey = None if self.attention is None else _brightness(_pictures_of(self.attention)[0])
         return replace(self, _read=_pictures_of(self.source), _mask=grey)
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,6 +214,13 @@ class Reference:
             "attention": None if sizes_alone else read._mask,
             "attention_shape": None if read._mask is None else read._mask.shape,
         }
+
+
+def _brightness(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mean of the colours."""
+    import numpy as np
+
+    return np.asarray(pictures.astype(np.float32).mean(axis=3) + 0.5, np.float32).astype(np.uint8)
 
 
 def _pictures_of(source: Any) -> tuple[NDArray[np.uint8], bool]:
@@ -232,7 +249,11 @@ def core_material(sound: Sound | None, film: Film | None, *, sizes_alone: bool =
             "shape": video.frames.shape[:3],
             "frame_rate": float(video.frame_rate),
             "sound": None,
+            "mask": None,
+            "mask_shape": None,
         }
+        if (mask := film.loaded()._mask) is not None:
+            told["film"] |= {"mask": None if sizes_alone else mask, "mask_shape": mask.shape}
         if video.audio is not None and video.sample_rate is not None:
             told["film"]["sound"] = heard(video.audio, video.sample_rate)
     return told

@@ -130,7 +130,7 @@ class Request:
         for name, value in (("sound", self.sound), ("film", self.film)):
             if value is not None:
                 told[name] = value.to_dict()
-                if told[name]["path"] is None:
+                if None in (told[name]["path"], told[name].get("mask", "")):
                     raise InvalidRequestError(f"[request] a {name} that is no file cannot be written as text; save it")
         if self.references:
             told["references"] = [one.to_dict() for one in self.references]
@@ -255,12 +255,18 @@ class _Located:
         told = {"path": entry} if isinstance(entry, str) else entry
         if not isinstance(told, dict) or told.get("path") is None:
             raise InvalidRequestError(f"[request] {name}: it does not name its file; give it as well")
-        if unknown := told.keys() - {"path", "sha256", *(("start",) if name == "sound" else ())}:
+        if unknown := told.keys() - {"path", "sha256", "start" if name == "sound" else "mask"}:
             raise InvalidRequestError(f"[request] {name}: there is no {', '.join(sorted(map(str, unknown)))}")
         if not isinstance(told["path"], str):
             _arguments.refuse("request", f"{name}: path", "text", told["path"])
         path = self._locate(told["path"])
-        return Film(path) if name == "film" else Sound(path, told.get("start") or 0.0)
+        if (mask := told.get("mask")) is not None and not isinstance(mask, str):
+            _arguments.refuse("request", "film: mask", "a path", mask)
+        if name == "film" and "mask" in told and mask is None:
+            raise InvalidRequestError("[request] film: it does not name the file of its mask; give it as well")
+        if name == "film":
+            return Film(path, None if mask is None else self._locate(mask))
+        return Sound(path, told.get("start") or 0.0)
 
     def references(self, entries: Any) -> list[Reference] | None:
         if entries is None:

@@ -10,7 +10,7 @@ from sdltx import _core, pipeline
 from sdltx.options import NAMES
 
 from . import plan
-from .generate import clip_options, spatial_upscaler
+from .generate import clip_options, given_film, given_references, given_sound, material_options, spatial_upscaler
 from .job import Job
 from .options import add_command, message_options, model_options, tile_options
 
@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
         "sdltx-cli estimate -m ltx-2.3-22b-distilled.safetensors -m gemma/ -W 1280 -H 704 --frames 121",
     )
     model_options(command)
+    material_options(command)
     clip_options(command)
     tile_options(command)
     command.add_argument("--json", action="store_true", help="print it as JSON, in bytes")
@@ -37,10 +38,14 @@ def _estimate(job: Job) -> None:
     args = job.args
     options = {name: getattr(args, name) for name in NAMES if name != "audio"}
     pipeline.check(tiling=job.tiling(), **options)
+    sound, film, references = given_sound(args), given_film(args), given_references(args)
+    request = sdltx.Request(
+        "", sound=sound, film=film and film.loaded(), references=references, tiling=job.tiling(), **options
+    )
     pipe = job.load()
     if args.two_stage:
-        options["upscaler"] = [spatial_upscaler(pipe)]
-    told = pipe.estimate(tiling=job.tiling(), **options)
+        request = request.replaced(upscaler=[spatial_upscaler(pipe)])
+    told = pipe.estimate(request)
     if args.json:
         print(json.dumps(told, indent=1))
         return
@@ -49,9 +54,9 @@ def _estimate(job: Job) -> None:
     for line in summary(pipe, told):
         print(line)
     if args.duration == "auto":
-        resolved = pipe.resolve(**options)
+        resolved = pipe.resolve(request)
         seconds = resolved["num_frames"] / resolved["frame_rate"]
-        longest = pipe.estimate(tiling=job.tiling(), **options | {"duration": _LONGEST})
+        longest = pipe.estimate(request.replaced(duration=_LONGEST))
         print(
             f"the prompt decides how long the clip is: this is of {seconds:.2f} s; {_LONGEST} s, the longest, take "
             f"{plan.gib(longest['memory'])} at most"

@@ -139,8 +139,14 @@ def material_options(command: argparse.ArgumentParser) -> None:
         "--video",
         metavar="FILE",
         dest="given_film",
-        help="a film of which some stays and some is made anew, as --retake or --foley says; size, rate and length of "
-        "the clip are its own",
+        help="a film of which some stays and some is made anew, as --retake, --mask, --foley or --dub says; size, rate "
+        "and length of the clip are its own",
+    )
+    group.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="where the film's pictures are made anew, by brightness: a film or a picture; whole cells of 32x32 pixels "
+        "and 8 frames change",
     )
     group.add_argument(
         "--reference",
@@ -198,6 +204,7 @@ def _generate(job: Job) -> None:
         args.distilled_lora,
         *_sources(sound, film, *given_references(args)),
         args.reference_mask,
+        args.mask,
         *(os.fspath(one.image) for one in pictures if isinstance(one.image, (str, os.PathLike))),
         *(args.upscaler or ()),
         *(path for path, _ in [*(args.loras or ()), *(args.loras_stage2 or ())]),
@@ -349,7 +356,13 @@ def given_sound(args: argparse.Namespace) -> sdltx.Sound | None:
 
 def given_film(args: argparse.Namespace) -> sdltx.Film | None:
     """Returns the film of --video."""
-    return None if args.given_film is None else sdltx.Film.of(args.given_film)
+    if args.given_film is None:
+        if args.mask is not None:
+            raise sdltx.InvalidRequestError("[mask] --mask is of --video; give it as well")
+        return None
+    if args.mask is not None and not isinstance(args.given_film, sdltx.Film):
+        return sdltx.Film(args.given_film, args.mask)
+    return sdltx.Film.of(args.given_film)
 
 
 def given_references(args: argparse.Namespace) -> list[sdltx.Reference]:
