@@ -109,7 +109,55 @@ std::vector<float> attention_of_mask(const py::array_t<uint8_t, py::array::c_sty
 
 }  // namespace
 
+namespace {
+
+Frames bytes_of(const py::array_t<uint8_t, py::array::c_style | py::array::forcecast>& rgb) {
+    return {rgb.shape(0), rgb.shape(1), rgb.shape(2), {rgb.data(), rgb.data() + rgb.size()}};
+}
+
+py::array_t<uint8_t> to_numpy(const Frames& f) {
+    return py::array_t<uint8_t>(std::vector<int64_t>{f.num_frames, f.height, f.width, 3}, f.data.data());
+}
+
+// The bookkeeping of an extension alone, for tests of its clock.
+void bind_extension(py::module_& m) {
+    using Bytes = py::array_t<uint8_t, py::array::c_style | py::array::forcecast>;
+    const auto told = [](const Waveform& w) {
+        return w.samples.empty() ? py::object(py::none()) : py::object(sdltx::to_numpy(w.samples));
+    };
+    const auto kept = [](const Kept& k) { return py::make_tuple(sdltx::to_numpy(k.latent), k.first); };
+    py::class_<Extension>(m, "Extension")
+        .def(py::init([](const Bytes& film, const std::optional<FloatArray>& sound, int rate, double frame_rate,
+                         bool before, int64_t context, int64_t wanted, int64_t window, int64_t audio_frames) {
+                 return Extension({before, context, wanted, window}, bytes_of(film), {to_array(sound), rate},
+                                  frame_rate, audio_frames);
+             }),
+             "film"_a, "sound"_a, "rate"_a, "frame_rate"_a, "before"_a, "context"_a, "wanted"_a, "window"_a,
+             "audio_frames"_a)
+        .def_property_readonly("done", &Extension::done)
+        .def_property_readonly("pictures", [](const Extension& e) { return to_numpy(e.pictures()); })
+        .def_property_readonly("sound", [=](const Extension& e) { return told(e.sound()); })
+        .def(
+            "kept", [=](const Extension& e, const FloatArray& latents) { return kept(e.kept(to_array(latents))); },
+            "latents"_a)
+        .def(
+            "kept_sound",
+            [=](const Extension& e, const FloatArray& latents) { return kept(e.kept_sound(to_array(latents))); },
+            "latents"_a)
+        .def(
+            "add",
+            [](Extension& e, const Bytes& window, const FloatArray& made, int rate) {
+                e.add(bytes_of(window), {to_array(made), rate});
+            },
+            "window"_a, "made"_a, "rate"_a)
+        .def_property_readonly("film", [](const Extension& e) { return to_numpy(e.film()); })
+        .def_property_readonly("whole_sound", [=](const Extension& e) { return told(e.whole_sound()); });
+}
+
+}  // namespace
+
 void bind_sampler(py::module_& m, py::class_<Pipeline>& pipeline) {
+    bind_extension(m);
     py::class_<PySampler>(m, "Sampler")
         .def("step", [](PySampler& s) { Guard(std::nullopt).run(s.pipeline, [&] { s.pipeline->step(*s.loop); }); })
         .def_property_readonly("index", [](const PySampler& s) { return s.loop->index(); })

@@ -28,6 +28,8 @@ const std::vector<TaskRow>& all_tasks() {
          "--audio FILE"},
         {Task::retake, "retake", "some seconds, or what a mask shows, of a film made anew: pictures, sound or both",
          "--video FILE --retake A:B or --mask FILE"},
+        {Task::extend, "extend", "a film that goes on, or begins earlier, with its sound",
+         "--video FILE --extend S or --extend-before S"},
         {Task::foley, "foley", "sound for the pictures of a film", "--video FILE --foley"},
         {Task::dub, "dub", "other words in a film, by the voice in it", "--video FILE --dub, a LoRA for dubbing"},
         {Task::reference, "reference",
@@ -44,8 +46,11 @@ std::vector<std::string> retake_parts() { return {std::begin(retake_names), std:
 void check_material(const ClipOptions& o) {
     if (o.retake && (o.retake->size() != 2 || !((*o.retake)[0] < (*o.retake)[1])))
         refuse("retake is two times in seconds, the earlier first, such as 1.5:3");
-    if ((o.retake ? 1 : 0) + given(o.foley) + given(o.dub) > 1)
-        refuse("retake, foley and dub each say what to do with a film; give one of them");
+    if (o.retake.has_value() + given(o.foley) + given(o.dub) + o.extend.has_value() + o.extend_before.has_value() > 1)
+        refuse("retake, extend, extend_before, foley and dub each say what to do with a film; give one of them");
+    if (o.extend) seconds_of("extend", *o.extend);
+    if (o.extend_before) seconds_of("extend_before", *o.extend_before);
+    if (o.extend_context && !o.extend && !o.extend_before) refuse("extend_context is of extend or extend_before");
     if (!o.video.value_or(true) && !o.audio.value_or(true)) refuse("a clip without pictures and sound is nothing");
 }
 
@@ -56,8 +61,13 @@ Task task_of(const Request& r) {
         refuse("a film and a sound are given; the film's sound is the one that counts, leave out the other");
     if (film && !(r.film.frame_rate > 0 && r.film.frame_rate <= 1000))
         refuse("the film has " + spell_number(r.film.frame_rate) + " frames per second; use above 0 and at most 1000");
-    if ((o.retake || given(o.foley) || given(o.dub)) && !film)
-        refuse(std::string(o.retake ? "retake" : given(o.foley) ? "foley" : "dub") + " needs a film; give one");
+    const bool extends = o.extend || o.extend_before;
+    if ((o.retake || given(o.foley) || given(o.dub) || extends) && !film)
+        refuse(std::string(o.retake         ? "retake"
+                           : extends        ? "extend"
+                           : given(o.foley) ? "foley"
+                                            : "dub") +
+               " needs a film; give one");
     const bool follows = !r.references.empty();
     if (!follows && (o.reference_attention || ((o.reference_downscale || o.reference_temporal) && !given(o.dub))))
         refuse("there is no reference; give one, or leave out what is said of it");
@@ -68,7 +78,8 @@ Task task_of(const Request& r) {
         if (!(reference.strength >= 0 && reference.strength <= 1))
             refuse("the strength of a reference is between 0 and 1");
     if (masked && !film) refuse("a mask needs a film; give one");
-    if (masked && (given(o.foley) || given(o.dub))) refuse("a mask is for a retake; leave it out, or foley and dub");
+    if (masked && (given(o.foley) || given(o.dub) || extends))
+        refuse("a mask is for a retake; leave it out, or what else is asked for");
     if (o.retake_of && !o.retake && !masked)
         refuse("retake_of needs retake, the times between which the film is made anew");
     if (given(o.decode_everywhere) && !o.retake && !masked) refuse("decode_everywhere is for a retake");
@@ -82,6 +93,11 @@ Task task_of(const Request& r) {
         if (silent && of == "sound") refuse("retake_of sound makes sound; leave out audio = false");
         return Task::retake;
     }
+    if (extends) {
+        if (!r.images.empty()) refuse("pictures belong to a clip of known length; leave them out to extend a film");
+        if (o.duration) refuse("extend tells how long it becomes; leave out duration");
+        return Task::extend;
+    }
     if (given(o.foley)) {
         if (silent) refuse("foley makes sound; leave out audio = false");
         if (!r.images.empty()) refuse("foley makes no pictures; leave those that are given out");
@@ -91,7 +107,7 @@ Task task_of(const Request& r) {
         if (silent || r.film.sound.samples.empty()) refuse("dub needs the sound of the film, and makes other");
         return Task::dub;
     }
-    if (film) refuse("nothing says what to do with the film; ask for retake, foley or dub, or give a mask");
+    if (film) refuse("nothing says what to do with the film; ask for retake, extend, foley or dub, or give a mask");
     if (sound && silent) refuse("pictures for a sound need it; leave out audio = false");
     if (follows && !sound) return Task::reference;
     return sound ? Task::sound : alone ? Task::sound_alone : Task::text;
@@ -111,7 +127,7 @@ ClipOptions with_material(const Request& r, Task task) {
     if (!o.width) o.width = cells(f.width);
     if (!o.height) o.height = cells(f.height);
     if (!o.frame_rate) o.frame_rate = r.film.frame_rate;
-    if (!o.num_frames && !o.duration)  // the last one is repeated, or what is too much left out
+    if (!o.num_frames && !o.duration && task != Task::extend)  // the last one is repeated, or what is too much left out
         o.num_frames = (f.num_frames + (task == Task::dub ? -1 : 6)) / 8 * 8 + 1;
     return o;
 }

@@ -18,6 +18,7 @@ enum class Task {
     sound_alone,  // no pictures
     sound,        // pictures for a sound that is given
     retake,       // some seconds of a film
+    extend,       // a film goes on, or begins earlier
     foley,        // sound for the pictures of a film
     dub,          // other words in a film
     reference,    // a clip that follows films

@@ -169,18 +169,23 @@ void check(const ClipOptions& o) {
                     "[sample] duration and num_frames both tell how long the clip is; give one of them");
 }
 
-std::optional<Duration> duration_of(const ClipOptions& o) {
-    if (!o.duration) return std::nullopt;
-    if (*o.duration == "auto") return Duration{true, 0};
-    std::string number = *o.duration;
+double seconds_of(const char* name, const std::string& text) {
+    std::string number = text;
     if (!number.empty() && number.back() == 's') number.pop_back();
     const Json read = Json::parse(number, nullptr, /*allow_exceptions=*/false);
     constexpr double longest = 3600;
     const double seconds = read.is_number() ? read.get<double>() : 0;
     if (!(seconds > 0 && seconds <= longest))
-        throw Error(ErrorCode::invalid_request, "[sample] the duration " + spell(Json(*o.duration)) +
-                                                    " is none; use seconds above 0, such as 5s or 2.5, or auto");
-    return Duration{false, seconds};
+        throw Error(ErrorCode::invalid_request, std::string("[sample] the ") + name + " " + spell(Json(text)) +
+                                                    " is none; use seconds above 0, such as 5s or 2.5" +
+                                                    (std::string(name) == "duration" ? ", or auto" : ""));
+    return seconds;
+}
+
+std::optional<Duration> duration_of(const ClipOptions& o) {
+    if (!o.duration) return std::nullopt;
+    if (*o.duration == "auto") return Duration{true, 0};
+    return Duration{false, seconds_of("duration", *o.duration)};
 }
 
 int64_t frames_nearest(double seconds, double frame_rate, int64_t unit) {

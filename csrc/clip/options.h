@@ -80,6 +80,8 @@ struct Duration {
     double seconds;
 };
 std::optional<Duration> duration_of(const ClipOptions& options);
+// Seconds of an option of that kind: "4s", "4". Throws Error(invalid_request).
+double seconds_of(const char* name, const std::string& text);
 // The number of frames, unit k + 1, that comes nearest; unit: a multiple of 8.
 int64_t frames_nearest(double seconds, double frame_rate, int64_t unit = 8);
 

@@ -93,6 +93,7 @@ namespace {
 // Whether a sound that is given is told to the model.
 bool hears_given(const ClipPlan& plan, const Request& request) {
     if (!plan.whole.audio) return false;
+    if (plan.task == Task::extend) return !request.film.sound.samples.empty();
     return plan.task == Task::sound || plan.task == Task::dub ||
            (plan.task == Task::retake && !request.film.sound.samples.empty());
 }
@@ -165,14 +166,22 @@ ClipPlan Pipeline::resolve(const Request& request) const {
         const SampleSettings usual = resolve_stage(options);
         options.num_frames = frames_for(request.sound, usual.frame_rate, usual.num_frames);
     }
+    ExtensionPlan extension;
+    if (task == Task::extend) {
+        const SampleSettings usual = resolve_stage(options);
+        extension = extension_of(options, request.film, usual.frame_rate, usual.num_frames);
+        options.num_frames = extension.window;
+    }
     const Recipe& recipe = recipe_of(options, preset_of(options, *info_.preset, info_.version));
-    const bool one_stage = task == Task::retake || task == Task::foley || task == Task::sound_alone;
+    const bool one_stage =
+        task == Task::retake || task == Task::foley || task == Task::sound_alone || task == Task::extend;
     if (recipe.two_stages && one_stage)
         throw Error(ErrorCode::invalid_request,
                     "[recipe] " + std::string(name_of(task)) + " has one stage; leave out " +
                         (listed(options.upscaler).empty() ? "the recipe " : "the upscaler of ") + recipe.name);
     ClipPlan plan{&recipe, request.options.recipe.has_value(), resolve_stage(options)};
     plan.task = task;
+    plan.extension = extension;
     plan.follows = !request.references.empty() || task == Task::dub;
     plan.free = freedom_of(request, task);
     if (plan.follows) plan.factors = factors_of(options);
@@ -197,6 +206,7 @@ ClipPlan Pipeline::resolve(const Request& request) const {
     if (!plan.free.audio) plan.whole.guidance.audio = {};
     plan.result_frames =
         request.film.empty() ? plan.whole.num_frames : std::min(plan.whole.num_frames, request.film.frames.num_frames);
+    if (task == Task::extend) plan.result_frames = request.film.frames.num_frames + extension.wanted;
     if (hears_given(plan, request))
         plan.steps.insert(plan.steps.begin() + 1, {StepKind::encode_sound, {Part::audio_encoder}, plan.whole, {}, ""});
     // What is given comes out as it is.
@@ -278,6 +288,9 @@ Pipeline::Inputs Pipeline::inputs_of(const ClipPlan& plan, const Step& stage, co
         spec.kept.push_back({latents, 0, 1, std::move(kept)});
     };
     inputs.video.references = given.references;
+    inputs.video.kept = given.kept;
+    inputs.audio.kept = given.kept_sound;
+    if (plan.task == Task::extend) return inputs;
     if (plan.task == Task::dub) {  // a film and a sound to follow, not to keep
         inputs.audio.sound_before = sound;
         return inputs;
@@ -331,6 +344,12 @@ Pipeline::Inputs Pipeline::sizes_of(const ClipPlan& plan, const Step& stage, con
     const int64_t channels = config_.transformer ? config_.transformer->video.in_channels : 0;
     if (request.mask.num_frames)  // as many as the others, in turn
         for (int64_t i = 0; i < g.frames * g.height * g.width; ++i) given.mask.push_back(static_cast<float>(i % 2));
+    if (plan.task == Task::extend && channels) {
+        const int64_t seen = plan.extension.context + (plan.extension.before ? 0 : 1);
+        given.kept.push_back({zeros({channels, seen, g.height, g.width})});
+        if (hears_given(plan, request) && config_.audio)
+            given.kept_sound.push_back({zeros({config_.audio->channels, 1, config_.audio->mel_bins})});
+    }
     if (!request.film.empty() && channels) given.film = zeros({channels, g.frames, g.height, g.width});
     for (const Request::Reference& reference : references_of(plan, stage, request)) {
         const ReferenceShape s = shape_of_reference(plan, stage, reference);

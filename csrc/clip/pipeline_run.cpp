@@ -75,10 +75,12 @@ class Pipeline::Runner {
         each([&](size_t i) { measure(i); });
         encode_prompts();
         each([&](size_t i) { settle_length(i); });
-        encode_pictures();
-        encode_sound();
-        denoise();
-        decode();
+        do {  // once, but for films that are extended
+            encode_pictures();
+            encode_sound();
+            denoise();
+            decode();
+        } while (any([](const Job&) { return true; }));
     }
 
  private:
@@ -87,7 +89,7 @@ class Pipeline::Runner {
     void each(F&& f) {
         for (size_t i = 0; i < jobs_.size(); ++i) {
             Job& job = jobs_[i];
-            if (job.failure) continue;
+            if (job.failure || over_.count(i)) continue;
             try {
                 f(i);
             } catch (const JobFailed& failed) {
@@ -103,7 +105,9 @@ class Pipeline::Runner {
     }
     template <typename F>
     bool any(F&& f) const {
-        return std::any_of(jobs_.begin(), jobs_.end(), [&](const Job& job) { return !job.failure && f(job); });
+        for (size_t i = 0; i < jobs_.size(); ++i)
+            if (!jobs_[i].failure && !over_.count(i) && f(jobs_[i])) return true;
+        return false;
     }
     static void go_on(bool again) {
         if (!again) throw Error(ErrorCode::cancelled, "[run] stopped");
@@ -112,6 +116,8 @@ class Pipeline::Runner {
     // What is no longer needed goes back; a failed job's work will not be done.
     void finish(size_t i) {
         Job& job = jobs_[i];
+        over_.insert(i);
+        extensions_.erase(i);
         work_.end();
         if (job.failure) plan_work(i, [&](const Step& s, double n) { work_.drop(s.kind, n); });
         job.context.reset();
@@ -127,7 +133,12 @@ class Pipeline::Runner {
     void plan_work(size_t i, Add&& add) {
         const Job& job = jobs_[i];
         for (const Step& step : job.plan.steps)
-            if (needs(job, step) && !done_.count({i, &step})) add(step, pipeline_.operations(step));
+            if (needs(job, step) && !done_.count({i, &step}))
+                add(step, pipeline_.operations(step) * static_cast<double>(windows_of(job, step)));
+    }
+    static int64_t windows_of(const Job& job, const Step& step) {
+        return job.plan.task == Task::extend && step.kind != StepKind::encode_prompts ? job.plan.extension.windows()
+                                                                                      : 1;
     }
     static bool needs(const Job& job, const Step& step) {
         switch (step.kind) {
@@ -176,7 +187,8 @@ class Pipeline::Runner {
 
     // What is wrong should not show after hours.
     void check(size_t i) {
-        const Job& job = jobs_[i];
+        Job& job = jobs_[i];
+        if (job.plan.task == Task::extend) job.latents.reset();  // those of a window are not the film's
         pipeline_.check_inputs(job.plan, job.request);
         std::vector<Part> parts;
         if (!job.latents && !job.context) parts = {Part::text_encoder, Part::text_projection};
@@ -202,11 +214,31 @@ class Pipeline::Runner {
             Step& step = job.plan.steps[s];
             if (!wanted(step)) continue;
             const Fit fit = pipeline_.fit(job.plan, step, job.request, shape_of(job, step), uses[s]);
+            if (!fit.misfit.empty() && shorten_windows(i)) return measure(i);
             if (!fit.misfit.empty()) throw Error(ErrorCode::out_of_memory, fit.misfit);
             if (fit.tiles) tiles_[i] = *fit.tiles;
             uses_[step.kind].also(uses[s]);
         }
         pipeline_.workspace_->release();
+    }
+    // Windows of an extension are as long as there is memory for, unless somebody says how long. False: it cannot be.
+    bool shorten_windows(size_t i) {
+        Job& job = jobs_[i];
+        const ExtensionPlan& e = job.plan.extension;
+        ClipOptions& o = job.request.options;
+        const int64_t shorter = e.seen() + e.made() / 2;
+        if (job.plan.task != Task::extend || (o.num_frames && !shortened_.count(i)) || shorter <= e.seen())
+            return false;
+        const int64_t frames = (shorter + 6) / 8 * 8 + 1;
+        if (frames >= e.window) return false;
+        plan_work(i, [&](const Step& s, double n) { work_.drop(s.kind, n); });
+        shortened_.insert(i);
+        o.seed = job.plan.whole.seed;
+        o.num_frames = frames;
+        job.plan = pipeline_.resolve(job.request);
+        plan_work(i, [&](const Step& s, double n) { work_.add(s.kind, n); });
+        log(20, "[extend] windows of " + std::to_string(frames) + " frames, as there is no room for longer ones");
+        return true;
     }
     static std::array<int64_t, 3> shape_of(const Job& job, const Step& step) {
         if (job.latents) return Pipeline::shape_of(*job.latents);
@@ -344,6 +376,7 @@ class Pipeline::Runner {
     void encode_pictures() {
         each([&](size_t i) {
             Job& job = jobs_[i];
+            if (extensions_.count(i)) return;
             if (!job.request.film.empty() && job.plan.task != Task::dub)
                 job.film = fitted(std::move(job.request.film.frames), job.plan.whole.height, job.plan.whole.width);
         });
@@ -362,6 +395,10 @@ class Pipeline::Runner {
                 const SampleSettings& settings = stages[stage]->settings;
                 given.images = pipeline_.encoded(pictures_of_stage(job.plan, *stages[stage], job.request.images),
                                                  settings, progress());
+                if (job.plan.task == Task::extend) {
+                    see_end(i, given);
+                    continue;
+                }
                 if (!job.film.data.empty()) given.film = encoded_film(job, settings);
                 if (const Geometry& g = settings.latent; job.request.mask.num_frames)
                     given.mask = bright_cells(job.request.mask, {g.frames, g.height, g.width});
@@ -376,6 +413,64 @@ class Pipeline::Runner {
             if (job.plan.task == Task::dub) job.request.film.frames.data = {};
         });
         work_.end();
+    }
+
+    // What the next window of an extension begins or ends with.
+    void see_end(size_t i, Job::Given& given) {
+        Job& job = jobs_[i];
+        const SampleSettings& s = job.plan.whole;
+        const auto found = extensions_.find(i);
+        if (found == extensions_.end()) {
+            const Waveform& sound = job.request.film.sound;
+            const double seconds = static_cast<double>(job.film.num_frames) / s.frame_rate;
+            const bool heard = s.audio && !sound.samples.empty();
+            extensions_.emplace(
+                i, Extension(job.plan.extension, std::move(job.film), heard ? stereo(sound, seconds) : Waveform{},
+                             s.frame_rate, s.latent.audio_frames));
+            job.film = {};
+        }
+        const Extension& extension = extensions_.at(i);
+        const Frames seen = extension.pictures();
+        given.kept = {extension.kept(pipeline_.encode_video(
+            footage_of(seen.data.data(), seen.num_frames, seen.height, seen.width), Tiling{}, progress()))};
+    }
+    // A window of an extension, decoded; the whole film, once it is there.
+    void extend(size_t i) {
+        Job& job = jobs_[i];
+        Extension& extension = extensions_.at(i);
+        const bool sounds = job.plan.whole.audio && pipeline_.networks_->audio_decoder && pipeline_.networks_->vocoder;
+        Waveform made;
+        if (sounds) {
+            begin(i, *step_of(job, StepKind::decode_sound));
+            made = pipeline_.decode_audio(job.latents->audio, sound_piece_seconds, progress());
+        }
+        begin(i, *step_of(job, StepKind::decode_pictures));
+        Frames window{0, extension.film().height, extension.film().width, {}};
+        pipeline_.decode(
+            job.latents->video, tiles_.count(i) ? tiles_[i] : tiling_of(job.request.options),
+            [&](const Array& pixels) {
+                const Frames some = to_bytes(pixels);
+                window.data.insert(window.data.end(), some.data.begin(), some.data.end());
+                window.num_frames += some.num_frames;
+            },
+            progress());
+        extension.add(window, made);
+        if (!extension.done()) {
+            job.latents.reset();
+            job.given.clear();
+            for (Step& step : job.plan.steps) ++step.settings.seed;  // other noise for each window
+            return;
+        }
+        const auto sound = [&] {
+            const Waveform whole = extension.whole_sound();
+            if (job.sound && events_.on_sound) go_on(events_.on_sound(i, whole.samples.empty() ? nullptr : &whole));
+        };
+        if (job.sound_first) sound();
+        job.film = extension.film();
+        if (job.pictures) show_film(i);
+        if (!job.sound_first) sound();
+        if (events_.on_decoded) go_on(events_.on_decoded(i));
+        finish(i);
     }
 
     // Its last picture is repeated where whole latent frames need more.
@@ -423,6 +518,13 @@ class Pipeline::Runner {
             const Request& r = job.request;
             const SampleSettings& s = job.plan.whole;
             const Waveform& given = job.plan.task == Task::sound ? r.sound : r.film.sound;
+            if (job.plan.task == Task::extend) {
+                const Extension& extension = extensions_.at(i);
+                const Waveform heard = extension.sound();
+                if (!heard.samples.empty())
+                    job.given.front().kept_sound = {extension.kept_sound(pipeline_.encode_audio(heard))};
+                return;
+            }
             if (job.plan.task == Task::dub) {  // all of it
                 job.given_sound = pipeline_.encode_audio(
                     stereo(given, static_cast<double>(given.samples.dim(1)) / given.sample_rate));
@@ -452,6 +554,7 @@ class Pipeline::Runner {
             };
             job.latents = pipeline_.denoise(*job.context, job.negative ? &*job.negative : nullptr, job, progress(),
                                             on_step, [&](const Step& step) { begin(i, step); });
+            if (job.plan.task == Task::extend && !extensions_.at(i).last_window()) return;
             job.context.reset();
             job.negative.reset();
             if (events_.on_denoised) go_on(events_.on_denoised(i));
@@ -481,6 +584,7 @@ class Pipeline::Runner {
         if (!planned) held.emplace(pipeline_, all, progress(), use);
         each([&](size_t i) {
             Job& job = jobs_[i];
+            if (job.plan.task == Task::extend) return extend(i);
             const auto sound = [&] {
                 std::optional<Waveform> wave;
                 if (has_sound(job)) {
@@ -513,6 +617,9 @@ class Pipeline::Runner {
     const RunEvents& events_;
     std::set<std::pair<size_t, const Step*>> done_;  // or begun
     std::map<StepKind, MemoryUse> uses_;             // the most of all jobs
+    std::set<size_t> shortened_;                     // whose windows are shorter than usual
+    std::set<size_t> over_;                          // jobs that are finished
+    std::map<size_t, Extension> extensions_;         // that are on their way
     std::map<size_t, Tiling> tiles_;                 // of jobs that cannot have those of the reference
     Work work_;
 };

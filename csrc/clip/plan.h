@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "extension.h"
 #include "material.h"
 #include "model/parts.h"
 #include "recipes.h"
@@ -37,6 +38,7 @@ struct ClipPlan {
     Freedom free{};        // what is made
     bool follows = false;  // films, as references
     ReferenceFactors factors{};
+    ExtensionPlan extension{};
     int64_t result_frames = 0;  // of what comes out, which may end before whole latent frames do
 
     // The steps of a kind: denoising has one for each stage.

@@ -31,6 +31,7 @@ struct Job {
         std::vector<Condition> images;  // with their latents
         Array film;                     // (C, F', H', W')
         std::vector<ReferenceFilm> references{};
+        std::vector<Kept> kept{}, kept_sound{};
         std::vector<float> mask{};  // 1 for the cells (F', H', W') that are made; empty: all
     };
     std::vector<Given> given{};  // by stage

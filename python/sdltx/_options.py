@@ -42,6 +42,12 @@ class Options(TypedDict, total=False):
     but for short fades."""
     retake_of: str | None
     """What of the film is made anew (default: both). One of both, picture, sound."""
+    extend: str | float | None
+    """Seconds. In windows of num_frames, or as fit in memory, each of which sees the end of what is there."""
+    extend_before: str | float | None
+    """Seconds."""
+    extend_context: int | None
+    """Frames, 8 k + 1. From 9 to 1025."""
     foley: bool | None
     """Make the sound of the film that is given, whose pictures stay as they are."""
     decode_everywhere: bool | None

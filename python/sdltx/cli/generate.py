@@ -248,6 +248,8 @@ def _generate(job: Job) -> None:
     resolved = pipe.resolve(request)
     pipe.check(request)
     outputs.check_length(resolved["result_frames"], *files)
+    if args.save_latents and resolved["task"] == "extend":
+        raise sdltx.InvalidRequestError("[extend] a film that was extended has no latents of its own; leave them out")
     request = request.replaced(seed=resolved["seed"])
     memory = pipe.estimate(request)
     if args.dry_run:
