@@ -1,6 +1,7 @@
 // What a run takes, and what is held.
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "ltxv/latent_upsampler.h"
 #include "model/names.h"
@@ -25,6 +26,55 @@ MemoryUse Pipeline::denoising_memory(const SampleSettings& settings, const Input
     MemoryUse use = denoiser.measure();
     use.host += contexts_of(settings);
     return use;
+}
+
+namespace {
+
+double weights_of(const Weights& weights) {
+    double count = 0;
+    for (const Weights::Tensor& t : weights.tensors())
+        count += std::accumulate(t.shape.begin(), t.shape.end(), 1.0, std::multiplies<double>());
+    return count;
+}
+
+double cells_of(const Geometry& g) { return static_cast<double>(g.frames * g.height * g.width); }
+
+}  // namespace
+
+// Multiply-adds, roughly: for a bar that moves evenly, nothing else.
+double Pipeline::operations(const Step& step) const {
+    constexpr double prompt_tokens = 256, convolutions_per_weight = 16, upscaling_per_cell = 4e8, sound_per_frame = 2e9;
+    const Geometry& g = step.settings.latent;
+    const Networks& n = *networks_;
+    switch (step.kind) {
+        case StepKind::encode_prompts:
+            return n.text_encoder ? weights_of(n.text_encoder->weights()) * prompt_tokens : 0;
+        case StepKind::encode_pictures:
+            return n.video_encoder ? weights_of(n.video_encoder->weights()) * convolutions_per_weight *
+                                         static_cast<double>(g.height * g.width)
+                                   : 0;
+        case StepKind::encode_sound:
+            return static_cast<double>(g.audio_frames) * sound_per_frame / 4;
+        case StepKind::denoise: {
+            if (!n.transformer) return 0;
+            const TransformerConfig& c = n.transformer->config();
+            const double tokens = step.settings.video ? cells_of(g) : static_cast<double>(g.audio_frames) / 4,
+                         layers = static_cast<double>(c.num_layers);
+            const double pass = weights_of(n.transformer->weights()) * tokens +
+                                2 * tokens * tokens * static_cast<double>(c.video.dim()) * layers;
+            double calls = 0;
+            for (const float sigma : Stepper::levels(step.settings.sampler, step.settings.sigmas))
+                calls += static_cast<double>(Stepper::calls(step.settings.sampler, sigma));
+            return pass * calls * step.settings.guidance.passes();
+        }
+        case StepKind::upscale:
+            return cells_of(g) * upscaling_per_cell;
+        case StepKind::decode_pictures:
+            return n.video_decoder ? weights_of(n.video_decoder->weights()) * convolutions_per_weight * cells_of(g) : 0;
+        case StepKind::decode_sound:
+            return static_cast<double>(g.audio_frames) * sound_per_frame;
+    }
+    return 0;
 }
 
 size_t Pipeline::contexts_of(const SampleSettings& settings) const {

@@ -1,64 +1,15 @@
 // Runs of several requests, part of the model by part.
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <set>
 
 #include "base/log.h"
+#include "composing.h"
 #include "ltxv/image.h"
 #include "pipeline.h"
 #include "work.h"
 
 namespace sdltx {
-
-namespace {
-
-double weights_of(const Weights& weights) {
-    double count = 0;
-    for (const Weights::Tensor& t : weights.tensors())
-        count += std::accumulate(t.shape.begin(), t.shape.end(), 1.0, std::multiplies<double>());
-    return count;
-}
-
-double cells_of(const Geometry& g) { return static_cast<double>(g.frames * g.height * g.width); }
-
-}  // namespace
-
-// Multiply-adds, roughly: for a bar that moves evenly, nothing else.
-double Pipeline::operations(const Step& step) const {
-    constexpr double prompt_tokens = 256, convolutions_per_weight = 16, upscaling_per_cell = 4e8, sound_per_frame = 2e9;
-    const Geometry& g = step.settings.latent;
-    const Networks& n = *networks_;
-    switch (step.kind) {
-        case StepKind::encode_prompts:
-            return n.text_encoder ? weights_of(n.text_encoder->weights()) * prompt_tokens : 0;
-        case StepKind::encode_pictures:
-            return n.video_encoder ? weights_of(n.video_encoder->weights()) * convolutions_per_weight *
-                                         static_cast<double>(g.height * g.width)
-                                   : 0;
-        case StepKind::encode_sound:
-            return static_cast<double>(g.audio_frames) * sound_per_frame / 4;
-        case StepKind::denoise: {
-            if (!n.transformer) return 0;
-            const TransformerConfig& c = n.transformer->config();
-            const double tokens = step.settings.video ? cells_of(g) : static_cast<double>(g.audio_frames) / 4,
-                         layers = static_cast<double>(c.num_layers);
-            const double pass = weights_of(n.transformer->weights()) * tokens +
-                                2 * tokens * tokens * static_cast<double>(c.video.dim()) * layers;
-            double calls = 0;
-            for (const float sigma : Stepper::levels(step.settings.sampler, step.settings.sigmas))
-                calls += static_cast<double>(Stepper::calls(step.settings.sampler, sigma));
-            return pass * calls * step.settings.guidance.passes();
-        }
-        case StepKind::upscale:
-            return cells_of(g) * upscaling_per_cell;
-        case StepKind::decode_pictures:
-            return n.video_decoder ? weights_of(n.video_decoder->weights()) * convolutions_per_weight * cells_of(g) : 0;
-        case StepKind::decode_sound:
-            return static_cast<double>(g.audio_frames) * sound_per_frame;
-    }
-    return 0;
-}
 
 // One run: what has to be done of each job, and who is told.
 class Pipeline::Runner {
@@ -171,12 +122,6 @@ class Pipeline::Runner {
         };
     }
     static const Step* step_of(const Job& job, StepKind kind) { return job.plan.of(kind).front(); }
-    // Whether something of a film is in what comes out.
-    static bool shows_film(const Job& job) {
-        return !job.request.film.empty() && job.plan.task != Task::dub &&
-               !job.request.options.decode_everywhere.value_or(false);
-    }
-
     // All of them, as jobs take turns.
     void open_loras() {
         std::vector<LoraFile> wanted;
@@ -246,18 +191,6 @@ class Pipeline::Runner {
         return {g.frames, g.height, g.width};
     }
 
-    // The cells that are made, where a film shows in the others.
-    static Mixture mixture_of(const Job& job) {
-        const Geometry& g = job.plan.whole.latent;
-        const Freedom& free = job.plan.free;
-        std::vector<float> cells =
-            within(video_positions(g.frames, g.height, g.width, g.frame_rate), free.from, free.to);
-        if (job.request.mask.num_frames) {
-            const std::vector<float> bright = bright_cells(job.request.mask, {g.frames, g.height, g.width});
-            for (size_t i = 0; i < cells.size(); ++i) cells[i] *= bright[i];
-        }
-        return {std::move(cells), {g.frames, g.height, g.width}};
-    }
     // Pictures of a film that are told as they are.
     void show_film(size_t i) {
         constexpr int64_t at_once = 8;
@@ -285,29 +218,6 @@ class Pipeline::Runner {
             go_on(events_.on_frames(i, some));
         };
     }
-    // Whether something that was given is heard.
-    static bool gives_sound(const Job& job) {
-        if (!job.plan.whole.audio) return false;
-        return job.plan.task == Task::sound ||
-               (job.plan.task == Task::retake && !job.request.film.sound.samples.empty());
-    }
-    // What is heard, of what was decoded (null: nothing was).
-    Waveform heard(const Job& job, const Waveform* made) const {
-        const Request& r = job.request;
-        const SampleSettings& s = job.plan.whole;
-        const double seconds = static_cast<double>(job.plan.result_frames) / s.frame_rate;
-        if (job.plan.task == Task::sound) return stereo(r.sound, seconds);
-        if (!shows_film(job) || r.film.sound.samples.empty() || job.plan.free.everywhere)
-            return made ? *made : stereo(r.film.sound, seconds);
-        const Waveform film = stereo(r.film.sound, seconds);
-        if (!made) return film;
-        const Freedom& free = job.plan.free;
-        const Positions p = audio_positions(s.latent.audio_frames);
-        const FreeRun run = free_run(within(p, free.from, free.to));
-        return mixed(film, *made, p.bounds[static_cast<size_t>(2 * run.first)],
-                     p.bounds[static_cast<size_t>(2 * run.last + 1)]);
-    }
-
     // Pictures in tiles that fit; when they do not all the same, as others have taken the memory, in smaller ones.
     void decode_pictures(size_t i) {
         Job& job = jobs_[i];
@@ -399,7 +309,8 @@ class Pipeline::Runner {
                     see_end(i, given);
                     continue;
                 }
-                if (!job.film.data.empty()) given.film = encoded_film(job, settings);
+                if (!job.film.data.empty())
+                    given.film = pipeline_.encode_video(footage_of_film(job, settings), Tiling{}, progress());
                 if (const Geometry& g = settings.latent; job.request.mask.num_frames)
                     given.mask = bright_cells(job.request.mask, {g.frames, g.height, g.width});
                 for (const Request::Reference& reference : references_of(job.plan, *stages[stage], job.request))
@@ -473,29 +384,11 @@ class Pipeline::Runner {
         finish(i);
     }
 
-    // Its last picture is repeated where whole latent frames need more.
-    Array encoded_film(const Job& job, const SampleSettings& settings) {
-        const Frames& film = job.film;
-        const Footage own = footage_of(film.data.data(), film.num_frames, film.height, film.width);
-        const int64_t last = film.num_frames - 1;
-        return pipeline_.encode_video({settings.num_frames, film.height, film.width,
-                                       [&](int64_t f, float* rgb) { own.read(std::min(f, last), rgb); }},
-                                      Tiling{}, progress());
-    }
-
     ReferenceFilm encoded_reference(const Job& job, const Step& stage, const Request::Reference& reference) {
         const ReferenceShape shape = shape_of_reference(job.plan, stage, reference);
-        const Frames& given = job.plan.task == Task::dub ? job.request.film.frames : reference.film.frames;
-        const int64_t size = given.height * given.width * 3;
-        Frames counting{0, given.height, given.width, {}};
-        for (int64_t f : reference.still ? std::vector<int64_t>{0} : shape.frames) {
-            counting.data.insert(counting.data.end(), given.data.begin() + f * size,
-                                 given.data.begin() + (f + 1) * size);
-            ++counting.num_frames;
-        }
-        counting = fitted(std::move(counting), shape.height, shape.width);
-        const Footage own = footage_of(counting.data.data(), counting.num_frames, shape.height, shape.width);
-        const int64_t last = counting.num_frames - 1;
+        const Frames pictures = pictures_of_reference(job, shape, reference);
+        const Footage own = footage_of(pictures.data.data(), pictures.num_frames, shape.height, shape.width);
+        const int64_t last = pictures.num_frames - 1;
         const ReferenceFactors& factors = job.plan.factors;
         const SampleSettings& s = stage.settings;
         return {pipeline_.encode_video({static_cast<int64_t>(shape.frames.size()), shape.height, shape.width,
