@@ -443,6 +443,8 @@ def test_dubbing(tiny, tiny_dir):
         ({"retake_of": "sound"}, "needs retake"),
         ({"retake_of": "smell"}, "both, picture, sound"),
         ({"decode_everywhere": True}, "for a retake"),
+        ({"film": film(), "foley": True, "frame_rate": 12}, "leave out frame_rate"),
+        ({"film": film(), "foley": True, "num_frames": 97}, "fewer than num_frames"),
         ({"film": sdltx.Film(film(), masked()[0]), "foley": True}, "mask is for a retake"),
         ({"film": sdltx.Film(film(), masked()[0]), "retake_of": "sound"}, "where pictures are made"),
         ({"film": film(), "dub": True, "audio": False}, "needs the sound"),
@@ -661,3 +663,97 @@ def test_memory_at_the_widths_of_the_release(tmp_path):
     print([other / plain for other in others], alone / plain)
     assert all(other <= 1.05 * plain for other in others)
     assert alone < 0.1 * plain
+
+
+# --- what a reader found ---
+
+
+def test_gaps_in_sound_are_silence(tmp_path):
+    import av
+
+    tone = np.full((2, 4800), 0.25, np.float32)
+    with av.open(str(tmp_path / "g.mkv"), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=48000, layout="stereo")
+        for start in (0, 0.1, 0.2, 0.9, 1.0):
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(tone.T).reshape(1, -1), format="flt", layout="stereo"
+            )
+            frame.sample_rate, frame.time_base, frame.pts = 48000, Fraction(1, 48000), round(start * 48000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    samples, rate = media.read_audio(tmp_path / "g.mkv")
+    assert samples.shape == (2, round(1.1 * rate))
+    loud = samples[0] > 0.1
+    assert loud[: round(0.29 * rate)].all() and loud[round(0.91 * rate) :].all()
+    assert not loud[round(0.31 * rate) : round(0.89 * rate)].any()
+    later, _ = media.read_audio(tmp_path / "g.mkv", start=0.85, duration=0.1)
+    assert (later[0] > 0.1).sum() == pytest.approx(0.05 * rate, abs=2)
+
+
+def test_sixteen_bits_stay_as_they_are(tmp_path):
+    """All of their values come out of a file as they went in."""
+    values = np.arange(-32768, 32768, dtype=np.int16)
+    sdltx.sound.write(tmp_path / "a.wav", np.stack([values, values[::-1]]), 48000)
+    samples, _ = media.read_audio(tmp_path / "a.wav")
+    assert np.array_equal(samples * 32768, np.stack([values, values[::-1]]))
+    sdltx.sound.write(tmp_path / "b.wav", samples, 48000)
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+@pytest.mark.parametrize("rate", [11111, 192_000, 8000])
+def test_rates_that_a_codec_does_not_know(tmp_path, rate):
+    clip = sdltx.Video(film(24, sound=False).frames, wave(1, rate), rate, 24)
+    clip.save(tmp_path / "a.mp4")
+    samples, of_file = media.read_audio(tmp_path / "a.mp4")
+    assert samples.shape[1] / of_file == pytest.approx(1, abs=0.06)
+
+
+def test_masks_that_changed(tmp_path):
+    film().save(tmp_path / "a.mp4")
+    sdltx.Video(masked(1)).save(tmp_path / "m.png")
+    clip, mask = tmp_path / "a.mp4", tmp_path / "m.png"
+    for more, name in (
+        (["--video", clip, "--mask", mask], "b.mp4"),
+        (["--reference", clip, "--reference-mask", mask, "-W", "96", "-H", "64"], "c.mp4"),
+    ):
+        done = generate(*more, "--steps", "1", "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    lines = [
+        {"prompt": "x", "film": {"path": "a.mp4", "mask": "m.png"}, "output": "b.mp4"},
+        {"prompt": "x", "references": [{"path": "a.mp4", "attention": "m.png"}], "output": "c.mp4"},
+    ]
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text("\n".join(map(json.dumps, lines)))
+    batch = ["batch", jobs, "-o", tmp_path / "out", "--steps", "1", "--seed", "3", "-W", "96", "-H", "64"]
+    assert run(*batch).returncode == 0
+    assert "2 of 2 clips are there already" in run(*batch).stderr
+    sdltx.Video(255 - masked(1)).save(mask, overwrite=True)
+    assert "clips are there already" not in run(*batch).stderr
+    for name in ("b.mp4", "c.mp4"):
+        assert "m.png is not the file that" in run("generate", "--from", tmp_path / name, "--dry-run").stderr
+
+
+def test_another_task_of_a_clip_that_is_made_again(tmp_path):
+    film().save(tmp_path / "a.mp4")
+    done = generate("--video", tmp_path / "a.mp4", "--retake", "0.3:0.6", "--steps", "1", "-o", tmp_path / "b.mp4")
+    assert done.returncode == 0, done.stderr
+    for more in (["--foley"], ["--extend", "0.5"]):
+        told = run("generate", "--from", tmp_path / "b.mp4", *more, "--dry-run")
+        assert told.returncode == 0, told.stderr
+        assert more[0].lstrip("-") in told.stdout
+    refused = run("generate", "--from", tmp_path / "b.mp4", "--foley", "-o", tmp_path / "x.gif")
+    assert (refused.returncode, len(errors(refused))) == (2, 1)
+
+
+def test_files_are_read_once_for_plans(tiny, tmp_path, monkeypatch):
+    from sdltx import _readers
+
+    film().save(tmp_path / "a.mp4")
+    calls = []
+    whole = _readers.read_frames
+    monkeypatch.setattr(_readers, "read_frames", lambda *args, **more: calls.append(args) or whole(*args, **more))
+    request = sdltx.Request("x", film=str(tmp_path / "a.mp4"), foley=True)
+    for _ in range(3):
+        tiny.resolve(request)
+        tiny.estimate(request)
+    assert len(calls) == 1

@@ -115,6 +115,13 @@ Task task_of(const Request& r) {
 
 ClipOptions with_material(const Request& r, Task task) {
     ClipOptions o = r.options;
+    if (const double own = r.film.frame_rate;
+        !r.film.empty() && o.frame_rate && std::abs(*o.frame_rate - own) > 1e-3 * own)
+        refuse("the film has " + spell_number(own) +
+               " frames per second, which the clip has, too; leave out frame_rate");
+    if (const int64_t own = r.film.frames.num_frames;
+        !r.film.empty() && task != Task::extend && o.num_frames.value_or(1) > (own + 6) / 8 * 8 + 1)
+        refuse("the film has " + std::to_string(own) + " frames, fewer than num_frames; leave that out");
     if (task == Task::sound_alone) {
         // What there is none of should not stand in the way.
         if (!o.width) o.width = 32;

@@ -140,6 +140,9 @@ class ContainerFormat(SingleFile):
             return next((value for key, value in container.metadata.items() if key.lower() == "comment"), None)
 
 
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)  # Hz
+
+
 class ContainerEncoder:
     """4:2:0, BT.709, limited range, which every player shows alike; sound is stereo."""
 
@@ -153,8 +156,8 @@ class ContainerEncoder:
         self._video: Any = self._container.add_stream(codecs.video, rate=rate, options=dict(codecs.video_options))
         self._audio: Any = None
         if audio_rate is not None:
-            # Opus knows few rates; PyAV resamples to that of the stream.
-            rate_in_file = 48000 if codecs.audio == "libopus" else audio_rate
+            # Codecs know few rates; PyAV resamples to that of the stream.
+            rate_in_file = audio_rate if codecs.audio == "aac" and audio_rate in _AAC_RATES else 48000
             self._audio = self._container.add_stream(codecs.audio, rate=rate_in_file, layout="stereo")
             self._audio.bit_rate = _AUDIO_BIT_RATE
         self._audio_rate = audio_rate

@@ -27,6 +27,7 @@ _HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of H.273
 _LARGE = 720  # lines, from which pictures that do not tell their matrix are BT.709
 _LONGEST = 24 * 3600  # seconds
 _EARLY = 1e-3  # seconds that time stamps may be off
+_SHORTEST_GAP = 0.02  # seconds, in sound; less are time stamps that are rounded
 
 
 @contextmanager
@@ -86,8 +87,15 @@ def read_audio(
             container.seek(int((begin - 1 + _origin(container)) / stream.time_base), stream=stream)
         parts: list[NDArray[np.float32]] = []
         skip: int | None = None
+        until: float | None = None  # what was decoded lasts
         for frame in container.decode(stream):
             samples = _samples(frame)
+            # Where the file leaves out some time there is silence.
+            if until is not None and frame.time is not None and frame.time - until > _SHORTEST_GAP:
+                gap = min(round((frame.time - until) * rate), round(_LONGEST * rate))
+                samples = np.concatenate([np.zeros((2, gap), np.float32), samples], axis=1)
+            if frame.time is not None:
+                until = frame.time + frame.samples / rate
             if skip is None:
                 # The first one may come early, as encoders need a start, or late.
                 skip = round((begin + _origin(container) - float(frame.time or 0.0)) * rate)

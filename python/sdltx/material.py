@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Samples = tuple[NDArray[np.float32], int]
 
 _FASTEST = 1_000_000  # samples per second
+_LONGEST_CLIP = 600.0  # seconds, longer than any; of a sound no more is read
 # Files that hold one picture.
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".tga", ".jp2", ".qoi"}
 _PICTURES |= {".heic", ".heif", ".avif"}
@@ -30,6 +31,13 @@ def _file_told(path: str | os.PathLike[str]) -> dict[str, Any]:
     if (checksum := sha256_of(path)) is not None:
         told["sha256"] = checksum
     return told
+
+
+def _mask_told(name: str, mask: Any) -> dict[str, Any]:
+    if not isinstance(mask, (str, os.PathLike)):
+        return {name: None}
+    told = _file_told(mask)
+    return {name: told["path"], f"{name}_sha256": told.get("sha256")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +53,7 @@ class Sound:
     start: float = 0.0
     """Where the clip begins in it, in seconds."""
     _read: Samples | None = field(default=None, repr=False, kw_only=True)
+    _told: dict[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         start = _arguments.real("audio", "start", self.start)
@@ -68,7 +77,7 @@ class Sound:
         from ._readers import read_audio
 
         assert isinstance(self.source, (str, os.PathLike))
-        return replace(self, _read=read_audio(self.source, start=self.start))
+        return replace(self, _read=read_audio(self.source, start=self.start, duration=_LONGEST_CLIP))
 
     @property
     def samples(self) -> Samples:
@@ -109,6 +118,7 @@ class Film:
     """Where its pictures are made anew, by brightness: a film or a picture, see :class:`Reference`.
     Whole cells of 32x32 pixels and 8 frames change, those that are bright for more than half."""
     _read: Video | None = field(default=None, repr=False, kw_only=True)
+    _told: dict[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
     _mask: NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -152,7 +162,7 @@ class Film:
         is_file = isinstance(self.source, (str, os.PathLike))
         told: dict[str, Any] = _file_told(self.source) if is_file else {"path": None}  # type: ignore[arg-type]
         if self.mask is not None:
-            told["mask"] = os.fspath(self.mask) if isinstance(self.mask, (str, os.PathLike)) else None
+            told |= _mask_told("mask", self.mask)
         return told
 
 
@@ -170,6 +180,7 @@ class Reference:
     attention: str | os.PathLike[str] | Any | None = None
     """How strongly each of its pixels and the clip see each other, by brightness: a film or a picture as above."""
     _read: tuple[NDArray[np.uint8], bool] | None = field(default=None, repr=False, kw_only=True)
+    _told: dict[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
     _mask: NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -198,20 +209,23 @@ class Reference:
         is_file = isinstance(self.source, (str, os.PathLike))
         told = {**(_file_told(self.source) if is_file else {"path": None}), "strength": self.strength}
         if self.attention is not None:
-            told["attention"] = os.fspath(self.attention) if isinstance(self.attention, (str, os.PathLike)) else None
+            told |= _mask_told("attention", self.attention)
         return told
 
     def as_core(self, *, sizes_alone: bool) -> dict[str, Any]:
-        """Returns it as the core takes it."""
+        """Returns it as the core takes it. sizes_alone: for what is planned, not run."""
+        return _sizes(self) if sizes_alone else self._as_core()
+
+    def _as_core(self) -> dict[str, Any]:
         read = self.loaded()
         assert read._read is not None
         frames, still = read._read
         return {
-            "frames": None if sizes_alone else frames,
+            "frames": frames,
             "shape": frames.shape[:3],
             "still": still,
             "strength": self.strength,
-            "attention": None if sizes_alone else read._mask,
+            "attention": read._mask,
             "attention_shape": None if read._mask is None else read._mask.shape,
         }
 
@@ -235,25 +249,46 @@ def _pictures_of(source: Any) -> tuple[NDArray[np.uint8], bool]:
     return images.read(source)[None], True
 
 
+def _sizes(one: Sound | Film | Reference) -> dict[str, Any]:
+    """Its sizes as the core takes them, for which its file is read but once."""
+    if not one._told:
+        if isinstance(one, Reference):
+            told = one._as_core()
+        else:
+            name = "sound" if isinstance(one, Sound) else "film"
+            told = core_material(*((one, None) if isinstance(one, Sound) else (None, one)))[name]
+        one._told.update(_without_values(told))
+    return dict(one._told)
+
+
+def _without_values(told: dict[str, Any]) -> dict[str, Any]:
+    plain = {name: None if hasattr(value, "shape") else value for name, value in told.items()}
+    return {name: _without_values(value) if isinstance(value, dict) else value for name, value in plain.items()}
+
+
 def core_material(sound: Sound | None, film: Film | None, *, sizes_alone: bool = False) -> dict[str, Any]:
     """Returns both as the core takes them. sizes_alone: for what is planned, not run."""
 
+    if sizes_alone:
+        return {"sound": None if sound is None else _sizes(sound), "film": None if film is None else _sizes(film)}
+
     def heard(samples: NDArray[np.float32], rate: int) -> dict[str, Any]:
-        return {"samples": None if sizes_alone else samples, "length": samples.shape[1], "rate": rate}
+        return {"samples": samples, "length": samples.shape[1], "rate": rate}
 
     told: dict[str, Any] = {"sound": None if sound is None else heard(*sound.samples), "film": None}
     if film is not None:
+        film = film.loaded()
         video = film.video
         told["film"] = {
-            "frames": None if sizes_alone else video.frames,
+            "frames": video.frames,
             "shape": video.frames.shape[:3],
             "frame_rate": float(video.frame_rate),
             "sound": None,
             "mask": None,
             "mask_shape": None,
         }
-        if (mask := film.loaded()._mask) is not None:
-            told["film"] |= {"mask": None if sizes_alone else mask, "mask_shape": mask.shape}
+        if (mask := film._mask) is not None:
+            told["film"] |= {"mask": mask, "mask_shape": mask.shape}
         if video.audio is not None and video.sample_rate is not None:
             told["film"]["sound"] = heard(video.audio, video.sample_rate)
     return told

@@ -255,7 +255,7 @@ class _Located:
         told = {"path": entry} if isinstance(entry, str) else entry
         if not isinstance(told, dict) or told.get("path") is None:
             raise InvalidRequestError(f"[request] {name}: it does not name its file; give it as well")
-        if unknown := told.keys() - {"path", "sha256", "start" if name == "sound" else "mask"}:
+        if unknown := told.keys() - {"path", "sha256", *(("start",) if name == "sound" else ("mask", "mask_sha256"))}:
             raise InvalidRequestError(f"[request] {name}: there is no {', '.join(sorted(map(str, unknown)))}")
         if not isinstance(told["path"], str):
             _arguments.refuse("request", f"{name}: path", "text", told["path"])
@@ -278,7 +278,7 @@ class _Located:
             told = {"path": entry} if isinstance(entry, str) else entry
             if not isinstance(told, dict) or not isinstance(told.get("path"), str):
                 raise InvalidRequestError("[request] references: one does not name its file; give all of them")
-            if unknown := told.keys() - {"path", "strength", "attention", "sha256"}:
+            if unknown := told.keys() - {"path", "strength", "attention", "sha256", "attention_sha256"}:
                 raise InvalidRequestError(f"[request] references: there is no {', '.join(sorted(map(str, unknown)))}")
             attention = told.get("attention")
             if attention is not None and not isinstance(attention, str):

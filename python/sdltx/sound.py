@@ -90,7 +90,7 @@ def write(
         raise InvalidRequestError(f"[output] expected sound (1 or 2 channels, n), got {samples.shape}")
     interleaved = np.ascontiguousarray(samples.T, dtype=np.float32).reshape(1, -1)
     if sample_format == "s16":
-        interleaved = np.clip(np.rint(interleaved * 32767), -32768, 32767).astype(np.int16)
+        interleaved = np.clip(np.rint(interleaved * 32768), -32768, 32767).astype(np.int16)
     layout = ("mono", "stereo")[len(samples) - 1]
     with replacing(path) as temporary:
         try:

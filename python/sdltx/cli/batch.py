@@ -21,6 +21,7 @@ from .job import Job
 from .options import add_command, message_options, model_options, output_options
 from .outputs import Outputs
 
+_FILMS_TOGETHER = 4  # films that are in memory
 _TOGETHER = 32  # clips of which each part of the model is loaded once
 
 
@@ -101,8 +102,10 @@ def _batch(job: Job) -> None:
         job.note(f"{len(wanted) - len(clips)} of {len(lines)} clips are there already")
     # Contexts of many prompts would fill the memory.
     try:
-        for first in range(0, len(clips), _TOGETHER):
-            job.run(pipe, clips[first : first + _TOGETHER], several=True)
+        heavy = any(clip.request.film is not None or clip.request.references for clip in clips)
+        together = _FILMS_TOGETHER if heavy else _TOGETHER
+        for first in range(0, len(clips), together):
+            job.run(pipe, clips[first : first + together], several=True)
     except BaseException:
         job.rescued.append("the same command goes on where it was")
         raise

@@ -186,6 +186,8 @@ def clip_options(command: argparse.ArgumentParser) -> None:
 
 
 def _generate(job: Job) -> None:
+    from sdltx import media
+
     args = job.args
     if not (args.output or args.save_latents or args.audio_out or args.dry_run):
         raise sdltx.InvalidRequestError("[generate] nothing to write; give -o, --save-latents, --audio-out or several")
@@ -248,6 +250,10 @@ def _generate(job: Job) -> None:
     resolved = pipe.resolve(request)
     pipe.check(request)
     outputs.check_length(resolved["result_frames"], *files)
+    if resolved["task"] == "foley" and args.output and not args.audio_out and not media.takes_sound(args.output):
+        raise sdltx.InvalidRequestError(
+            f"[foley] {args.output} holds no sound, which is all that is made; use .mp4 or .wav"
+        )
     if args.save_latents and resolved["task"] == "extend":
         raise sdltx.InvalidRequestError("[extend] a film that was extended has no latents of its own; leave them out")
     request = request.replaced(seed=resolved["seed"])

@@ -151,10 +151,15 @@ class Job:
 
     def _keep(self, clip: FileClip, error: BaseException, start: float) -> None:
         clip.abort()
+        task = None if clip.latents is None else clip.latents.settings.get("task")
+        if task == "extend":  # of a window, which is not the film
+            return
         if clip.latents is not None and not clip.written and not clip.given:
             if kept := clip.saved or self._rescue(clip, clip.latents, "latents"):
                 self.rescued.append(f"the denoised clip is kept in {kept}; go on with")
                 self.rescued.append(f"  {self._decode_command(clip, kept, isinstance(error, MemoryError))}")
+                if task in ("retake", "sound to clip", "foley"):
+                    self.rescued.append("which decodes also what was given, in place of taking it as it was")
         elif clip.estimate is not None and time.monotonic() - start >= _WORTH_KEEPING:
             done, steps, estimate = clip.estimate
             if kept := self._rescue(clip, estimate, f"step-{done}.latents"):

@@ -44,8 +44,16 @@ def repeat(args: argparse.Namespace) -> dict[str, str]:
             for name, one in (("sound", request.sound), ("film", request.film))
             if one is not None
         ]
+    remembered: list[tuple[Any, str | None]] = getattr(args, "remembered_files", [])
+    if args.given_film is request.film and request.film is not None and request.film.mask is not None:
+        remembered.append((request.film.mask, (settings.get("film") or {}).get("mask_sha256")))
     if args.references is None:
         args.references = list(request.references)
+        for one, told in zip(request.references, settings.get("references") or (), strict=False):
+            remembered.append((one.source, told.get("sha256")))
+            if one.attention is not None:
+                remembered.append((one.attention, told.get("attention_sha256")))
+    args.remembered_files = remembered
     if request.options.get("audio") is False and not args.no_audio:
         args.no_audio, args.silent_clip = True, args.repeat
     tiles = {f"tile_{name}": value for name, value in (request.tiling or sdltx.Tiling())._asdict().items()}
@@ -77,6 +85,10 @@ def _wanted(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any
             wanted.pop(name, None)
     if args.references is not None:
         wanted.pop("references", None)
+    if any(getattr(args, name) for name in _TASKS):
+        # Another task has its own length, and nothing of the one before but the film.
+        kept = {name for name, row in ROWS.items() if row["group"] == "material"} | {"num_frames", "width", "height"}
+        wanted = {name: value for name, value in wanted.items() if name not in kept}
     if args.given_sound is not None or args.given_film is not None:
         # Another material has another size and length, and another task.
         of_film = ("sound", "film", "width", "height", "num_frames", "frame_rate") if "film" in wanted else ("sound",)
@@ -88,6 +100,8 @@ def _wanted(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any
     return wanted
 
 
+# Options of which one says what becomes of a film.
+_TASKS = ("retake", "extend", "extend_before", "foley", "dub", "mask")
 _MORE = ("images", "sound", "film", "references", "upscalers", "initial", "noise")
 
 
