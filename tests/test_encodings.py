@@ -232,7 +232,9 @@ def test_memory_is_that_of_the_type(tmp_path, wide, name, bits):
             sigma=0.5,
         )
         (memory,) = pipe.memory()
-    expected = sum(values.size for values in meant.values()) * bits / 8
+    # Without sound nothing of it is brought.
+    seen = (values.size for name, values in meant.items() if "audio" not in name and "av_ca" not in name)
+    expected = sum(seen) * bits / 8
     assert expected <= memory["weights"] < 1.25 * expected + 1_000_000
 
 

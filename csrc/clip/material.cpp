@@ -50,7 +50,6 @@ void check_material(const ClipOptions& o) {
         refuse("retake, extend, extend_before, foley and dub each say what to do with a film; give one of them");
     if (o.extend) seconds_of("extend", *o.extend);
     if (o.extend_before) seconds_of("extend_before", *o.extend_before);
-    if (o.extend_context && !o.extend && !o.extend_before) refuse("extend_context is of extend or extend_before");
     if (!o.video.value_or(true) && !o.audio.value_or(true)) refuse("a clip without pictures and sound is nothing");
 }
 
@@ -62,6 +61,7 @@ Task task_of(const Request& r) {
     if (film && !(r.film.frame_rate > 0 && r.film.frame_rate <= 1000))
         refuse("the film has " + spell_number(r.film.frame_rate) + " frames per second; use above 0 and at most 1000");
     const bool extends = o.extend || o.extend_before;
+    if (o.extend_context && !extends) refuse("extend_context is of extend or extend_before");
     if ((o.retake || given(o.foley) || given(o.dub) || extends) && !film)
         refuse(std::string(o.retake         ? "retake"
                            : extends        ? "extend"
