@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 import textwrap
-from fractions import Fraction
 
 import numpy as np
 import pytest
 import real_layout
-from commands import computed_in, errors, generate, read_safetensors, run, write_safetensors
+from commands import computed_in, read_safetensors, write_safetensors
 from compare import assert_close
+from films import RATE, film, masked, wave
 from real_layout import DIT
 from reference_runs import contexts
 
 import sdltx
-from sdltx import _core, media
+from sdltx import _core
 from sdltx.options import core_options
 
 SMALL = {"num_inference_steps": 2, "seed": 5}
-RATE = 44100
-
-
-def wave(seconds: float, rate: int = RATE) -> np.ndarray:
-    t = np.arange(round(seconds * rate)) / rate
-    return np.stack([np.sin(2000 * t), np.sin(900 * t * (1 + t))]).astype(np.float32) * 0.4
-
-
-def film(frames: int = 33, height: int = 64, width: int = 96, sound: bool = True) -> sdltx.Video:
-    rng = np.random.default_rng(1)
-    pictures = rng.integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
-    if not sound:
-        return sdltx.Video(pictures, frame_rate=24)
-    return sdltx.Video(pictures, wave(frames / 24), RATE, 24)
-
-
-def masked(frames=33, rows=slice(0, 32), columns=slice(32, 96)) -> np.ndarray:
-    mask = np.zeros((frames, 64, 96, 3), np.uint8)
-    mask[:, rows, columns] = 255
-    return mask
 
 
 def ran(pipe, job) -> dict:
@@ -260,20 +239,6 @@ def test_a_mask_within_times(tiny):
     assert not np.array_equal(video.audio, given.audio)
 
 
-def test_masks_in_files(tmp_path):
-    film().save(tmp_path / "a.mp4")
-    sdltx.Video(masked(1)).save(tmp_path / "m.png")
-    asked = ["--video", tmp_path / "a.mp4", "--mask", tmp_path / "m.png", "--steps", "2"]
-    done = generate(*asked, "-o", tmp_path / "b.mp4")
-    assert done.returncode == 0, done.stderr
-    again = run("generate", "--from", tmp_path / "b.mp4", "-o", tmp_path / "c.mp4")
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "c.mp4").read_bytes()
-    request = sdltx.Request("x", film=sdltx.Film(str(tmp_path / "a.mp4"), str(tmp_path / "m.png")))
-    assert sdltx.Request.from_dict(request.to_dict()).to_dict() == request.to_dict()
-    assert run("estimate", "--video", tmp_path / "a.mp4", "--mask", tmp_path / "m.png").returncode == 0
-
-
 def test_many_runs_of_tokens_cost_no_more(tiny):
     """A chessboard cuts tokens into hundreds of runs, which are put together."""
     size = {"width": 256, "height": 256, "num_frames": 33, "frame_rate": 24, "preset": "distilled"}
@@ -480,164 +445,6 @@ def test_models_that_lack_an_encoder(tiny_paths, tmp_path, lost, part, request_o
                 call(sdltx.Request("x", **request_of))
 
 
-# --- files ---
-
-
-def test_command_line(tmp_path):
-    clip, sound = tmp_path / "a.mp4", tmp_path / "s.wav"
-    film().save(clip)
-    sdltx.sound.write(sound, wave(1), RATE)
-    for arguments, name in (
-        (["--audio", sound, "--audio-start", "0.2"], "b.mp4"),
-        (["--video", clip, "--retake", "0.3:0.6"], "c.mp4"),
-        (["--video", clip, "--retake", "0.3:0.6", "--retake-of", "sound"], "d.mp4"),
-        (["--video", clip, "--foley"], "e.mp4"),
-        (["--no-video"], "f.wav"),
-    ):
-        done = generate(*arguments, "--steps", "2", "-o", tmp_path / name)
-        assert done.returncode == 0, done.stderr
-        if name not in ("b.mp4", "c.mp4"):
-            continue
-        again = run("generate", "--from", tmp_path / name, "-o", tmp_path / f"2{name}")
-        assert again.returncode == 0, again.stderr
-        assert (tmp_path / name).read_bytes() == (tmp_path / f"2{name}").read_bytes(), name
-    told = run("generate", "--from", tmp_path / "c.mp4", "--dry-run")
-    assert "retake" in told.stdout and str(clip) in told.stdout
-    told = media.read_settings(tmp_path / "c.mp4")
-    assert told["retake"] == [0.3, 0.6] and told["film"]["path"] == str(clip)
-    film(17).save(clip)
-    assert "not the file that" in run("generate", "--from", tmp_path / "e.mp4", "--dry-run").stderr
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--audio", "missing.wav"],
-        ["--video", "missing.mp4", "--foley"],
-        ["--audio-start", "1"],
-        ["--video", __file__, "--retake", "0:1"],
-        ["--retake", "now"],
-        ["--no-video", "-o", "x.mp4"],
-    ],
-)
-def test_bad_arguments(arguments, tmp_path):
-    done = generate(*arguments, *(() if "-o" in arguments else ("-o", tmp_path / "x.mp4")))
-    assert (done.returncode, len(errors(done))) == (2, 1), done.stderr
-
-
-def test_lines_of_a_batch(tmp_path):
-    film().save(tmp_path / "a.mp4")
-    sdltx.sound.write(tmp_path / "s.wav", wave(1), RATE)
-    lines = [
-        {"prompt": "x", "film": "a.mp4", "retake": [0.3, 0.6], "output": "b.mp4"},
-        {"prompt": "x", "sound": {"path": "s.wav", "start": 0.1}, "output": "c.mp4"},
-        {"prompt": "x", "video": False, "output": "d.wav"},
-    ]
-    jobs = tmp_path / "jobs.jsonl"
-    jobs.write_text("\n".join(map(json.dumps, lines)))
-    done = run("batch", jobs, "-o", tmp_path / "out", "--steps", "2", "--seed", "3")
-    assert done.returncode == 0, done.stderr
-    assert {file.name for file in (tmp_path / "out").iterdir()} >= {"b.mp4", "c.mp4", "d.wav"}
-    again = run("batch", jobs, "-o", tmp_path / "out", "--steps", "2", "--seed", "3")
-    assert "3 of 3 clips are there already" in again.stderr
-
-
-def test_requests_as_text(tmp_path):
-    film().save(tmp_path / "a.mp4")
-    request = sdltx.Request("x", film=str(tmp_path / "a.mp4"), retake=(0.25, 1))
-    again = sdltx.Request.from_dict(json.loads(json.dumps(request.to_dict())))
-    assert again.to_dict() == request.to_dict()
-    with pytest.raises(sdltx.InvalidRequestError, match="save it"):
-        sdltx.Request("x", film=film(), foley=True).to_dict()
-
-
-# --- readers ---
-
-
-def test_sound_of_files(tmp_path):
-    given = wave(1)
-    sdltx.sound.write(tmp_path / "s.wav", given, RATE, sample_format="f32")
-    samples, rate = media.read_audio(tmp_path / "s.wav", start=0.1, duration=0.5)
-    assert rate == RATE and samples.shape == (2, round(0.5 * RATE))
-    assert np.array_equal(samples, given[:, round(0.1 * RATE) :][:, : samples.shape[1]])
-    sdltx.sound.write(tmp_path / "m.wav", given[:1], RATE)
-    mono, _ = media.read_audio(tmp_path / "m.wav")
-    assert np.array_equal(mono[0], mono[1])
-    film().save(tmp_path / "a.mp4")
-    coded, _ = media.read_audio(tmp_path / "a.mp4")
-    n = 30_000
-    assert np.abs(coded[:, 3000:n] - wave(33 / 24)[:, 3000:n]).mean() < 0.02  # AAC begins where it was
-    with pytest.raises(sdltx.InvalidRequestError, match="no sound at 5 s"):
-        media.read_audio(tmp_path / "s.wav", start=5)
-
-
-def test_pictures_of_files(tmp_path):
-    ramp = np.zeros((25, 64, 96, 3), np.uint8)
-    ramp += (np.arange(25, dtype=np.uint8) * 10)[:, None, None, None]
-    ramp[..., 1] = np.linspace(0, 255, 96).astype(np.uint8)
-    sdltx.Video(ramp, frame_rate=24).save(tmp_path / "a.mp4")
-    frames, rate = media.read_video(tmp_path / "a.mp4")
-    assert rate == 24 and frames.shape == ramp.shape
-    assert np.abs(frames.astype(int) - ramp).mean() < 2.5
-    some, _ = media.read_video(tmp_path / "a.mp4", start=0.25, duration=0.25)
-    assert np.array_equal(some, frames[6:12])
-    half, rate = media.read_video(tmp_path / "a.mp4", frame_rate=12)
-    assert rate == 12 and np.array_equal(half, frames[::2])
-    sdltx.Video(ramp, frame_rate=Fraction(30000, 1001)).save(tmp_path / "b.mp4")
-    assert media.read_video(tmp_path / "b.mp4")[1] == pytest.approx(29.97, abs=1e-3)
-
-
-def written(path, frames, **about):
-    """A film by PyAV, with what files may say of their pictures."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=24, options={"crf": "4"})
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = about.pop("pix_fmt", "yuv420p")
-        if (times := about.pop("times", None)) is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for name, value in about.items():
-            setattr(stream.codec_context, name, value)
-        for i, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-                format=stream.pix_fmt,
-                dst_colorspace=about.get("colorspace"),
-                dst_color_range=about.get("color_range"),
-            )
-            if times is not None:
-                frame.pts, frame.time_base = times[i], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def test_matrix_and_range_of_colours(tmp_path):
-    """All four ways to store the same colours come out as the same."""
-    picture = np.zeros((4, 64, 96, 3), np.uint8)
-    picture[:, :, :32], picture[:, :, 32:64], picture[:, :, 64:] = (200, 30, 40), (20, 180, 60), (30, 40, 210)
-    for matrix in (1, 5):
-        for extent in (1, 2):
-            path = tmp_path / f"{matrix}{extent}.mp4"
-            written(path, picture, colorspace=matrix, color_range=extent)
-            frames, _ = media.read_video(path)
-            assert np.abs(frames[:, 8:-8, 8:24].astype(int) - picture[:, 8:-8, 8:24]).max() <= 6, (matrix, extent)
-            assert np.abs(frames[:, 8:-8, 72:88].astype(int) - picture[:, 8:-8, 72:88]).max() <= 6, (matrix, extent)
-
-
-def test_hdr_is_refused(tmp_path):
-    written(tmp_path / "h.mp4", np.zeros((4, 64, 96, 3), np.uint8), color_trc=16, color_primaries=9, colorspace=9)
-    with pytest.raises(sdltx.InvalidRequestError, match=r"HDR \(PQ\)"):
-        media.read_video(tmp_path / "h.mp4")
-
-
-def test_pictures_at_uneven_distances(tmp_path):
-    """A picture is seen until the next one's time."""
-    ramp = np.zeros((4, 64, 96, 3), np.uint8) + np.array([0, 60, 120, 180], np.uint8)[:, None, None, None]
-    written(tmp_path / "v.mkv", ramp, times=[0, 100, 400, 500])
-    frames, _ = media.read_video(tmp_path / "v.mkv", frame_rate=10)
-    assert [round(picture.mean() / 60) for picture in frames[:6]] == [0, 1, 1, 1, 2, 3]
-
-
 # --- memory ---
 
 
@@ -665,97 +472,3 @@ def test_memory_at_the_widths_of_the_release(tmp_path):
     print([other / plain for other in others], alone / plain)
     assert all(other <= 1.05 * plain for other in others)
     assert alone < 0.1 * plain
-
-
-# --- what a reader found ---
-
-
-def test_gaps_in_sound_are_silence(tmp_path):
-    import av
-
-    tone = np.full((2, 4800), 0.25, np.float32)
-    with av.open(str(tmp_path / "g.mkv"), "w") as container:
-        stream = container.add_stream("pcm_f32le", rate=48000, layout="stereo")
-        for start in (0, 0.1, 0.2, 0.9, 1.0):
-            frame = av.AudioFrame.from_ndarray(
-                np.ascontiguousarray(tone.T).reshape(1, -1), format="flt", layout="stereo"
-            )
-            frame.sample_rate, frame.time_base, frame.pts = 48000, Fraction(1, 48000), round(start * 48000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    samples, rate = media.read_audio(tmp_path / "g.mkv")
-    assert samples.shape == (2, round(1.1 * rate))
-    loud = samples[0] > 0.1
-    assert loud[: round(0.29 * rate)].all() and loud[round(0.91 * rate) :].all()
-    assert not loud[round(0.31 * rate) : round(0.89 * rate)].any()
-    later, _ = media.read_audio(tmp_path / "g.mkv", start=0.85, duration=0.1)
-    assert (later[0] > 0.1).sum() == pytest.approx(0.05 * rate, abs=2)
-
-
-def test_sixteen_bits_stay_as_they_are(tmp_path):
-    """All of their values come out of a file as they went in."""
-    values = np.arange(-32768, 32768, dtype=np.int16)
-    sdltx.sound.write(tmp_path / "a.wav", np.stack([values, values[::-1]]), 48000)
-    samples, _ = media.read_audio(tmp_path / "a.wav")
-    assert np.array_equal(samples * 32768, np.stack([values, values[::-1]]))
-    sdltx.sound.write(tmp_path / "b.wav", samples, 48000)
-    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
-
-
-@pytest.mark.parametrize("rate", [11111, 192_000, 8000])
-def test_rates_that_a_codec_does_not_know(tmp_path, rate):
-    clip = sdltx.Video(film(24, sound=False).frames, wave(1, rate), rate, 24)
-    clip.save(tmp_path / "a.mp4")
-    samples, of_file = media.read_audio(tmp_path / "a.mp4")
-    assert samples.shape[1] / of_file == pytest.approx(1, abs=0.06)
-
-
-def test_masks_that_changed(tmp_path):
-    film().save(tmp_path / "a.mp4")
-    sdltx.Video(masked(1)).save(tmp_path / "m.png")
-    clip, mask = tmp_path / "a.mp4", tmp_path / "m.png"
-    for more, name in (
-        (["--video", clip, "--mask", mask], "b.mp4"),
-        (["--reference", clip, "--reference-mask", mask, "-W", "96", "-H", "64"], "c.mp4"),
-    ):
-        done = generate(*more, "--steps", "1", "-o", tmp_path / name)
-        assert done.returncode == 0, done.stderr
-    lines = [
-        {"prompt": "x", "film": {"path": "a.mp4", "mask": "m.png"}, "output": "b.mp4"},
-        {"prompt": "x", "references": [{"path": "a.mp4", "attention": "m.png"}], "output": "c.mp4"},
-    ]
-    jobs = tmp_path / "jobs.jsonl"
-    jobs.write_text("\n".join(map(json.dumps, lines)))
-    batch = ["batch", jobs, "-o", tmp_path / "out", "--steps", "1", "--seed", "3", "-W", "96", "-H", "64"]
-    assert run(*batch).returncode == 0
-    assert "2 of 2 clips are there already" in run(*batch).stderr
-    sdltx.Video(255 - masked(1)).save(mask, overwrite=True)
-    assert "clips are there already" not in run(*batch).stderr
-    for name in ("b.mp4", "c.mp4"):
-        assert "m.png is not the file that" in run("generate", "--from", tmp_path / name, "--dry-run").stderr
-
-
-def test_another_task_of_a_clip_that_is_made_again(tmp_path):
-    film().save(tmp_path / "a.mp4")
-    done = generate("--video", tmp_path / "a.mp4", "--retake", "0.3:0.6", "--steps", "1", "-o", tmp_path / "b.mp4")
-    assert done.returncode == 0, done.stderr
-    for more in (["--foley"], ["--extend", "0.5"]):
-        told = run("generate", "--from", tmp_path / "b.mp4", *more, "--dry-run")
-        assert told.returncode == 0, told.stderr
-        assert more[0].lstrip("-") in told.stdout
-    refused = run("generate", "--from", tmp_path / "b.mp4", "--foley", "-o", tmp_path / "x.gif")
-    assert (refused.returncode, len(errors(refused))) == (2, 1)
-
-
-def test_files_are_read_once_for_plans(tiny, tmp_path, monkeypatch):
-    from sdltx import _readers
-
-    film().save(tmp_path / "a.mp4")
-    calls = []
-    whole = _readers.read_frames
-    monkeypatch.setattr(_readers, "read_frames", lambda *args, **more: calls.append(args) or whole(*args, **more))
-    request = sdltx.Request("x", film=str(tmp_path / "a.mp4"), foley=True)
-    for _ in range(3):
-        tiny.resolve(request)
-        tiny.estimate(request)
-    assert len(calls) == 1

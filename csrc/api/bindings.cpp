@@ -69,20 +69,6 @@ py::dict info_dict(const Pipeline& p) {
                     "image_crf"_a = i.image_crf, "has_audio"_a = i.has(Part::audio_decoder) && i.has(Part::vocoder));
 }
 
-// Video and audio context.
-using FloatPair = std::pair<FloatArray, FloatArray>;
-std::optional<Context> context_of(const std::optional<FloatPair>& arrays) {
-    if (!arrays) return std::nullopt;
-    return Context{to_array(arrays->first), to_array(arrays->second)};
-}
-
-// Video and audio latents, either may be None.
-using LatentTuple = std::pair<std::optional<FloatArray>, std::optional<FloatArray>>;
-Latents latents_of(const std::optional<LatentTuple>& given) {
-    if (!given) return {};
-    return {to_array(given->first), to_array(given->second), 0};
-}
-
 Offload offload_of(const std::string& name) {
     if (name == "none") return Offload::none;
     if (name == "stage") return Offload::stage;
@@ -198,7 +184,7 @@ void bind_pipeline(py::module_& m) {
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const ClipOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
                const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
-               const std::optional<LatentTuple>& initial, const std::optional<LatentTuple>& second_noise,
+               const std::optional<LatentPair>& initial, const std::optional<LatentPair>& second_noise,
                std::optional<py::function> progress, std::optional<py::function> on_step) {
                 Request request{
                     o, conditions_of(conditions), {to_array(video_noise), to_array(audio_noise)}, latents_of(initial)};

@@ -37,6 +37,20 @@ inline pybind11::str decoded(const std::string& s) {
         PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "replace"));
 }
 
+// Video and audio context.
+using FloatPair = std::pair<FloatArray, FloatArray>;
+inline std::optional<Context> context_of(const std::optional<FloatPair>& arrays) {
+    if (!arrays) return std::nullopt;
+    return Context{to_array(arrays->first), to_array(arrays->second)};
+}
+
+// Video and audio latents, either may be None.
+using LatentPair = std::pair<std::optional<FloatArray>, std::optional<FloatArray>>;
+inline Latents latents_of(const std::optional<LatentPair>& given) {
+    if (!given) return {};
+    return {to_array(given->first), to_array(given->second), 0};
+}
+
 // (image (H, W, 3) or None, latent (C, 1, H', W') or None, frame, strength) each.
 using ConditionTuple =
     std::tuple<std::optional<pybind11::array_t<uint8_t, pybind11::array::c_style | pybind11::array::forcecast>>,

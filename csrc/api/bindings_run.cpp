@@ -10,9 +10,6 @@ namespace sdltx {
 
 namespace {
 
-using FloatPair = std::pair<FloatArray, FloatArray>;
-using LatentPair = std::pair<std::optional<FloatArray>, std::optional<FloatArray>>;
-
 py::tuple arrays_of(const Array& video, const Array& audio) {
     return py::make_tuple(to_numpy(video), audio.empty() ? py::object(py::none()) : py::object(to_numpy(audio)));
 }
@@ -23,11 +20,6 @@ Waveform waveform_of(const py::dict& given) {
     Waveform w{{{2, length}, {0.0f}}, given["rate"].cast<int>()};
     if (!given["samples"].is_none()) w.samples = to_array(given["samples"].cast<FloatArray>());
     return w;
-}
-
-std::optional<Context> context_of(const std::optional<FloatPair>& given) {
-    if (!given) return std::nullopt;
-    return Context{to_array(given->first), to_array(given->second)};
 }
 
 // Tells Python of a job. Exceptions of this library and of files end that job, others the run.

@@ -58,20 +58,6 @@ py::dict state_of(const StreamState& s) {
                     "positions"_a = to_numpy({s.positions.axes, s.num_tokens, 2}, s.positions.bounds), "bias"_a = bias);
 }
 
-// Video and audio context.
-using FloatPair = std::pair<FloatArray, FloatArray>;
-std::optional<Context> context_of(const std::optional<FloatPair>& arrays) {
-    if (!arrays) return std::nullopt;
-    return Context{to_array(arrays->first), to_array(arrays->second)};
-}
-
-// Video and audio latents, either may be None.
-using LatentTuple = std::pair<std::optional<FloatArray>, std::optional<FloatArray>>;
-Latents latents_of(const std::optional<LatentTuple>& given) {
-    if (!given) return {};
-    return {to_array(given->first), to_array(given->second), 0};
-}
-
 // What a stream starts from, by the names of Spec: tests name all of it.
 Spec spec_of(const py::dict& given) {
     Spec spec;
@@ -185,7 +171,7 @@ void bind_sampler(py::module_& m, py::class_<Pipeline>& pipeline) {
             [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const ClipOptions& o,
                const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
                const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
-               const std::optional<LatentTuple>& initial, const std::optional<py::function>& step_noise,
+               const std::optional<LatentPair>& initial, const std::optional<py::function>& step_noise,
                const py::dict& video_spec, const py::dict& audio_spec, const std::vector<LoraPair>& loras) {
                 auto s = std::make_unique<PySampler>();
                 DrawNoise draw;
