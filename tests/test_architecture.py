@@ -97,6 +97,9 @@ PYTHON = CSRC.parent / "python" / "sdltx"
 PYTHON_LAYERS = {
     "_core": 0,
     "_options": 0,
+    "model_sets": 2,
+    "library": 3,
+    "hub": 4,
     "errors": 1,
     "_demo": 2,
     "_files": 2,

@@ -71,12 +71,13 @@ __all__ = [
     "devices",
     "inspect",
     "load",
+    "pull",
     "recipes",
     "tasks",
 ]
 
 
-_LATER = ("media", "preview", "sound")
+_LATER = ("hub", "media", "model_sets", "preview", "sound")
 
 
 def __getattr__(name: str) -> object:
@@ -85,11 +86,15 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         return import_module(f"sdltx.{name}")
+    if name == "pull":
+        from .hub import pull
+
+        return pull
     raise AttributeError(f"module 'sdltx' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, "pull"})
 
 
 _logger = _logging.getLogger("sdltx")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import _arguments, _core
+from . import _arguments, _core, library
 from .errors import ModelFileError
 
 
@@ -108,7 +108,8 @@ def inspect(
     """
     if not paths:
         _arguments.refuse("inspect", "paths", "at least one file or folder", paths)
-    found = json.loads(_core.inspect([_arguments.raw(_arguments.path("inspect", path)) for path in paths]))
+    given = library.expanded("inspect", paths)
+    found = json.loads(_core.inspect([_arguments.raw(_arguments.path("inspect", path)) for path in given]))
     files = [FileReport(**entry) for entry in found.pop("files")]
     if sha256:
         sums = _checksums([file.path for file in files], progress)

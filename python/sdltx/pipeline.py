@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from . import _arguments, _core
+from . import _arguments, _core, library
 from ._demo import demo_files
 from ._open_model import OpenModel
 from .errors import Cancelled, InvalidRequestError, SdltxError
@@ -51,7 +51,8 @@ def load(
     """Opens a model.
 
     paths: safetensors and GGUF files and folders of them, in any order; together they hold the transformer, the VAEs
-        and the text encoder. None: the small demonstration model that is part of the package.
+        and the text encoder. Or the name of a set that was pulled, such as "ltx-2.3-distilled:q4_k_m" (see
+        :func:`sdltx.pull`). None: the small demonstration model that is part of the package.
     device: where it runs: "cpu", the name of a GPU, "auto" for the best GPU with enough memory, or "rpc:HOST:PORT" for
         another machine where ``sdltx-cli worker`` runs. A list shares the blocks of the networks among its devices.
     precision: "auto" computes in the types of the weights; "f32" runs every operation in exact float32 (on CPUs, also
@@ -71,7 +72,7 @@ def load(
     Raises ModelFileError, ModelMismatchError, OutOfMemoryError, BackendError or InvalidRequestError.
     """
     return Pipeline(
-        paths or demo_files(),
+        library.expanded("load", paths) or demo_files(),
         device=device,
         precision=precision,
         threads=threads,

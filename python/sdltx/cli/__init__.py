@@ -15,7 +15,22 @@ from typing import NoReturn
 import sdltx
 from sdltx import _core
 
-from . import batch, completion, convert, decode, doctor, embed, estimate, generate, inspect, recipes, worker
+from .. import library
+from . import (
+    batch,
+    completion,
+    convert,
+    decode,
+    doctor,
+    embed,
+    estimate,
+    generate,
+    inspect,
+    models,
+    pull,
+    recipes,
+    worker,
+)
 from .job import Job
 from .messages import close_standard_output, flush_standard_output, open_standard_streams, say
 from .options import Parser
@@ -68,6 +83,9 @@ def _run(args: argparse.Namespace) -> int:
     job = Job(args)
     try:
         with job:
+            if getattr(args, "model", None):
+                args.named_models = args.model  # as people call them
+                args.model = [str(path) for path in library.expanded("load", args.model)]
             args.command(job)
             flush_standard_output()
     except KeyboardInterrupt:
@@ -130,7 +148,8 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"sdltx {sdltx.__version__} (ggml {_core.ggml_version})")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (generate, batch, estimate, recipes, decode, inspect, convert, worker, doctor, embed, completion):
+    making = (generate, batch, estimate, recipes, decode)
+    for command in (*making, pull, models, inspect, convert, worker, doctor, embed, completion):
         command.add(commands)
     parser.set_defaults(root=parser)
     return parser

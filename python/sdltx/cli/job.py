@@ -170,7 +170,7 @@ class Job:
         """What goes on with latents. ``smaller``: memory was short, so in smaller tiles."""
         args = self.args
         words = ["sdltx-cli", "decode", f"./{latents}" if latents.startswith("-") else latents]
-        for path in args.model:
+        for path in getattr(args, "named_models", args.model):
             words += ["-m", path]
         for name in MODEL_OPTIONS:
             if getattr(args, name) is not None:

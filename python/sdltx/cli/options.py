@@ -65,8 +65,9 @@ def model_options(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="file or folder of the model, safetensors or GGUF; repeat it for models in several files, in any order "
-        "(default: the small built-in demonstration model)",
+        help="file or folder of the model, safetensors or GGUF, or a set that was pulled, such as "
+        "ltx-2.3-distilled:q4_k_m; repeat it for models in several files, in any order (default: the small built-in "
+        "demonstration model)",
     )
     # As sd-cli calls them.
     group.add_argument(

@@ -1,0 +1,216 @@
+"""Model files that are here: where they are looked for, and which of them make up a set. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import _arguments, model_sets
+from ._files import exists, is_file, is_folder
+from .errors import ModelFileError
+from .model_sets import ModelSet, PublishedFile
+
+_SUFFIXES = (".safetensors", ".gguf")
+EXTRAS = "extras"
+"""Folder of upscalers and LoRAs in that of a repository."""
+_DEPTH = 6  # folders below a place that are looked into
+_COMFY_FOLDERS = (
+    *("checkpoints", "diffusion_models", "unet", "text_encoders", "clip", "vae", "loras"),
+    *("latent_upscale_models", "upscale_models"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder where models may lie."""
+
+    folder: Path
+    what: str
+    """"SDLTX_MODELS", "own folder", "ComfyUI" or "Hugging Face cache"."""
+
+
+def own_folder() -> Path:
+    """Returns where downloads go: the first folder of ``SDLTX_MODELS``, or one in the user's data folder."""
+    named = _named_folders()
+    if named:
+        return named[0]
+    import platformdirs
+
+    return platformdirs.user_data_path("sdltx") / "models"
+
+
+def _named_folders() -> list[Path]:
+    return [Path(name).expanduser() for name in os.environ.get("SDLTX_MODELS", "").split(os.pathsep) if name]
+
+
+def places() -> list[Place]:
+    """Returns where models are looked for, in this order, as far as it is there."""
+    found = [Place(folder, "SDLTX_MODELS") for folder in _named_folders()]
+    found += [Place(own_folder(), "own folder")]
+    found += [Place(folder, "ComfyUI") for folder in _comfy_folders()]
+    found += [Place(_hub_cache(), "Hugging Face cache")]
+    seen: set[str] = set()
+    return [
+        place
+        for place in found
+        if is_folder(place.folder) and (real := os.path.realpath(place.folder)) not in seen and not seen.add(real)  # type: ignore[func-returns-value]
+    ]
+
+
+def _hub_cache() -> Path:
+    """As huggingface-hub finds it, which need not be installed for this."""
+    variables = os.environ
+    if named := variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(named).expanduser()
+    base = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    return Path(variables.get("HF_HOME") or base).expanduser() / "hub"
+
+
+def _comfy_folders() -> Iterator[Path]:
+    """Model folders of ComfyUI, which lies where COMFYUI_PATH says or in the home folder."""
+    named = os.environ.get("COMFYUI_PATH")
+    roots = [Path(named).expanduser()] if named else [Path.home() / name for name in ("ComfyUI", "comfyui")]
+    for root in roots:
+        for name in _COMFY_FOLDERS:
+            yield root / "models" / name
+        yield from _more_comfy_folders(root / "extra_model_paths.yaml")
+
+
+def _more_comfy_folders(path: Path) -> list[Path]:
+    """Those that the file names: sections of ``base_path`` and folders below it, several in lines of a text."""
+    if not is_file(path):
+        return []
+    try:
+        import yaml
+
+        sections = yaml.safe_load(path.read_text(errors="replace"))
+    except ImportError:
+        return []
+    except (OSError, yaml.YAMLError):
+        return []
+    found = []
+    for section in sections.values() if isinstance(sections, dict) else ():
+        if not isinstance(section, dict):
+            continue
+        base = Path(os.path.expandvars(str(section.get("base_path", "")))).expanduser()
+        for name in _COMFY_FOLDERS:
+            for line in str(section.get(name) or "").splitlines():
+                if line.strip():
+                    # Relative to the file, as ComfyUI takes them.
+                    found.append(path.parent / base / line.strip())
+    return found
+
+
+@dataclass
+class Index:
+    """The model files of all places, by name."""
+
+    places: Sequence[Place] = field(default_factory=places)
+    files: dict[str, list[tuple[Path, Place]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for place in self.places:
+            for path in _model_files(place.folder):
+                self.files.setdefault(path.name.lower(), []).append((path, place))
+
+    def find(self, wanted: PublishedFile, size: int | None = None) -> Path | None:
+        """Returns where a published file lies, or None. size: in bytes, if it is known."""
+        if not wanted.path:
+            return next(self._folders(wanted.repository), None)
+        for path, _ in self.files.get(wanted.name.lower(), ()):
+            if size is None or path.stat().st_size == size:
+                return path
+        return None
+
+    def _folders(self, repository: str) -> Iterator[Path]:
+        """Folders that hold the text encoder of a repository, complete ones."""
+        for place in self.places:
+            if place.what == "Hugging Face cache":
+                candidates = sorted(place.folder.glob(f"models--{repository.replace('/', '--')}/snapshots/*"))
+            else:
+                candidates = [place.folder / repository, place.folder / repository.split("/")[1]]
+            yield from (folder for folder in candidates if is_complete_folder(folder))
+
+
+def is_complete_folder(folder: Path) -> bool:
+    """Whether a folder has a config and all the weights that its index names."""
+    if not is_file(folder / "config.json"):
+        return False
+    listing = folder / "model.safetensors.index.json"
+    if not is_file(listing):
+        return is_file(folder / "model.safetensors")
+    try:
+        weights: dict[str, Any] = json.loads(listing.read_text())["weight_map"]
+        return bool(weights) and all(is_file(folder / Path(str(name)).name) for name in set(weights.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _model_files(folder: Path) -> Iterator[Path]:
+    """Files of models in a folder and those below it; links are followed, circles of them are not."""
+    seen = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen or len(Path(root).relative_to(folder).parts) >= _DEPTH:
+            folders.clear()
+        if real in seen:
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(_SUFFIXES) and is_file(Path(root) / name):
+                yield Path(root) / name
+
+
+@dataclass(frozen=True)
+class LocalSet:
+    """A set of files, and what of it is here."""
+
+    wanted: ModelSet
+    found: dict[PublishedFile, Path]
+
+    @property
+    def missing(self) -> tuple[PublishedFile, ...]:
+        """Files that a clip cannot be made without and that are not here."""
+        return tuple(file for file in self.wanted.needed if file not in self.found)
+
+
+def local_sets(index: Index | None = None) -> list[LocalSet]:
+    """Returns all sets that are known, with what of them is here."""
+    index = index or Index()
+    return [_local(one, index) for one in model_sets.SETS]
+
+
+def _local(wanted: ModelSet, index: Index) -> LocalSet:
+    return LocalSet(wanted, {file: path for file in wanted.files if (path := index.find(file)) is not None})
+
+
+def expanded(where: str, paths: Iterable[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+    """Returns paths with the files of a set in the place of its name; optional ones too, if they were pulled.
+
+    Raises InvalidRequestError for a set that there is not, and ModelFileError for one that is not here.
+    """
+    result: list[str | os.PathLike[str]] = []
+    for path in paths:
+        path = _arguments.path(where, path)
+        if not isinstance(path, str) or exists(path) or not model_sets.looks_like_a_set(path):
+            result.append(path)
+            continue
+        wanted = model_sets.require_set(where, path)
+        here = _local(wanted, Index())
+        if here.missing:
+            names = ", ".join(file.name for file in here.missing)
+            gigabytes = sum(file.gigabytes for file in here.missing)
+            raise ModelFileError(
+                f"[{where}] of {wanted.name} these files are not here: {names}; sdltx-cli pull {wanted.name} "
+                f"downloads them, about {gigabytes:.1f} GB"
+            )
+        result += [here.found[file] for file in wanted.needed]
+        # A folder of nothing else: given by themselves, upscalers and LoRAs are no part of a model.
+        extras = {path.parent for file, path in here.found.items() if file.option and path.parent.name == EXTRAS}
+        result += sorted(extras)
+    return result
