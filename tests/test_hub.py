@@ -69,7 +69,7 @@ def test_a_connection_that_is_cut_goes_on(server, target):
 
 def test_a_download_that_was_stopped_goes_on(server, target):
     server.cuts["deep/a.gguf"] = [1_500_000] + 20 * [0]
-    with pytest.raises(sdltx.BackendError, match="no connection .* that lasts.*what has come is kept"):
+    with pytest.raises(sdltx.BackendError, match=r"no connection .* that lasts.*what has come is kept"):
         hub.pull(NAME)
     assert not target.exists()
     server.cuts.clear()
@@ -109,7 +109,7 @@ def test_a_busy_server(server, target):
 @pytest.mark.parametrize("content", [WEIGHTS[:-1] + b"!", WEIGHTS + b"more"], ids=["changed", "longer"])
 def test_wrong_content_is_not_taken(server, target, content):
     server.false["deep/a.gguf"] = content
-    with pytest.raises(sdltx.ModelFileError, match="checksum of a.gguf|longer than"):
+    with pytest.raises(sdltx.ModelFileError, match=r"checksum of a.gguf|longer than"):
         hub.pull(NAME)
     assert not target.exists()
     server.false.clear()
@@ -155,7 +155,7 @@ def test_repositories_change(server):
     with pytest.raises(sdltx.BackendError, match="people/weights is not there"):
         hub.pull(NAME)
     server.publish("people/weights", "deep/b.gguf", b"")
-    with pytest.raises(sdltx.ModelFileError, match="does not have deep/a.gguf any more"):
+    with pytest.raises(sdltx.ModelFileError, match=r"does not have deep/a.gguf any more"):
         hub.pull(NAME)
 
 

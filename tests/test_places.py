@@ -187,5 +187,5 @@ def test_a_set_that_is_not_here(home):
         sdltx.load("ltx-2.3-distilled")
     with pytest.raises(sdltx.ModelFileError, match="pull"):
         sdltx.inspect("LTX-2.3-distilled:Q4_K_M")
-    with pytest.raises(sdltx.InvalidRequestError, match="of ltx-2.3-distilled there are"):
+    with pytest.raises(sdltx.InvalidRequestError, match=r"of ltx-2.3-distilled there are"):
         sdltx.load("ltx-2.3-distilled:q9")

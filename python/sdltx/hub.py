@@ -1,7 +1,7 @@
 """Downloads the files of a model from the Hugging Face Hub, when somebody asks for it.
 
-The addresses, tokens, mirrors (``HF_ENDPOINT``) and proxies are those of huggingface-hub (extra ``[hub]``). The bytes are
-fetched here, because a download of 46 GB must go on where it was after a power cut, and its checksum be right.
+The addresses, tokens, mirrors (``HF_ENDPOINT``) and proxies are those of huggingface-hub (extra ``[hub]``). The bytes
+are fetched here, because a download of 46 GB must go on where it was after a power cut, and its checksum be right.
 """
 
 from __future__ import annotations
@@ -352,8 +352,9 @@ def _explained(file: PublishedFile | Download) -> Iterator[None]:
         raise
     except errors.GatedRepoError:
         raise BackendError(
-            f"[pull] the publisher of {file.repository} wants the licence accepted first: log in at {file.page}, accept "
-            "it, make a token at https://huggingface.co/settings/tokens, and give it with `hf auth login` or HF_TOKEN"
+            f"[pull] the publisher of {file.repository} wants the licence accepted first: log in at {file.page}, "
+            "accept it, make a token at https://huggingface.co/settings/tokens, and give it with `hf auth login` or "
+            "HF_TOKEN"
         ) from None
     except errors.RepositoryNotFoundError:
         raise BackendError(

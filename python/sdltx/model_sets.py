@@ -142,8 +142,8 @@ def _sets_of(family: str, kind: str, folder: str, name: str, options: tuple[Publ
     )
     yield ModelSet(family, "fp8", "8 bits, by its makers", (eight_bits, _gemma3("Q8_0"), *options))
     original = PublishedFile(_ORIGINAL, f"{name}.safetensors", "all but the text encoder", 46.1)
-    encoder = PublishedFile("google/gemma-3-12b-it", "", "text encoder", 24.4, GEMMA_LICENCE, gated=True)
-    yield ModelSet(family, "bf16", "the original, exact", (original, encoder, *options))
+    gemma = PublishedFile("google/gemma-3-12b-it", "", "text encoder", 24.4, GEMMA_LICENCE, gated=True)
+    yield ModelSet(family, "bf16", "the original, exact", (original, gemma, *options))
 
 
 def _newest(kind: str, variant: str, transformer: str, gigabytes: float, purpose: str) -> ModelSet:
