@@ -64,7 +64,7 @@ SDLTX_API const char* sdltx_version(void);
 /* Of this header, and of the library: raised with every change of functions, structs and constants. Before version 1.0
  * of the library a program needs the number that it was built with, from then on that or a higher one.
  */
-#define SDLTX_ABI_VERSION 10
+#define SDLTX_ABI_VERSION 11
 SDLTX_API uint32_t sdltx_abi_version(void);
 
 /* Log lines of the whole process: level is 10 (debug), 20 (info), 30 (warning) or 40 (error). May be called on any
@@ -321,6 +321,13 @@ SDLTX_API sdltx_status sdltx_request_json(const sdltx_request* request, char** j
  * defaults.
  */
 SDLTX_API sdltx_status sdltx_check(const sdltx_request* request);
+
+/* The prompt of a request as the text encoder writes it out, by its seed and its enhance_system; it must be an instruct
+ * Gemma 3. What a request with `enhance` does by itself. sdltx_string_free() gives the text back. progress: NULL for
+ * none.
+ */
+SDLTX_API sdltx_status sdltx_enhance(sdltx_pipeline* pipeline, const sdltx_request* request, sdltx_progress_fn progress,
+                                     void* payload, char** prompt);
 
 /* What would run, as a JSON object with every option, also `passes` of the transformer per step, recipe, upscalers,
  * distilled_lora (null: none), task, result_frames (how many pictures come out) and stages: a list of such objects,

@@ -53,6 +53,7 @@ WITHOUT_GGML = [
     "ltxv/rope",
     "ltxv/version",
     "gemma/tokenizer",
+    "gemma/writing",
     "gemma3/sentencepiece_model",
     "gemma4/bpe",
 ]

@@ -134,7 +134,9 @@ def test_default_precision_at_real_head_widths(wide, tmp_path, kind):
     fast = _core.encode_tokens([str(half)], list(range(TOKENS)), precision="auto")[1]
     error = relative_rms(fast, exact)
     print(f"{kind}: {error:.2e}")
-    assert 0 < error < 1e-2  # the reference in bfloat16 is 6e-3 off after a layer
+    assert error < 1e-2  # the reference in bfloat16 is 6e-3 off after a layer
+    # Processors without bfloat16 compute in float32.
+    assert error > 0 or "avx512_bf16" not in Path("/proc/cpuinfo").read_text()
 
 
 # --- GGUF ---

@@ -168,6 +168,27 @@ void bind_pipeline(py::module_& m) {
             },
             "prompt"_a, py::kw_only(), "progress"_a = py::none())
         .def(
+            "enhance",
+            [](Pipeline& p, const std::string& prompt, const std::string& system, int64_t seed,
+               std::optional<py::function> progress) {
+                Guard guard(std::move(progress));
+                return guard.run(
+                    &p, [&] { return p.enhance(prompt, system, static_cast<uint64_t>(seed), guard.progress()); });
+            },
+            "prompt"_a, py::kw_only(), "system"_a = "", "seed"_a = 0, "progress"_a = py::none())
+        .def(
+            "writing_prompt",
+            [](Pipeline& p, const std::string& prompt, const std::string& system) {
+                return p.writing_prompt(prompt, system);
+            },
+            "prompt"_a, "system"_a)
+        .def(
+            "next_scores",
+            [](Pipeline& p, const std::vector<int32_t>& ids, const std::vector<int32_t>& then) {
+                return to_numpy(Guard(std::nullopt).run(&p, [&] { return p.next_scores(ids, then); }));
+            },
+            "ids"_a, "then"_a)
+        .def(
             "resolve",
             [](const Pipeline& p, const Job& job) {
                 return to_python(to_json(Guard(std::nullopt).run(nullptr, [&] { return p.resolve(job.request); })));
@@ -334,7 +355,16 @@ void bind_parts(py::module_& m) {
                 return py::array_t<int32_t>(static_cast<py::ssize_t>(ids.size()), ids.data());
             },
             "text"_a)
+        .def("decode", &Tokenizer::decode, "ids"_a)
         .def_property_readonly("size", &Tokenizer::size);
+    m.def(
+        "write_answer",
+        [](const std::vector<std::string>& paths, const std::string& system, const std::string& user, int64_t most,
+           uint64_t seed, const std::string& precision, const std::string& device) {
+            return write_answer(ModelFiles(paths, ltx_naming()), system, user, most, seed, precision == "f32", device);
+        },
+        "paths"_a, "system"_a, "user"_a, py::kw_only(), "most"_a = 64, "seed"_a = 0, "precision"_a = "auto",
+        "device"_a = "cpu");
     m.def(
         "encode_tokens",
         [](const std::vector<std::string>& paths, const std::vector<int32_t>& ids, const std::string& precision,

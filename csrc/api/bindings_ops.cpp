@@ -1,7 +1,9 @@
 // sdltx._core.ops: see ggml/single_op.h.
 #include "bindings.h"
+#include "gemma/writing.h"
 #include "ggml/single_op.h"
 #include "ltxv/mel.h"
+#include "ltxv/noise.h"
 #include "ltxv/steppers.h"
 #include "model/presets.h"
 
@@ -57,6 +59,14 @@ void bind_ops(py::module_& module) {
     m.def(
         "log_mel", [](const FloatArray& wave, int64_t bins) { return to_numpy(log_mel(to_array(wave), bins)); },
         "wave"_a, "bins"_a = 64);
+    m.def(
+        "drawn_token",
+        [](const std::vector<float>& scores, double uniform) { return drawn_token(scores, Drawing{}, uniform); },
+        "scores"_a, "uniform"_a);
+    m.def(
+        "uniform_noise", [](uint64_t seed, uint32_t step) { return uniform_noise(seed, NoiseStream::text, step); },
+        "seed"_a, "step"_a);
+    m.def("tidied", &tidied, "text"_a);
     m.def("set_device", &single_op::set_device, "device"_a);
     m.def("copy_seconds", &single_op::copy_seconds, "device"_a, "bytes"_a);
     m.def("set_runs", &single_op::set_runs, "runs"_a);

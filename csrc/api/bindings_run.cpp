@@ -66,7 +66,10 @@ void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function
                 const py::object away = jobs[i].negative
                                             ? py::object(arrays_of(jobs[i].negative->video, jobs[i].negative->audio))
                                             : py::object(py::none());
-                on_encoded(i, arrays_of(c.video, c.audio), away);
+                const Job& job = jobs[i];
+                const std::string prompt = job.request.options.prompt.value_or("");
+                on_encoded(i, arrays_of(c.video, c.audio), away,
+                           job.plan.enhanced_from.empty() ? py::object(py::none()) : py::object(py::str(prompt)));
             });
         };
     if (on_step)

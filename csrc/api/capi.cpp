@@ -46,6 +46,7 @@ std::string told(const Request& request, const ClipPlan& plan) {
     for (const Option& option : all_options())
         if (std::string(option.group) == "material" && asked.contains(option.name))
             out[option.name] = asked[option.name];
+    if (!plan.enhanced_from.empty()) out["prompt"] = request.options.prompt.value_or("");
     if (request.options.seed.value_or(-1) < 0 && !plan.draws_noise(request)) out["seed"] = nullptr;
     return spelled(out);
 }
@@ -81,6 +82,12 @@ std::vector<Made> run(Pipeline& pipeline, std::vector<Job>& jobs, const std::vec
             return on_step(done, steps, estimate);
         };
     events.on_denoised = [&](size_t i) {
+        if (!jobs[i].plan.enhanced_from.empty()) {
+            const std::string now = told(jobs[i].request, jobs[i].plan);
+            made[i].video->settings = now;
+            made[i].latents.reset(new sdltx_latents{*jobs[i].latents, now});
+            return true;
+        }
         made[i].latents.reset(new sdltx_latents{*jobs[i].latents, settings[i]});
         return true;
     };
@@ -250,6 +257,19 @@ sdltx_status sdltx_encode(sdltx_pipeline* pipeline, const char* prompt, sdltx_pr
         Watch watch(progress, payload);
         Context c = encode(existing(pipeline, "pipeline").core, text(prompt, "prompt"), watch);
         give(context, std::unique_ptr<sdltx_context>(new sdltx_context{std::move(c)}));
+    });
+}
+
+sdltx_status sdltx_enhance(sdltx_pipeline* pipeline, const sdltx_request* request, sdltx_progress_fn progress,
+                           void* payload, char** prompt) {
+    return guarded([&] {
+        emptied(prompt, "prompt");
+        Pipeline& core = existing(pipeline, "pipeline").core;
+        const ClipOptions o = request_of(request).options;
+        Watch watch(progress, payload);
+        const Run run(core, watch);
+        const auto seed = static_cast<uint64_t>(std::max<int64_t>(0, o.seed.value_or(0)));
+        *prompt = copied(core.enhance(o.prompt.value_or(""), o.enhance_system.value_or(""), seed, watch.progress()));
     });
 }
 

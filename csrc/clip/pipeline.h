@@ -91,6 +91,15 @@ class SDLTX_EXPORT Pipeline {
     // the projection. Throws Error(model_mismatch) without text encoder and projection.
     Context encode(const std::string& prompt, const Progress& progress);
 
+    // A prompt as the text encoder writes it out, which must be an instruct Gemma 3. system: what it is told to do;
+    // empty: a text of ours. Progress counts tokens, of at most 512. Throws Error(model_mismatch) for a model that does
+    // not write, Error(invalid_request) for texts that control it, or are too long.
+    std::string enhance(const std::string& prompt, const std::string& system, uint64_t seed, const Progress& progress);
+    // What it is given for that.
+    std::vector<int32_t> writing_prompt(const std::string& prompt, const std::string& system) const;
+    // Scores (1 + M, vocabulary) of what follows `ids`, and of what follows each of M ids after them.
+    Array next_scores(const std::vector<int32_t>& ids, const std::vector<int32_t>& then, const Progress& progress = {});
+
     // How many seconds a clip of these contexts is to last, by the model's duration head. Throws Error(model_mismatch)
     // without one.
     double duration(const Context& context);
@@ -203,7 +212,23 @@ class SDLTX_EXPORT Pipeline {
         Pipeline& pipeline_;
         std::vector<Weights*> networks_;
     };
+    // The same of the text encoder, with what it writes with.
+    class WritingHold {
+     public:
+        WritingHold(Pipeline& pipeline, const Progress& progress, const MemoryUse& use);
+        ~WritingHold();
+        WritingHold(const WritingHold&) = delete;
+        WritingHold& operator=(const WritingHold&) = delete;
+
+     private:
+        Pipeline& pipeline_;
+        std::optional<Hold> hold_;
+    };
     class Runner;
+    void require_writing() const;
+    // Whether a request wants its prompt written out. Throws Error(model_mismatch) if that cannot be.
+    bool writes(const Request& request) const;
+    MemoryUse writing_memory(const std::string& prompt, const std::string& system);
     static constexpr double sound_piece_seconds = 4;  // of a run
     // Throws Error(model_mismatch) for what the model has no part for.
     void check_options(const ClipPlan& plan) const;

@@ -229,7 +229,9 @@ ClipPlan Pipeline::settle_length(const ClipPlan& plan, Request& request, const C
                 " seconds: " + std::to_string(*o.num_frames) + " frames");
     o.duration.reset();
     o.seed = whole.seed;  // that was drawn stays
-    return resolve(request);
+    ClipPlan settled = resolve(request);
+    settled.enhanced_from = plan.enhanced_from;
+    return settled;
 }
 
 void Pipeline::plan_two_stages(const Request& request, const ClipOptions& options, ClipPlan& plan) const {
@@ -376,6 +378,8 @@ void Pipeline::check_options(const ClipPlan& plan) const {
 
 void Pipeline::check_inputs(const ClipPlan& plan, const Request& request) {
     check_options(plan);
+    if (writes(request))
+        writing_prompt(request.options.prompt.value_or(""), request.options.enhance_system.value_or(""));
     check_freedom(plan);
     if (!request.film.empty()) require({Part::video_encoder});
     if (plan.has(StepKind::encode_sound)) require({Part::audio_encoder});
@@ -412,6 +416,21 @@ void Pipeline::check(const ClipPlan& plan, const Request& request) {
         wanted.insert(wanted.end(), stage->loras.begin(), stage->loras.end());
     keep_loras(wanted);
     check_inputs(plan, request);
+}
+
+std::vector<Condition> Pipeline::encoded(std::vector<Condition> pictures, const SampleSettings& settings,
+                                         const Progress& progress) {
+    check_frames(pictures, settings.num_frames);
+    // Whole, as the reference does it: tiles of a picture would change its latents where they meet.
+    const int64_t height = settings.latent.height * 32, width = settings.latent.width * 32;
+    for (Condition& c : pictures) {
+        if (c.latent.empty()) {
+            const Array fitted = fit_image(c.image, height, width);
+            c.latent = encode_video(footage_of(fitted), untiled, progress);
+        }
+        c.image = {};
+    }
+    return pictures;
 }
 
 Latents Pipeline::denoise(const Context& context, const Context* negative, const Job& job, const Progress& progress,

@@ -24,6 +24,7 @@ class Pipeline::Runner {
         each([&](size_t i) { check(i); });
         each([&](size_t i) { plan_work(i, [&](const Step& s, double n) { work_.add(s.kind, n); }); });
         each([&](size_t i) { measure(i); });
+        enhance_prompts();
         encode_prompts();
         each([&](size_t i) { settle_length(i); });
         do {  // once, but for films that are extended
@@ -116,7 +117,9 @@ class Pipeline::Runner {
     void tell() { pipeline_.tell(work_.whole()); }
     Progress progress() {
         return [this](const ProgressEvent& e) {
-            if (std::string(e.phase) != "load") work_.advance(e.done, e.total);
+            // What a model writes is as long as it likes.
+            if (const std::string phase = e.phase; phase != "load" && phase != "enhance")
+                work_.advance(e.done, e.total);
             tell();
             return !events_.progress || events_.progress(e);
         };
@@ -251,6 +254,23 @@ class Pipeline::Runner {
         plan_work(i, [&](const Step& s, double n) { work_.add(s.kind, n); });
         check(i);
         measure(i);
+    }
+
+    void enhance_prompts() {
+        const auto wanted = [&](const Job& job) {
+            return !job.latents && !job.context && pipeline_.writes(job.request);
+        };
+        if (!any(wanted)) return;
+        const WritingHold held(pipeline_, progress(), uses_[StepKind::encode_prompts]);
+        each([&](size_t i) {
+            Job& job = jobs_[i];
+            if (!wanted(job)) return;
+            ClipOptions& o = job.request.options;
+            job.plan.enhanced_from = o.prompt.value_or("");
+            o.prompt = pipeline_.enhance(job.plan.enhanced_from, o.enhance_system.value_or(""),
+                                         static_cast<uint64_t>(job.plan.whole.seed), progress());
+            o.enhance.reset();  // it is done
+        });
     }
 
     void encode_prompts() {
@@ -552,21 +572,6 @@ Latents Pipeline::sample(const Context& context, const Context* negative, const 
     Runner(*this, jobs, events)();
     if (job.failure) std::rethrow_exception(job.failure);
     return std::move(*job.latents);
-}
-
-std::vector<Condition> Pipeline::encoded(std::vector<Condition> pictures, const SampleSettings& settings,
-                                         const Progress& progress) {
-    check_frames(pictures, settings.num_frames);
-    // Whole, as the reference does it: tiles of a picture would change its latents where they meet.
-    const int64_t height = settings.latent.height * 32, width = settings.latent.width * 32;
-    for (Condition& c : pictures) {
-        if (c.latent.empty()) {
-            const Array fitted = fit_image(c.image, height, width);
-            c.latent = encode_video(footage_of(fitted), untiled, progress);
-        }
-        c.image = {};
-    }
-    return pictures;
 }
 
 void Pipeline::tell(const WholeProgress& whole) {

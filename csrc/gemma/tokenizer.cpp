@@ -23,6 +23,15 @@ Tokenizer::Tokenizer(std::string source, int32_t size, int32_t bos, bool repeats
 
 Tokenizer::~Tokenizer() = default;
 
+std::string Tokenizer::decode(const std::vector<int32_t>&) const {
+    throw Error(ErrorCode::model_mismatch, "[tokenize] this tokenizer turns texts to numbers only");
+}
+
+int32_t Tokenizer::id_of(const std::string& literal) const {
+    const auto found = literals_.find(literal);
+    return found == literals_.end() ? -1 : found->second;
+}
+
 // The longest literal that `text` starts with; length 0 if none.
 Tokenizer::Literal Tokenizer::literal_at(std::string_view text) const {
     for (const size_t length : literal_lengths_[static_cast<uint8_t>(text[0])]) {

@@ -22,6 +22,12 @@ class SDLTX_EXPORT Tokenizer {
     // is stripped. Safe to call from several threads. Throws Error(invalid_request).
     std::vector<int32_t> encode(std::string_view text, size_t max_tokens = SIZE_MAX) const;
 
+    // The text of ids, without what controls a model (<bos>, <start_of_turn>, ...). Bytes that make no text become
+    // U+FFFD. Throws Error(model_mismatch) where it is not known.
+    virtual std::string decode(const std::vector<int32_t>& ids) const;
+    // The id of a token that stands for itself in a text, or -1.
+    int32_t id_of(const std::string& literal) const;
+
     // One more than the largest id that encode can give.
     int32_t size() const { return size_; }
     int32_t bos() const { return bos_; }

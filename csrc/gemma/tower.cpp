@@ -13,12 +13,13 @@ namespace {
 
 constexpr const char* where = "text encoder";
 
-// cos and sin (N, pairs) of position * frequency, fastest axis the pair.
-void rope_table(int64_t n, const std::vector<double>& frequencies, std::vector<float>& cos, std::vector<float>& sin) {
+// cos and sin (N, pairs) of position * frequency, fastest axis the pair; of positions from `first` on.
+void rope_table(int64_t first, int64_t n, const std::vector<double>& frequencies, std::vector<float>& cos,
+                std::vector<float>& sin) {
     const size_t size = static_cast<size_t>(n) * frequencies.size();
     cos.reserve(size);
     sin.reserve(size);
-    for (int64_t p = 0; p < n; ++p)
+    for (int64_t p = first; p < first + n; ++p)
         for (double f : frequencies) {
             const double angle = static_cast<double>(p) * f;
             cos.push_back(static_cast<float>(std::cos(angle)));
@@ -26,14 +27,19 @@ void rope_table(int64_t n, const std::vector<double>& frequencies, std::vector<f
         }
 }
 
-// Key k is seen by query q when 0 <= q - k < window.
-std::vector<ggml_fp16_t> causal_mask(int64_t n, int64_t window) {
+// Key k is seen by query q when 0 <= q - k < window; of n queries from `first` on, and of keys from the first one on.
+std::vector<ggml_fp16_t> causal_mask(int64_t first, int64_t n, int64_t keys, int64_t window) {
     const ggml_fp16_t zero = ggml_fp32_to_fp16(0.0f), hidden = ggml_fp32_to_fp16(-INFINITY);
-    std::vector<ggml_fp16_t> mask(static_cast<size_t>(n * n), hidden);
-    for (int64_t q = 0; q < n; ++q)
-        for (int64_t k = std::max<int64_t>(0, q - window + 1); k <= q; ++k) mask[static_cast<size_t>(q * n + k)] = zero;
+    std::vector<ggml_fp16_t> mask(static_cast<size_t>(n * keys), hidden);
+    for (int64_t q = first; q < first + n; ++q)
+        for (int64_t k = std::max<int64_t>(0, q - window + 1); k <= q; ++k)
+            mask[static_cast<size_t>((q - first) * keys + k)] = zero;
     return mask;
 }
+
+// Keys are looked at in such numbers, so that plans of one token after the other are alike.
+constexpr int64_t keys_at_a_time = 64;
+int64_t rounded_keys(int64_t keys) { return (keys + keys_at_a_time - 1) / keys_at_a_time * keys_at_a_time; }
 
 }  // namespace
 
@@ -82,6 +88,29 @@ TowerLayer TextTower::declare_layer(int64_t i, const TowerLayerShape& s) {
 
 void TextTower::declare_norm(float plus) { norm_ = weights_.vector("norm.weight", {shape_.hidden_size}, plus); }
 
+void TextTower::declare_head() {
+    weights_.end_blocks();
+    weights_.begin_use(for_writing);
+    head_ = declare_linear(weights_, "embed_tokens", shape_.hidden_size, shape_.vocab_size, false);
+    weights_.begin_use(0);
+    use_head(false);
+}
+
+void TextTower::remember(Plan& g, const Tensors& t, size_t index, ggml_tensor*& keys, ggml_tensor*& values) {
+    if (!t.past) return;
+    ggml_context* ctx = g.ctx();
+    const auto with_past = [&](ggml_tensor* now, ggml_tensor* all) {
+        const auto tokens = [&](ggml_tensor* of, int64_t first, int64_t count) {
+            return ggml_view_3d(ctx, of, of->ne[0], of->ne[1], count, of->nb[1], of->nb[2],
+                                static_cast<size_t>(first) * of->nb[2]);
+        };
+        ggml_tensor* written = g.after(all, ggml_cpy(ctx, now, tokens(all, t.past->tokens, now->ne[2])));
+        return tokens(written, 0, t.mask[0]->ne[0]);
+    };
+    keys = with_past(keys, t.past->keys[index]);
+    values = with_past(values, t.past->values[index]);
+}
+
 namespace {
 
 ggml_tensor* gated_feed_forward(Plan& g, const GatedFeedForward& ff, ggml_tensor* x) {
@@ -103,14 +132,14 @@ ggml_tensor* TextTower::behind_attention(Plan& g, const TowerLayer& l, ggml_tens
     return ggml_add(g.ctx(), h, rms_norm(g, y, l.post_feedforward_layernorm, eps()));
 }
 
-TextTower::Tensors::Tensors(const Backend& backend, const TowerShape& shape, int64_t n, size_t on)
+TextTower::Tensors::Tensors(const Backend& backend, const TowerShape& shape, int64_t n, int64_t keys, size_t on)
     : device(on), state(backend, where, on) {
     h = state.tensor("h", GGML_TYPE_F32, {shape.hidden_size, n});
     for (size_t kind = 0; kind < 2; ++kind) {
         const int64_t pairs = shape.kinds[kind].head_dim / 2;
         cos[kind] = state.tensor("cos", GGML_TYPE_F32, {pairs, 1, n});
         sin[kind] = state.tensor("sin", GGML_TYPE_F32, {pairs, 1, n});
-        mask[kind] = state.tensor("mask", GGML_TYPE_F16, {n, n});
+        mask[kind] = state.tensor("mask", GGML_TYPE_F16, {keys, n});
     }
 }
 
@@ -135,45 +164,43 @@ std::unique_ptr<Plan> TextTower::plan(const Tensors& t, size_t index, Trace* tra
     return made;
 }
 
-Array TextTower::encode(const std::vector<int32_t>& given, Trace* trace,
-                        const std::function<void(int64_t done)>& on_layer) {
+std::vector<int32_t> TextTower::checked(const std::vector<int32_t>& given) const {
     std::vector<int32_t> ids;
     for (int32_t id : given) ids.push_back(embedded(id));
-    const int64_t n = static_cast<int64_t>(ids.size());
     for (int32_t id : ids)
         if (id < 0 || id >= shape_.vocab_size)
             throw Error(ErrorCode::model_mismatch,
                         "[text encoder] token " + std::to_string(id) + " is outside the vocabulary of " +
                             std::to_string(shape_.vocab_size) + "; tokenizer and text encoder are of different models");
+    return ids;
+}
+
+std::vector<std::unique_ptr<TextTower::Tensors>> TextTower::places(int64_t first, int64_t n, int64_t keys) const {
     const Backend& backend = workspace_.backend();
     std::vector<float> cos[2], sin[2];
     std::vector<ggml_fp16_t> visible[2];
     for (size_t kind = 0; kind < 2; ++kind) {
         const AttentionKind& k = shape_.kinds[kind];
-        rope_table(n, k.frequencies, cos[kind], sin[kind]);
-        visible[kind] = causal_mask(n, k.window ? k.window : n);
+        rope_table(first, n, k.frequencies, cos[kind], sin[kind]);
+        visible[kind] = causal_mask(first, n, keys, k.window ? k.window : first + n);
     }
-    std::vector<std::unique_ptr<Tensors>> places;  // by device
+    std::vector<std::unique_ptr<Tensors>> made;
     for (size_t d = 0; d < backend.num_devices(); ++d) {
-        Tensors& t = *places.emplace_back(std::make_unique<Tensors>(backend, shape_, n, d));
+        Tensors& t = *made.emplace_back(std::make_unique<Tensors>(backend, shape_, n, keys, d));
         for (size_t kind = 0; kind < 2; ++kind) {
             t.state.set(t.cos[kind], cos[kind]);
             t.state.set(t.sin[kind], sin[kind]);
             t.state.set(t.mask[kind], visible[kind].data(), visible[kind].size() * sizeof(ggml_fp16_t));
         }
     }
+    return made;
+}
 
-    Array states{{shape_.num_hidden_layers + 1, n, shape_.hidden_size}, {}};
-    const size_t state_size = static_cast<size_t>(n * shape_.hidden_size);
-    states.data.resize(static_cast<size_t>(states.dim(0)) * state_size);
-    const auto keep = [&](const Tensors& t, size_t index) {
-        ggml_backend_tensor_get(t.h, &states.data[index * state_size], 0, state_size * sizeof(float));
-    };
+void TextTower::run_layers(const std::vector<std::unique_ptr<Tensors>>& places, const std::vector<float>& embedded,
+                           Stream& stream, Trace* trace,
+                           const std::function<void(const Tensors& t, size_t index)>& behind) {
     Tensors* t = places.front().get();
-    const std::vector<float> embedded_ids = embed(ids, trace);
-    std::copy(embedded_ids.begin(), embedded_ids.end(), states.data.begin());
-    t->state.set(t->h, embedded_ids);
-    Stream stream({&weights_});
+    t->state.set(t->h, embedded);
     Stream::Sweep sweep(stream);
     for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i) {
         sweep.enter(i);
@@ -183,17 +210,111 @@ Array TextTower::encode(const std::vector<int32_t>& given, Trace* trace,
         }
         workspace_.run(*plan(*t, i, trace), [&] { sweep.meanwhile(i); });
         sweep.leave(i);
-        keep(*t, i + 1);
-        if (on_layer) on_layer(static_cast<int64_t>(i + 1));
+        behind(*t, i);
     }
+}
+
+Array TextTower::encode(const std::vector<int32_t>& given, Trace* trace,
+                        const std::function<void(int64_t done)>& on_layer) {
+    const std::vector<int32_t> ids = checked(given);
+    const int64_t n = static_cast<int64_t>(ids.size());
+    const auto where_computed = places(0, n, n);
+
+    Array states{{shape_.num_hidden_layers + 1, n, shape_.hidden_size}, {}};
+    const size_t state_size = static_cast<size_t>(n * shape_.hidden_size);
+    states.data.resize(static_cast<size_t>(states.dim(0)) * state_size);
+    const std::vector<float> embedded_ids = embed(ids, trace);
+    std::copy(embedded_ids.begin(), embedded_ids.end(), states.data.begin());
+    Stream stream({&weights_});
+    run_layers(where_computed, embedded_ids, stream, trace, [&](const Tensors& t, size_t i) {
+        ggml_backend_tensor_get(t.h, &states.data[(i + 1) * state_size], 0, state_size * sizeof(float));
+        if (on_layer) on_layer(static_cast<int64_t>(i + 1));
+    });
     return states;
+}
+
+TextTower::Reader::Reader(TextTower& tower, int64_t most, Trace* trace)
+    : tower_(tower),
+      trace_(trace),
+      most_(rounded_keys(most)),
+      stream_(std::make_unique<Stream>(std::vector{&tower.weights_})) {
+    const Backend& backend = tower.workspace_.backend();
+    for (size_t d = 0; d < backend.num_devices(); ++d) states_.push_back(std::make_unique<State>(backend, where, d));
+    past_ = tower.past_in(states_, most_);
+    for (auto& state : states_) state->allocate();
+}
+
+TextTower::Reader::~Reader() = default;
+
+TextTower::Past TextTower::past_in(const std::vector<std::unique_ptr<State>>& states, int64_t most) const {
+    Past past;
+    for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i) {
+        const AttentionKind& kind = shape_.kinds[kind_of(i)];
+        for (auto* of : {&past.keys, &past.values})
+            of->push_back(states[weights_.device_of(i)]->tensor("past", GGML_TYPE_F32,
+                                                                {kind.head_dim, kind.key_value_heads, most}));
+    }
+    return past;
+}
+
+std::vector<float> TextTower::Reader::read(const std::vector<int32_t>& given,
+                                           const std::function<void(int64_t done)>& on_layer) {
+    const std::vector<int32_t> ids = tower_.checked(given);
+    const int64_t n = static_cast<int64_t>(ids.size());
+    if (past_.tokens + n > most_)
+        throw Error(ErrorCode::invalid_request, "[text encoder] more is read than there is room for");
+    const auto where_computed = tower_.places(past_.tokens, n, rounded_keys(past_.tokens + n));
+    for (auto& t : where_computed) t->past = &past_;
+    std::vector<float> last(static_cast<size_t>(tower_.shape_.hidden_size));
+    tower_.run_layers(where_computed, tower_.embed(ids, trace_), *stream_, trace_, [&](const Tensors& t, size_t i) {
+        if (static_cast<int64_t>(i) + 1 == tower_.shape_.num_hidden_layers)
+            ggml_backend_tensor_get(t.h, last.data(), static_cast<size_t>(n - 1) * t.h->nb[1],
+                                    last.size() * sizeof(float));
+        if (on_layer) on_layer(static_cast<int64_t>(i + 1));
+    });
+    past_.tokens += n;
+    return tower_.scores(last, trace_);
+}
+
+std::unique_ptr<Plan> TextTower::head_plan(Trace* trace, ggml_tensor*& h, ggml_tensor*& scores) const {
+    auto made = std::make_unique<Plan>(workspace_.backend(), where, trace);
+    h = made->input("h", GGML_TYPE_F32, {shape_.hidden_size, 1});
+    scores = made->output(made->stage(linear(*made, head_, h), "lm_head"), "scores");
+    return made;
+}
+
+std::vector<float> TextTower::scores(const std::vector<float>& state, Trace* trace) {
+    ggml_tensor *h = nullptr, *out = nullptr;
+    const auto plan = head_plan(trace, h, out);
+    plan->set(h, state);
+    workspace_.run(*plan);
+    return plan->get(out);
+}
+
+MemoryUse TextTower::measure_reading(int64_t first, int64_t most) {
+    const Backend& backend = workspace_.backend();
+    const int64_t keys = rounded_keys(first);
+    std::vector<std::unique_ptr<State>> states;
+    std::vector<std::unique_ptr<Tensors>> tensors;
+    for (size_t d = 0; d < backend.num_devices(); ++d) states.push_back(std::make_unique<State>(backend, where, d));
+    const Past past = past_in(states, rounded_keys(most));
+    for (size_t d = 0; d < backend.num_devices(); ++d)
+        tensors.emplace_back(std::make_unique<Tensors>(backend, shape_, first, keys, d))->past = &past;
+    MemoryUse all;
+    for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i)
+        all.also(workspace_.measure_all(*plan(*tensors[weights_.device_of(i)], i, nullptr)));
+    ggml_tensor *h = nullptr, *out = nullptr;
+    all.also(workspace_.measure_all(*head_plan(nullptr, h, out)));
+    for (size_t d = 0; d < states.size(); ++d) all.inputs[d] += states[d]->size() + tensors[d]->state.size();
+    all.host += static_cast<size_t>(first * (keys + shape_.hidden_size) + shape_.vocab_size) * sizeof(float);
+    return all;
 }
 
 MemoryUse TextTower::measure(int64_t tokens) {
     const Backend& backend = workspace_.backend();
     std::vector<std::unique_ptr<Tensors>> places;
     for (size_t d = 0; d < backend.num_devices(); ++d)
-        places.push_back(std::make_unique<Tensors>(backend, shape_, tokens, d));
+        places.push_back(std::make_unique<Tensors>(backend, shape_, tokens, tokens, d));
     MemoryUse most;
     for (size_t i = 0; i < static_cast<size_t>(shape_.num_hidden_layers); ++i)
         most.also(workspace_.measure_all(*plan(*places[weights_.device_of(i)], i, nullptr)));

@@ -171,8 +171,10 @@ TowerShape shape_of(const Gemma3Config& c) {
             c.num_hidden_layers,
             c.vocab_size,
             c.rms_norm_eps,
-            {AttentionKind{c.head_dim, c.sliding_window, rotary_frequencies(c.head_dim, c.rope_local_base_freq)},
-             AttentionKind{c.head_dim, 0, rotary_frequencies(c.head_dim, c.rope_theta, c.rope_factor)}}};
+            {AttentionKind{c.head_dim, c.num_key_value_heads, c.sliding_window,
+                           rotary_frequencies(c.head_dim, c.rope_local_base_freq)},
+             AttentionKind{c.head_dim, c.num_key_value_heads, 0,
+                           rotary_frequencies(c.head_dim, c.rope_theta, c.rope_factor)}}};
 }
 
 }  // namespace
@@ -227,6 +229,7 @@ Gemma3Encoder::Gemma3Encoder(const ModelFiles& files, Workspace& workspace, cons
         layers_.push_back(declare_layer(
             i, {c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.intermediate_size, true, plus}));
     declare_norm(plus);
+    declare_head();
 }
 
 ggml_tensor* Gemma3Encoder::layer(Plan& g, const Tensors& t, size_t index) const {
@@ -245,6 +248,7 @@ ggml_tensor* Gemma3Encoder::layer(Plan& g, const Tensors& t, size_t index) const
     ggml_tensor* q = normed(l.q_proj, c.num_attention_heads, l.q_norm);     // [head_dim, H, n]
     ggml_tensor* k = normed(l.k_proj, c.num_key_value_heads, l.k_norm);     // [head_dim, Hkv, n]
     ggml_tensor* v = heads(linear(g, l.v_proj, x), c.num_key_value_heads);  // [head_dim, Hkv, n]
+    remember(g, t, index, k, v);
     ggml_tensor* a = attention(g, q, k, v, t.mask[global], scale, l.q_proj.w->type == GGML_TYPE_F32);
     return behind_attention(g, l, t.h, ggml_reshape_2d(ctx, a, c.head_dim * c.num_attention_heads, n));
 }

@@ -24,6 +24,7 @@ class Gemma3Encoder : public TextTower {
  private:
     Gemma3Encoder(const ModelFiles& files, Workspace& workspace, const Gemma3Config& config);
     ggml_tensor* layer(Plan& g, const Tensors& t, size_t index) const override;
+    size_t kind_of(size_t index) const override { return config_.global[index]; }
 
     Gemma3Config config_;
     std::vector<TowerLayer> layers_;

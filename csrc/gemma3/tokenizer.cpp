@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/json.h"
+#include "gemma/utf8.h"
 #include "sentencepiece_model.pb.h"
 #include "sentencepiece_processor.h"
 
@@ -53,6 +54,28 @@ std::unique_ptr<sentencepiece::ModelProto> make_proto(const SentencepieceModel& 
         out->set_type(static_cast<sentencepiece::ModelProto::SentencePiece::Type>(type));
     }
     return proto;
+}
+
+// What a piece is in a text. Google's tokenizer.model has turns and pictures as user-defined pieces, between brackets
+// as HTML tags are, which texts may hold.
+std::string text_of(const Piece& piece) {
+    constexpr std::string_view mark = "\xE2\x96\x81";
+    std::string text = piece.text;
+    switch (piece.type) {
+        case PieceType::control:
+        case PieceType::unknown:
+            return "";
+        case PieceType::byte:
+            return {static_cast<char>(std::stoi(text.substr(3, 2), nullptr, 16))};
+        case PieceType::user_defined:
+            for (const char* part : {"_of_turn>", "_of_image>", "image_soft_token>", "<unused", "[multimodal]"})
+                if (text.find(part) != std::string::npos) return "";
+            break;
+        default:
+            break;
+    }
+    for (size_t at = 0; (at = text.find(mark, at)) != std::string::npos;) text.replace(at, mark.size(), " ");
+    return text;
 }
 
 std::string_view bytes_of(const MappedFile& map) { return {reinterpret_cast<const char*>(map.data()), map.size()}; }
@@ -134,9 +157,18 @@ Gemma3Tokenizer::Gemma3Tokenizer(const SentencepieceModel& model)
     if (!status.ok())
         throw Error(ErrorCode::model_file,
                     "[" + source() + "] the tokenizer was refused by sentencepiece: " + status.error_message());
+    for (const Piece& piece : model.pieces) texts_.push_back(text_of(piece));
 }
 
 Gemma3Tokenizer::~Gemma3Tokenizer() = default;
+
+std::string Gemma3Tokenizer::decode(const std::vector<int32_t>& ids) const {
+    std::string text;
+    for (const int32_t id : ids)
+        if (id >= 0 && static_cast<size_t>(id) < texts_.size()) text += texts_[static_cast<size_t>(id)];
+    for (size_t at = 0; (at = find_invalid_utf8(text)) != std::string::npos;) text.replace(at, 1, "\xEF\xBF\xBD");
+    return text;
+}
 
 void Gemma3Tokenizer::append_pieces(std::string_view text, std::vector<int32_t>& ids) const {
     std::vector<int> pieces;

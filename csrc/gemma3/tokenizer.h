@@ -24,10 +24,13 @@ class SDLTX_EXPORT Gemma3Tokenizer : public Tokenizer {
     explicit Gemma3Tokenizer(const SentencepieceModel& model);
     ~Gemma3Tokenizer() override;
 
+    std::string decode(const std::vector<int32_t>& ids) const override;
+
  private:
     void append_pieces(std::string_view text, std::vector<int32_t>& ids) const override;
 
     std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+    std::vector<std::string> texts_;  // of each id; empty for what controls a model
 };
 
 }  // namespace sdltx

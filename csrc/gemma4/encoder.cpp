@@ -10,7 +10,7 @@ namespace {
 
 // Pairs that do not turn have the frequency 0; exponents go by the whole head.
 AttentionKind kind_of(const Gemma4Config::Kind& kind, int64_t window) {
-    AttentionKind k{kind.head_dim, window, rotary_frequencies(kind.head_dim, kind.rope_theta)};
+    AttentionKind k{kind.head_dim, kind.key_value_heads, window, rotary_frequencies(kind.head_dim, kind.rope_theta)};
     std::fill(k.frequencies.begin() + kind.rotated_pairs, k.frequencies.end(), 0.0);
     return k;
 }

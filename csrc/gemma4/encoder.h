@@ -20,6 +20,7 @@ class Gemma4Encoder : public TextTower {
     };
     Gemma4Encoder(const ModelFiles& files, Workspace& workspace, const Gemma4Config& config);
     ggml_tensor* layer(Plan& g, const Tensors& t, size_t index) const override;
+    size_t kind_of(size_t index) const override { return config_.global[index]; }
     int32_t embedded(int32_t id) const override;
 
     Gemma4Config config_;

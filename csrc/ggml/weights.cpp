@@ -331,6 +331,18 @@ void Weights::let_go() {
     spare_.clear();
 }
 
+void Weights::let_go_of_left_out() {
+    if (in_use()) return;
+    for (size_t i = 0; i < groups_.size(); ++i) {
+        const auto& declared = groups_[i].declared;
+        if (std::any_of(declared.begin(), declared.end(), [&](size_t of) {
+                const Declared& d = declared_[of];
+                return !needs(d) && !d.in_place && d.tensor && d.tensor->data;
+            }))
+            drop(i, /*keep_buffers=*/false);
+    }
+}
+
 void Weights::let_go_of_pages() {
     if (in_use()) return;
     for (const Declared& d : declared_)

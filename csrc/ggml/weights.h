@@ -131,6 +131,8 @@ class Weights {
     // Gives back what is there unless it is acquired: memory of its own, and where files lie in memory.
     void let_go();
     void let_go_of_pages();
+    // The same for groups with memory of their own for what is left out by now.
+    void let_go_of_left_out();
 
     // Which of the backends has the block; what belongs to none is on the first.
     size_t device_of(size_t block) const { return backend_.device_of(block, groups_.size() - 1); }

@@ -42,4 +42,10 @@ std::vector<float> normal_noise(uint64_t seed, NoiseStream stream, int64_t count
     return out;
 }
 
+double uniform_noise(uint64_t seed, NoiseStream stream, uint32_t step) {
+    constexpr double unit = 1.0 / 4294967296.0;
+    const auto r = philox({0, 0, static_cast<uint32_t>(stream), step}, seed);
+    return ((r[0] + 0.5) * unit + r[1]) * unit;
+}
+
 }  // namespace sdltx

@@ -1,11 +1,16 @@
 #include "text_encoder.h"
 
+#include <algorithm>
+
 #include "base/json.h"
 #include "base/log.h"
+#include "gemma/prompt.h"
+#include "gemma/writing.h"
 #include "gemma3/encoder.h"
 #include "gemma3/tokenizer.h"
 #include "gemma4/encoder.h"
 #include "gemma4/tokenizer.h"
+#include "ltxv/noise.h"
 #include "ltxv/version.h"
 
 namespace sdltx {
@@ -71,6 +76,38 @@ std::unique_ptr<TextTower> make_text_encoder(const ModelFiles& files, const Mode
 std::unique_ptr<Tokenizer> load_tokenizer(const ModelFiles& files) {
     if (Gemma4Config::is_among(files) || files.find("tokenizer_json")) return Gemma4Tokenizer::load(files);
     return Gemma3Tokenizer::load(files);
+}
+
+std::string written_answer(TextTower& tower, const Tokenizer& tokenizer, const std::vector<int32_t>& prompt,
+                           int64_t most, uint64_t seed, Trace* trace,
+                           const std::function<void(int64_t tokens)>& on_token) {
+    const std::vector<int32_t> ends = ends_of_answers(tokenizer);
+    TextTower::Reader reader(tower, static_cast<int64_t>(prompt.size()) + most, trace);
+    std::vector<float> scores = reader.read(prompt, [&](int64_t) { on_token(0); });
+    std::vector<int32_t> answer;
+    for (;;) {
+        const double uniform = uniform_noise(seed, NoiseStream::text, static_cast<uint32_t>(answer.size()));
+        const int32_t next = drawn_token(scores, Drawing{}, uniform);
+        if (std::find(ends.begin(), ends.end(), next) != ends.end()) break;
+        answer.push_back(next);
+        if (static_cast<int64_t>(answer.size()) == most) break;
+        on_token(static_cast<int64_t>(answer.size()));
+        scores = reader.read({next});
+    }
+    return std::string(strip(tidied(tokenizer.decode(answer))));
+}
+
+std::string write_answer(const ModelFiles& files, const std::string& system, const std::string& user, int64_t most,
+                         uint64_t seed, bool exact, const std::string& device) {
+    const Backend backend(device, exact, 0);
+    Workspace workspace(backend);
+    const std::unique_ptr<TextTower> tower = make_text_encoder(files, {}, workspace);
+    const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(files);
+    check_weights({&tower->weights()});
+    tower->use_head(true);
+    tower->weights().acquire({});
+    return written_answer(*tower, *tokenizer, chat_prompt(*tokenizer, system, user), most, seed, nullptr,
+                          [](int64_t) {});
 }
 
 Array encode_tokens(const ModelFiles& files, const std::vector<int32_t>& ids, bool exact, const std::string& device) {

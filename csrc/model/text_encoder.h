@@ -2,7 +2,9 @@
 // with.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "gemma/tokenizer.h"
@@ -16,6 +18,16 @@ namespace sdltx {
 std::unique_ptr<TextTower> make_text_encoder(const ModelFiles& files, const ModelConfig& config, Workspace& workspace);
 // That of the text encoder, or, without one, of the files that are there. Throws as Tokenizers do.
 SDLTX_EXPORT std::unique_ptr<Tokenizer> load_tokenizer(const ModelFiles& files);
+
+// What a tower that writes, with its head there, answers to a prompt: at most so many tokens, drawn by `seed`.
+// `on_token` hears how many there are, at first several times of none.
+std::string written_answer(TextTower& tower, const Tokenizer& tokenizer, const std::vector<int32_t>& prompt,
+                           int64_t most, uint64_t seed, Trace* trace,
+                           const std::function<void(int64_t tokens)>& on_token);
+
+// The same for tests, of files of a text encoder alone.
+SDLTX_EXPORT std::string write_answer(const ModelFiles& files, const std::string& system, const std::string& user,
+                                      int64_t most, uint64_t seed, bool exact, const std::string& device);
 
 // All hidden states of some ids, for tests: opens, loads, encodes and closes.
 SDLTX_EXPORT Array encode_tokens(const ModelFiles& files, const std::vector<int32_t>& ids, bool exact,

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 class Options(TypedDict, total=False):
     """Options of a clip. None, and what is not given, stands for the checkpoint's own default."""
 
+    enhance: bool | None
+    """Let the text encoder write the prompt out before it encodes it; it must be an instruct Gemma 3. The clip
+    remembers what it wrote, as its prompt, and what it was given. Takes the time of as many runs of the text encoder as
+    it writes words."""
+    enhance_system: str | None
+    """What it is told to do then (default: a short text of ours). The text itself in Python; a file of it here."""
     width: int | None
     """Pixels, a multiple of 32."""
     height: int | None

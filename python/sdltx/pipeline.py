@@ -92,6 +92,10 @@ def check(*, prompt: str | None = None, tiling: Tiling | None = None, **options:
     _core.check(core_options(options))
 
 
+def _waits_for_prompt(job: Job) -> bool:
+    return hears(job, "on_encoded") or bool(job.request.options.get("enhance"))
+
+
 def _asked(request: Request | None, given: Mapping[str, Any]) -> _core.Job:
     """A request with these arguments, as the core plans it."""
     return planned(Request.of("" if request is None else request, given))
@@ -141,6 +145,27 @@ class Pipeline(OpenModel):
         _arguments.callback("encode", "progress", progress)
         video, audio = self._core.encode(_arguments.text("encode", "prompt", prompt), progress=progress)
         return Context(video, audio, prompt)
+
+    def enhance(
+        self, prompt: str, *, system: str | None = None, seed: int = 0, progress: Progress | None = None
+    ) -> str:
+        """Returns a prompt as the text encoder writes it out, for :meth:`generate` or :meth:`encode`.
+
+        system: what it is told to do; None: a short text of ours. The reference's own texts are files of its
+            repository.
+        seed: of the words that are drawn.
+        progress: also called with ("enhance", tokens, 512), the most that it writes.
+
+        What ``generate(prompt, enhance=True)`` does. Raises ModelMismatchError for a text encoder that does not write
+        (LTX-2.5's), InvalidRequestError for texts that are too long or control it, Cancelled and what encode() raises.
+        """
+        _arguments.callback("enhance", "progress", progress)
+        text = "" if system is None else _arguments.text("enhance", "system", system)
+        number = _arguments.whole("enhance", "seed", seed)
+        if number < 0:
+            raise InvalidRequestError(f"[enhance] seed {number} is negative; use 0 or more")
+        given = _arguments.text("encode", "prompt", prompt)
+        return self._core.enhance(given, system=text, seed=number, progress=progress)
 
     def duration(self, context: Context) -> float:
         """Returns how many seconds a clip of a prompt is to last, 0 or more, as the model's duration head tells.
@@ -250,8 +275,10 @@ class Pipeline(OpenModel):
         rates: dict[int, float] = {}
         maker = Maker(self.info, self.files, self.device, self.precision)
 
-        def encoded(i: int, context: _Pair, negative: _Pair | None) -> None:
+        def encoded(i: int, context: _Pair, negative: _Pair | None, written: str | None) -> None:
             job = jobs[i]
+            if written is not None:
+                job.request = job.request.replaced(prompt=written, enhance=None)
             job.context = job.context or Context(*context, job.request.prompt)
             if negative is not None:
                 text = job.request.negative_prompt
@@ -283,7 +310,7 @@ class Pipeline(OpenModel):
             ready,
             progress=progress,
             on={
-                **({"encoded": encoded} if any(hears(job, "on_encoded") for job in jobs) else {}),
+                **({"encoded": encoded} if any(map(_waits_for_prompt, jobs)) else {}),
                 **({"step": step} if any(hears(job, "on_step") for job in jobs) else {}),
                 "denoised": denoised,
                 "sound": lambda i, sound: jobs[i].on_sound(sound),

@@ -75,6 +75,7 @@ class FileClip(ClipJob):
         self._command = command
         self._cache = cache
         self._known: set[str] = set()
+        self._asked = request.prompt
         self._open = ExitStack()
         self._writer: VideoWriter | None = None
         self._sound: tuple[NDArray[np.float32], int] | None = None
@@ -83,6 +84,8 @@ class FileClip(ClipJob):
         """Takes the contexts of its prompts from the cache. negative_prompt: of the model."""
         if self._cache is None or self.latents is not None:
             return
+        if self.request.options.get("enhance"):  # what it will be is not known
+            return
         self.context = self._cache.load(self.request.prompt)
         if guided:
             text = self.request.negative_prompt
@@ -90,7 +93,9 @@ class FileClip(ClipJob):
         self._known = {one.prompt for one in (self.context, self.negative) if one and one.prompt is not None}
 
     def on_encoded(self) -> None:
-        """Keeps what was encoded for the next time."""
+        """Keeps what was encoded for the next time, and shows a prompt that was written out."""
+        if self.request.prompt != self._asked:
+            self._command.note(f"prompt: {self.request.prompt}")
         for one in (self.context, self.negative):
             if self._cache is not None and one is not None and one.prompt is not None and one.prompt not in self._known:
                 self._cache.save(one.prompt, one)

@@ -36,6 +36,7 @@ _MOST_CLIPS = 10_000
 # Titles of the groups of options, and options of which only one can be given.
 _MATERIAL = "sound and film that the clip is made from"
 _GROUPS = {
+    "enhancement": "prompt enhancement",
     "clip": "clip (defaults: the model's own)",
     "recipe": "recipe",
     "guidance": "guidance (defaults: the preset's; each kind costs a pass more per step)",

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import sdltx
@@ -236,6 +237,16 @@ def _listed(text: str, kind: Callable[[str], _Number], what: str) -> list[_Numbe
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of {what}") from None
 
 
+def text_file(path: str) -> str:
+    """Reads a UTF-8 text file."""
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
 class _Frames(argparse.Action):
     """A number of frames, or "auto", which is a duration."""
 
@@ -280,6 +291,8 @@ def clip_option(group: Any, name: str, more: str = "") -> None:
         kinds["type"] = frame_rate
     elif name == "num_frames":
         kinds["action"] = _Frames
+    elif name == "enhance_system":
+        kinds["type"] = text_file
     elif name == "retake":
         kinds["type"] = seconds_between
     elif row["kind"] in _READERS:
