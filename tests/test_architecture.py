@@ -97,9 +97,13 @@ def test_headers_of_a_folder_run_one_way(folder):
 PYTHON = CSRC.parent / "python" / "sdltx"
 PYTHON_LAYERS = {
     "_core": 0,
-    "_options": 0,
+    "_options": 0.5,
     "model_sets": 2,
     "library": 3,
+    "environment": 2,
+    "records": 2,
+    "progress": 3,
+    "_lazy": 0,
     "hub": 4,
     "errors": 1,
     "_demo": 2,
@@ -112,6 +116,8 @@ PYTHON_LAYERS = {
     "_readers": 3,
     "material": 6,
     "_open_model": 8,
+    "diffusers_style": 8.5,
+    "display": 4,
     "_encoders": 3,
     "options": 3,
     "media": 4,

@@ -145,7 +145,7 @@ def test_numbers_of_numpy_are_numbers(demo, tmp_path):
         (lambda p: sdltx.load(b"x"), ["path", "bytes"]),
         (lambda p: sdltx.load(device=3), ["device", "int 3"]),
         (lambda p: sdltx.load(threads="2"), ["threads", "whole number", "str '2'"]),
-        (lambda p: sdltx.load(precision=None), ["precision", "None"]),
+        (lambda p: sdltx.load(precision=3), ["precision", "int 3"]),
         (lambda p: sdltx.Latents.load(3), ["path", "int 3"]),
         (lambda p: sdltx.Latents(np.zeros((1, 1, 1, 1)), None, "x"), ["frame_rate", "a number", "str 'x'"]),
         (lambda p: sdltx.Latents(np.zeros((1, 1, 1, 1)), None, -1), ["frame_rate", "-1"]),

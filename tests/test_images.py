@@ -294,7 +294,7 @@ def test_memory_at_the_widths_of_the_release(tmp_path):
             f"{size}: {plain / 2**30:.3f} GiB, from a picture {first / plain:.4f}, to another {both / plain:.4f} of it"
         )
         assert first <= 1.05 * plain
-        assert both <= 17 / 16 * first
+        assert both <= 17 / 16 * first + (1 << 20)  # keys are packed in whole blocks
 
 
 def test_command_line(picture, tmp_path):

@@ -41,11 +41,13 @@ from .inspection import ModelReport, inspect
 from .material import Film, Reference, Sound
 from .options import recipes, tasks
 from .pipeline import Pipeline, load
+from .progress import Bars
 from .request import Request
 from .values import Context, Latents, Tiling, Video
 
 __all__ = [
     "BackendError",
+    "Bars",
     "BusyError",
     "Cancelled",
     "Condition",
@@ -58,6 +60,7 @@ __all__ = [
     "ModelMismatchError",
     "ModelReport",
     "OutOfMemoryError",
+    "Output",
     "Pipeline",
     "Reference",
     "Request",
@@ -90,11 +93,15 @@ def __getattr__(name: str) -> object:
         from .hub import pull
 
         return pull
+    if name == "Output":
+        from .diffusers_style import Output
+
+        return Output
     raise AttributeError(f"module 'sdltx' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "pull"})
+    return sorted({*globals(), *_LATER, "Output", "pull"})
 
 
 _logger = _logging.getLogger("sdltx")

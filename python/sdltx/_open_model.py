@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from . import _arguments, _core
+from .progress import Callback
+from .records import DeviceMemory, ModelInfo, Plan
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from ._core import Progress
+else:
+    from ._lazy import NDArray, np
 
 _Self = TypeVar("_Self", bound="OpenModel")
 
@@ -31,7 +33,7 @@ class OpenModel:
         offload: str,
         max_memory: float | None,
         max_vram: float | None,
-        progress: Progress | None,
+        progress: Callback | None,
     ) -> None:
         number_of_threads = _arguments.threads("load", threads)
         files = [_arguments.path("load", path) for path in paths]
@@ -79,14 +81,9 @@ class OpenModel:
         """Returns the size of text encoder and projection as they are stored, in bytes."""
         return self._core.encoder_bytes()
 
-    def memory(self) -> list[dict[str, Any]]:
-        """What is held on each device, the one that computes first: dictionaries of bytes.
-
-        weights: of weights that were brought there; mapped: of weights that are used where they lie in the files, which
-        the system can take back; inputs: of values that live through a run; working: of what is computed, which goes
-        back when a run ends.
-        """
-        return self._core.memory()
+    def memory(self) -> list[DeviceMemory]:
+        """What is held on each device, the one that computes first."""
+        return [DeviceMemory(**one) for one in self._core.memory()]
 
     def close(self) -> None:
         """Gives all memory and files back; what would compute raises InvalidRequestError afterwards."""
@@ -99,9 +96,9 @@ class OpenModel:
         self.close()
 
     @property
-    def info(self) -> dict[str, Any]:
-        """What was loaded: model, version, distilled, defaults (of :meth:`sample`), parts, has_audio, note, ..."""
-        return self._core.info
+    def info(self) -> ModelInfo:
+        """What was loaded."""
+        return ModelInfo(**self._core.info)
 
     def require(self, *parts: str) -> None:
         """Raises ModelMismatchError if a part that is needed was not among the files; it names all that are missing.
@@ -115,6 +112,6 @@ class OpenModel:
         return self._core.tokenize(_arguments.text("tokenize", "text", text))
 
     @property
-    def presets(self) -> list[dict[str, Any]]:
-        """The kinds of checkpoints, and what each makes clips with: dictionaries of :class:`Options` and a name."""
-        return _core.preset_table()
+    def presets(self) -> list[Plan]:
+        """The kinds of checkpoints, by name, and the options that each makes clips with."""
+        return [Plan(one) for one in _core.preset_table()]

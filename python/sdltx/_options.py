@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
-    import os
     from fractions import Fraction
-    from typing import TypeAlias
+else:
+    from ._lazy import Fraction
 
-    File: TypeAlias = str | os.PathLike[str]
-    Lora: TypeAlias = File | tuple[File, float]
+File: TypeAlias = str | os.PathLike[str]
+Lora: TypeAlias = File | tuple[File, float]
 
 
 class Options(TypedDict, total=False):

@@ -8,14 +8,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import _arguments, _core
 from ._files import is_folder, replacing, target_of
 from .errors import InvalidRequestError
-
-if TYPE_CHECKING:
-    from ._core import Progress
+from .progress import Callback
 
 TYPES = tuple(_core.file_types)
 """What the transformer can become, by the names of llama.cpp."""
@@ -89,7 +86,7 @@ class Plan:
             for path, c in self._conversions
         )
 
-    def run(self, progress: Progress | None = None) -> tuple[Path, ...]:
+    def run(self, progress: Callback | None = None) -> tuple[Path, ...]:
         """Writes the files and returns their paths; either all of them appear or none."""
         made = self.folder is not None and not self.folder.exists()
         if made and self.folder is not None:
@@ -151,7 +148,7 @@ def convert(
     parts: Iterable[str] | None = None,
     imatrix: str | os.PathLike[str] | None = None,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: Callback | None = None,
 ) -> tuple[Path, ...]:
     """Writes model files in other types or another layout, and returns the paths of what was written.
 

@@ -22,11 +22,10 @@ from . import _arguments, library
 from ._files import become, exists, failures_named, is_file
 from .errors import BackendError, BusyError, ModelFileError, SdltxError
 from .model_sets import PublishedFile, require_set
+from .progress import Callback, Progress, heard
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-    Progress = Callable[[str, int, int], object]
 
 _KINDS = (".safetensors", ".gguf", ".json", ".model")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
@@ -126,7 +125,7 @@ def pull(
     options: Sequence[str] = (),
     folder: str | os.PathLike[str] | None = None,
     verify: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> list[Path]:
     """Downloads the files of a model that are not here yet, and returns where all of them are.
 
@@ -135,8 +134,9 @@ def pull(
     options: of it, such as "upscaler".
     folder: where to; None: the first folder of ``SDLTX_MODELS``, or one in the user's data folder.
     verify: also compute the checksums of files that are here already, and download those anew that are broken.
-    progress: called with ("download", bytes, of all) and ("checksum", bytes, of all); an exception that it raises stops
-        it. A download that was stopped goes on where it was.
+    progress: None: bars on a terminal and in a notebook; True: bars, False: none; or a function that is called with
+        ("download", bytes, of all) and ("checksum", bytes, of all), and stops it by an exception. A download that was
+        stopped goes on where it was.
 
     Nothing else in sdltx uses the network. Raises InvalidRequestError for a set that there is not, BackendError without
     huggingface-hub, network, access or room on the disk, ModelFileError for a file whose checksum is wrong, BusyError
@@ -145,10 +145,13 @@ def pull(
     return fetch(plan(name, options=options, folder=folder), verify=verify, progress=progress)
 
 
-def fetch(planned: Plan, *, verify: bool = False, progress: Progress | None = None) -> list[Path]:
+def fetch(planned: Plan, *, verify: bool = False, progress: Progress = None) -> list[Path]:
     """Downloads what :func:`plan` has returned; see :func:`pull`."""
-    _arguments.callback("pull", "progress", progress)
-    tell = progress or (lambda phase, done, total: None)
+    with heard("pull", progress) as callback:
+        return _fetch(planned, verify, callback or (lambda phase, done, total: None))
+
+
+def _fetch(planned: Plan, verify: bool, tell: Callback) -> list[Path]:
     files = list(planned.files)
     if verify:
         files = [_verified(file, tell) for file in files]
@@ -231,7 +234,7 @@ def _safe(name: str) -> str:
     return name
 
 
-def _verified(file: Download, tell: Progress) -> Download:
+def _verified(file: Download, tell: Callback) -> Download:
     """The same, as not here if what is here is broken."""
     if file.here is None:
         return file

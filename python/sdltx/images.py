@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+else:
+    from ._lazy import Image, NDArray, np
 
 _MAX_CRF = 51
 _LONGEST_SIDE = 16384  # of pictures in H.264

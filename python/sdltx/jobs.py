@@ -16,6 +16,8 @@ from .values import Context, Latents, Tiling, Video
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+else:
+    from ._lazy import NDArray, np
 
 
 _FRAME_RATE = Video.frame_rate  # of latents that do not tell theirs

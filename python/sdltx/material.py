@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Samples = tuple[NDArray[np.float32], int]
+else:
+    from ._lazy import NDArray, np
+
+    Samples = tuple
 
 _FASTEST = 1_000_000  # samples per second
 _LONGEST_CLIP = 600.0  # seconds, longer than any; of a sound no more is read

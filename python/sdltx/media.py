@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from ._files import (
 from ._readers import read_audio
 from ._readers import read_frames as read_video
 from .errors import BackendError, InvalidRequestError, ModelFileError
+from .progress import Callback
 from .settings import kept_settings, read_latents
 
 __all__ = [
@@ -47,9 +48,6 @@ __all__ = [
     "takes_pictures",
     "takes_sound",
 ]
-
-if TYPE_CHECKING:
-    from ._core import Progress
 
 _NTSC_RATES = [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)]
 
@@ -183,7 +181,7 @@ class VideoWriter:
         audio_rate: int | None = None,
         metadata: Mapping[str, Any] | None = None,
         overwrite: bool = False,
-        progress: Progress | None = None,
+        progress: Callback | None = None,
     ) -> None:
         self._path = Path(path)
         self._target = target_of(path)

@@ -5,6 +5,7 @@ Which options there are is told by csrc/clip/options.def; nothing here knows one
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
 import os
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from . import _arguments, _core
 from ._options import Options
 from .errors import InvalidRequestError
+from .records import Recipe, Task
 
 __all__ = [
     "NAMES",
@@ -74,6 +76,7 @@ def explicit(function: _Function) -> _Function:
         )
         for name in NAMES
     ]
+    function.__annotations__.pop("options", None)  # Unpack[Options], which type checkers read
     function.__signature__ = own.replace(parameters=[*given, *keywords])  # type: ignore[attr-defined]
     lines = [f"{name}: {sentences(ROWS[name])}" for name in NAMES]
     function.__doc__ = inspect.cleandoc(function.__doc__ or "") + "\n\nOptions:\n\n" + "\n".join(lines) + "\n"
@@ -151,9 +154,32 @@ def settled(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidRequestError for values of another kind, TypeError for names that there are not.
     """
-    if unknown := given.keys() - set(NAMES):
-        raise TypeError(f"there is no option {', '.join(sorted(unknown))}; use {', '.join(NAMES)}")
+    if unknown := sorted(given.keys() - set(NAMES)):
+        raise TypeError("; ".join(f"there is no option {name}{_meant(name)}" for name in unknown))
     return {name: read(name, given[name]) for name in NAMES if given.get(name) is not None}
+
+
+# What others call options, in programs that people come from.
+_OTHER_NAMES = {
+    "fps": "frame_rate",
+    "steps": "num_inference_steps",
+    "cfg": "guidance_scale",
+    "cfg_scale": "guidance_scale",
+    "frames": "num_frames",
+    "length": "num_frames",
+    "video_frames": "num_frames",
+    "lora": "loras",
+    "sigma": "sigmas",
+    "seconds": "duration",
+    "resolution": "width, height",
+    "size": "width, height",
+}
+
+
+def _meant(name: str) -> str:
+    """What an option that there is not may be called."""
+    near = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else difflib.get_close_matches(name, NAMES, 3, 0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(NAMES)}"
 
 
 def read(name: str, value: Any) -> Any:
@@ -181,11 +207,11 @@ def listed_loras(given: Any) -> list[list[Any]]:
     return [list(one) for one in _loras("lora", "loras", given or ())]
 
 
-def recipes() -> list[dict[str, Any]]:
-    """Returns the ways to make a clip: name, purpose, distilled (whether made for such a checkpoint), stages, needs."""
-    return _core.recipe_table()
+def recipes() -> list[Recipe]:
+    """Returns the ways to make a clip."""
+    return [Recipe(**one) for one in _core.recipe_table()]
 
 
-def tasks() -> list[dict[str, Any]]:
-    """Returns what can be made of what: name, purpose, and needs, how the command line asks for it."""
-    return _core.task_table()
+def tasks() -> list[Task]:
+    """Returns what can be made of what."""
+    return [Task(**one) for one in _core.task_table()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from . import _arguments, _core, library
 from ._demo import demo_files
 from ._open_model import OpenModel
+from .environment import loaded_with
 from .errors import Cancelled, InvalidRequestError, SdltxError
 from .images import Condition
 from .jobs import GeneratedJob, Job, Maker, SampledJob, VideoJob, hears, planned, ready_jobs, remembered
 from .options import Options, core_options, explicit
-from .request import Request
+from .progress import Progress, heard
+from .records import Estimate, Plan, estimate_of
+from .request import Arguments, Request
 from .values import Context, Latents, Tiling, Video, tiles
 
 if TYPE_CHECKING:
@@ -22,13 +26,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
-    from ._core import Progress
-
     _Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
     _Latents = tuple[NDArray[np.float32], NDArray[np.float32] | None]
     OnStep = Callable[[int, int, Latents], object]
+else:
+    from ._lazy import NDArray, np
 
 _FASTEST_SOUND = 1_000_000  # samples per second
+_logger = logging.getLogger("sdltx")
 
 
 class Sink(Protocol):
@@ -40,47 +45,47 @@ class Sink(Protocol):
 
 def load(
     *paths: str | os.PathLike[str],
-    device: str | Sequence[str] = "cpu",
-    precision: str = "auto",
+    device: str | Sequence[str] | None = None,
+    precision: str | None = None,
     threads: int | None = None,
-    offload: str = "auto",
+    offload: str | None = None,
     max_memory: float | None = None,
     max_vram: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> Pipeline:
     """Opens a model.
 
     paths: safetensors and GGUF files and folders of them, in any order; together they hold the transformer, the VAEs
         and the text encoder. Or the name of a set that was pulled, such as "ltx-2.3-distilled:q4_k_m" (see
         :func:`sdltx.pull`). None: the small demonstration model that is part of the package.
-    device: where it runs: "cpu", the name of a GPU, "auto" for the best GPU with enough memory, or "rpc:HOST:PORT" for
-        another machine where ``sdltx-cli worker`` runs. A list shares the blocks of the networks among its devices.
-    precision: "auto" computes in the types of the weights; "f32" runs every operation in exact float32 (on CPUs, also
-        those of workers).
+    device: where it runs: "auto" (default) for the best GPU with enough memory, else the CPU; "cpu", the name of a GPU,
+        or "rpc:HOST:PORT" for another machine where ``sdltx-cli worker`` runs. A list shares the blocks of the networks
+        among its devices.
+    precision: "auto" (default) computes in the types of the weights; "f32" runs every operation in exact float32 (on
+        CPUs, also those of workers).
     threads: CPU threads; None: one per physical core that the process may use.
-    offload: how long weights stay in memory once they were needed: "auto" = as long as there is room for them; "none" =
-        until the pipeline is closed; "stage" = while the prompt is encoded, the clip is denoised, or it is decoded;
-        "blocks" = for one block of transformer and text encoder, which is the least memory. The clips are the same bit
-        for bit.
+    offload: how long weights stay in memory once they were needed: "auto" (default) = as long as there is room for
+        them; "none" = until the pipeline is closed; "stage" = while the prompt is encoded, the clip is denoised, or it
+        is decoded; "blocks" = for one block of transformer and text encoder, which is the least memory. The clips are
+        the same bit for bit.
     max_memory, max_vram: GiB that may be taken at most of the machine, and of each GPU; negative: that are left free;
         None: no limit but what is there.
     progress: called with ("load", done, total); an exception it raises stops loading and comes out unchanged.
 
-    Only what describes the weights is read here. They are loaded when they are needed first, which the progress
-    callback of that call is told as "load" too.
+    What is None and named by an environment variable (SDLTX_DEVICE, SDLTX_PRECISION, SDLTX_THREADS, SDLTX_OFFLOAD,
+    SDLTX_MAX_MEMORY, SDLTX_MAX_VRAM) is taken from there. Only what describes the weights is read here: they are loaded
+    when they are needed first, which the progress callback of that call is told as "load" too.
 
     Raises ModelFileError, ModelMismatchError, OutOfMemoryError, BackendError or InvalidRequestError.
     """
-    return Pipeline(
-        library.expanded("load", paths) or demo_files(),
-        device=device,
-        precision=precision,
-        threads=threads,
-        offload=offload,
-        max_memory=max_memory,
-        max_vram=max_vram,
-        progress=progress,
-    )
+    if not paths:
+        _logger.warning("no files are given, so this is the demonstration model of the package")
+    given = {"device": device, "precision": precision, "threads": threads, "offload": offload}
+    options = loaded_with({**given, "max_memory": max_memory, "max_vram": max_vram})
+    files = library.expanded("load", paths) or demo_files()
+    pipe = Pipeline(files, progress=None if isinstance(progress, bool) else progress, **options)
+    _logger.info("%s runs on %s", pipe.info.model, pipe.device)
+    return pipe
 
 
 @explicit
@@ -96,8 +101,8 @@ def _waits_for_prompt(job: Job) -> bool:
     return hears(job, "on_encoded") or bool(job.request.options.get("enhance"))
 
 
-def _asked(request: Request | None, given: Mapping[str, Any]) -> _core.Job:
-    """A request with these arguments, as the core plans it."""
+def _asked(request: Request | str | None, given: Mapping[str, Any]) -> _core.Job:
+    """A request, or a prompt, with these arguments, as the core plans it."""
     return planned(Request.of("" if request is None else request, given))
 
 
@@ -109,8 +114,9 @@ class Pipeline(OpenModel):
     survive a fork. Files must stay as they are while the model is in use: the system ends the process if one is
     shortened. :meth:`close`, or the end of a ``with`` block, gives memory and files back.
 
-    Every method that takes ``progress`` calls it as ``progress(phase, done, total)`` before the first and after every
-    unit of work, where phase is "load" (when weights are needed that are not there), "encode", "denoise" (which counts
+    Methods that take ``progress`` show bars on a terminal and in a notebook; True has them shown elsewhere, too, False
+    nowhere. A function is called as ``progress(phase, done, total)`` before the first and after every unit of work,
+    where phase is "load" (when weights are needed that are not there), "encode", "denoise" (which counts
     the blocks of the transformer, over all steps), "upscale", "decode" or "sound". An exception that it raises, such as
     :class:`sdltx.Cancelled`, stops the run and comes out unchanged.
     """
@@ -118,37 +124,27 @@ class Pipeline(OpenModel):
     @explicit
     def estimate(
         self,
-        request: Request | None = None,
+        request: Request | str | None = None,
         /,
-        *,
-        conditions: Sequence[Condition] | None = None,
-        tiling: Tiling | None = None,
-        **options: Unpack[Options],
-    ) -> dict[str, Any]:
-        """Returns the memory that a clip takes, by what is free now: {"steps": [...], "memory": bytes at most}.
+        **options: Unpack[Arguments],
+    ) -> Estimate:
+        """Returns the memory that a clip takes, by what is free now.
 
-        request: which has all of it; or conditions, as for :meth:`sample`, whose pictures are not looked at.
-        options: as for :meth:`sample`; ``tiling`` as for :meth:`decode`. A prompt is taken to be as long as it may be.
+        The arguments are those of :meth:`generate`; pictures are not looked at, and a prompt is taken to be as long as
+        it may be.
 
-        A step has its name, ``devices`` (weights, mapped, inputs and working of each, as :meth:`memory` has them),
-        ``host`` (bytes of values on their way), ``memory`` (the sum, without what lies in files), ``passing`` (bytes of
-        weights that are read from files each time they are used, as there is no room), ``reading`` (seconds that this
-        takes, by a few reads of the file now; 0 where that is not known), ``brought`` (bytes of weights that are copied
-        to devices each time, as there is no room), ``tiles`` (what is decoded in instead of larger ones that do not
-        fit, as arguments of :class:`Tiling`, else None) and ``misfit`` (why the step cannot be, else an empty text).
         Parts of the model that are not there take nothing. Nothing is allocated and no weight is read.
         """
-        return self._core.estimate(_asked(request, {"conditions": conditions, "tiling": tiling, **options}))
+        return estimate_of(self._core.estimate(_asked(request, options)))
 
-    def encode(self, prompt: str, *, progress: Progress | None = None) -> Context:
+    def encode(self, prompt: str, *, progress: Progress = None) -> Context:
         """Turns a prompt into what the transformer attends to; text beyond 1024 tokens is cut off."""
-        _arguments.callback("encode", "progress", progress)
-        video, audio = self._core.encode(_arguments.text("encode", "prompt", prompt), progress=progress)
+        text = _arguments.text("encode", "prompt", prompt)
+        with heard("encode", progress) as callback:
+            video, audio = self._core.encode(text, progress=callback)
         return Context(video, audio, prompt)
 
-    def enhance(
-        self, prompt: str, *, system: str | None = None, seed: int = 0, progress: Progress | None = None
-    ) -> str:
+    def enhance(self, prompt: str, *, system: str | None = None, seed: int = 0, progress: Progress = None) -> str:
         """Returns a prompt as the text encoder writes it out, for :meth:`generate` or :meth:`encode`.
 
         system: what it is told to do; None: a short text of ours. The reference's own texts are files of its
@@ -159,13 +155,13 @@ class Pipeline(OpenModel):
         What ``generate(prompt, enhance=True)`` does. Raises ModelMismatchError for a text encoder that does not write
         (LTX-2.5's), InvalidRequestError for texts that are too long or control it, Cancelled and what encode() raises.
         """
-        _arguments.callback("enhance", "progress", progress)
         text = "" if system is None else _arguments.text("enhance", "system", system)
         number = _arguments.whole("enhance", "seed", seed)
         if number < 0:
             raise InvalidRequestError(f"[enhance] seed {number} is negative; use 0 or more")
         given = _arguments.text("encode", "prompt", prompt)
-        return self._core.enhance(given, system=text, seed=number, progress=progress)
+        with heard("enhance", progress) as callback:
+            return self._core.enhance(given, system=text, seed=number, progress=callback)
 
     def duration(self, context: Context) -> float:
         """Returns how many seconds a clip of a prompt is to last, 0 or more, as the model's duration head tells.
@@ -176,20 +172,13 @@ class Pipeline(OpenModel):
         return self._core.duration((context.video, context.audio))
 
     @explicit
-    def check(
-        self,
-        request: Request | None = None,
-        /,
-        *,
-        conditions: Sequence[Condition] | None = None,
-        **options: Unpack[Options],
-    ) -> None:
-        """Raises what :meth:`sample` would raise for a request, or these options, files, and frames of pictures."""
-        self._core.check(_asked(request, {"conditions": conditions, **options}))
+    def check(self, request: Request | str | None = None, /, **options: Unpack[Arguments]) -> None:
+        """Raises what :meth:`generate` would raise for these arguments, files, and frames of pictures."""
+        self._core.check(_asked(request, options))
 
     @explicit
-    def resolve(self, request: Request | None = None, /, **options: Unpack[Options]) -> dict[str, Any]:
-        """Returns what :meth:`sample` would run for a request or these options, with nothing left open, and more.
+    def resolve(self, request: Request | str | None = None, /, **options: Unpack[Arguments]) -> Plan:
+        """Returns what :meth:`generate` would run for these arguments of it, with nothing left open, and more.
 
         Also in the result, schedule: "distilled", "ltx2" or "given"; sigmas: the noise levels; passes: how often the
         transformer is run for each guided estimate; recipe; upscalers and distilled_lora: the files of them that are
@@ -201,11 +190,11 @@ class Pipeline(OpenModel):
         resolved = self._core.resolve(_asked(request, options))
         for stage in resolved["stages"]:
             stage["loras"] = [tuple(one) for one in stage["loras"]]
-        return resolved
+        return Plan(resolved)
 
     @explicit
-    def doubts(self, request: Request | None = None, /, **options: Unpack[Options]) -> list[str]:
-        """Returns what is possible with :meth:`sample` but probably not meant, a line each."""
+    def doubts(self, request: Request | str | None = None, /, **options: Unpack[Arguments]) -> list[str]:
+        """Returns what is possible with :meth:`generate` but probably not meant, a line each."""
         return self._core.doubts(_asked(request, options))
 
     @explicit
@@ -222,7 +211,7 @@ class Pipeline(OpenModel):
         film: Any | None = None,
         references: Iterable[Any] | None = None,
         initial: Latents | None = None,
-        progress: Progress | None = None,
+        progress: Progress = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
         **options: Unpack[Options],
     ) -> Latents:
@@ -260,7 +249,7 @@ class Pipeline(OpenModel):
         assert job.latents is not None
         return job.latents
 
-    def run(self, jobs: Iterable[Job], *, progress: Progress | None = None) -> None:
+    def run(self, jobs: Iterable[Job], *, progress: Progress = None) -> None:
         """Runs jobs part of the model by part: all prompts are encoded, then all clips denoised, then all decoded.
 
         So each part is loaded once, whatever ``offload`` says. A job that fails has the reason as its ``error``, its
@@ -270,7 +259,6 @@ class Pipeline(OpenModel):
         Raises what stops the run: what ``progress`` raises, and exceptions of jobs' methods that are neither SdltxError
         nor OSError.
         """
-        _arguments.callback("run", "progress", progress)
         jobs, ready = ready_jobs(self.info["image_crf"], jobs)
         rates: dict[int, float] = {}
         maker = Maker(self.info, self.files, self.device, self.precision)
@@ -306,20 +294,21 @@ class Pipeline(OpenModel):
             except (SdltxError, OSError) as own:
                 jobs[i].error = error or own
 
-        self._core.run(
-            ready,
-            progress=progress,
-            on={
-                **({"encoded": encoded} if any(map(_waits_for_prompt, jobs)) else {}),
-                **({"step": step} if any(hears(job, "on_step") for job in jobs) else {}),
-                "denoised": denoised,
-                "sound": lambda i, sound: jobs[i].on_sound(sound),
-                "frames": lambda i, frames: jobs[i].on_frames(frames),
-                "tiles": lambda i, tiling: jobs[i].on_tiles(Tiling(*tiling)),
-                "decoded": lambda i: jobs[i].on_decoded(),
-                "finished": finished,
-            },
-        )
+        with heard("run", progress, lambda: self.whole_progress) as callback:
+            self._core.run(
+                ready,
+                progress=callback,
+                on={
+                    **({"encoded": encoded} if any(map(_waits_for_prompt, jobs)) else {}),
+                    **({"step": step} if any(hears(job, "on_step") for job in jobs) else {}),
+                    "denoised": denoised,
+                    "sound": lambda i, sound: jobs[i].on_sound(sound),
+                    "frames": lambda i, frames: jobs[i].on_frames(frames),
+                    "tiles": lambda i, tiling: jobs[i].on_tiles(Tiling(*tiling)),
+                    "decoded": lambda i: jobs[i].on_decoded(),
+                    "finished": finished,
+                },
+            )
 
     @property
     def whole_progress(self) -> tuple[float, float | None]:
@@ -332,7 +321,6 @@ class Pipeline(OpenModel):
 
     def _run_one(self, where: str, job: Job, progress: Progress | None) -> None:
         """Runs a job alone; its failure is raised, with the denoised clip if there is one."""
-        _arguments.callback(where, "progress", progress)
         try:
             self.run([job], progress=progress)
             if job.error is not None:
@@ -346,20 +334,18 @@ class Pipeline(OpenModel):
         """Tells which upscalers lie in its folders: "space x2", "space x1.5" or "time x2" by path."""
         return dict(self._core.upscalers())
 
-    def upsample(
-        self, latents: Latents, upscaler: str | os.PathLike[str], *, progress: Progress | None = None
-    ) -> Latents:
+    def upsample(self, latents: Latents, upscaler: str | os.PathLike[str], *, progress: Progress = None) -> Latents:
         """Returns latents with more pixels, or with more frames at a higher rate, as an upscaler makes them.
 
         They are a start for :meth:`sample` with ``initial``, which adds the detail. The sound stays.
         """
         _arguments.instance("upscaler", "latents", latents, Latents, "made by sample() or Latents.load()")
-        _arguments.callback("upscaler", "progress", progress)
         path = _arguments.raw(_arguments.path("upscaler", upscaler))
-        video, rate = self._core.upsample(latents.video, latents.frame_rate or 24.0, path, progress=progress)
+        with heard("upscaler", progress) as callback:
+            video, rate = self._core.upsample(latents.video, latents.frame_rate or 24.0, path, progress=callback)
         return Latents(video, latents.audio, rate)
 
-    def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None) -> Video:
+    def decode(self, latents: Latents, *, tiling: Tiling | None = None, progress: Progress = None) -> Video:
         """Turns latents into pictures and, if they and the model have it, sound.
 
         ``tiling`` bounds the memory of the pictures; None: tiles as in the reference. Latents that do not tell their
@@ -377,19 +363,17 @@ class Pipeline(OpenModel):
         _arguments.instance("decode", "latents", latents, Latents, "made by sample() or Latents.load()")
         self._core.check_latents(latents.video.shape, None if latents.audio is None else latents.audio.shape)
 
-    def decode_audio(
-        self, latents: Latents, *, progress: Progress | None = None
-    ) -> tuple[NDArray[np.float32], int] | None:
+    def decode_audio(self, latents: Latents, *, progress: Progress = None) -> tuple[NDArray[np.float32], int] | None:
         """Returns the sound (channels, n), float32 in [-1, 1], and its sample rate in Hz.
 
         None if the latents have no sound or the model no vocoder. The reference makes 25 latent frames of sound per
         second, rounded to whole ones, so the sound is up to 50 ms shorter or longer than the pictures.
         """
         _arguments.instance("decode", "latents", latents, Latents, "made by sample() or Latents.load()")
-        _arguments.callback("decode", "progress", progress)
-        if latents.audio is None or not self.info["has_audio"]:
-            return None
-        return self._core.decode_audio(latents.audio, progress=progress)
+        with heard("decode", progress) as callback:
+            if latents.audio is None or not self.info.has_audio:
+                return None
+            return self._core.decode_audio(latents.audio, progress=callback)
 
     def encode_audio(self, samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
         """Turns sound into normalised audio latents (C, T, mel), 25 a second, as the transformer makes them.
@@ -408,7 +392,7 @@ class Pipeline(OpenModel):
         return self._core.encode_audio(samples_of("sound", samples), rate)
 
     def encode_video(
-        self, frames: NDArray[np.uint8], *, tiling: Tiling | None = None, progress: Progress | None = None
+        self, frames: NDArray[np.uint8], *, tiling: Tiling | None = None, progress: Progress = None
     ) -> NDArray[np.float32]:
         """Turns pictures into normalised video latents (C, F', H/32, W/32), as the transformer makes them.
 
@@ -425,24 +409,21 @@ class Pipeline(OpenModel):
             raise InvalidRequestError(
                 f"[encode] expected RGB bytes (F, H, W, 3) uint8, got {values.shape} {values.dtype}"
             )
-        _arguments.callback("encode", "progress", progress)
-        return self._core.encode_video(np.ascontiguousarray(values), tiling=tiles("encode", tiling), progress=progress)
+        pieces = tiles("encode", tiling)
+        with heard("encode", progress) as callback:
+            return self._core.encode_video(np.ascontiguousarray(values), tiling=pieces, progress=callback)
 
     def decode_into(
-        self, sink: Sink, latents: Latents, *, tiling: Tiling | None = None, progress: Progress | None = None
+        self, sink: Sink, latents: Latents, *, tiling: Tiling | None = None, progress: Progress = None
     ) -> None:
         """As :meth:`decode` for the pictures alone, but hands the frames to ``sink`` as they are ready.
 
         So a long clip need not fit in memory. An exception of the sink stops decoding and comes out unchanged.
         """
         _arguments.instance("decode", "latents", latents, Latents, "made by sample() or Latents.load()")
-        _arguments.callback("decode", "progress", progress)
-        self._core.decode(
-            latents.video,
-            tiling=tiles("decode", tiling),
-            on_frames=sink.write_frames,
-            progress=progress,
-        )
+        pieces = tiles("decode", tiling)
+        with heard("decode", progress) as callback:
+            self._core.decode(latents.video, tiling=pieces, on_frames=sink.write_frames, progress=callback)
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a text is a list of texts, too
@@ -458,7 +439,7 @@ class Pipeline(OpenModel):
         film: Any | None = None,
         references: Iterable[Any] | None = None,
         tiling: Tiling | None = None,
-        progress: Progress | None = None,
+        progress: Progress = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
         return_exceptions: bool = False,
         **options: Unpack[Options],
@@ -477,7 +458,7 @@ class Pipeline(OpenModel):
         film: Any | None = None,
         references: Iterable[Any] | None = None,
         tiling: Tiling | None = None,
-        progress: Progress | None = None,
+        progress: Progress = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
         return_exceptions: bool = False,
         **options: Unpack[Options],
@@ -496,7 +477,7 @@ class Pipeline(OpenModel):
         film: Any | None = None,
         references: Iterable[Any] | None = None,
         tiling: Tiling | None = None,
-        progress: Progress | None = None,
+        progress: Progress = None,
         on_step: Callable[[int, int, Latents], object] | None = None,
         return_exceptions: bool = False,
         **options: Unpack[Options],
@@ -540,7 +521,35 @@ class Pipeline(OpenModel):
             raise failed[0]
         return [job.error or job.video for job in jobs]
 
-    __call__ = generate
+    @explicit
+    def __call__(
+        self,
+        prompt: str | Request | Iterable[str | Request],
+        *,
+        generator: Any | None = None,
+        num_videos_per_prompt: int = 1,
+        output_type: str | None = None,
+        callback_on_step_end: Callable[[Any, int, float, dict[str, Any]], object] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Makes clips as programs for diffusers ask for them; :meth:`generate` with its arguments and four more.
+
+        generator: whose seed counts: a number, a Generator of NumPy or one of PyTorch.
+        num_videos_per_prompt: clips of each prompt, with seeds that follow each other.
+        output_type: None: a :class:`sdltx.Video`, or a list of them; else an :class:`sdltx.Output` with the list
+            ``frames``, of each clip "np": float32 (F, H, W, 3) in [0, 1], "pil": a list of pictures, "latent":
+            :class:`sdltx.Latents`.
+        callback_on_step_end: called after each step as ``callback(pipe, step, timestep, {"latents": estimate})``, with
+            the noise level times 1000 as the timestep. An exception that it raises ends the run.
+        """
+        from .diffusers_style import call
+
+        return call(self, prompt, generator, num_videos_per_prompt, output_type, callback_on_step_end, arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        from .diffusers_style import advice
+
+        raise AttributeError(f"a Pipeline has no {name!r}{advice(name)}")
 
     @contextmanager
     def trace(self, *patterns: str) -> Iterator[dict[str, NDArray[np.float32]]]:
@@ -559,5 +568,5 @@ class Pipeline(OpenModel):
 
     def __repr__(self) -> str:
         info = self.info
-        kind = "distilled" if info["distilled"] else "full"
-        return f"Pipeline({info['model']} {info['version']}, {kind}, {', '.join(info['parts'])})"
+        kind = "distilled" if info.distilled else "full"
+        return f"Pipeline({info.model} {info.version}, {kind}, on {self.device}, {', '.join(info.parts)})"

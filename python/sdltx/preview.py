@@ -67,7 +67,9 @@ def fit(pipe: Pipeline) -> NDArray[np.float32]:
     # One latent frame, one picture: a ninth of the work of two frames for cells that are as good.
     for _ in range(-(-_EQUATIONS * (channels + 1) // _SIDE**2)):
         latents = rng.standard_normal((channels, 1, _SIDE, _SIDE)).astype(np.float32)
-        (picture,) = pipe.decode(Latents(latents, frame_rate=24), tiling=Tiling(size=0, frames=0)).frames
+        (picture,) = pipe.decode(
+            Latents(latents, frame_rate=24), tiling=Tiling(size=0, frames=0), progress=False
+        ).frames
         pixels = picture.astype(np.float32).reshape(_SIDE, 32, _SIDE, 32, 3).mean(axis=(1, 3)) / 255
         outputs.append(pixels.reshape(-1, 3))
         inputs.append(latents.reshape(channels, -1).T)

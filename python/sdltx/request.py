@@ -18,6 +18,22 @@ from .values import Latents, Tiling, tiles
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+
+class Arguments(Options, total=False):
+    """Everything that a :class:`Request` takes but its prompt."""
+
+    negative_prompt: str | None
+    image: Any
+    last_image: Any
+    conditions: Iterable[Condition] | None
+    sound: Any
+    film: Any
+    references: Iterable[Any] | None
+    tiling: Tiling | None
+    noise: Latents | None
+    initial: Latents | None
+
+
 # What clips remember besides, which asks for nothing.
 _TOLD = frozenset(_core.told_names())
 

@@ -15,11 +15,15 @@ from .errors import InvalidRequestError, ModelFileError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+else:
+    from ._lazy import NDArray, np
 
 KEPT = ("full", "plain", "none")
 """How much of its settings a clip keeps: all; all but the folders of files; nothing."""
 LATENTS_KEY = "sdltx.latents"
 """Of the metadata of latents' files: JSON with frame_rate and settings."""
+CONTEXT_KEY = "sdltx.context"
+"""Of the metadata of contexts' files: JSON with the prompt."""
 _FILES = ("upscalers", "distilled_lora", "loras", "loras_stage2", "images")
 
 
@@ -49,22 +53,39 @@ def read_latents(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[np.flo
 
     Raises ModelFileError if the file is missing, damaged or of another kind.
     """
+    tensors, told = read_values(path, LATENTS_KEY, "latents")
+    try:
+        return tensors, {"frame_rate": told["frame_rate"], "settings": dict(told["settings"])}
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelFileError(f"[latents] {path} is damaged: {error}") from None
+
+
+def read_values(
+    path: str | os.PathLike[str], key: str, what: str
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    """Returns the tensors of a file by name, and what its metadata tell in JSON.
+
+    key: of the metadata; what: the file holds, for errors. Raises ModelFileError if the file is missing, damaged or of
+    another kind.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not isinstance(path, (str, os.PathLike)):
-        _arguments.refuse("latents", "path", "text or a Path", path)
+        _arguments.refuse(what, "path", "text or a Path", path)
     if not is_file(path):
-        what = "is no file" if exists(path) else "does not exist"
-        raise ModelFileError(f"[latents] {path} {what}; give one made by save()")
+        state = "is no file" if exists(path) else "does not exist"
+        raise ModelFileError(f"[{what}] {path} {state}; give one made by save()")
     try:
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(LATENTS_KEY)
+            text = (file.metadata() or {}).get(key)
             if text is None:
-                raise ModelFileError(f"[latents] {path} holds no latents; expected a file made by save()")
+                raise ModelFileError(f"[{what}] {path} holds no {what}; expected a file made by save()")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         told = json.loads(text)
-        return tensors, {"frame_rate": told["frame_rate"], "settings": dict(told["settings"])}
+        if not isinstance(told, dict):
+            raise ValueError(f"{key} is no object")
+        return tensors, told
     except OSError as error:
-        raise ModelFileError(f"[latents] cannot read {path}: {error.strerror or error}") from None
+        raise ModelFileError(f"[{what}] cannot read {path}: {error.strerror or error}") from None
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"[latents] {path} is damaged: {error}") from None
+        raise ModelFileError(f"[{what}] {path} is damaged: {error}") from None

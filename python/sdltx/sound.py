@@ -16,6 +16,8 @@ from .errors import BackendError, InvalidRequestError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
+else:
+    from ._lazy import ArrayLike, NDArray, np
 
 _LOUD = 1.5
 _logger = logging.getLogger("sdltx")

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from . import _arguments, _core
 from ._files import check_writable, replacing, target_of
 from .errors import InvalidRequestError, ModelFileError
-from .settings import LATENTS_KEY, kept_settings, read_latents
+from .progress import Progress, heard
+from .settings import CONTEXT_KEY, LATENTS_KEY, kept_settings, read_latents, read_values
 
 if TYPE_CHECKING:  # numpy takes most of the time of an import; it is loaded with the first array instead
     from fractions import Fraction
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
-
-    from ._core import Progress
+    from PIL.Image import Image
+else:
+    from ._lazy import ArrayLike, Fraction, Image, NDArray, np
 
 _FASTEST_CLIP, _FASTEST_SOUND = 1000, 1_000_000  # pictures and samples per second
 
@@ -94,6 +96,28 @@ class Context(_Value):
     def __post_init__(self) -> None:
         object.__setattr__(self, "video", read_only("context video", self.video, "(rows, width)", "float32"))
         object.__setattr__(self, "audio", read_only("context audio", self.audio, "(rows, width)", "float32"))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a safetensors file: tensors video and audio, metadata "sdltx.context" (the prompt, JSON).
+
+        So a prompt need not be encoded again; it belongs to the text encoder and transformer that it was made with. An
+        existing file is replaced. Raises InvalidRequestError for a path that cannot be written, BackendError if the
+        disk fails.
+        """
+        from safetensors.numpy import save
+
+        with replacing(path) as temporary:
+            told = {CONTEXT_KEY: json.dumps({"prompt": self.prompt})}
+            temporary.write_bytes(save({"video": self.video, "audio": self.audio}, told))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Context:
+        """Reads what :meth:`save` wrote. Raises ModelFileError if the file is missing, damaged or of another kind."""
+        tensors, told = read_values(path, CONTEXT_KEY, "context")
+        try:
+            return cls(tensors["video"], tensors["audio"], told["prompt"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise ModelFileError(f"[context] {path} is damaged: {error}") from None
 
     def __repr__(self) -> str:
         return f"Context(video={self.video.shape}, audio={self.audio.shape}, prompt={_shorten(self.prompt)})"
@@ -202,13 +226,13 @@ class Video(_Value):
         *,
         metadata: str = "full",
         overwrite: bool = False,
-        progress: Progress | None = None,
+        progress: Progress = False,
     ) -> None:
         """Writes the clip; the suffix decides how: .mp4, .webm, .gif, .webp, .png (a file per frame), .wav (its sound).
 
         The sound is cut, or filled with silence, to the length of the pictures. An existing file is replaced; a run
         that fails or is interrupted leaves it untouched. ``progress`` gets ("write", done, total) while the file is
-        finished.
+        finished; False: nobody hears of it.
 
         metadata: what the file tells of :attr:`metadata`: "full", "plain" (no folders of files) or "none".
         overwrite: of a picture per frame, also replace pictures that are not from sdltx.
@@ -228,17 +252,38 @@ class Video(_Value):
                 fitted = fit_audio(self.audio, self.sample_rate, len(self.frames), self.frame_rate)
             sound.write(path, fitted, self.sample_rate, metadata=told)
             return
-        with VideoWriter(
-            path,
-            self.frame_rate,
-            audio_rate=self.sample_rate,
-            metadata=told,
-            overwrite=overwrite,
-            progress=progress,
-        ) as writer:
+        with (
+            heard("output", progress) as callback,
+            VideoWriter(
+                path,
+                self.frame_rate,
+                audio_rate=self.sample_rate,
+                metadata=told,
+                overwrite=overwrite,
+                progress=callback,
+            ) as writer,
+        ):
             if self.audio is not None and self.sample_rate is not None:
                 writer.write_audio(fit_audio(self.audio, self.sample_rate, len(self.frames), self.frame_rate))
             writer.write_frames(self.frames)
+
+    def to_pil(self) -> list[Image]:
+        """Returns its pictures as Pillow has them."""
+        from PIL import Image
+
+        return [Image.fromarray(frame) for frame in self.frames]
+
+    def show(self) -> None:
+        """Shows it: in a notebook below its cell, else with the program that the system has for mp4 files."""
+        from .display import show
+
+        show(self)
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: with its sound, and controls."""
+        from .display import html
+
+        return html(self)
 
     def __repr__(self) -> str:
         count, height, width, _ = self.frames.shape

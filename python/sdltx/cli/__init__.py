@@ -19,6 +19,7 @@ from .. import library
 from . import (
     batch,
     completion,
+    config,
     convert,
     decode,
     doctor,
@@ -83,6 +84,7 @@ def _run(args: argparse.Namespace) -> int:
     job = Job(args)
     try:
         with job:
+            config.apply(args)
             if getattr(args, "model", None):
                 args.named_models = args.model  # as people call them
                 args.model = [str(path) for path in library.expanded("load", args.model)]

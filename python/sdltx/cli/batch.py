@@ -9,6 +9,7 @@ from typing import Any
 
 import sdltx
 from sdltx.options import NAMES
+from sdltx.records import Plan
 
 from .._files import exists, is_folder
 from ..contexts import ContextCache
@@ -131,7 +132,7 @@ def _defaults(args: argparse.Namespace, job: Job) -> dict[str, Any]:
 
 def _checked(
     job: Job, pipe: sdltx.Pipeline, lines: list[Line], folder: Path, outputs: Outputs
-) -> tuple[list[tuple[Line, dict[str, Any]]], list[BaseException]]:
+) -> tuple[list[tuple[Line, Plan]], list[BaseException]]:
     """The lines that this model can make, each with what it comes to, and what is wrong with the others."""
     from .. import media, sound
 
@@ -157,7 +158,7 @@ def _checked(
 
 
 def _clips(
-    job: Job, pipe: sdltx.Pipeline, state: State, wanted: list[tuple[Line, dict[str, Any]]], folder: Path
+    job: Job, pipe: sdltx.Pipeline, state: State, wanted: list[tuple[Line, Plan]], folder: Path
 ) -> list[_BatchClip]:
     """The clips that are not there yet."""
     from .. import media

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import sdltx
@@ -47,7 +48,7 @@ def _estimate(job: Job) -> None:
         request = request.replaced(upscaler=[spatial_upscaler(pipe)])
     told = pipe.estimate(request)
     if args.json:
-        print(json.dumps(told, indent=1))
+        print(json.dumps(told.to_dict(), indent=1))
         return
     for line in table(told):
         print(line)
@@ -63,7 +64,7 @@ def _estimate(job: Job) -> None:
         )
 
 
-def table(told: dict[str, Any]) -> list[str]:
+def table(told: Mapping[str, Any]) -> list[str]:
     """Returns the figures of each step, in GiB."""
     names = ("weights", "in files", "inputs", "working", "on their way", "together")
     lines = [f"{'GiB':<16} {' '.join(f'{name:>12}' for name in names)}"]
@@ -76,7 +77,7 @@ def table(told: dict[str, Any]) -> list[str]:
     return lines
 
 
-def summary(pipe: sdltx.Pipeline, told: dict[str, Any]) -> list[str]:
+def summary(pipe: sdltx.Pipeline, told: Mapping[str, Any]) -> list[str]:
     """Returns what people want to know of it."""
     lines = [
         f"{plan.gib(told['memory'])} of memory at most; what lies in files is used there, and is best kept in memory"

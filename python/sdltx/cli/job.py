@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import sdltx
 
+from .._demo import demo_files
 from .._files import exists
 from .messages import Bars, LogLines, stderr
 
@@ -73,10 +74,12 @@ class Job:
         args = self.args
         given = {name: getattr(args, name) for name in MODEL_OPTIONS}
         options = {name: value for name, value in given.items() if value is not None}
-        pipe = sdltx.load(*args.model, **options, progress=self.bars.show)
+        pipe = sdltx.load(*(args.model or demo_files()), **options, progress=self.bars.show)
         self.bars.close()
         if note := pipe.info["note"]:
             self.note(f"note: {note}")
+        if pipe.device != "cpu" and args.device is None:
+            self.note(f"device: {pipe.device}")
         return pipe
 
     def warn_of_silence(self, pipe: sdltx.Pipeline) -> None:

@@ -7,12 +7,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from .. import progress
 
 
 class _Stderr:
@@ -77,37 +74,17 @@ def say(text: str) -> None:
     print("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text), file=stderr)
 
 
-class Bars:
-    """One progress bar at a time, one for each phase: load, encode, denoise, upscale, sound, decode, write.
+class Bars(progress.Bars):
+    """Bars on standard error, between lines.
 
     shown: draw them. timed: say how long each phase took when the next begins.
     """
 
     def __init__(self, shown: bool, timed: bool = False) -> None:
-        # A terminal of unknown size (no rows, no columns) has no room for them.
-        self._shown = shown and not (stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns == 0)
+        super().__init__(stderr)
+        self._shown = shown and (not stderr.isatty() or progress.on_terminal())
         self._timed = timed
-        self._phase = ""
         self._start = 0.0
-        self._bar: tqdm[NoReturn] | None = None
-        self.whole: Callable[[], tuple[float, float | None]] | None = None
-        """How far the whole run is, and the seconds that are left."""
-
-    def show(self, phase: str, done: int, total: int) -> None:
-        """Is a progress callback."""
-        if phase != self._phase:
-            self.close()
-            self._phase = phase
-            self._start = time.monotonic()
-            if self._shown:
-                self._bar = self._new_bar(phase, total)
-        if self._bar is not None:
-            self._bar.total = total
-            if self.whole is not None and phase != "load":
-                self._bar.set_postfix_str(_spell_whole(*self.whole()), refresh=False)
-            self._bar.update(done - self._bar.n)
-        if done >= total:
-            self.close()
 
     def say(self, text: str) -> None:
         """Prints a line above the running bar."""
@@ -119,30 +96,16 @@ class Bars:
 
     def close(self) -> None:
         """Leaves the bar as it is and goes to the next line."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-        if self._phase and self._timed:
-            say(f"{self._phase} took {time.monotonic() - self._start:.1f} s")
-        self._phase = ""
+        phase = self._phase
+        super().close()
+        if phase and self._timed:
+            say(f"{phase} took {time.monotonic() - self._start:.1f} s")
 
-    @staticmethod
-    def _new_bar(phase: str, total: int) -> tqdm[NoReturn]:
-        from tqdm import tqdm
-
-        return tqdm(
-            total=total,
-            desc=f"{phase:<7}",
-            unit_scale=total >= 100_000,
-            bar_format="{desc} {percentage:3.0f}% |{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}",
-            file=stderr,
-        )
-
-
-def _spell_whole(fraction: float, left: float | None) -> str:
-    """How far the whole is: "whole 42 %, 3:20 left"."""
-    minutes, seconds = divmod(round(left or 0), 60)
-    return f"whole {100 * fraction:.0f} %" + (f", {minutes}:{seconds:02d} left" if left else "")
+    def _begin(self, phase: str, total: int) -> None:
+        self._phase = phase
+        self._start = time.monotonic()
+        if self._shown:
+            self._bar = self._new_bar(phase, total)
 
 
 class LogLines(logging.Handler):

@@ -84,7 +84,7 @@ def model_options(command: argparse.ArgumentParser) -> None:
         "--device",
         metavar="NAME",
         help="where to compute: cpu, a GPU, auto, or rpc:HOST:PORT for a machine where sdltx-cli worker runs; several "
-        "with commas share the blocks (default: cpu)",
+        "with commas share the blocks (default: auto, the best GPU that has room, else cpu)",
     )
     group.add_argument(
         "--precision",

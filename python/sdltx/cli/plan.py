@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 import sdltx
@@ -24,13 +25,13 @@ def warn(job: Job, prompt: str) -> None:
         job.warn(f"the sigmas end at {args.sigmas[-1]:g} and not at 0, so noise stays in the clip")
 
 
-def is_guided(resolved: dict[str, Any]) -> bool:
+def is_guided(resolved: Mapping[str, Any]) -> bool:
     """Whether a negative prompt counts."""
     return bool(resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1)
 
 
 def warn_of_model(
-    job: Job, pipe: sdltx.Pipeline, request: sdltx.Request, resolved: dict[str, Any], memory: dict[str, Any]
+    job: Job, pipe: sdltx.Pipeline, request: sdltx.Request, resolved: Mapping[str, Any], memory: Mapping[str, Any]
 ) -> None:
     """Says what this model will probably not do as it is meant."""
     job.warn_of_silence(pipe)
@@ -53,7 +54,7 @@ def warn_of_model(
         job.note(f"memory: {'; '.join(chosen)}")
 
 
-def choices(told: dict[str, Any]) -> list[str]:
+def choices(told: Mapping[str, Any]) -> list[str]:
     """Returns what is done as not everything fits, a line for each step."""
     lines = []
     for step in told["steps"]:
@@ -82,8 +83,8 @@ def plan(
     pipe: sdltx.Pipeline,
     args: argparse.Namespace,
     request: sdltx.Request,
-    resolved: dict[str, Any],
-    memory: dict[str, Any],
+    resolved: Mapping[str, Any],
+    memory: Mapping[str, Any],
 ) -> list[str]:
     """What would run, a line for each thing."""
     info = pipe.info
@@ -136,7 +137,7 @@ def _spell_loras(loras: list[tuple[str, float]], before: str = "") -> str:
     return before * bool(loras) + ", ".join(f"{path} at {strength:g}" for path, strength in loras)
 
 
-def _spell_guidance(resolved: dict[str, Any]) -> str:
+def _spell_guidance(resolved: Mapping[str, Any]) -> str:
     if resolved["passes"] == 1:
         return "none, 1 pass a step"
     streams = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from textwrap import fill
 from typing import Any
 
@@ -39,7 +40,7 @@ def _recipes(job: Job) -> None:
             print(f"  {_verdict(pipe, recipe)}")
 
 
-def _verdict(pipe: sdltx.Pipeline, recipe: dict[str, Any]) -> str:
+def _verdict(pipe: sdltx.Pipeline, recipe: Mapping[str, Any]) -> str:
     if "transformer" not in pipe.info["parts"]:
         return "not with these files: they have no transformer"
     if pipe.info["distilled"] != recipe["distilled"]:
