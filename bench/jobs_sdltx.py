@@ -14,6 +14,9 @@ import numpy as np
 import sdltx
 from sdltx import _core
 
+with suppress(ImportError):  # older versions have single operations in the core itself
+    import sdltx._core_tests
+
 Run = Callable[[], tuple[float, np.ndarray]]
 
 

@@ -62,6 +62,7 @@ def main() -> None:
     import weights
 
     import sdltx
+    import sdltx._core_tests
 
     path = weights.blocks(args.folder, args.blocks)
     seconds: dict[str, list[float]] = {"ahead": [], "in turn": []}

@@ -28,6 +28,8 @@ _OF_THE_TOOLKIT = b"libcudart.so"
 def build_wheel(
     wheel_directory: str, config_settings: dict[str, Any] | None = None, metadata_directory: str | None = None
 ) -> str:
+    if (config_settings or {}).get("cmake.define.SDLTX_PYTHONS"):
+        config_settings = {"wheel.py-api": "py3", **config_settings}  # one wheel, with an extension for each of them
     with tempfile.TemporaryDirectory(dir=wheel_directory) as folder:
         name = _builder.build_wheel(folder, config_settings, metadata_directory)
         made = Path(folder, name)

@@ -17,6 +17,7 @@ from commands import generate
 from hypothesis import HealthCheck, settings
 
 import sdltx
+import sdltx._core_tests  # what tests ask of the core beside its interface
 from sdltx import _core
 
 DATA = Path(__file__).parent / "data"

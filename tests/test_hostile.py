@@ -21,7 +21,7 @@ MIB = 2**20
 def peak_of(code: str, *arguments: str) -> tuple[int, str]:
     """Bytes that ``code`` takes more than the imports before it, and what it prints."""
     script = f"""
-import resource, sys, numpy, sdltx
+import resource, sys, numpy, sdltx, sdltx._core_tests
 from sdltx import _core
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

@@ -167,6 +167,7 @@ def test_logging_from_threads_and_from_handlers():
     done = python(
         """
         import logging, threading, sdltx
+        import sdltx._core_tests
         from sdltx import _core
         pipe = sdltx.load()
         lines = []
@@ -198,6 +199,7 @@ def test_an_interrupt_inside_a_log_handler_stops_the_run():
     done = python(
         """
         import sdltx
+        import sdltx._core_tests
         from sdltx import _core
         pipe = sdltx.load()
         def handler(level, text):
@@ -292,6 +294,7 @@ def test_an_assertion_says_one_line_and_leaves_no_file(tmp_path):
     done = python(
         f"""
         from pathlib import Path
+        import sdltx._core_tests
         from sdltx import _core, _files
         temporary = _files.temporary_beside(Path({str(tmp_path / "clip.mp4")!r}))
         assert temporary.exists()
@@ -354,6 +357,7 @@ def test_threads_follow_affinity_and_not_the_machine():
         import os
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         import sdltx
+        import sdltx._core_tests
         from sdltx import _core
         print(_core.usable_processors())
     """
@@ -365,6 +369,7 @@ def test_the_last_words_also_remove_folders_of_frames(tmp_path):
     done = python(
         f"""
         from pathlib import Path
+        import sdltx._core_tests
         from sdltx import _core
         folder = Path({str(tmp_path / "frames.tmp")!r})
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""_core.pyi says what the compiled module has: every name, and every parameter with its kind."""
+"""_core.pyi and _core_tests.pyi say what the compiled modules have: every name, and every parameter with its kind."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import pytest
 import sdltx
 from sdltx import _core
 
-STUB = ast.parse((Path(sdltx.__file__).parent / "_core.pyi").read_text())
-CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
-FUNCTIONS = {node.name: node for node in STUB.body if isinstance(node, ast.FunctionDef)}
+STUB, ADDED = (
+    ast.parse((Path(sdltx.__file__).parent / f"{name}.pyi").read_text()) for name in ("_core", "_core_tests")
+)
+CLASSES = {node.name: node for stub in (ADDED, STUB) for node in stub.body if isinstance(node, ast.ClassDef)}
+FUNCTIONS = {node.name: node for stub in (STUB, ADDED) for node in stub.body if isinstance(node, ast.FunctionDef)}
+(MORE_METHODS,) = (node.body for node in ADDED.body if isinstance(node, ast.ClassDef) and node.name == "Pipeline")
+CLASSES["Pipeline"].body += MORE_METHODS
 
 
 def public(thing: object) -> set[str]:

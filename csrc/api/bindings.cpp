@@ -10,9 +10,6 @@
 #include "clip/pipeline.h"
 #include "ggml/cpu_kernels.h"
 #include "ggml/worker.h"
-#include "ltxv/image.h"
-#include "ltxv/noise.h"
-#include "ltxv/schedule.h"
 #include "model/names.h"
 
 namespace py = pybind11;
@@ -80,7 +77,6 @@ Offload offload_of(const std::string& name) {
 
 void bind_pipeline(py::module_& m) {
     py::class_<Pipeline> pipeline(m, "Pipeline");
-    bind_sampler(m, pipeline);
     bind_run(m, pipeline);
     pipeline
         .def(py::init([](const std::vector<std::string>& paths, const std::string& device, const std::string& precision,
@@ -103,12 +99,6 @@ void bind_pipeline(py::module_& m) {
                 return Guard(std::nullopt).run(nullptr, [&] { return p.doubts(p.resolve(job.request)); });
             },
             "job"_a)
-        .def("unused_tensors",
-             [](Pipeline& p) {
-                 py::list names;
-                 for (auto& name : p.unused_tensors()) names.append(decoded(name));
-                 return names;
-             })
         .def("upscalers",
              [](const Pipeline& p) {
                  py::list found;
@@ -126,12 +116,6 @@ void bind_pipeline(py::module_& m) {
              })
         .def_property_readonly("latent_channels", &Pipeline::latent_channels)
         .def_property_readonly("device", [](Pipeline& p) { return p.device(); })
-        .def(
-            "set_patience", [](Pipeline& p, int64_t multiply_adds) { p.backend().set_patience(multiply_adds); },
-            "multiply_adds"_a)
-        .def(
-            "pretend_memory",
-            [](Pipeline& p, std::vector<size_t> bytes) { p.backend().pretend_memory(std::move(bytes)); }, "bytes"_a)
         .def(
             "require",
             [](const Pipeline& p, const std::vector<std::string>& names) {
@@ -154,12 +138,6 @@ void bind_pipeline(py::module_& m) {
             },
             "text"_a)
         .def(
-            "hidden_states",
-            [](Pipeline& p, const std::string& prompt) {
-                return to_numpy(Guard(std::nullopt).run(&p, [&] { return p.hidden_states(prompt); }));
-            },
-            "prompt"_a)
-        .def(
             "encode",
             [](Pipeline& p, const std::string& prompt, std::optional<py::function> progress) {
                 Guard guard(std::move(progress));
@@ -177,18 +155,6 @@ void bind_pipeline(py::module_& m) {
             },
             "prompt"_a, py::kw_only(), "system"_a = "", "seed"_a = 0, "progress"_a = py::none())
         .def(
-            "writing_prompt",
-            [](Pipeline& p, const std::string& prompt, const std::string& system) {
-                return p.writing_prompt(prompt, system);
-            },
-            "prompt"_a, "system"_a)
-        .def(
-            "next_scores",
-            [](Pipeline& p, const std::vector<int32_t>& ids, const std::vector<int32_t>& then) {
-                return to_numpy(Guard(std::nullopt).run(&p, [&] { return p.next_scores(ids, then); }));
-            },
-            "ids"_a, "then"_a)
-        .def(
             "resolve",
             [](const Pipeline& p, const Job& job) {
                 return to_python(to_json(Guard(std::nullopt).run(nullptr, [&] { return p.resolve(job.request); })));
@@ -200,44 +166,6 @@ void bind_pipeline(py::module_& m) {
                 Guard(std::nullopt).run(&p, [&] { p.check(p.resolve(job.request), job.request); });
             },
             "job"_a)
-        .def(
-            "sample",
-            [](Pipeline& p, const FloatArray& video_context, const FloatArray& audio_context, const ClipOptions& o,
-               const std::optional<FloatArray>& video_noise, const std::optional<FloatArray>& audio_noise,
-               const std::optional<FloatPair>& negative, const std::vector<ConditionTuple>& conditions,
-               const std::optional<LatentPair>& initial, const std::optional<LatentPair>& second_noise,
-               std::optional<py::function> progress, std::optional<py::function> on_step) {
-                Request request{
-                    o, conditions_of(conditions), {to_array(video_noise), to_array(audio_noise)}, latents_of(initial)};
-                ClipPlan plan = p.resolve(request);
-                const Latents again = latents_of(second_noise);
-                const Context context{to_array(video_context), to_array(audio_context)};
-                const std::optional<Context> away = context_of(negative);
-                Guard guard(std::move(progress));
-                const auto arrays = [](const Latents& l) {
-                    return py::make_tuple(to_numpy(l.video),
-                                          l.audio.empty() ? py::object(py::none()) : py::object(to_numpy(l.audio)));
-                };
-                Pipeline::OnStep each;
-                if (on_step)
-                    each = [&](int64_t done, int64_t steps, const Latents& estimate) {
-                        const WithGil gil;
-                        return guard.call([&] { (*on_step)(done, steps, *arrays(estimate)); });
-                    };
-                const Latents l = guard.run(&p, [&] {
-                    plan = p.settle_length(plan, request, context);
-                    return p.sample(context, away ? &*away : nullptr, plan, request, {again.video, again.audio},
-                                    guard.progress(), each);
-                });
-                const py::tuple result = arrays(l);
-                Json told = to_json(plan);
-                if (o.seed.value_or(-1) < 0 && !plan.draws_noise(request)) told["seed"] = nullptr;
-                return py::make_tuple(result[0], result[1], to_python(told));
-            },
-            "video_context"_a, "audio_context"_a, "options"_a, py::kw_only(), "video_noise"_a = py::none(),
-            "audio_noise"_a = py::none(), "negative"_a = py::none(), "conditions"_a = py::list(),
-            "initial"_a = py::none(), "second_noise"_a = py::none(), "progress"_a = py::none(),
-            "on_step"_a = py::none())
         .def(
             "duration",
             [](Pipeline& p, const FloatPair& context) {
@@ -337,99 +265,18 @@ void bind_pipeline(py::module_& m) {
                  for (auto& [name, a] : p.traced()) out[py::str(name)] = to_numpy(a);
                  return out;
              })
-        .def("traced_runs", &Pipeline::traced_runs)
         .def("close", &Pipeline::close);
 }
 
-// --- building blocks that tests call on their own ---
+// --- what is there, and what runs without a pipeline ---
 
-void bind_parts(py::module_& m) {
-    py::class_<Tokenizer>(m, "Tokenizer")
-        .def(py::init(
-                 [](const std::vector<std::string>& paths) { return load_tokenizer(ModelFiles(paths, ltx_naming())); }),
-             "paths"_a)
-        .def(
-            "encode",
-            [](const Tokenizer& t, const std::string& text) {
-                const auto ids = t.encode(text);
-                return py::array_t<int32_t>(static_cast<py::ssize_t>(ids.size()), ids.data());
-            },
-            "text"_a)
-        .def("decode", &Tokenizer::decode, "ids"_a)
-        .def_property_readonly("size", &Tokenizer::size);
-    m.def(
-        "write_answer",
-        [](const std::vector<std::string>& paths, const std::string& system, const std::string& user, int64_t most,
-           uint64_t seed, const std::string& precision, const std::string& device) {
-            return write_answer(ModelFiles(paths, ltx_naming()), system, user, most, seed, precision == "f32", device);
-        },
-        "paths"_a, "system"_a, "user"_a, py::kw_only(), "most"_a = 64, "seed"_a = 0, "precision"_a = "auto",
-        "device"_a = "cpu");
-    m.def(
-        "encode_tokens",
-        [](const std::vector<std::string>& paths, const std::vector<int32_t>& ids, const std::string& precision,
-           const std::string& device) {
-            return to_numpy(encode_tokens(ModelFiles(paths, ltx_naming()), ids, precision == "f32", device));
-        },
-        "paths"_a, "ids"_a, py::kw_only(), "precision"_a = "f32", "device"_a = "cpu");
-    m.def(
-        "frames_of_duration", [](double seconds, double rate) { return frames_of_duration(seconds, rate); },
-        "seconds"_a, "frame_rate"_a);
-    m.def(
-        "within",
-        [](const FloatArray& positions, double from, double to) {
-            const Array p = to_array(positions);
-            return within({p.dim(0), p.dim(1), p.data}, from, to);
-        },
-        "positions"_a, "start"_a, "end"_a);
-    m.def(
-        "video_positions",
-        [](int64_t frames, int64_t height, int64_t width, double frame_rate) {
-            const Positions p = video_positions(frames, height, width, frame_rate);
-            return to_numpy({p.axes, p.tokens, 2}, p.bounds);
-        },
-        "frames"_a, "height"_a, "width"_a, "frame_rate"_a);
-    m.def(
-        "fit_image",
-        [](const py::array_t<uint8_t, py::array::c_style>& image, int64_t height, int64_t width) {
-            const Array fitted = fit_image(
-                {1, image.shape(0), image.shape(1), {image.data(), image.data() + image.size()}}, height, width);
-            return to_numpy({height, width, 3}, fitted.data);
-        },
-        "image"_a, "height"_a, "width"_a);
-    m.def(
-        "audio_positions",
-        [](int64_t frames) {
-            const Positions p = audio_positions(frames);
-            return to_numpy({p.axes, p.tokens, 2}, p.bounds);
-        },
-        "frames"_a);
-    m.def(
-        "rope_table",
-        [](const FloatArray& positions, int64_t dim, const std::vector<double>& max_pos, double theta) {
-            const Array p = to_array(positions);
-            const RopeTable t = rope_table({p.dim(0), p.dim(1), p.data}, dim, max_pos, theta);
-            return py::make_tuple(to_numpy({p.dim(1), dim / 2}, t.cos), to_numpy({p.dim(1), dim / 2}, t.sin));
-        },
-        "positions"_a, "dim"_a, "max_pos"_a, "theta"_a);
+void bind_machine(py::module_& m) {
     m.def("usable_processors", &usable_processors);
     m.attr("max_threads") = GGML_MAX_N_THREADS;
     m.def("end_on_second_signal", &end_on_second_signal);
     m.def("guard_file", &guard_file, "path"_a);
     m.def("release_file", &release_file, "path"_a);
     m.def("remove_guarded_files", &remove_guarded_files);
-    m.def("distilled_sigmas", &distilled_sigmas);
-    m.def("distilled_stage_2_sigmas", &distilled_stage_2_sigmas);
-    m.def(
-        "ltx2_sigmas",
-        [](int64_t steps, int64_t tokens, bool stretch) { return ltx2_sigmas(steps, {tokens, stretch, 0.1}); },
-        "steps"_a, "tokens"_a = 4096, "stretch"_a = true);
-    m.def(
-        "normal_noise",
-        [](uint64_t seed, uint32_t stream, int64_t count, uint32_t step) {
-            return to_numpy({count}, normal_noise(seed, static_cast<NoiseStream>(stream), count, step));
-        },
-        "seed"_a, "stream"_a, "count"_a, "step"_a = 0);
     m.def(
         "serve",
         [](const std::string& host, int port, const std::string& device, int threads) {
@@ -467,6 +314,5 @@ PYBIND11_MODULE(_core, m) {
     bind_options(m);
     bind_pipeline(m);
     bind_files(m);
-    bind_parts(m);
-    bind_ops(m);
+    bind_machine(m);
 }

@@ -1,8 +1,6 @@
 // The part of the Python extension that deals with model files without loading them.
 #include "bindings.h"
 #include "bindings_guard.h"
-#include "ggml/values.h"
-#include "ltxv/config_from_shapes.h"
 #include "model/convert/conversion.h"
 #include "model/inspect.h"
 #include "model/names.h"
@@ -11,45 +9,6 @@ namespace sdltx {
 
 void bind_files(py::module_& m) {
     using namespace py::literals;
-    py::class_<ModelFiles>(m, "ModelFiles")
-        .def(py::init([](const std::vector<std::string>& paths) {
-                 return std::make_unique<ModelFiles>(paths, ltx_naming());
-             }),
-             "paths"_a)
-        .def("names",
-             [](const ModelFiles& f) {
-                 py::list names;
-                 for (auto& file : f.files())
-                     for (auto& t : file->tensors()) names.append(decoded(t.name));
-                 return names;
-             })
-        .def(
-            "metadata",
-            [](const ModelFiles& f, const std::string& key, const std::string& prefix) {
-                const auto value = f.metadata(key, prefix);
-                return value ? py::object(decoded(*value)) : py::object(py::none());
-            },
-            "key"_a, "prefix"_a = "")
-        .def(
-            "config_from_shapes",
-            [](const ModelFiles& f, const std::string& section) { return config_text_from_shapes(f, section); },
-            "section"_a)
-        .def(
-            "dtype",
-            [](const ModelFiles& f, const std::string& name) {
-                const TensorInfo* t = f.find(name);
-                if (!t) throw py::key_error(name);
-                return t->dtype;
-            },
-            "name"_a)
-        .def(
-            "tensor",
-            [](const ModelFiles& f, const std::string& name) {
-                const TensorInfo* t = f.find(name);
-                if (!t) throw py::key_error(name);
-                return to_numpy(to_float(*t));
-            },
-            "name"_a);
     m.attr("file_parts") = py::cast(file_part_names());
     m.attr("file_types") = py::cast(mix_names());
     py::class_<Conversion>(m, "Conversion")

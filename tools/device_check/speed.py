@@ -13,6 +13,7 @@ import weights
 from checks import Row, Run
 
 import sdltx
+import sdltx._core_tests  # single operations
 from sdltx import _core
 
 ops = _core.ops
