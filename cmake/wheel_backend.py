@@ -28,8 +28,7 @@ _OF_THE_TOOLKIT = b"libcudart.so"
 def build_wheel(
     wheel_directory: str, config_settings: dict[str, Any] | None = None, metadata_directory: str | None = None
 ) -> str:
-    if (config_settings or {}).get("cmake.define.SDLTX_PYTHONS"):
-        config_settings = {"wheel.py-api": "py3", **config_settings}  # one wheel, with an extension for each of them
+    config_settings = _for_pythons(config_settings)
     with tempfile.TemporaryDirectory(dir=wheel_directory) as folder:
         name = _builder.build_wheel(folder, config_settings, metadata_directory)
         made = Path(folder, name)
@@ -39,6 +38,18 @@ def build_wheel(
             made = _repaired(made)
         made.rename(Path(wheel_directory, made.name))
         return made.name
+
+
+def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: dict[str, Any] | None = None) -> str:
+    name: str = _builder.prepare_metadata_for_build_wheel(metadata_directory, _for_pythons(config_settings))
+    return name
+
+
+def _for_pythons(config_settings: dict[str, Any] | None) -> dict[str, Any] | None:
+    """With other interpreters named there is one wheel for all, which has an extension for each."""
+    if not (config_settings or {}).get("cmake.define.SDLTX_PYTHONS"):
+        return config_settings
+    return {"wheel.py-api": "py3", **(config_settings or {})}
 
 
 def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:

@@ -104,6 +104,8 @@ PYTHON_LAYERS = {
     "records": 2,
     "progress": 3,
     "_lazy": 0,
+    "_core_missing": 0,
+    "_core_tests": 0,
     "hub": 4,
     "errors": 1,
     "_demo": 2,

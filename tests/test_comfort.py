@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -381,6 +382,19 @@ def test_config_file_that_is_not_there(tmp_path):
     done = run("doctor", env={**os.environ, "SDLTX_CONFIG": str(tmp_path / "none")})
     assert done.returncode == 2 and "there is no file" in done.stderr
     assert run("recipes", env={**os.environ, "SDLTX_CONFIG": ""}).returncode == 0
+
+
+def test_a_python_without_a_core(tmp_path):
+    """As a wheel for other Pythons has it."""
+    package = tmp_path / "sdltx"
+    package.mkdir()
+    for file in Path(sdltx.__file__).parent.glob("*.py"):
+        (package / file.name).write_bytes(file.read_bytes())
+    (package / "_core.cpython-39-x86_64-linux-gnu.so").touch()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-S", "-c", "import sdltx"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert "no compiled core for Python" in done.stderr and "it has one for 3.9" in done.stderr
 
 
 def test_core_version():

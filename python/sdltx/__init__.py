@@ -18,7 +18,12 @@ _waiting = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "300"}
 if _waiting.keys() & _os.environ.keys():
     _waiting = {}
 _os.environ.update(_waiting)
-from . import _core
+try:
+    from . import _core
+except ImportError as _error:
+    from ._core_missing import explained as _explained
+
+    raise _explained(_error) from None
 
 for _name in _waiting:
     del _os.environ[_name]  # they are not for child processes and other libraries
