@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import inspect
 import logging
 import os
+import pickle
 import pty
 import struct
 import subprocess
@@ -135,6 +137,24 @@ def test_output_types(pipe, video):
     np.testing.assert_array_equal(pipe.decode(latents).frames, video.frames)
 
 
+def test_lists_and_other_things(pipe):
+    asked = [
+        sdltx.Request("a", **{**SMALL, "num_inference_steps": 1}),
+        sdltx.Request("b", **{**SMALL, "num_inference_steps": 3}),
+    ]
+    heard = []
+    pipe(asked, callback_on_step_end=lambda _, step, timestep, values: heard.append((step, timestep)))
+    sigmas = [pipe.resolve(one).sigmas[:-1] for one in asked]
+    assert heard == [(i, s * 1000) for of in sigmas for i, s in enumerate(of)]
+    first, second = pipe([PROMPT, PROMPT], generator=3, **SMALL)
+    assert (first.seed, second.seed) == (3, 4)
+    for wrong in (5, {"a": 1}, b"x"):
+        with pytest.raises(sdltx.InvalidRequestError, match="prompt: expected text"):
+            pipe(wrong, num_videos_per_prompt=2)
+    with pytest.raises(sdltx.InvalidRequestError, match="no place for exceptions"):
+        pipe([PROMPT], output_type="np", return_exceptions=True)
+
+
 def test_several_videos_of_a_prompt(pipe, video):
     first, second = pipe(PROMPT, seed=1, num_videos_per_prompt=2, **SMALL)
     np.testing.assert_array_equal(first.frames, video.frames)
@@ -211,6 +231,9 @@ def test_records(pipe):
             record["nothing"]
         with pytest.raises(AttributeError):
             record.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match="only read"):
+        plan.width = 5
+    assert pickle.loads(pickle.dumps(plan)) == plan == copy.deepcopy(plan)
     assert info.model == info["model"] == "LTX-2.3"
     assert estimate == estimate.to_dict() or estimate["memory"] == estimate.memory
 
@@ -229,6 +252,10 @@ def test_contexts_are_kept(pipe, tmp_path):
         sdltx.Latents.load(tmp_path / "c.safetensors")
     with pytest.raises(sdltx.ModelFileError, match=r"\[context\] .* does not exist"):
         sdltx.Context.load(tmp_path / "none")
+    with pytest.raises(sdltx.InvalidRequestError, match="path: expected"):
+        context.save(None)
+    with pytest.raises(sdltx.InvalidRequestError, match="prompt: expected str"):
+        sdltx.Context(context.video, context.audio, 5)
     (tmp_path / "bad").write_bytes(b"x" * 100)
     with pytest.raises(sdltx.ModelFileError, match="is damaged"):
         sdltx.Context.load(tmp_path / "bad")
@@ -363,6 +390,35 @@ def test_config_file(tmp_path):
     assert configured(tmp_path, 'model = ["~/nothing.gguf"]', "-m", sdltx._demo.FOLDER).returncode == 0
 
 
+@pytest.mark.parametrize("words", [["--wav-format", "s16"], ["--wav-format=s16"]])
+def test_the_command_line_counts_even_if_it_says_the_default(tmp_path, words):
+    from sdltx import sound
+
+    configured(tmp_path, 'wav_format = "f32"')
+    environment = {**os.environ, "SDLTX_CONFIG": str(tmp_path / "c.toml")}
+    for more, kind in (([], b"\x03\x00"), (words, b"\x01\x00")):
+        done = run(
+            "generate",
+            "-p",
+            PROMPT,
+            "--frames",
+            9,
+            "-W",
+            64,
+            "-H",
+            64,
+            "--steps",
+            1,
+            "-o",
+            tmp_path / "x.wav",
+            *more,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "x.wav").read_bytes()[20:22] == kind
+    assert sound.is_sound(tmp_path / "x.wav")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -370,6 +426,9 @@ def test_config_file(tmp_path):
         ("threads = true", "threads is True, expected int"),
         ("model = 3", "model is a file or set"),
         ("width = 64", "there is no option width"),
+        ('metadata = "foo"', "metadata is 'foo'; use one of full, plain, none"),
+        ('wav_format = "foo"', "wav_format is 'foo'; use one of"),
+        ("a = " + "[" * 3000, "c.toml"),
         ("= 1", "c.toml"),
     ],
 )
@@ -399,3 +458,20 @@ def test_a_python_without_a_core(tmp_path):
 
 def test_core_version():
     assert sdltx.__version__ == _core.__version__
+
+
+def test_plain_metadata_have_no_folders():
+    """Of nothing that a clip is made from."""
+    from sdltx.settings import kept_settings
+
+    told = {
+        "sound": {"path": "/home/me/a.wav", "start": 0.0},
+        "film": {"path": "/home/me/b.mp4", "mask": "/home/me/m.png"},
+        "references": [{"path": "/home/me/c.mp4", "attention": "/home/me/d.png", "strength": 1.0}],
+        "images": [{"path": "/home/me/e.png", "frame": 0}],
+        "loras": [["/home/me/f.safetensors", 0.5]],
+        "prompt": "a/b",
+    }
+    plain = kept_settings(told, "plain")
+    assert "/home" not in str(plain) and plain["film"] == {"path": "b.mp4", "mask": "m.png"}
+    assert plain["prompt"] == "a/b" and plain["references"][0]["attention"] == "d.png"

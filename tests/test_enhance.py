@@ -152,6 +152,10 @@ def test_a_clip_remembers_what_was_written(demo_pipe, tmp_path):
     video.save(tmp_path / "clip.mp4")
     request = sdltx.Request.from_dict(media.read_settings(tmp_path / "clip.mp4"))
     assert request.prompt == written and not request.options.get("enhance")
+    again = demo_pipe.generate(request)
+    assert again.metadata["enhanced_from"] == IDEA
+    assert demo_pipe.generate(request.replaced(enhance=True)).metadata["prompt"] == written  # of the first prompt
+    assert "enhanced_from" not in demo_pipe.generate(request.replaced(prompt="another")).metadata
 
 
 def test_several_clips(demo_pipe):
@@ -164,6 +168,7 @@ def test_estimates_count_it(demo_pipe):
     plain = demo_pipe.estimate(sdltx.Request(IDEA, **TINY))["steps"][0]["memory"]
     long = "word " * 700
     assert demo_pipe.estimate(sdltx.Request(long, enhance=True, **TINY))["steps"][0]["memory"] > plain
+    assert demo_pipe.estimate(enhance=True, **TINY).steps[0].memory >= plain  # of a prompt that is not known
 
 
 @pytest.mark.parametrize(
@@ -184,6 +189,13 @@ def test_what_is_refused(demo_pipe, prompt, options, message):
     if not options and prompt:
         with pytest.raises(sdltx.InvalidRequestError, match=message):
             demo_pipe.check(sdltx.Request(prompt, enhance=True))
+
+
+def test_what_makes_no_sense(demo_pipe):
+    with pytest.raises(sdltx.InvalidRequestError, match="enhance_system is of enhance"):
+        demo_pipe.check(IDEA, enhance_system="x")
+    with pytest.raises(sdltx.InvalidRequestError, match="a context is a prompt that is encoded already"):
+        demo_pipe.sample(demo_pipe.encode(IDEA), enhance=True)
 
 
 def test_it_can_be_stopped(demo_pipe):
@@ -217,6 +229,8 @@ def test_command_line(tmp_path):
     done = run("generate", "--from", clip, "-o", again)
     assert done.returncode == 0 and "prompt:" not in done.stderr
     assert media.read_settings(again)["prompt"] == told["prompt"]
+    assert media.read_settings(again)["enhanced_from"] == IDEA
+    assert "written out first" in generate("--enhance", "--dry-run").stdout
     assert clip.read_bytes() != b"" and "cannot read" in run("generate", "--enhance-system", "none", "-p", "x").stderr
     jobs = tmp_path / "jobs.jsonl"
     line = {

@@ -181,16 +181,12 @@ def test_a_folder_of_files(server, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../up.json", "-rf.json", "a b.json", "..json", "x" * 300 + ".json", "a\nb.json"])
-def test_names_that_do_harm_are_refused(server, monkeypatch, tmp_path, name):
+def test_names_that_do_harm_are_not_taken(server, monkeypatch, tmp_path, name):
     monkeypatch.setattr(model_sets, "SETS", (ModelSet("a-model", "q1", "folder", (TEXT_ENCODER,)),))
     server.publish("google/letters", "config.json", b"{}")
     server.publish("google/letters", name, b"{}")
-    if "/" in name:  # of folders nothing is taken
-        hub.pull(NAME)
-    else:
-        with pytest.raises(sdltx.ModelFileError, match="which is not taken"):
-            hub.pull(NAME)
-    assert not list(tmp_path.rglob("up.json"))
+    hub.pull(NAME)
+    assert [path.name for path in (tmp_path / "models").rglob("*.json")] == ["config.json"]
 
 
 def test_room_on_the_disk(server, monkeypatch, target):
@@ -233,6 +229,80 @@ def test_optional_files(server, monkeypatch, tmp_path):
         hub.pull(NAME, options=["lora"])
     assert hub.pull(NAME, options=["upscaler"])[1] == here / "extras" / "up.safetensors"
     assert library.expanded("load", [NAME]) == [here / "a.gguf", here / "extras"]
+
+
+def test_optional_files_that_are_elsewhere(server, monkeypatch, tmp_path):
+    """A set finds them in a folder of their own, so they get a link there."""
+    extra = PublishedFile("people/weights", "deep/up.safetensors", "upscaler", 0.1, option="upscaler")
+    monkeypatch.setattr(model_sets, "SETS", (ModelSet("a-model", "q1", "x", (*SMALL.files, extra)),))
+    server.publish("people/weights", "deep/up.safetensors", b"pixels")
+    comfy = tmp_path / "home/ComfyUI/models/latent_upscale_models/up.safetensors"
+    comfy.parent.mkdir(parents=True)
+    comfy.write_bytes(b"pixels")
+    assert comfy in hub.pull(NAME, options=["upscaler"]) and not server.ranges("up.safetensors")
+    extras = tmp_path / "models/people/weights/extras"
+    assert extras in library.expanded("load", [NAME])
+    assert (extras / "up.safetensors").resolve() == comfy
+
+
+def test_what_is_pulled_is_what_is_loaded(server, target, monkeypatch, tmp_path):
+    """A file of the same name and another size in the way: replaced where files go, refused where it comes before."""
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"cut short")
+    comfy = tmp_path / "home/ComfyUI/models/unet/a.gguf"
+    comfy.parent.mkdir(parents=True)
+    comfy.write_bytes(WEIGHTS)
+    assert hub.pull(NAME) == [target] == library.expanded("load", [NAME])
+    assert target.read_bytes() == WEIGHTS
+    first = tmp_path / "first/a.gguf"
+    first.parent.mkdir()
+    first.write_bytes(b"cut short")
+    monkeypatch.setenv("SDLTX_MODELS", os.pathsep.join(map(str, (first.parent, tmp_path / "models"))))
+    with pytest.raises(sdltx.ModelFileError, match=r"first/a.gguf has another size"):
+        hub.pull(NAME, folder=tmp_path / "models")
+
+
+def test_a_folder_besides(server, tmp_path, capsys):
+    """Where SDLTX_MODELS is set, what lies in the user's own folder is found, too."""
+    elsewhere = tmp_path / "elsewhere"
+    assert cli.main(["pull", NAME, "--to", str(elsewhere)]) == 0
+    assert f"set SDLTX_MODELS={elsewhere}" in capsys.readouterr().err
+    assert (elsewhere / "people/weights/a.gguf").read_bytes() == WEIGHTS
+    data = tmp_path / "home/.local/share/sdltx/models/a.gguf"
+    data.parent.mkdir(parents=True)
+    data.write_bytes(WEIGHTS)
+    assert library.expanded("load", [NAME]) == [data]
+    assert cli.main(["pull", NAME, "--to", ""]) == 2
+    assert cli.main(["pull", NAME, "--to", "~nobodyx/a"]) == 2
+
+
+def test_leftovers_of_other_versions_go(server, target):
+    server.cuts["deep/a.gguf"] = [1_000_000] + 20 * [0]
+    with pytest.raises(sdltx.BackendError):
+        hub.pull(NAME)
+    server.cuts.clear()
+    server.publish("people/weights", "deep/a.gguf", WEIGHTS[1:])
+    hub.pull(NAME)
+    assert [path.name for path in target.parent.iterdir()] == ["a.gguf"]
+
+
+def test_signed_addresses_are_not_told(server, monkeypatch):
+    server.busy = 1000
+    with pytest.raises(sdltx.BackendError, match="HTTP status 503") as told:
+        hub.pull(NAME)
+    assert "signature" not in str(told.value)
+
+
+@pytest.mark.parametrize("options", [5, None, [1]])
+def test_options_of_another_kind(server, options):
+    with pytest.raises(sdltx.InvalidRequestError, match="options: expected"):
+        hub.pull(NAME, options=options)
+
+
+def test_a_folder_in_the_way(server, target):
+    target.mkdir(parents=True)
+    with pytest.raises(sdltx.InvalidRequestError, match="is a folder, where the file is to be"):
+        hub.pull(NAME)
 
 
 def test_sets_that_there_are_not(server):

@@ -45,6 +45,10 @@ def test_folders_of_the_user(home, monkeypatch):
     monkeypatch.setenv("SDLTX_MODELS", f"{first}{os.pathsep}~/two")
     assert library.own_folder() == first
     assert [place.folder for place in library.places()] == [first, second]
+    monkeypatch.setenv("SDLTX_MODELS", "~nobodyx/foo")
+    with pytest.raises(sdltx.InvalidRequestError, match=r"\[SDLTX_MODELS\] there is no user"):
+        library.places()
+    monkeypatch.setenv("SDLTX_MODELS", f"{first}{os.pathsep}~/two")
     assert library.Index().find(FILE) == path
 
 
@@ -56,7 +60,7 @@ def test_folders_of_comfyui(home, monkeypatch):
     yaml = home / "ComfyUI/extra_model_paths.yaml"
     yaml.write_text("comfyui:\n  base_path: ~/disk\n  checkpoints: |\n    none\n    /gone\n  unet: unets\nbad: 7\n")
     assert library.Index().find(FILE) == elsewhere
-    for broken in ("", "a: [", "- list", "a:\n  unet: {}"):
+    for broken in ("", "a: [", "- list", "a:\n  unet: {}", "a: 2021-13-45", "a:\n  base_path: ~nobodyq/x\n  unet: y"):
         yaml.write_text(broken)
         assert library.Index().find(FILE) is None
     monkeypatch.setenv("COMFYUI_PATH", str(home / "other"))

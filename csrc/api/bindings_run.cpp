@@ -69,7 +69,7 @@ void run(Pipeline& p, const std::vector<Job*>& given, std::optional<py::function
                 const Job& job = jobs[i];
                 const std::string prompt = job.request.options.prompt.value_or("");
                 on_encoded(i, arrays_of(c.video, c.audio), away,
-                           job.plan.enhanced_from.empty() ? py::object(py::none()) : py::object(py::str(prompt)));
+                           job.plan.enhanced ? py::object(py::str(prompt)) : py::object(py::none()));
             });
         };
     if (on_step)

@@ -44,9 +44,10 @@ std::string told(const Request& request, const ClipPlan& plan) {
     Json out = to_json(plan);
     const Json asked = to_json(request.options);
     for (const Option& option : all_options())
-        if (std::string(option.group) == "material" && asked.contains(option.name))
+        if ((std::string(option.group) == "material" || std::string(option.name) == "enhanced_from") &&
+            asked.contains(option.name))
             out[option.name] = asked[option.name];
-    if (!plan.enhanced_from.empty()) out["prompt"] = request.options.prompt.value_or("");
+    if (plan.enhanced) out["prompt"] = request.options.prompt.value_or("");
     if (request.options.seed.value_or(-1) < 0 && !plan.draws_noise(request)) out["seed"] = nullptr;
     return spelled(out);
 }
@@ -82,7 +83,7 @@ std::vector<Made> run(Pipeline& pipeline, std::vector<Job>& jobs, const std::vec
             return on_step(done, steps, estimate);
         };
     events.on_denoised = [&](size_t i) {
-        if (!jobs[i].plan.enhanced_from.empty()) {
+        if (jobs[i].plan.enhanced) {
             const std::string now = told(jobs[i].request, jobs[i].plan);
             made[i].video->settings = now;
             made[i].latents.reset(new sdltx_latents{*jobs[i].latents, now});

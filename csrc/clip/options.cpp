@@ -160,6 +160,8 @@ void check(const ClipOptions& o) {
     if (const auto& i = o.guidance_interval; i && (i->size() != 2 || (*i)[0] > (*i)[1]))
         throw Error(ErrorCode::invalid_request,
                     "[sample] guidance_interval must be two noise levels, the lower first, within 0 and 1");
+    if (o.enhance_system && !o.enhance.value_or(false))
+        throw Error(ErrorCode::invalid_request, "[enhance] enhance_system is of enhance; give that as well");
     check_material(o);
     check_schedule(o);
     check_sizes(o);

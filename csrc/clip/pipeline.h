@@ -228,6 +228,8 @@ class SDLTX_EXPORT Pipeline {
     void require_writing() const;
     // Whether a request wants its prompt written out. Throws Error(model_mismatch) if that cannot be.
     bool writes(const Request& request) const;
+    // What is to be written out.
+    static std::string idea_of(const Request& request);
     MemoryUse writing_memory(const std::string& prompt, const std::string& system);
     static constexpr double sound_piece_seconds = 4;  // of a run
     // Throws Error(model_mismatch) for what the model has no part for.

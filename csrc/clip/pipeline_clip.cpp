@@ -230,7 +230,7 @@ ClipPlan Pipeline::settle_length(const ClipPlan& plan, Request& request, const C
     o.duration.reset();
     o.seed = whole.seed;  // that was drawn stays
     ClipPlan settled = resolve(request);
-    settled.enhanced_from = plan.enhanced_from;
+    settled.enhanced = plan.enhanced;
     return settled;
 }
 
@@ -378,8 +378,7 @@ void Pipeline::check_options(const ClipPlan& plan) const {
 
 void Pipeline::check_inputs(const ClipPlan& plan, const Request& request) {
     check_options(plan);
-    if (writes(request))
-        writing_prompt(request.options.prompt.value_or(""), request.options.enhance_system.value_or(""));
+    if (writes(request)) writing_prompt(idea_of(request), request.options.enhance_system.value_or(""));
     check_freedom(plan);
     if (!request.film.empty()) require({Part::video_encoder});
     if (plan.has(StepKind::encode_sound)) require({Part::audio_encoder});

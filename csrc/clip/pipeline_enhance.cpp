@@ -58,8 +58,13 @@ std::vector<int32_t> Pipeline::writing_prompt(const std::string& prompt, const s
     return ids;
 }
 
+std::string Pipeline::idea_of(const Request& request) {
+    return request.options.enhanced_from.value_or(request.options.prompt.value_or(""));
+}
+
 MemoryUse Pipeline::writing_memory(const std::string& prompt, const std::string& system) {
-    const auto ids = static_cast<int64_t>(writing_prompt(prompt, system).size());
+    constexpr int64_t usual = 1024;  // where the prompt is not known yet
+    const int64_t ids = strip(prompt).empty() ? usual : static_cast<int64_t>(writing_prompt(prompt, system).size());
     return networks_->text_encoder->measure_reading(ids, ids + written_tokens);
 }
 

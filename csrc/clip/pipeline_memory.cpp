@@ -3,7 +3,6 @@
 #include <map>
 #include <numeric>
 
-#include "gemma/prompt.h"
 #include "ltxv/latent_upsampler.h"
 #include "model/names.h"
 #include "pipeline.h"
@@ -110,8 +109,8 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
             case StepKind::encode_prompts:
                 if (!n.text_encoder) break;
                 use = n.text_encoder->measure(TextProjection::context_rows);
-                if (const ClipOptions& o = request.options; writes(request) && !strip(o.prompt.value_or("")).empty())
-                    use.also(writing_memory(*o.prompt, o.enhance_system.value_or("")));
+                if (writes(request))
+                    use.also(writing_memory(idea_of(request), request.options.enhance_system.value_or("")));
                 if (n.text_projection) {
                     MemoryUse then = n.text_projection->measure(TextProjection::context_rows);
                     then.host += use.host;

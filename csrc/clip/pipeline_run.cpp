@@ -266,9 +266,11 @@ class Pipeline::Runner {
             Job& job = jobs_[i];
             if (!wanted(job)) return;
             ClipOptions& o = job.request.options;
-            job.plan.enhanced_from = o.prompt.value_or("");
-            o.prompt = pipeline_.enhance(job.plan.enhanced_from, o.enhance_system.value_or(""),
+            if (!o.enhanced_from) o.enhanced_from = o.prompt.value_or("");
+            o.prompt = pipeline_.enhance(*o.enhanced_from, o.enhance_system.value_or(""),
                                          static_cast<uint64_t>(job.plan.whole.seed), progress());
+            job.plan.enhanced = true;
+            o.enhance_system.reset();
             o.enhance.reset();  // it is done
         });
     }

@@ -105,7 +105,6 @@ Json to_json(const ClipPlan& plan) {
     if (plan.length_by_prompt) out["duration"] = "auto";
     out["recipe"] = plan.recipe->name;
     out["task"] = name_of(plan.task);
-    if (!plan.enhanced_from.empty()) out["enhanced_from"] = plan.enhanced_from;
     out["result_frames"] = plan.result_frames;
     out["upscalers"] = plan.upscalers();
     out["distilled_lora"] = plan.distilled_lora.empty() ? Json() : Json(plan.distilled_lora);

@@ -39,8 +39,8 @@ struct ClipPlan {
     bool follows = false;  // films, as references
     ReferenceFactors factors{};
     ExtensionPlan extension{};
-    std::string enhanced_from{};  // the prompt that was given, of one that the model has written out
-    int64_t result_frames = 0;    // of what comes out, which may end before whole latent frames do
+    bool enhanced = false;      // the model has written the prompt out
+    int64_t result_frames = 0;  // of what comes out, which may end before whole latent frames do
 
     // The steps of a kind: denoising has one for each stage.
     SDLTX_EXPORT std::vector<const Step*> of(StepKind kind) const;

@@ -49,7 +49,7 @@ Condition condition_of(const Json& j) {
 const std::vector<std::string>& told_names() {
     static const std::vector<std::string> names{"sdltx_version", "model",     "model_version", "model_files",
                                                 "device",        "precision", "schedule",      "passes",
-                                                "upscalers",     "task",      "result_frames", "enhanced_from"};
+                                                "upscalers",     "task",      "result_frames"};
     return names;
 }
 

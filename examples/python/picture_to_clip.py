@@ -4,6 +4,8 @@ import sys
 
 import sdltx
 
+if len(sys.argv) == 1:
+    sys.exit(__doc__)
 picture, *model = sys.argv[1:]
 with sdltx.load(*model) as pipe:
     video = pipe.generate("a red circle moves left over a white background", image=picture, seed=1)

@@ -23,7 +23,10 @@ class Options(TypedDict, total=False):
     remembers what it wrote, as its prompt, and what it was given. Takes the time of as many runs of the text encoder as
     it writes words."""
     enhance_system: str | None
-    """What it is told to do then (default: a short text of ours). The text itself in Python; a file of it here."""
+    """What it is told to do then (default: a short text of ours). The text itself in Python; on the command line a file
+    of it."""
+    enhanced_from: str | None
+    """The prompt that this one was written out from, as a clip remembers it. With enhance it is written out anew."""
     width: int | None
     """Pixels, a multiple of 32."""
     height: int | None

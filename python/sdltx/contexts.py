@@ -15,6 +15,8 @@ from .values import Context
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
+else:
+    from ._lazy import Pipeline
 
 _LIMIT = 2 << 30  # bytes; at full size 80 prompts
 WORTH_KEEPING = 256 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,18 +71,22 @@ def call(
         if arguments.get("seed") is not None:
             raise InvalidRequestError("[call] generator and seed are two ways to say the same; give one of them")
         arguments["seed"] = seed_of(generator)
+    alone = isinstance(prompt, (str, Request))
+    if not alone and (not isinstance(prompt, Iterable) or isinstance(prompt, (bytes, Mapping))):
+        _arguments.refuse("encode", "prompt", "text, a Request, or a list of them", prompt)
+    if output_type is not None and arguments.get("return_exceptions"):
+        raise InvalidRequestError("[call] with an output_type there is no place for exceptions; use generate()")
+    requests = _requests(pipe, [prompt] if alone else list(prompt), count, arguments)
     if on_step_end is not None:
         if arguments.get("on_step") is not None:
             raise InvalidRequestError("[call] callback_on_step_end and on_step are the same; give one of them")
-        arguments["on_step"] = _on_step(pipe, prompt, arguments, on_step_end)
-    alone = count == 1 and (isinstance(prompt, (str, Request)) or not isinstance(prompt, Iterable))
-    if alone and output_type is None:
-        return pipe.generate(prompt, **arguments)
-    prompts = [prompt] if isinstance(prompt, (str, Request)) else list(prompt)
-    requests = [one for text in prompts for one in _several(pipe, text, count, arguments)]
+        arguments["on_step"] = _on_step(pipe, requests, arguments, on_step_end)
+    arguments.pop("seed", None)  # the requests have theirs
+    if alone and count == 1 and output_type is None:
+        return pipe.generate(requests[0], **arguments)
     if output_type == "latent":
         return Output([_latents(pipe, one, arguments) for one in requests], [None] * len(requests), None)
-    videos: list[Video] = pipe.generate(requests, **{**arguments, "seed": None})
+    videos: list[Video] = pipe.generate(requests, **arguments)
     if output_type is None:
         return videos
     return Output(
@@ -106,14 +110,18 @@ def seed_of(generator: Any) -> int:
         _arguments.refuse("call", "generator", "a number, or a generator of NumPy or PyTorch", generator)
 
 
-def _several(pipe: Any, prompt: Any, count: int, arguments: dict[str, Any]) -> list[Request]:
-    """Requests of one prompt, with seeds that follow each other."""
-    seed = {} if arguments.get("seed") is None else {"seed": arguments["seed"]}
-    first = Request.of(prompt, seed)
-    if count == 1:
-        return [first]
-    start = pipe.resolve(first).seed
-    return [first.replaced(seed=(start + number) % 2**63) for number in range(count)]
+def _requests(pipe: Any, prompts: list[Any], count: int, arguments: dict[str, Any]) -> list[Request]:
+    """Requests of all prompts, with seeds that follow each other where there are several."""
+    seed = arguments.get("seed")
+    given = {} if seed is None else {"seed": seed}
+    firsts = [Request.of(one, given) for one in prompts]
+    if count == 1 and (len(firsts) == 1 or seed is None):
+        return firsts
+    requests = []
+    for number, first in enumerate(firsts):
+        start = pipe.resolve(first).seed + (number * count if seed is not None else 0)
+        requests += [first.replaced(seed=(start + copy) % 2**63) for copy in range(count)]
+    return requests
 
 
 def _latents(pipe: Any, request: Request, arguments: dict[str, Any]) -> Latents:
@@ -137,15 +145,17 @@ def _frames(video: Video, output_type: str) -> Any:
     return video.frames.astype(np.float32) / 255
 
 
-def _on_step(pipe: Any, prompt: Any, arguments: dict[str, Any], callback: Callable[..., object]) -> Any:
-    """Tells a callback of diffusers what on_step() hears; of several clips the steps are counted on."""
-    known = {name: value for name, value in arguments.items() if name in NAMES and value is not None}
-    stages = pipe.resolve(prompt if isinstance(prompt, Request) else None, **known).stages
-    levels = [float(sigma) for stage in stages for sigma in stage["sigmas"][:-1]]
+def _on_step(pipe: Any, requests: list[Request], arguments: dict[str, Any], callback: Callable[..., object]) -> Any:
+    """Tells a callback of diffusers what on_step() hears; clips are denoised one after the other."""
+    known = {name: value for name, value in arguments.items() if name in NAMES and value is not None and name != "seed"}
+    plans = [pipe.resolve(one, **known) for one in requests]
+    levels = [float(sigma) for plan in plans for stage in plan.stages for sigma in stage["sigmas"][:-1]]
+    starts = list(itertools.accumulate((sum(len(s["sigmas"]) - 1 for s in plan.stages) for plan in plans), initial=0))
     calls = itertools.count()
 
     def on_step(_done: int, _steps: int, estimate: Latents) -> None:
         step = next(calls)
-        callback(pipe, step, levels[step % len(levels)] * _TIMESTEPS, {"latents": estimate})
+        first = max(start for start in starts if start <= step)  # of its clip
+        callback(pipe, step - first, levels[step] * _TIMESTEPS if step < len(levels) else 0.0, {"latents": estimate})
 
     return on_step

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import _arguments, library
 from ._files import become, exists, failures_named, is_file
-from .errors import BackendError, BusyError, ModelFileError, SdltxError
+from .errors import BackendError, BusyError, InvalidRequestError, ModelFileError, SdltxError
 from .model_sets import PublishedFile, require_set
 from .progress import Callback, Progress, heard
 
@@ -101,11 +101,15 @@ def plan(name: str, *, options: Sequence[str] = (), folder: str | os.PathLike[st
     Raises what :func:`pull` raises before it downloads.
     """
     wanted = require_set("pull", _arguments.text("pull", "name", name))
-    if isinstance(options, str):
-        options = (options,)
-    chosen = wanted.chosen(tuple(_arguments.names("pull", "options", list(options))))
-    to = library.own_folder() if folder is None else Path(_arguments.path("pull", folder)).expanduser()
-    index = library.Index([library.Place(to, "own folder"), *library.places()])
+    names = [options] if isinstance(options, str) else options
+    chosen = wanted.chosen(tuple(_arguments.names("pull", "options", names)))
+    if folder is not None and not os.fspath(_arguments.path("pull", folder)):
+        raise InvalidRequestError("[pull] the folder has an empty name")
+    to = library.own_folder() if folder is None else library.folder_named("pull", _arguments.path("pull", folder))
+    places = library.places()
+    if to not in [place.folder for place in places]:
+        places = [library.Place(to, "own folder"), *places]
+    index = library.Index(places)
     api = _api()
     listings: dict[str, Mapping[str, Any]] = {}
     files: list[Download] = []
@@ -174,6 +178,10 @@ def _fetch(planned: Plan, verify: bool, tell: Callback) -> list[Path]:
     for file in files:
         if file.here is None:
             _fetch_one(file, more)
+        elif file.target.parent.name == library.EXTRAS and not exists(file.target):
+            with failures_named(file.target):  # a set has it only there
+                file.target.parent.mkdir(parents=True, exist_ok=True)
+                file.target.symlink_to(file.here)
     return [file.here or file.target for file in files]
 
 
@@ -210,7 +218,9 @@ def _downloads(file: PublishedFile, listing: Mapping[str, Any], to: Path, index:
         if not re.fullmatch(f"[0-9a-f]{{{_GIT}}}|[0-9a-f]{{{_SHA256}}}", checksum):
             raise BackendError(f"[pull] the hub's checksum of {file.repository}/{path} is none: {checksum!r}")
         target = folder / _safe(PurePosixPath(path).name)
-        here = index.find(file, entry.size) if file.path else None
+        if target.is_dir():
+            raise InvalidRequestError(f"[pull] {target} is a folder, where the file is to be; move it away")
+        here = _found(file, entry.size, target, index) if file.path else None
         if complete is not None and _has_size(complete / target.name, entry.size):
             here = complete / target.name
         if here is None and _has_size(target, entry.size):
@@ -218,9 +228,23 @@ def _downloads(file: PublishedFile, listing: Mapping[str, Any], to: Path, index:
         yield Download(file.repository, path, target, entry.size, checksum, here, file.licence, file.page)
 
 
+def _found(file: PublishedFile, size: int, target: Path, index: library.Index) -> Path | None:
+    """Where a file lies already: the one that its set is loaded with, which is the first of its name."""
+    first = index.find(file)
+    if first is None or _has_size(first, size) or first == target:
+        return first if first is not None and _has_size(first, size) else None
+    order = [place.folder for place in index.places]
+    before = [folder for folder in order if folder in first.parents]
+    if before and order.index(before[0]) < order.index(next(folder for folder in order if folder in target.parents)):
+        raise ModelFileError(
+            f"[pull] {first} has another size than {file.page} tells ({size} bytes), and would be taken; move it away"
+        )
+    return None
+
+
 def _of_folder(listing: Mapping[str, Any]) -> list[str]:
     """What a text encoder's repository has for us: weights, configs and tokenizer, of its outermost folder."""
-    return sorted(path for path in listing if "/" not in path and path.endswith(_KINDS))
+    return sorted(path for path in listing if path.endswith(_KINDS) and _is_safe(path))
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -229,9 +253,13 @@ def _has_size(path: Path, size: int) -> bool:
 
 def _safe(name: str) -> str:
     """A name as it is, if a file can have it without harm."""
-    if not _SAFE_NAME.fullmatch(name) or ".." in name:
+    if not _is_safe(name):
         raise ModelFileError(f"[pull] the hub tells of a file named {name!r}, which is not taken")
     return name
+
+
+def _is_safe(name: str) -> bool:
+    return bool(_SAFE_NAME.fullmatch(name)) and ".." not in name
 
 
 def _verified(file: Download, tell: Callback) -> Download:
@@ -287,6 +315,8 @@ def _fetch_one(file: Download, more: Callable[[int], None]) -> None:
             )
         with failures_named(file.target):
             become(file.part, file.target)
+            for old in file.target.parent.glob(f".{file.target.name}.*.part"):  # of other versions
+                old.unlink()
 
 
 def _receive(file: Download, stream: BinaryIO, checksum: Any, more: Callable[[int], None]) -> None:
@@ -383,4 +413,8 @@ def _of_network(file: PublishedFile | Download, error: Exception) -> BackendErro
 
 
 def _first_line(error: Exception) -> str:
+    """What went wrong, without the address: those of contents are signed."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return f"HTTP status {status}"
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -252,6 +252,11 @@ def core_job(crf: int, job: Job) -> _core.Job:
     )
 
 
+def _is_told(name: str) -> bool:
+    """Whether a clip tells an option as it was given."""
+    return ROWS[name]["group"] == "material" or name == "enhanced_from"
+
+
 def remembered(maker: Maker, job: Job, plan: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a clip tells of how it was made, so that it can be made again."""
     request, options = job.request, job.request.options
@@ -284,7 +289,7 @@ def remembered(maker: Maker, job: Job, plan: Mapping[str, Any]) -> dict[str, Any
         "num_inference_steps": plan["num_inference_steps"] if sigmas is None else None,
         "sigmas": sigmas,
         **{name: value for name, value in files.items() if value or name == "loras_stage2"},
-        **{name: listed(value) for name, value in options.items() if ROWS[name]["group"] == "material"},
+        **{name: listed(value) for name, value in options.items() if _is_told(name)},
     }
     for name, value in (("sound", request.sound), ("film", request.film)):
         if value is not None:

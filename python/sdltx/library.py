@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +12,10 @@ from typing import Any
 
 from . import _arguments, model_sets
 from ._files import exists, is_file, is_folder
-from .errors import ModelFileError
+from .errors import InvalidRequestError, ModelFileError
 from .model_sets import ModelSet, PublishedFile
 
+_logger = logging.getLogger("sdltx")
 _SUFFIXES = (".safetensors", ".gguf")
 EXTRAS = "extras"
 """Folder of upscalers and LoRAs in that of a repository."""
@@ -35,22 +37,32 @@ class Place:
 
 def own_folder() -> Path:
     """Returns where downloads go: the first folder of ``SDLTX_MODELS``, or one in the user's data folder."""
-    named = _named_folders()
-    if named:
-        return named[0]
+    return (_named_folders() or [_data_folder()])[0]
+
+
+def _data_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("sdltx") / "models"
 
 
 def _named_folders() -> list[Path]:
-    return [Path(name).expanduser() for name in os.environ.get("SDLTX_MODELS", "").split(os.pathsep) if name]
+    names = os.environ.get("SDLTX_MODELS", "").split(os.pathsep)
+    return [folder_named("SDLTX_MODELS", name) for name in names if name]
+
+
+def folder_named(where: str, name: str) -> Path:
+    """Returns an absolute path; ~ is somebody's home. Raises InvalidRequestError where that is not known."""
+    try:
+        return Path(name).expanduser().absolute()
+    except RuntimeError:
+        raise InvalidRequestError(f"[{where}] there is no user of {name!r}; write the folder out") from None
 
 
 def places() -> list[Place]:
     """Returns where models are looked for, in this order, as far as it is there."""
     found = [Place(folder, "SDLTX_MODELS") for folder in _named_folders()]
-    found += [Place(own_folder(), "own folder")]
+    found += [Place(_data_folder(), "own folder")]
     found += [Place(folder, "ComfyUI") for folder in _comfy_folders()]
     found += [Place(_hub_cache(), "Hugging Face cache")]
     seen: set[str] = set()
@@ -65,15 +77,15 @@ def _hub_cache() -> Path:
     """As huggingface-hub finds it, which need not be installed for this."""
     variables = os.environ
     if named := variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(named).expanduser()
+        return folder_named("HF_HUB_CACHE", named)
     base = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return Path(variables.get("HF_HOME") or base).expanduser() / "hub"
+    return folder_named("HF_HOME", str(variables.get("HF_HOME") or base)) / "hub"
 
 
 def _comfy_folders() -> Iterator[Path]:
     """Model folders of ComfyUI, which lies where COMFYUI_PATH says or in the home folder."""
     named = os.environ.get("COMFYUI_PATH")
-    roots = [Path(named).expanduser()] if named else [Path.home() / name for name in ("ComfyUI", "comfyui")]
+    roots = [folder_named("COMFYUI_PATH", named)] if named else [Path.home() / name for name in ("ComfyUI", "comfyui")]
     for root in roots:
         for name in _COMFY_FOLDERS:
             yield root / "models" / name
@@ -88,15 +100,14 @@ def _more_comfy_folders(path: Path) -> list[Path]:
         import yaml
 
         sections = yaml.safe_load(path.read_text(errors="replace"))
-    except ImportError:
-        return []
-    except (OSError, yaml.YAMLError):
+    except Exception as error:  # somebody else's file, with whatever in it; or there is no yaml
+        _logger.info("%s is not read: %s", path, error)
         return []
     found = []
     for section in sections.values() if isinstance(sections, dict) else ():
         if not isinstance(section, dict):
             continue
-        base = Path(os.path.expandvars(str(section.get("base_path", "")))).expanduser()
+        base = os.path.expandvars(os.path.expanduser(str(section.get("base_path", ""))))  # noqa: PTH111 (may have none)
         for name in _COMFY_FOLDERS:
             for line in str(section.get(name) or "").splitlines():
                 if line.strip():

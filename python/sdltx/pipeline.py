@@ -239,6 +239,8 @@ class Pipeline(OpenModel):
         BackendError or Cancelled.
         """
         _arguments.instance("sample", "context", context, Context, "made by encode()")
+        if options.get("enhance"):
+            raise InvalidRequestError("[enhance] a context is a prompt that is encoded already; use enhance() before")
         if negative is not None:
             _arguments.instance("sample", "negative", negative, Context, "made by encode()")
         given: dict[str, Any] = {"image": image, "last_image": last_image, "conditions": conditions}
@@ -266,7 +268,9 @@ class Pipeline(OpenModel):
         def encoded(i: int, context: _Pair, negative: _Pair | None, written: str | None) -> None:
             job = jobs[i]
             if written is not None:
-                job.request = job.request.replaced(prompt=written, enhance=None)
+                idea = job.request.options.get("enhanced_from", job.request.prompt)
+                done = {"enhance": None, "enhance_system": None, "enhanced_from": idea}
+                job.request = job.request.replaced(prompt=written, **done)
             job.context = job.context or Context(*context, job.request.prompt)
             if negative is not None:
                 text = job.request.negative_prompt

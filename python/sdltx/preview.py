@@ -15,6 +15,8 @@ from .values import Latents, Tiling
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
+else:
+    from ._lazy import Pipeline
 
 _SIDE = 6  # latent cells of a sample
 _EQUATIONS = 18  # for each unknown: with a sixth of them the fit is mostly chance

@@ -143,7 +143,16 @@ class Plan(Record):
     """Every option of a clip as it runs, and what the model adds to it; see :meth:`sdltx.Pipeline.resolve`."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
+        object.__setattr__(self, "_values", dict(values))
+
+    def __setattr__(self, name: str, _value: object) -> None:
+        raise AttributeError(f"a Plan is only read, so {name} cannot be set")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self._values)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        object.__setattr__(self, "_values", state)
 
     def _names(self) -> list[str]:
         return list(self._values)

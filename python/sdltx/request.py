@@ -131,6 +131,8 @@ class Request:
             "initial": self.initial,
             **self.options,
         }
+        if "prompt" in changes:  # which is another one
+            given.pop("enhanced_from", None)
         return Request(**{**given, **changes})
 
     def to_dict(self) -> dict[str, Any]:

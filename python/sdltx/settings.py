@@ -24,7 +24,8 @@ LATENTS_KEY = "sdltx.latents"
 """Of the metadata of latents' files: JSON with frame_rate and settings."""
 CONTEXT_KEY = "sdltx.context"
 """Of the metadata of contexts' files: JSON with the prompt."""
-_FILES = ("upscalers", "distilled_lora", "loras", "loras_stage2", "images")
+_FILES = ("upscalers", "distilled_lora", "loras", "loras_stage2", "images", "sound", "film", "references")
+_PATHS = ("path", "mask", "attention")
 
 
 def kept_settings(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def _without_folders(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_folders(one) for one in value]
     if isinstance(value, Mapping):
-        return {**value, "path": _without_folders(value.get("path"))}
+        return {name: _without_folders(one) if name in _PATHS else one for name, one in value.items()}
     return value
 
 

@@ -96,6 +96,8 @@ class Context(_Value):
     def __post_init__(self) -> None:
         object.__setattr__(self, "video", read_only("context video", self.video, "(rows, width)", "float32"))
         object.__setattr__(self, "audio", read_only("context audio", self.audio, "(rows, width)", "float32"))
+        if self.prompt is not None:
+            _arguments.instance("context", "prompt", self.prompt, str, "or None")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a safetensors file: tensors video and audio, metadata "sdltx.context" (the prompt, JSON).
@@ -106,6 +108,7 @@ class Context(_Value):
         """
         from safetensors.numpy import save
 
+        path = _arguments.path("context", path)
         with replacing(path) as temporary:
             told = {CONTEXT_KEY: json.dumps({"prompt": self.prompt})}
             temporary.write_bytes(save({"video": self.video, "audio": self.audio}, told))

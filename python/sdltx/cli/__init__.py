@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Sequence
@@ -54,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Signals are handled while it runs, on the main thread; afterwards as before.
     """
     open_standard_streams()
-    args, unknown = _parser().parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args, unknown = _parser().parse_known_args(words)
+    args.words = words
     if unknown:
         hint = ""
         if not any(text.startswith("-") for text in unknown):
@@ -84,7 +87,7 @@ def _run(args: argparse.Namespace) -> int:
     job = Job(args)
     try:
         with job:
-            config.apply(args)
+            config.apply(args, args.words)
             if getattr(args, "model", None):
                 args.named_models = args.model  # as people call them
                 args.model = [str(path) for path in library.expanded("load", args.model)]

@@ -9,16 +9,18 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import sdltx
 
-from .. import environment
+from .. import environment, library
 from .._files import is_file
 
 NAMES = (*environment.DEFAULTS, "model", "metadata", "wav_format", "no_cache", "overwrite")
 """What the file may hold."""
+_SHORT = 2  # characters of -m
 _KINDS: dict[str, tuple[type, ...]] = {
     "device": (str,),
     "precision": (str,),
@@ -37,31 +39,40 @@ def path() -> Path | None:
     """Returns the file: SDLTX_CONFIG, or config.toml in the user's config folder; None if SDLTX_CONFIG is empty."""
     named = os.environ.get("SDLTX_CONFIG")
     if named is not None:
-        return Path(named).expanduser() if named else None
+        return library.folder_named("config", named) if named else None
     import platformdirs
 
     return platformdirs.user_config_path("sdltx") / "config.toml"
 
 
-def apply(args: argparse.Namespace) -> None:
-    """Fills in what the command line has left open. Raises InvalidRequestError for a file that makes no sense."""
+def apply(args: argparse.Namespace, words: Sequence[str]) -> None:
+    """Fills in what the command line, ``words``, has left open. Raises InvalidRequestError for a file without sense."""
     file = path()
     if file is None or not is_file(file):
         if os.environ.get("SDLTX_CONFIG"):
             raise sdltx.InvalidRequestError(f"[config] there is no file {file}; see SDLTX_CONFIG")
         return
     for name, value in _read(file).items():
-        if not hasattr(args, name) or _is_given(args, name):
+        actions = [action for action in args.parser._actions if action.dest == name]
+        if not actions:
             continue
-        if name in environment.DEFAULTS and os.environ.get(environment.variable(name)):
-            continue
-        setattr(args, name, value)
+        if (choices := actions[0].choices) is not None and value not in choices:
+            raise sdltx.InvalidRequestError(
+                f"[config] {file}: {name} is {value!r}; use one of {', '.join(map(str, choices))}"
+            )
+        by_variable = name in environment.DEFAULTS and os.environ.get(environment.variable(name))
+        flags = [flag for action in actions for flag in action.option_strings]
+        if not by_variable and not _is_given(flags, words):
+            setattr(args, name, value)
 
 
-def _is_given(args: argparse.Namespace, name: str) -> bool:
-    """Whether the command line says something of an option."""
-    value, default = getattr(args, name), args.parser.get_default(name)
-    return bool(value != default)
+def _is_given(flags: Sequence[str], words: Sequence[str]) -> bool:
+    """Whether the command line has an option, also as --option=value and -oVALUE."""
+    return any(
+        word == flag or word.startswith(f"{flag}=") or (len(flag) == _SHORT and word.startswith(flag))
+        for word in words
+        for flag in flags
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def _read(file: Path) -> dict[str, Any]:
         import tomli as tomllib
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise sdltx.InvalidRequestError(f"[config] {file}: {error}") from None
     return {name: _checked(file, name, value) for name, value in values.items()}
 

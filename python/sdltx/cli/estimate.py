@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
 
 def _estimate(job: Job) -> None:
     args = job.args
-    options = {name: getattr(args, name) for name in NAMES if name != "audio"}
+    options = {name: getattr(args, name, None) for name in NAMES if name != "audio"}
     pipeline.check(tiling=job.tiling(), **options)
     sound, film, references = given_sound(args), given_film(args), given_references(args)
     request = sdltx.Request(

@@ -220,7 +220,7 @@ def _generate(job: Job) -> None:
     prompt = _prompt(args)
     if args.negative_prompt is not None:
         args.negative_prompt = _as_typed(args.negative_prompt)
-    options = {name: getattr(args, name) for name in NAMES if name != "audio"}
+    options = {name: getattr(args, name, None) for name in NAMES if name != "audio"}
     options["audio"] = False if args.no_audio else None
     # What is wrong should not cost the loading of a model.
     pipeline.check(prompt=prompt, tiling=job.tiling(), **options)

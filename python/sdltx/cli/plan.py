@@ -96,7 +96,8 @@ def plan(
     lines = {
         "model": f"{info['model']} {info['version']}, preset {resolved['preset']} ({', '.join(pipe.files)})",
         "device": f"{pipe.device}, precision {pipe.precision}, offload {pipe.offload}",
-        "prompt": f"{request.prompt!r}, {len(pipe.tokenize(request.prompt))} tokens",
+        "prompt": f"{request.prompt!r}, {len(pipe.tokenize(request.prompt))} tokens"
+        + ", which is written out first" * bool(request.options.get("enhance")),
         "recipe": resolved["recipe"],
         "clip": f"{size['width']}x{size['height']}, "
         + (

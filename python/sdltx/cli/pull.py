@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
-from .. import model_sets
+from .. import library, model_sets
 from ..inspection import size_text
 from .job import Job
-from .messages import say
 from .options import add_command, message_options
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ def _pull(job: Job) -> None:
     job.bars.close()
     for path in paths:
         job.detail(str(path))
-    if args.to is not None:
-        say(f"all of it is in {planned.folder}; SDLTX_MODELS={planned.folder} has it found by its name")
+    places = [place.folder for place in library.places()]
+    if planned.folder not in places and any(planned.folder in path.parents for path in paths):
+        job.note(f"so that it is found by its name, set SDLTX_MODELS={shlex.quote(str(planned.folder))}")
     job.note(f"ready: sdltx-cli generate -m {planned.name} -p 'a red fox in the snow' -o fox.mp4")
 
 

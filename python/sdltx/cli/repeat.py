@@ -30,8 +30,10 @@ def repeat(args: argparse.Namespace) -> dict[str, str]:
     except sdltx.InvalidRequestError as error:
         raise sdltx.InvalidRequestError(f"[from] {args.repeat}: {error}") from None
     for name, value in {**request.options, "negative_prompt": request.negative_prompt}.items():
-        if name != "audio" and getattr(args, name) is None:
+        if name != "audio" and getattr(args, name, None) is None:
             setattr(args, name, value)
+    if args.prompt is not None or args.prompt_file is not None:
+        args.enhanced_from = None
     if args.prompt is None and args.prompt_file is None and "prompt" in settings:
         args.prompt = request.prompt
     if args.images is None and args.last_image is None:
