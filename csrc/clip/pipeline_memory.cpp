@@ -109,13 +109,13 @@ std::vector<MemoryUse> Pipeline::measure(const ClipPlan& plan, const Request& re
             case StepKind::encode_prompts:
                 if (!n.text_encoder) break;
                 use = n.text_encoder->measure(TextProjection::context_rows);
-                if (writes(request))
-                    use.also(writing_memory(idea_of(request), request.options.enhance_system.value_or("")));
                 if (n.text_projection) {
                     MemoryUse then = n.text_projection->measure(TextProjection::context_rows);
                     then.host += use.host;
                     use.also(then);
                 }
+                if (writes(request))
+                    use.also(writing_memory(idea_of(request), request.options.enhance_system.value_or("")));
                 break;
             case StepKind::encode_pictures:
                 if (!n.video_encoder) break;

@@ -307,6 +307,8 @@ MemoryUse TextTower::measure_reading(int64_t first, int64_t most) {
     all.also(workspace_.measure_all(*head_plan(nullptr, h, out)));
     for (size_t d = 0; d < states.size(); ++d) all.inputs[d] += states[d]->size() + tensors[d]->state.size();
     all.host += static_cast<size_t>(first * (keys + shape_.hidden_size) + shape_.vocab_size) * sizeof(float);
+    // The head comes for it alone; on the host it is used where it lies.
+    if (!backend.uses_host_memory()) all.inputs[0] += ggml_nbytes(head_.w);
     return all;
 }
 
