@@ -1,4 +1,5 @@
 # The header-only JSON library as the target `sdltx_json`: from the PyPI package nlohmann-json, else from the system.
+include(stable_headers)
 add_library(sdltx_json INTERFACE)
 
 # The package is located without being imported: importing it needs its run-time dependencies.
@@ -10,12 +11,7 @@ execute_process(
   ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
 
 if(status EQUAL 0 AND EXISTS "${package}/include/nlohmann/json.hpp")
-  # Copied to a place that stays: pip installs it into another folder for each build, and everything would be built anew.
-  set(copies "${CMAKE_BINARY_DIR}/_deps/nlohmann_json")
-  file(GLOB_RECURSE headers RELATIVE "${package}/include" "${package}/include/nlohmann/*.hpp")
-  foreach(header IN LISTS headers)
-    configure_file("${package}/include/${header}" "${copies}/${header}" COPYONLY)
-  endforeach()
+  stable_headers(nlohmann_json "${package}/include" copies)
   target_include_directories(sdltx_json SYSTEM INTERFACE "${copies}")
 else()
   find_package(nlohmann_json 3.11 QUIET CONFIG)

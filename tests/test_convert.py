@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import struct
@@ -367,7 +368,7 @@ def write_one_block(path: Path) -> Path:
     return real_layout.write_sparse(path, tensors, dict.fromkeys(real["f32"], "F32"), metadata)
 
 
-@pytest.mark.parametrize("kind", ["q4_k_m", "keep"])
+@pytest.mark.parametrize("kind", ["q4_k_m", "keep"] if os.environ.get("SDLTX_NIGHTLY") else ["q4_k_m"])
 def test_memory_does_not_grow_with_the_model(tmp_path, kind):
     """A block of the real widths, 2 GB: far less is held, pages of the source included."""
     source = write_one_block(tmp_path / "block.safetensors")

@@ -122,15 +122,16 @@ def test_real_gemma_writes_words(gemma270):
     """The 270M model, whose files are its makers'; what it writes is text, again the same for the same seed."""
 
     def written(system="Write one sentence about the idea.", **options):
+        options = {"most": 24, **options}
         return _core.write_answer([str(gemma270)], system, "user prompt: a red fox in the snow", **options)
 
     first = written(seed=1)
     print(first)
     assert first == written(seed=1)
-    assert first != written(seed=2) and first != written("Answer with one word.", seed=1)
+    assert first != written("Answer with one word.", seed=1, most=8)
     assert len(first.split()) > 5 and first[0].isalpha() and "<" not in first and "\ufffd" not in first
     assert "fox" in first.lower()
-    assert len(written(most=3, seed=1).split()) <= 4
+    assert first.startswith(written(most=3, seed=1))
 
 
 def test_progress(demo_pipe):
