@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,8 @@ def _look_at_gpus(built_in: dict[str, Any], found: list[Device], problems: list[
 
 
 def _libraries(problems: list[str]) -> Iterator[tuple[str, str | None]]:
+    from importlib import metadata  # which takes longer than all of this module
+
     for name, module in _LIBRARIES.items():
         try:
             import_module(module)
@@ -232,5 +234,6 @@ def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
 
 def device_line(device: Device) -> str:
     """The device in a line for people."""
+
     free, total = device.memory_free / 2**30, device.memory_total / 2**30
     return f"{device.name:8} {device.description}, {free:.1f} of {total:.1f} GiB free"

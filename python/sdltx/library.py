@@ -8,12 +8,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import _arguments, model_sets
+from . import _arguments
 from ._files import exists, is_file, is_folder
 from .errors import InvalidRequestError, ModelFileError
-from .model_sets import ModelSet, PublishedFile
+
+if TYPE_CHECKING:
+    from .model_sets import ModelSet, PublishedFile
 
 _logger = logging.getLogger("sdltx")
 _SUFFIXES = (".safetensors", ".gguf")
@@ -192,6 +194,8 @@ class LocalSet:
 
 def local_sets(index: Index | None = None) -> list[LocalSet]:
     """Returns all sets that are known, with what of them is here."""
+    from . import model_sets
+
     index = index or Index()
     return [_local(one, index) for one in model_sets.SETS]
 
@@ -205,6 +209,8 @@ def expanded(where: str, paths: Iterable[str | os.PathLike[str]]) -> list[str | 
 
     Raises InvalidRequestError for a set that there is not, and ModelFileError for one that is not here.
     """
+    from . import model_sets
+
     result: list[str | os.PathLike[str]] = []
     for path in paths:
         path = _arguments.path(where, path)

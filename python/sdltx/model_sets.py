@@ -7,7 +7,6 @@ the hub's to tell.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -206,6 +205,8 @@ def require_set(where: str, text: str) -> ModelSet:
     """Returns the set of a name. Raises InvalidRequestError with the nearest names if there is none."""
     if found := set_named(text):
         return found
+    import difflib
+
     names = [one.name for one in SETS]
     near = difflib.get_close_matches(text.lower(), [*names, *USUAL], 3, 0.5)
     family = text.lower().partition(":")[0]

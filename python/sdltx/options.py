@@ -5,7 +5,6 @@ Which options there are is told by csrc/clip/options.def; nothing here knows one
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import os
@@ -178,6 +177,8 @@ _OTHER_NAMES = {
 
 def _meant(name: str) -> str:
     """What an option that there is not may be called."""
+    import difflib
+
     near = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else difflib.get_close_matches(name, NAMES, 3, 0.6)
     return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(NAMES)}"
 

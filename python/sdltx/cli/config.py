@@ -7,7 +7,6 @@ line they count before variables, and these before the file.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +88,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _checked(file: Path, name: str, value: Any) -> Any:
     if name not in NAMES:
+        import difflib
+
         near = difflib.get_close_matches(name, NAMES, 1)
         raise sdltx.InvalidRequestError(
             f"[config] {file}: there is no option {name}; " + (f"did you mean {near[0]}?" if near else ", ".join(NAMES))
