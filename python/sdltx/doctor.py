@@ -234,6 +234,5 @@ def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
 
 def device_line(device: Device) -> str:
     """The device in a line for people."""
-
     free, total = device.memory_free / 2**30, device.memory_total / 2**30
     return f"{device.name:8} {device.description}, {free:.1f} of {total:.1f} GiB free"
