@@ -21,7 +21,7 @@ import pytest
 from commands import run
 
 import sdltx
-from sdltx import _core, display, progress
+from sdltx import display, progress
 from sdltx.records import Record
 
 SMALL = {"width": 64, "height": 64, "num_frames": 9, "num_inference_steps": 2}
@@ -204,7 +204,7 @@ def test_one_dictionary_of_arguments_serves_all(pipe):
     assert pipe.resolve(PROMPT, **given).width == 64
     assert pipe.estimate(PROMPT, **given).memory > 0
     pipe.check(PROMPT, **given)
-    assert pipe.doubts(PROMPT, **given) == [] or pipe.doubts(PROMPT, **given)
+    assert pipe.doubts(PROMPT, **given) == pipe.doubts(sdltx.Request(PROMPT, **given))
 
 
 # --- what methods tell ---
@@ -224,7 +224,7 @@ def test_records(pipe):
     ):
         assert isinstance(record, Record)
         for name in record:
-            assert getattr(record, name) is record[name] or getattr(record, name) == record[name]
+            assert getattr(record, name) == record[name]
         assert set(record.to_dict()) == set(record)
         assert name in dir(record) and "=" in repr(record)
         with pytest.raises(KeyError):
@@ -235,7 +235,7 @@ def test_records(pipe):
         plan.width = 5
     assert pickle.loads(pickle.dumps(plan)) == plan == copy.deepcopy(plan)
     assert info.model == info["model"] == "LTX-2.3"
-    assert estimate == estimate.to_dict() or estimate["memory"] == estimate.memory
+    assert estimate.to_dict()["steps"][0]["devices"][0]["working"] == estimate.steps[0].devices[0].working
 
 
 # --- values ---
@@ -456,22 +456,22 @@ def test_a_python_without_a_core(tmp_path):
     assert "no compiled core for Python" in done.stderr and "it has one for 3.9" in done.stderr
 
 
-def test_core_version():
-    assert sdltx.__version__ == _core.__version__
-
-
-def test_plain_metadata_have_no_folders():
+def test_plain_metadata_have_no_folders(tmp_path):
     """Of nothing that a clip is made from."""
     from sdltx.settings import kept_settings
 
     told = {
-        "sound": {"path": "/home/me/a.wav", "start": 0.0},
-        "film": {"path": "/home/me/b.mp4", "mask": "/home/me/m.png"},
-        "references": [{"path": "/home/me/c.mp4", "attention": "/home/me/d.png", "strength": 1.0}],
-        "images": [{"path": "/home/me/e.png", "frame": 0}],
-        "loras": [["/home/me/f.safetensors", 0.5]],
+        "sound": {"path": f"{tmp_path}/a.wav", "start": 0.0},
+        "film": {"path": f"{tmp_path}/b.mp4", "mask": f"{tmp_path}/m.png"},
+        "references": [{"path": f"{tmp_path}/c.mp4", "attention": f"{tmp_path}/d.png", "strength": 1.0}],
+        "images": [{"path": f"{tmp_path}/e.png", "frame": 0}],
+        "loras": [[f"{tmp_path}/f.safetensors", 0.5]],
         "prompt": "a/b",
     }
     plain = kept_settings(told, "plain")
-    assert "/home" not in str(plain) and plain["film"] == {"path": "b.mp4", "mask": "m.png"}
+    assert (
+        str(tmp_path) in str(told)
+        and str(tmp_path) not in str(plain)
+        and plain["film"] == {"path": "b.mp4", "mask": "m.png"}
+    )
     assert plain["prompt"] == "a/b" and plain["references"][0]["attention"] == "d.png"

@@ -232,7 +232,7 @@ def test_command_line(tmp_path):
     assert media.read_settings(again)["prompt"] == told["prompt"]
     assert media.read_settings(again)["enhanced_from"] == IDEA
     assert "written out first" in generate("--enhance", "--dry-run").stdout
-    assert clip.read_bytes() != b"" and "cannot read" in run("generate", "--enhance-system", "none", "-p", "x").stderr
+    assert "cannot read" in run("generate", "--enhance-system", "none", "-p", "x").stderr
     jobs = tmp_path / "jobs.jsonl"
     line = {
         "prompt": IDEA,

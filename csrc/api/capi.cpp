@@ -44,9 +44,9 @@ std::string told(const Request& request, const ClipPlan& plan) {
     Json out = to_json(plan);
     const Json asked = to_json(request.options);
     for (const Option& option : all_options())
-        if ((std::string(option.group) == "material" || std::string(option.name) == "enhanced_from") &&
-            asked.contains(option.name))
-            out[option.name] = asked[option.name];
+        if (const std::string group = option.group;
+            option.remembered && (group == "material" || group == "enhancement"))
+            if (asked.contains(option.name)) out[option.name] = asked[option.name];
     if (plan.enhanced) out["prompt"] = request.options.prompt.value_or("");
     if (request.options.seed.value_or(-1) < 0 && !plan.draws_noise(request)) out["seed"] = nullptr;
     return spelled(out);
@@ -83,13 +83,9 @@ std::vector<Made> run(Pipeline& pipeline, std::vector<Job>& jobs, const std::vec
             return on_step(done, steps, estimate);
         };
     events.on_denoised = [&](size_t i) {
-        if (jobs[i].plan.enhanced) {
-            const std::string now = told(jobs[i].request, jobs[i].plan);
-            made[i].video->settings = now;
-            made[i].latents.reset(new sdltx_latents{*jobs[i].latents, now});
-            return true;
-        }
-        made[i].latents.reset(new sdltx_latents{*jobs[i].latents, settings[i]});
+        std::string& own = made[i].video->settings;
+        if (jobs[i].plan.enhanced) own = told(jobs[i].request, jobs[i].plan);
+        made[i].latents.reset(new sdltx_latents{*jobs[i].latents, own});
         return true;
     };
     events.on_sound = [&](size_t i, const Waveform* sound) {

@@ -161,7 +161,7 @@ def _fetch(planned: Plan, verify: bool, tell: Callback) -> list[Path]:
         files = [_verified(file, tell) for file in files]
     total = sum(file.left for file in files)
     free = planned.free
-    if total + _MARGIN > free:
+    if total and total + _MARGIN > free:
         raise BackendError(
             f"[pull] {planned.name} needs {total / 1e9:.1f} GB more and {planned.folder} has {free / 1e9:.1f} GB free; "
             "make room, or choose another folder with --to or SDLTX_MODELS"
@@ -231,8 +231,10 @@ def _downloads(file: PublishedFile, listing: Mapping[str, Any], to: Path, index:
 def _found(file: PublishedFile, size: int, target: Path, index: library.Index) -> Path | None:
     """Where a file lies already: the one that its set is loaded with, which is the first of its name."""
     first = index.find(file)
-    if first is None or _has_size(first, size) or first == target:
-        return first if first is not None and _has_size(first, size) else None
+    if first is None or first == target:
+        return None
+    if _has_size(first, size):
+        return first
     order = [place.folder for place in index.places]
     before = [folder for folder in order if folder in first.parents]
     if before and order.index(before[0]) < order.index(next(folder for folder in order if folder in target.parents)):

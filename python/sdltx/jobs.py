@@ -254,7 +254,7 @@ def core_job(crf: int, job: Job) -> _core.Job:
 
 def _is_told(name: str) -> bool:
     """Whether a clip tells an option as it was given."""
-    return ROWS[name]["group"] == "material" or name == "enhanced_from"
+    return ROWS[name]["remembered"] and ROWS[name]["group"] in ("material", "enhancement")
 
 
 def remembered(maker: Maker, job: Job, plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,12 +67,11 @@ def places() -> list[Place]:
     found += [Place(_data_folder(), "own folder")]
     found += [Place(folder, "ComfyUI") for folder in _comfy_folders()]
     found += [Place(_hub_cache(), "Hugging Face cache")]
-    seen: set[str] = set()
-    return [
-        place
-        for place in found
-        if is_folder(place.folder) and (real := os.path.realpath(place.folder)) not in seen and not seen.add(real)  # type: ignore[func-returns-value]
-    ]
+    different: dict[str, Place] = {}
+    for place in found:
+        if is_folder(place.folder):
+            different.setdefault(os.path.realpath(place.folder), place)
+    return list(different.values())
 
 
 def _hub_cache() -> Path:
@@ -123,21 +122,18 @@ class Index:
     """The model files of all places, by name."""
 
     places: Sequence[Place] = field(default_factory=places)
-    files: dict[str, list[tuple[Path, Place]]] = field(default_factory=dict)
+    files: dict[str, list[Path]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for place in self.places:
             for path in _model_files(place.folder):
-                self.files.setdefault(path.name.lower(), []).append((path, place))
+                self.files.setdefault(path.name.lower(), []).append(path)
 
-    def find(self, wanted: PublishedFile, size: int | None = None) -> Path | None:
-        """Returns where a published file lies, or None. size: in bytes, if it is known."""
+    def find(self, wanted: PublishedFile) -> Path | None:
+        """Returns where a published file lies, or None: the first of its name."""
         if not wanted.path:
             return next(self._folders(wanted.repository), None)
-        for path, _ in self.files.get(wanted.name.lower(), ()):
-            if size is None or path.stat().st_size == size:
-                return path
-        return None
+        return next(iter(self.files.get(wanted.name.lower(), ())), None)
 
     def _folders(self, repository: str) -> Iterator[Path]:
         """Folders that hold the text encoder of a repository, complete ones."""

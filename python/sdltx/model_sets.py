@@ -16,6 +16,7 @@ from .errors import InvalidRequestError
 
 LTX_LICENCE = "LTX-2 Community License"
 GEMMA_LICENCE = "Gemma Terms of Use"
+_TRANSFORMER, _ALL_BUT_TEXT = "transformer", "all but the text encoder"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class PublishedFile:
     def name(self) -> str:
         """What it is called here: the last part of its path, or the repository's name."""
         return PurePosixPath(self.path or self.repository).name
+
+    @property
+    def has_transformer(self) -> bool:
+        """Whether it is what its set has for itself; sets share the others."""
+        return self.part in (_TRANSFORMER, _ALL_BUT_TEXT)
 
     @property
     def page(self) -> str:
@@ -133,14 +139,12 @@ def _companions(kind: str) -> tuple[PublishedFile, ...]:
 
 def _sets_of(family: str, kind: str, folder: str, name: str, options: tuple[PublishedFile, ...]) -> Iterator[ModelSet]:
     for variant, quantisation, gigabytes, encoder, purpose in _QUANTISATIONS:
-        transformer = PublishedFile(_QUANTISED, f"{folder}{name}-{quantisation}.gguf", "transformer", gigabytes)
+        transformer = PublishedFile(_QUANTISED, f"{folder}{name}-{quantisation}.gguf", _TRANSFORMER, gigabytes)
         files = (transformer, *_companions(kind), _gemma3(encoder), *options)
         yield ModelSet(family, variant, purpose, files)
-    eight_bits = PublishedFile(
-        f"{_ORIGINAL}-fp8", f"ltx-2.3-22b-{kind}-fp8.safetensors", "all but the text encoder", 29.1
-    )
+    eight_bits = PublishedFile(f"{_ORIGINAL}-fp8", f"ltx-2.3-22b-{kind}-fp8.safetensors", _ALL_BUT_TEXT, 29.1)
     yield ModelSet(family, "fp8", "8 bits, by its makers", (eight_bits, _gemma3("Q8_0"), *options))
-    original = PublishedFile(_ORIGINAL, f"{name}.safetensors", "all but the text encoder", 46.1)
+    original = PublishedFile(_ORIGINAL, f"{name}.safetensors", _ALL_BUT_TEXT, 46.1)
     gemma = PublishedFile("google/gemma-3-12b-it", "", "text encoder", 24.4, GEMMA_LICENCE, gated=True)
     yield ModelSet(family, "bf16", "the original, exact", (original, gemma, *options))
 
@@ -153,7 +157,7 @@ def _newest(kind: str, variant: str, transformer: str, gigabytes: float, purpose
         tuple(
             PublishedFile(_NEWEST, path, part, size, gated=True, option=option)
             for path, part, size, option in (
-                (f"diffusion_models/{transformer}", "transformer", gigabytes, ""),
+                (f"diffusion_models/{transformer}", _TRANSFORMER, gigabytes, ""),
                 (
                     "text_encoders/gemma4-12b-with-proj-ltx-2.5-comfy-int8-convrot.safetensors",
                     "text encoder, text projection",

@@ -1,7 +1,6 @@
-"""Options that come from elsewhere than the command line: environment variables and the user's config file.
+"""Options from the user's config file, as far as command line and environment variables say nothing.
 
-Only options of which no clip remembers anything: where models lie and run, and how files are written. On the command
-line they count before variables, and these before the file.
+Only options of which no clip remembers anything: where models lie and run, and how files are written.
 """
 
 from __future__ import annotations

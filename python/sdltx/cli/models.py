@@ -14,8 +14,6 @@ from ..inspection import ModelReport, inspect, size_text
 from .job import Job
 from .options import add_command, message_options
 
-_TRANSFORMER = "transformer"
-
 
 def add(commands: Any) -> None:
     """Adds the command."""
@@ -37,7 +35,7 @@ def _models(job: Job) -> None:
     if job.args.known:
         _print_known(sets, job.args.json, job.args.verbose > 0)
         return
-    reports = {path: inspect(path) for entries in index.files.values() for path, _ in entries}
+    reports = {path: inspect(path) for paths in index.files.values() for path in paths}
     if job.args.json:
         print(json.dumps(_as_json(index, sets, reports), indent=1))
         return
@@ -60,7 +58,7 @@ def _models(job: Job) -> None:
 
 def _is_begun(one: library.LocalSet) -> bool:
     """Whether there is more of a set here than what it shares with others."""
-    return any(file.part.startswith((_TRANSFORMER, "all")) for file in one.found)
+    return any(file.has_transformer for file in one.found)
 
 
 def _print_known(sets: Iterable[library.LocalSet], as_json: bool, with_files: bool) -> None:
