@@ -419,7 +419,7 @@ def test_a_tokenizer_that_is_cut_off(tmp_path):
         {"tokenizer_json": np.frombuffer(b'{"model": {', np.uint8), "x.weight": np.ones((4, 2), np.float32)},
         tmp_path / "t.safetensors",
     )
-    with pytest.raises(sdltx.ModelFileError, match="is no JSON"):
+    with pytest.raises(sdltx.ModelFileError, match="is not JSON"):
         _core.Tokenizer([str(tmp_path / "t.safetensors")])
 
 

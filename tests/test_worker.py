@@ -209,7 +209,7 @@ def test_a_port_in_use_and_a_warning():
         command = [sys.executable, "-m", "sdltx", "worker", "--host", "0.0.0.0", "--port", str(server.getsockname()[1])]
         done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 6
-    assert "no passwords" in done.stderr
+    assert "everybody who reaches" in done.stderr and "SDLTX_WORKER_SECRET" in done.stderr
     assert "is the port in use?" in done.stderr
 
 

@@ -279,11 +279,12 @@ void bind_machine(py::module_& m) {
     m.def("remove_guarded_files", &remove_guarded_files);
     m.def(
         "serve",
-        [](const std::string& host, int port, const std::string& device, int threads) {
+        [](const std::string& host, int port, const std::string& device, int threads, double max_memory) {
             const WithoutGil release;
-            serve(host, port, device, threads);
+            const Inside inside;
+            serve(host, port, device, threads, max_memory);
         },
-        "host"_a, "port"_a, py::kw_only(), "device"_a, "threads"_a);
+        "host"_a, "port"_a, py::kw_only(), "device"_a, "threads"_a, "max_memory"_a);
     m.def("backends", [] {
         py::dict out;
         for (auto& b : Backend::built_in()) {

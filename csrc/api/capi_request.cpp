@@ -1,5 +1,6 @@
 // Requests of the C ABI: options by their names, and what is no number or text.
 #include <cmath>
+#include <optional>
 
 #include "capi_values.h"
 #include "model/presets.h"
@@ -27,27 +28,34 @@ void refuse_infinite(const char* name, const std::vector<double>& values) {
     for (double value : values) refuse_infinite(name, value);
 }
 
+[[noreturn]] void refuse_kind(const Option& option) {
+    refuse("request", std::string(option.name) + " is of the kind '" + name_of(option.kind) +
+                          "'; set it with the function for that");
+}
+
+// Whole numbers are truth values and real ones too.
+template <typename T>
+void assign(const Option&, std::optional<T>& to, T value) {
+    to = std::move(value);
+}
+void assign(const Option& option, std::optional<bool>& to, int64_t value) {
+    if (value != 0 && value != 1) refuse("request", std::string(option.name) + " must be 0 or 1");
+    to = value == 1;
+}
+void assign(const Option&, std::optional<double>& to, int64_t value) { to = static_cast<double>(value); }
+template <typename Field, typename T>
+void assign(const Option& option, std::optional<Field>&, T) {
+    refuse_kind(option);
+}
+
 // Sets what has the type of a value; other options refuse it.
 template <typename T>
 void set(sdltx_request* request, const char* name, T value) {
     ClipOptions& o = existing(request, "request").values.options;
     with_option(name, [&](const Option& option, auto field) {
-        using Field = typename std::decay_t<decltype(o.*field)>::value_type;
-        // Whole numbers are truth values and real ones too.
-        constexpr bool same = std::is_same_v<Field, T>, number = std::is_same_v<T, int64_t>;
         if constexpr (std::is_same_v<T, double> || std::is_same_v<T, std::vector<double>>)
             refuse_infinite(option.name, value);
-        if constexpr (same) {
-            o.*field = std::move(value);
-        } else if constexpr (number && std::is_same_v<Field, bool>) {
-            if (value != 0 && value != 1) refuse("request", std::string(option.name) + " must be 0 or 1");
-            o.*field = value == 1;
-        } else if constexpr (number && std::is_same_v<Field, double>) {
-            o.*field = static_cast<double>(value);
-        } else {
-            refuse("request", std::string(option.name) + " is of the kind '" + name_of(option.kind) +
-                                  "'; set it with the function for that");
-        }
+        assign(option, o.*field, std::move(value));
     });
 }
 
@@ -61,8 +69,7 @@ void add(sdltx_request* request, const char* name, T value) {
             if (!(o.*field)) (o.*field).emplace();
             (o.*field)->push_back(std::move(value));
         } else {
-            refuse("request", std::string(option.name) + " is of the kind '" + name_of(option.kind) +
-                                  "'; set it with the function for that");
+            refuse_kind(option);
         }
     });
 }

@@ -20,10 +20,11 @@ enum class ErrorCode {
     busy = 7,             // another thread is using the pipeline
 };
 
-// `text` is one line: [where] what is wrong, what was expected, what to do.
+// `text` is one line: [where] what is wrong, what was expected, what to do. What it quotes of files and arguments may
+// hold anything: characters that control terminals are written out, and what nobody reads is cut.
 class SDLTX_EXPORT Error : public std::runtime_error {
  public:
-    Error(ErrorCode code, const std::string& text) : std::runtime_error(text), code_(code) {}
+    Error(ErrorCode code, const std::string& text);
     ErrorCode code() const { return code_; }
 
  private:

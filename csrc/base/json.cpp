@@ -12,8 +12,10 @@ namespace {
 // each time one of them ends.)
 class Census : public nlohmann::json_sax<Json> {
  public:
+    explicit Census(size_t most_members) : most_members_(most_members) {}
+
     size_t values = 0;
-    bool too_deep = false;
+    bool too_deep = false, too_many_members = false;
     size_t wrong_byte = 0;
     std::string repeated_key;  // of the outermost object
 
@@ -29,8 +31,10 @@ class Census : public nlohmann::json_sax<Json> {
     bool end_object() override { return ascend(); }
     bool end_array() override { return ascend(); }
     bool key(string_t& name) override {
-        if (depth_ == 1 && !keys_.insert(name).second) repeated_key = name;
-        return true;
+        if (depth_ != 1) return true;
+        if (!keys_.insert(name).second) repeated_key = name;
+        too_many_members = keys_.size() > most_members_;
+        return !too_many_members;
     }
     bool parse_error(std::size_t byte, const std::string&, const nlohmann::detail::exception&) override {
         wrong_byte = byte;
@@ -47,30 +51,34 @@ class Census : public nlohmann::json_sax<Json> {
         --depth_;
         return true;
     }
-    size_t depth_ = 0;
+    size_t depth_ = 0, most_members_;
     std::unordered_set<std::string> keys_;
 };
+
+// What is wrong with a text; empty if nothing is.
+std::string problem_of(std::string_view text, JsonMembers& members) {
+    Census census(members.most);
+    const bool well_formed = Json::sax_parse(text, &census);
+    members.repeated = census.repeated_key;
+    if (census.too_deep) return "is nested more than " + std::to_string(max_json_depth) + " levels deep";
+    if (census.too_many_members) return "lists more than " + std::to_string(members.most) + " entries";
+    if (census.values > max_json_values) return "holds more than " + std::to_string(max_json_values) + " values";
+    if (!well_formed) return "is not valid JSON at byte " + std::to_string(census.wrong_byte);
+    return "";
+}
 
 }  // namespace
 
 Json parse_json_text(std::string_view text, ErrorCode code, const std::string& where, const std::string& hint,
-                     std::string* repeated_key) {
-    Census census;
-    const bool well_formed = Json::sax_parse(text, &census);
-    std::string problem;
-    if (census.too_deep)
-        problem = "is nested more than " + std::to_string(max_json_depth) + " levels deep";
-    else if (census.values > max_json_values)
-        problem = "holds more than " + std::to_string(max_json_values) + " values";
-    else if (!well_formed)
-        problem = "is not valid JSON at byte " + std::to_string(census.wrong_byte);
+                     JsonMembers* members) {
+    JsonMembers any{SIZE_MAX};
+    const std::string problem = problem_of(text, members ? *members : any);
     if (!problem.empty()) throw Error(code, "[" + where + "] " + problem + hint);
-    if (repeated_key) *repeated_key = census.repeated_key;
     return Json::parse(text);
 }
 
-Json parse_json_value(std::string_view text, const std::string& where, std::string* repeated_key) {
-    return parse_json_text(text, ErrorCode::model_file, where, "; the file is damaged", repeated_key);
+Json parse_json_value(std::string_view text, const std::string& where, JsonMembers* members) {
+    return parse_json_text(text, ErrorCode::model_file, where, "; the file is damaged", members);
 }
 
 Json parse_json(std::string_view text, const std::string& where) {

@@ -16,18 +16,25 @@ using Json = nlohmann::json;
 
 // Nesting that is read: no file that means well goes deeper, and what walks a value does so recursively.
 constexpr size_t max_json_depth = 64;
-// Values of a text; a tokenizer has two million.
-constexpr size_t max_json_values = 1 << 22;
+// Values of a text that is kept as a whole, which take up to a hundred bytes each: the header of the largest checkpoint
+// has forty thousand.
+constexpr size_t max_json_values = 1 << 19;
 // Bytes of a file that describes a model; the largest that are known, tokenizers, take half.
 constexpr int64_t max_json_file = 64 << 20;
 
+// Of the outermost object: how many members it may have, and one that it has twice, as only the last of two is kept.
+struct JsonMembers {
+    size_t most;
+    std::string repeated = "";
+};
+
 // Parses `text`. Throws Error(code), "[where] what is wrong" and the hint, for what is not JSON or goes beyond the
-// limits. A key that the outermost object has twice is given out, as only the last of two is kept.
+// limits, before any of it is kept.
 SDLTX_EXPORT Json parse_json_text(std::string_view text, ErrorCode code, const std::string& where,
-                                  const std::string& hint = "", std::string* repeated_key = nullptr);
+                                  const std::string& hint = "", JsonMembers* members = nullptr);
 
 // The same for what stands in a model's file.
-Json parse_json_value(std::string_view text, const std::string& where, std::string* repeated_key = nullptr);
+Json parse_json_value(std::string_view text, const std::string& where, JsonMembers* members = nullptr);
 
 // The same for what has to be an object.
 Json parse_json(std::string_view text, const std::string& where);

@@ -365,6 +365,8 @@ Inside::~Inside() {
     if (--depth_inside == 0) --threads_inside;
 }
 
+bool Inside::this_thread() { return depth_inside > 0; }
+
 void Inside::never_again() {
     if (depth_inside > 0) --threads_inside;
     depth_inside = 0;

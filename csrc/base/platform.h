@@ -64,6 +64,8 @@ class SDLTX_EXPORT Inside {
 
     // This thread, inside or not, will do nothing more: it only waits for the end of the process.
     static void never_again();
+    // Whether one lives on this thread.
+    static bool this_thread();
 };
 // Whether the process is ending: what takes long should stop.
 bool process_ends();

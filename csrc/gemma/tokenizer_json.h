@@ -13,6 +13,9 @@
 
 namespace sdltx {
 
+// The Gemmas have half as many of each.
+constexpr size_t max_tokens = 1 << 19, max_merges = 1 << 20;
+
 struct TokenizerMerge {
     std::string joined;
     size_t left;    // bytes of the first
@@ -25,7 +28,7 @@ struct TokenizerJson {
     nlohmann::json rest;                                 // all but `model.vocab` and `model.merges`
     std::vector<std::pair<std::string, int64_t>> vocab;  // token, id (-1: not an integer)
     std::vector<TokenizerMerge> merges;                  // first rank first
-    std::string error;                                   // empty if `text` is JSON
+    std::string error;                                   // "is not JSON ..."; empty if nothing is wrong
 };
 
 // What of it changes what a token is and is not as in the files of the Gemmas: "has 'dropout' = 0.1, expected null";
@@ -53,11 +56,10 @@ class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
             const size_t space = v.find(' ');
             if (space != std::string::npos) v.erase(space, 1);
             const bool two = space != std::string::npos && v.find(' ', space) == std::string::npos;
-            result_.merges.push_back({std::move(v), two ? space : 0, two ? 2 : 1});
-        } else {
-            if (++merge_.parts == 1) merge_.left = v.size();
-            merge_.joined += v;
+            return merge({std::move(v), two ? space : 0, two ? 2 : 1});
         }
+        if (++merge_.parts == 1) merge_.left = v.size();
+        merge_.joined += v;
         return true;
     }
 
@@ -73,29 +75,46 @@ class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
 
     bool end_array() override {
         if (part_ == Part::merges && depth_ == 2) {
-            result_.merges.push_back(std::move(merge_));
+            if (!merge(std::move(merge_))) return false;
             merge_ = {};
         }
         return end();
     }
 
     bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception& error) override {
-        result_.error = error.what();
-        return false;
+        return fail(std::string("is not JSON (") + error.what() + ")");
     }
 
  private:
     enum class Part { rest, vocab, merges };
 
     bool value(nlohmann::json v) {
-        if (part_ == Part::rest)
-            put(std::move(v));
-        else if (part_ == Part::vocab && depth_ == 1)
-            result_.vocab.emplace_back(std::move(key_), v.is_number_integer() ? v.get<int64_t>() : -1);
+        if (part_ == Part::rest) return put(std::move(v));
+        if (part_ == Part::merges) return fail("holds a merge that is no pair");
+        if (depth_ != 1) return true;
+        if (result_.vocab.size() == max_tokens) return fail("has more than " + std::to_string(max_tokens) + " tokens");
+        result_.vocab.emplace_back(std::move(key_), v.is_number_integer() ? v.get<int64_t>() : -1);
         return true;
     }
 
+    bool merge(TokenizerMerge m) {
+        if (!m.is_pair()) return fail("holds a merge that is no pair");
+        if (result_.merges.size() == max_merges) return fail("has more than " + std::to_string(max_merges) + " merges");
+        result_.merges.push_back(std::move(m));
+        return true;
+    }
+
+    bool fail(const std::string& why) {
+        result_.error = why;
+        return false;
+    }
+
+    // Where it is now, null if there are too many.
     nlohmann::json* put(nlohmann::json v) {
+        if (++values_ > max_json_values) {
+            fail("holds more than " + std::to_string(max_json_values) + " values beside its tokens");
+            return nullptr;
+        }
         if (open_.empty()) return &(result_.rest = std::move(v));
         nlohmann::json& parent = *open_.back();
         if (parent.is_object()) return &(parent[key_] = std::move(v));
@@ -110,10 +129,10 @@ class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
             part_ = part;
             depth_ = 1;
         } else if (open_.size() >= max_json_depth) {
-            result_.error = "nested more than " + std::to_string(max_json_depth) + " levels deep";
-            return false;
+            return fail("is nested more than " + std::to_string(max_json_depth) + " levels deep");
         } else {
             open_.push_back(put(std::move(empty)));
+            return open_.back() != nullptr;
         }
         return true;
     }
@@ -131,7 +150,8 @@ class TokenizerJsonReader : public nlohmann::json_sax<nlohmann::json> {
     std::string outer_key_, key_;
     TokenizerMerge merge_{};
     Part part_ = Part::rest;
-    int depth_ = 0;  // inside vocab or merges
+    size_t values_ = 0;  // of the rest
+    int depth_ = 0;      // inside vocab or merges
 };
 
 }  // namespace sdltx

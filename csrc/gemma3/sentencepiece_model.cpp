@@ -1,5 +1,6 @@
 #include "sentencepiece_model.h"
 
+#include <algorithm>
 #include <array>
 #include <climits>
 #include <cmath>
@@ -92,9 +93,58 @@ const json& member(const json& object, const char* key, const std::string& sourc
     return *it;
 }
 
+// Protocol buffers: what a message lists takes a multiple of its bytes once it is parsed, so it is counted before.
+class Entries {
+ public:
+    explicit Entries(size_t most) : left_(most) {}
+
+    // Whether there are not too many, in `bytes` and one level below. What is malformed ends it.
+    bool count(std::string_view bytes, int level = 0) {
+        while (!bytes.empty()) {
+            if (left_-- == 0) return false;
+            uint64_t key = 0, length = 0;
+            if (!take(bytes, key)) return true;
+            switch (key & 7) {
+                case 0:
+                    if (!take(bytes, length)) return true;
+                    break;
+                case 1:
+                case 5:
+                    bytes.remove_prefix(std::min<size_t>(bytes.size(), (key & 7) == 1 ? 8 : 4));
+                    break;
+                case 2:
+                    if (!take(bytes, length) || length > bytes.size()) return true;
+                    if (level == 0 && !count(bytes.substr(0, length), 1)) return false;
+                    bytes.remove_prefix(length);
+                    break;
+                default:
+                    return false;  // groups, which it does not have
+            }
+        }
+        return true;
+    }
+
+ private:
+    static bool take(std::string_view& bytes, uint64_t& number) {
+        number = 0;
+        for (int shift = 0; shift < 64 && !bytes.empty(); shift += 7) {
+            const auto byte = static_cast<uint8_t>(bytes.front());
+            bytes.remove_prefix(1);
+            number |= static_cast<uint64_t>(byte & 127) << shift;
+            if (byte < 128) return true;
+        }
+        return false;
+    }
+    size_t left_;
+};
+
+// Each piece is an entry of its own, with a text, a score and a kind.
+bool is_small(std::string_view bytes) { return Entries(3 * max_tokens).count(bytes); }
+
 }  // namespace
 
 SentencepieceModel read_tokenizer_model(std::string_view bytes, const std::string& source) {
+    if (!is_small(bytes)) broken(source, "has more entries than any Gemma's, or is damaged");
     sentencepiece::ModelProto proto;
     if (bytes.size() > INT_MAX || !proto.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) ||
         proto.pieces_size() == 0)
@@ -149,11 +199,12 @@ SentencepieceModel read_tokenizer_arrays(const std::vector<std::string_view>& to
 
 SentencepieceModel read_tokenizer_json(std::string_view text, const std::string& source) try {
     const TokenizerJson file = TokenizerJsonReader::parse(text);
-    if (!file.error.empty()) broken(source, "is not JSON (" + file.error + ")");
+    if (!file.error.empty()) broken(source, file.error);
     const json& bpe = member(file.rest, "model", source);
     if (!bpe.is_object()) broken(source, "has a 'model' that is not an object");
     if (const std::string strange = strange_option(file); !strange.empty()) unsupported(source, strange);
     const std::string unknown = member(bpe, "unk_token", source).get<std::string>();
+    if (file.vocab.empty() || file.merges.empty()) broken(source, "has no tokens, or no merges");
 
     SentencepieceModel model;
     model.source = source;

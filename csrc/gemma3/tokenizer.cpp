@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/json.h"
+#include "gemma/tokenizer_json.h"
 #include "gemma/utf8.h"
 #include "sentencepiece_model.pb.h"
 #include "sentencepiece_processor.h"
@@ -92,6 +93,9 @@ SentencepieceModel read_gguf(const ModelFile& file) {
             throw Error(ErrorCode::model_file, "[" + file.path() + "] the GGUF file has no usable 'tokenizer.ggml." +
                                                    name +
                                                    "'; give a file made by llama.cpp's converter, or tokenizer.model");
+        if (std::max<size_t>(found->count, found->strings.size()) > max_tokens)
+            throw Error(ErrorCode::model_file, "[" + file.path() + "] 'tokenizer.ggml." + name +
+                                                   "' is longer than any Gemma's; download it again");
         return *found;
     };
     const std::string kind(value("model", GgufValue::Kind::string).string);

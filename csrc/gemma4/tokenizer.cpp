@@ -12,7 +12,6 @@ namespace sdltx {
 namespace {
 
 constexpr std::string_view space_mark = "\u2581";
-constexpr int64_t most_tokens = 1 << 22;
 
 [[noreturn]] void broken(const std::string& source, const std::string& what) {
     throw Error(ErrorCode::model_file, "[" + source + "] the tokenizer " + what + "; get the file again");
@@ -33,7 +32,7 @@ struct Gemma4Tokenizer::Parts {
     int32_t size = 0, bos = -1, unknown = -1;
 
     void add(std::string token, int64_t id) {
-        if (id < 0 || id >= most_tokens || find_invalid_utf8(token) != std::string_view::npos)
+        if (id < 0 || id >= static_cast<int64_t>(max_tokens) || find_invalid_utf8(token) != std::string_view::npos)
             broken(source, "holds a token without a number, or one that is no text");
         size = std::max(size, static_cast<int32_t>(id) + 1);
         vocabulary.emplace_back(std::move(token), static_cast<int32_t>(id));
@@ -68,22 +67,21 @@ void Gemma4Tokenizer::append_pieces(std::string_view text, std::vector<int32_t>&
 
 std::unique_ptr<Tokenizer> Gemma4Tokenizer::from_json(std::string_view text, const std::string& source) {
     TokenizerJson json = TokenizerJsonReader::parse(text);
-    if (!json.error.empty()) broken(source, "is no JSON (" + json.error + ")");
+    if (!json.error.empty()) broken(source, json.error);
     if (!json.rest.is_object()) broken(source, "is no JSON object");
     if (const std::string strange = strange_option(json); !strange.empty()) unlike(source, strange);
     Parts parts;
     parts.source = source;
     for (auto& [token, id] : json.vocab) parts.add(std::move(token), id);
-    for (const TokenizerMerge& m : json.merges) {
-        if (!m.is_pair()) broken(source, "has a merge that is no pair");
+    for (const TokenizerMerge& m : json.merges)
         parts.merges.emplace_back(m.joined.substr(0, m.left), m.joined.substr(m.left));
-    }
     const Json added = json.rest.contains("added_tokens") ? json.rest["added_tokens"] : Json::array();
     if (!added.is_array()) broken(source, "has added tokens that are no list");
     for (const Json& token : added) {
         const auto content = require<std::string>(token, "content", source);
         const auto id = require<int64_t>(token, "id", source);
-        if (content.empty() || id < 0 || id >= most_tokens) broken(source, "has an added token without text or number");
+        if (content.empty() || id < 0 || id >= static_cast<int64_t>(max_tokens))
+            broken(source, "has an added token without text or number");
         parts.literals.emplace_back(content, static_cast<int32_t>(id));
     }
     parts.finish();
@@ -110,6 +108,8 @@ std::unique_ptr<Tokenizer> Gemma4Tokenizer::from_gguf(const ModelFile& file) {
     const auto array = [&](const char* name) -> const GgufValue& {
         const GgufValue* v = file.value(std::string("tokenizer.ggml.") + name);
         if (!v || v->kind != GgufValue::Kind::array) broken(file.path(), std::string("lacks its ") + name);
+        if (std::max<size_t>(v->count, v->strings.size()) > max_merges)
+            broken(file.path(), std::string("has more ") + name + " than any Gemma's");
         return *v;
     };
     constexpr double control = 3, user_defined = 4;
@@ -117,7 +117,7 @@ std::unique_ptr<Tokenizer> Gemma4Tokenizer::from_gguf(const ModelFile& file) {
     parts.source = file.path();
     const std::vector<std::string_view>& tokens = array("tokens").strings;
     const std::vector<double> types = array("token_type").numbers();
-    if (types.size() != tokens.size()) broken(file.path(), "has tokens without types");
+    if (types.size() != tokens.size() || tokens.size() > max_tokens) broken(file.path(), "has tokens without types");
     for (size_t id = 0; id < tokens.size(); ++id) {
         parts.add(std::string(tokens[id]), static_cast<int64_t>(id));
         if ((types[id] == control || types[id] == user_defined) && !is_space(tokens[id]))

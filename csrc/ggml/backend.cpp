@@ -1,6 +1,7 @@
 #include "backend.h"
 
 #include <algorithm>
+#include <exception>
 #include <mutex>
 
 #include "base/log.h"
@@ -38,6 +39,15 @@ F cpu_procedure(const char* name) {
 
 void take_ggml_log() { ggml_log_set(on_ggml_log, nullptr); }
 
+// ggml ends the process where something is not as it expects. On a thread that somebody called us with, that call fails
+// instead; on others, such as those that compute, the process says its last words.
+static void on_assertion(const char* message) {
+    if (Inside::this_thread() && std::uncaught_exceptions() == 0)
+        throw Error(ErrorCode::backend, std::string("[device] ggml expected something else (") + message +
+                                            "); please report this with the command that led to it");
+    last_words(message);
+}
+
 Backend::Backend(const std::string& device, bool exact, int threads, Offload offload, MemoryLimits limits)
     : exact_(exact), threads_(threads), offload_(offload), limits_(limits) {
     constexpr double most = 1 << 20;
@@ -46,7 +56,7 @@ Backend::Backend(const std::string& device, bool exact, int threads, Offload off
             throw Error(ErrorCode::invalid_request,
                         "[load] a limit of memory is in GiB, from -1048576 to 1048576; negative: that much stays free");
     take_ggml_log();
-    ggml_set_abort_callback(last_words);
+    ggml_set_abort_callback(on_assertion);
     if (threads < 0 || threads > GGML_MAX_N_THREADS)
         throw Error(ErrorCode::invalid_request, "[threads] " + std::to_string(threads) +
                                                     " is not between 0 (one per core) and " +

@@ -10,7 +10,7 @@ namespace sdltx {
 
 namespace {
 
-constexpr uint64_t max_entries = 1 << 18;  // metadata keys, or tensors; the largest models have some thousands
+constexpr uint64_t max_values = 1 << 16;  // metadata keys; the largest models have some dozens
 constexpr uint64_t max_name = 1 << 10;
 
 enum Kind : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
@@ -135,6 +135,8 @@ GgufValue read_value(Reader& in) {
         const uint64_t n = in.get<uint64_t>();
         if (n > in.left()) in.fail("has an array that is longer than the file");
         if (item == string) {
+            if (n > in.left() / sizeof(uint64_t)) in.fail("has an array that is longer than the file");
+            v.strings.reserve(n);
             for (uint64_t i = 0; i < n; ++i) v.strings.push_back(in.text(in.left()));
         } else {
             v.item = item;
@@ -186,8 +188,10 @@ std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map) {
     const uint32_t version = in.get<uint32_t>();
     if (version != 2 && version != 3) in.fail("has version " + std::to_string(version) + "; versions 2 and 3 are read");
     const uint64_t num_tensors = in.get<uint64_t>(), num_values = in.get<uint64_t>();
-    if (num_tensors > max_entries || num_values > max_entries)
-        in.fail("claims more than 262144 tensors or metadata keys");
+    if (num_tensors > max_tensors || num_values > max_values)
+        in.fail("claims to hold " + std::to_string(num_tensors) + " tensors and " + std::to_string(num_values) +
+                " metadata keys; at most " + std::to_string(max_tensors) + " and " + std::to_string(max_values) +
+                " are read, the largest models have some thousands");
 
     for (uint64_t i = 0; i < num_values; ++i) {
         std::string key(in.text(max_name));
@@ -225,7 +229,7 @@ std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map) {
         t.type = static_cast<ggml_type>(type);
         t.dtype = ggml_type_name(t.type);
         const uint64_t block = static_cast<uint64_t>(ggml_blck_size(t.type));
-        if (!t.shape.empty() && static_cast<uint64_t>(t.shape.back()) % block)
+        if ((t.shape.empty() ? 1 : static_cast<uint64_t>(t.shape.back())) % block)
             in.fail("has " + where + " whose rows are no whole number of blocks");
         t.nbytes = elements / block * ggml_type_size(t.type);
         restore_shape(t, *file, elements);
@@ -241,6 +245,7 @@ std::unique_ptr<ModelFile> open_gguf(std::unique_ptr<MappedFile> map) {
             in.fail("has tensor '" + t.name + "' beyond its end; it is truncated, download it again");
         t.data = file->map_->data() + start + offsets[i];
     }
+    check_places(*file);
     return file;
 }
 

@@ -74,6 +74,18 @@ std::unique_ptr<ModelFile> ModelFile::open(const std::string& path) {
     return file;
 }
 
+void check_places(const ModelFile& file) {
+    std::vector<const TensorInfo*> order;
+    for (auto& t : file.tensors()) order.push_back(&t);
+    std::sort(order.begin(), order.end(), [](auto* a, auto* b) {
+        return a->data != b->data ? a->data < b->data : a->nbytes < b->nbytes;  // an empty tensor takes no place
+    });
+    for (size_t i = 1; i < order.size(); ++i)
+        if (order[i - 1]->data + order[i - 1]->nbytes > order[i]->data)
+            throw Error(ErrorCode::model_file, "[" + file.path() + "] tensors '" + order[i - 1]->name + "' and '" +
+                                                   order[i]->name + "' overlap");
+}
+
 std::optional<std::string> ModelFile::metadata(const std::string& key) const {
     auto it = text_.find(key);
     if (it != text_.end()) return it->second;

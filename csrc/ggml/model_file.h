@@ -100,6 +100,10 @@ struct GgufValue {
     std::vector<double> numbers() const;
 };
 
+// Of one file; the largest that are known, with three scales for each weight, have fifteen thousand. What is kept of
+// each takes some hundreds of bytes.
+constexpr size_t max_tensors = 1 << 15;
+
 class SDLTX_EXPORT ModelFile {
  public:
     // Opens and checks one file by its content, not its extension. Throws Error(model_file).
@@ -152,6 +156,9 @@ struct Naming {
     };
     std::vector<Probe> parts;
 };
+
+// For readers: throws Error(model_file) if two tensors share bytes.
+void check_places(const ModelFile& file);
 
 // Every tensor of every file under the name that the networks use.
 class SDLTX_EXPORT ModelFiles {

@@ -46,6 +46,7 @@ TensorInfo read_entry(const std::string& name, const Json& entry, const uint8_t*
     TensorInfo t{};
     t.name = t.stored_name = name;
     t.dtype = entry["dtype"].get<std::string>();
+    if (constexpr size_t longest = 32; t.dtype.size() > longest) t.dtype.resize(longest);
     const Dtype* dtype = std::find_if(std::begin(dtypes), std::end(dtypes), [&](auto& d) { return t.dtype == d.name; });
     // What nobody needs may be of any type; what is needed is refused with its name.
     const bool known = dtype != std::end(dtypes);
@@ -87,15 +88,15 @@ std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map) {
             ErrorCode::model_file,
             "[" + path + "] the safetensors header does not fit into the file; it is truncated or of another format");
 
-    std::string twice;
-    const Json header =
-        parse_json_value({reinterpret_cast<const char*>(base) + 8, length}, path + "] [the safetensors header", &twice);
+    JsonMembers members{max_tensors + 1};  // and the metadata
+    const Json header = parse_json_value({reinterpret_cast<const char*>(base) + 8, length},
+                                         path + "] [the safetensors header", &members);
     if (!header.is_object())
         throw Error(ErrorCode::model_file, "[" + path + "] the safetensors header is not a JSON object");
-    if (!twice.empty()) throw Error(ErrorCode::model_file, "[" + path + "] tensor '" + twice + "' is listed twice");
-
-    if (constexpr size_t most_tensors = 1 << 18; header.size() > most_tensors)
-        throw Error(ErrorCode::model_file, "[" + path + "] lists " + std::to_string(header.size()) +
+    if (!members.repeated.empty())
+        throw Error(ErrorCode::model_file, "[" + path + "] tensor '" + members.repeated + "' is listed twice");
+    if (header.size() - header.count("__metadata__") > max_tensors)
+        throw Error(ErrorCode::model_file, "[" + path + "] lists more than " + std::to_string(max_tensors) +
                                                " tensors; the largest models have some thousands");
     for (auto& [name, entry] : header.items()) {
         if (name == "__metadata__") {
@@ -106,15 +107,7 @@ std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map) {
         }
         file->tensors_.push_back(read_entry(name, entry, base + 8 + length, size - 8 - length, path));
     }
-    std::vector<const TensorInfo*> order;
-    for (auto& t : file->tensors_) order.push_back(&t);
-    std::sort(order.begin(), order.end(), [](auto* a, auto* b) {
-        return a->data != b->data ? a->data < b->data : a->nbytes < b->nbytes;  // an empty tensor takes no place
-    });
-    for (size_t i = 1; i < order.size(); ++i)
-        if (order[i - 1]->data + order[i - 1]->nbytes > order[i]->data)
-            throw Error(ErrorCode::model_file,
-                        "[" + path + "] tensors '" + order[i - 1]->name + "' and '" + order[i]->name + "' overlap");
+    check_places(*file);
     return file;
 }
 

@@ -1,78 +1,31 @@
 #include "worker.h"
 
 #include <arpa/inet.h>
-#include <netdb.h>
 #include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <cerrno>
-#include <chrono>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <set>
 
 #include "backend.h"
+#include "base/platform.h"
 #include "ggml-rpc.h"
 #include "lost_worker.h"
-#include "rpc_failures.h"
+#include "worker_socket.h"
+
+void sdltx_rpc_failed(const char* file, int line, const char* format, ...);
 
 namespace sdltx {
 
 namespace {
-
-// How long a worker may take to answer the first time: five seconds, or what SDLTX_WORKER_TIMEOUT says.
-std::chrono::milliseconds answer_time() {
-    const char* seconds = std::getenv("SDLTX_WORKER_TIMEOUT");
-    char* end = nullptr;
-    const double wanted = seconds ? std::strtod(seconds, &end) : 0;
-    return std::chrono::milliseconds(wanted > 0 && wanted <= 3600 ? static_cast<int64_t>(wanted * 1000) : 5000);
-}
-
-struct Socket {
-    int fd = -1;
-    ~Socket() {
-        if (fd >= 0) ::close(fd);
-    }
-};
-
-// Signals, after which poll() does not go on by itself, make the wait no longer.
-bool wait_for(int fd, short events) {
-    using Clock = std::chrono::steady_clock;
-    const auto end = Clock::now() + answer_time();
-    for (;;) {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
-        pollfd p{fd, events, 0};
-        const int ready = ::poll(&p, 1, static_cast<int>(std::max<int64_t>(left, 0)));
-        if (ready >= 0 || errno != EINTR) return ready == 1 && (p.revents & events);
-    }
-}
-
-// A connection within the time limit, or none.
-void connect_to(Socket& s, const std::string& host, const std::string& port) {
-    addrinfo hints{};
-    hints.ai_family = AF_INET;
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* found = nullptr;
-    if (getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0) return;
-    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, freeaddrinfo);
-    s.fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (s.fd < 0) return;
-    int error = 0;
-    socklen_t size = sizeof(error);
-    if (::connect(s.fd, found->ai_addr, found->ai_addrlen) == 0) return;
-    if (errno == EINPROGRESS && wait_for(s.fd, POLLOUT) &&
-        ::getsockopt(s.fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0)
-        return;
-    ::close(s.fd);
-    s.fd = -1;
-}
 
 // ggml's client ends the process when the other side does not speak its protocol, so it is greeted here first: command
 // 14, a length, 24 bytes of capabilities; the answer is a length, the version, and capabilities again.
@@ -83,6 +36,17 @@ void greet(const std::string& endpoint, const std::string& host, const std::stri
     if (s.fd < 0)
         fail(ErrorCode::backend, "nobody answers at " + endpoint + "; start a worker there: sdltx-cli worker --host " +
                                      host + " --port " + port);
+    if (const std::string secret = worker_secret(); !secret.empty()) {
+        const Handshake came = prove_to_worker(s.fd, secret);
+        if (came == Handshake::not_asked)
+            fail(ErrorCode::busy, "the worker at " + endpoint +
+                                      " does not ask for the secret: it serves somebody else, or was started without "
+                                      "SDLTX_WORKER_SECRET");
+        if (came != Handshake::done)
+            fail(ErrorCode::backend, came == Handshake::refused
+                                         ? "the worker at " + endpoint + " has another SDLTX_WORKER_SECRET"
+                                         : "what listens at " + endpoint + " is not a worker of sdltx with a secret");
+    }
     constexpr size_t capabilities = 24;
     const uint64_t length = capabilities;
     std::array<uint8_t, 1 + sizeof(length) + capabilities> hello{14};
@@ -91,11 +55,13 @@ void greet(const std::string& endpoint, const std::string& host, const std::stri
         fail(ErrorCode::backend, endpoint + " does not listen");
     std::array<uint8_t, sizeof(length) + 4 + capabilities> answer{};
     for (size_t got = 0; got < answer.size();) {
-        if (!wait_for(s.fd, POLLIN))
+        if (!wait_for(s.fd, POLLIN, answer_time()))
             fail(ErrorCode::busy, "the worker at " + endpoint + " does not answer; it serves one client at a time");
         const ssize_t n = ::recv(s.fd, &answer[got], answer.size() - got, 0);
         if (n <= 0) fail(ErrorCode::backend, "what listens at " + endpoint + " is not a worker of sdltx");
         got += static_cast<size_t>(n);
+        if (got >= 5 && std::memcmp(answer.data(), secret_wanted, 5) == 0)
+            fail(ErrorCode::backend, "the worker at " + endpoint + " wants a secret; set SDLTX_WORKER_SECRET to it");
     }
     uint64_t said = 0;
     std::memcpy(&said, answer.data(), sizeof(said));
@@ -108,7 +74,6 @@ void greet(const std::string& endpoint, const std::string& host, const std::stri
 // Never destroyed: threads may use them until the process is gone.
 std::mutex& reserved_mutex = *new std::mutex;
 std::set<std::string>& reserved = *new std::set<std::string>;
-std::atomic<bool> serving{false};
 thread_local int losses_are_fine = 0;
 
 }  // namespace
@@ -126,7 +91,8 @@ void sdltx_rpc_failed(const char*, int, const char* format, ...) {
     va_start(values, format);
     std::vsnprintf(text, sizeof(text), format, values);
     va_end(values);
-    if (serving) throw Error(ErrorCode::backend, std::string("[worker] the client asked for what cannot be: ") + text);
+    if (serves_connections())
+        throw Error(ErrorCode::backend, std::string("[worker] the client asked for what cannot be: ") + text);
     std::string workers;
     const std::lock_guard<std::mutex> lock(reserved_mutex);
     for (const std::string& endpoint : reserved) workers += (workers.empty() ? "" : " or ") + endpoint;
@@ -136,7 +102,7 @@ void sdltx_rpc_failed(const char*, int, const char* format, ...) {
 
 namespace sdltx {
 
-void serve(const std::string& host, int port, const std::string& device, int threads) {
+void serve(const std::string& host, int port, const std::string& device, int threads, double max_memory) {
     in_addr address{};
     if (inet_pton(AF_INET, host.c_str(), &address) != 1)
         throw Error(ErrorCode::invalid_request,
@@ -148,7 +114,15 @@ void serve(const std::string& host, int port, const std::string& device, int thr
     for (ggml_backend_t b : backend.backends()) devices.push_back(ggml_backend_get_device(b));
     devices.resize(backend.num_devices());
     const std::string endpoint = host + ":" + std::to_string(port);
-    serving = true;
+    // What a client asks for beyond that is refused, and the machine lives.
+    const double bytes = max_memory > 0 ? max_memory * (1 << 30) : 0.9 * static_cast<double>(available_memory());
+    if (bytes < 0x1p62) {
+        const auto most = static_cast<rlim_t>(bytes) + own_memory();
+        const rlimit limit{most, most};
+        ::setrlimit(RLIMIT_DATA, &limit);
+    }
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    serve_connections();
     ggml_backend_rpc_start_server(endpoint.c_str(), nullptr, static_cast<size_t>(backend.threads()), devices.size(),
                                   devices.data());
     throw Error(ErrorCode::backend, "[worker] cannot serve at " + endpoint + "; is the port in use?");

@@ -119,7 +119,7 @@ Array VideoEncoder::encode(const Footage& footage, const Tiling& tiling, const P
             "of 32, got " +
                 spell_shape({footage.frames, footage.height, footage.width, 3}));
     const std::array<int64_t, 3> shape = {(footage.frames - 1) / 8 + 1, footage.height / 32, footage.width / 32};
-    const auto [depth, height, width] = shape;
+    const int64_t depth = shape[0], height = shape[1], width = shape[2];
     const TileGrid grid(shape, tiling);
     const int64_t channels = config_.latent_channels, total = static_cast<int64_t>(grid.size());
     Array latents{{channels, depth, height, width},

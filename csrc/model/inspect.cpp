@@ -28,6 +28,18 @@ struct PartReport {
     std::map<std::string, std::pair<int64_t, uint64_t>> types;
 };
 
+std::string spelled(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+std::string row_of(const TensorInfo& t, const char* part, size_t file) {
+    return spelled({{"name", t.name},
+                    {"stored_name", t.stored_name},
+                    {"part", part},
+                    {"file", file},
+                    {"type", type_name(t)},
+                    {"shape", t.shape},
+                    {"bytes", t.nbytes}});
+}
+
 Json describe_file(const ModelFile& file, const std::string& kind) {
     Json metadata = Json::object();
     for (auto& [key, text] : file.texts())
@@ -64,7 +76,6 @@ std::string inspect(const std::vector<std::string>& paths) {
                 {"note", nullptr},
                 {"missing", Json::array()},
                 {"files", Json::array()},
-                {"tensors", Json::array()},
                 {"parts", Json::array()},
                 {"unexpected", Json::array()},
                 {"doubts", doubts(files, config)}};
@@ -75,6 +86,7 @@ std::string inspect(const std::vector<std::string>& paths) {
                     {"preset", info.preset->name}});
         if (!info.note.empty()) out["note"] = info.note;
     }
+    std::string tensors;  // as text: there are many
     std::map<std::string, PartReport> parts;
     for (auto& file : files.files()) {
         for (auto& t : file->tensors()) {
@@ -86,13 +98,7 @@ std::string inspect(const std::vector<std::string>& paths) {
             auto& [count, bytes] = report.types[type_name(t)];
             ++count;
             bytes += t.nbytes;
-            out["tensors"].push_back({{"name", t.name},
-                                      {"stored_name", t.stored_name},
-                                      {"part", part},
-                                      {"file", out["files"].size()},
-                                      {"type", type_name(t)},
-                                      {"shape", t.shape},
-                                      {"bytes", t.nbytes}});
+            tensors += (tensors.empty() ? "" : ",") + row_of(t, part, out["files"].size());
         }
         out["files"].push_back(describe_file(*file, "model"));
     }
@@ -119,7 +125,9 @@ std::string inspect(const std::vector<std::string>& paths) {
             out["missing"].push_back(name_of(part));
     for (const TensorInfo* t : networks.unexpected) out["unexpected"].push_back(t->name);
     out["problems"] = problems;
-    return out.dump(-1, ' ', false, Json::error_handler_t::replace);
+    std::string text = spelled(out);
+    text.pop_back();
+    return text + ",\"tensors\":[" + tensors + "]}";
 }
 
 }  // namespace sdltx

@@ -31,7 +31,9 @@ def end_on_second_signal() -> None: ...  # INT, TERM and HUP, as they are handle
 def guard_file(path: str) -> None: ...  # removed if the process ends by an assertion
 def release_file(path: str) -> None: ...
 def remove_guarded_files() -> None: ...  # now
-def serve(host: str, port: int, *, device: str, threads: int) -> None: ...  # returns by an error only
+def serve(
+    host: str, port: int, *, device: str, threads: int, max_memory: float
+) -> None: ...  # returns by an error only
 def check(options: ClipOptions) -> None: ...
 def check_tiling(tiling: tuple[int, int, int, int] | None) -> None: ...
 

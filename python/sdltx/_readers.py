@@ -46,6 +46,8 @@ def _opened(where: str, path: str | os.PathLike[str], kind: str) -> Iterator[tup
             streams = getattr(container.streams, kind)
             if not streams:
                 raise InvalidRequestError(f"[{where}] {name} has no {'sound' if kind == 'audio' else 'pictures'}")
+            if streams[0].codec_context is None:
+                raise InvalidRequestError(f"[{where}] {name} is coded in a way that is not known; convert it")
             yield container, streams[0]
     except InvalidRequestError:
         raise

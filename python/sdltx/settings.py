@@ -26,6 +26,8 @@ CONTEXT_KEY = "sdltx.context"
 """Of the metadata of contexts' files: JSON with the prompt."""
 _FILES = ("upscalers", "distilled_lora", "loras", "loras_stage2", "images", "sound", "film", "references")
 _PATHS = ("path", "mask", "attention")
+_LONGEST_REASON = 200
+_LONGEST_HEADER = 1 << 20  # bytes of what we write; the library takes fifty times as many of memory
 
 
 def kept_settings(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -77,6 +79,10 @@ def read_values(
         state = "is no file" if exists(path) else "does not exist"
         raise ModelFileError(f"[{what}] {path} {state}; give one made by save()")
     try:
+        with Path(path).open("rb") as start:
+            length = int.from_bytes(start.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"its header is told to have {length} bytes")
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(key)
             if text is None:
@@ -89,4 +95,10 @@ def read_values(
     except OSError as error:
         raise ModelFileError(f"[{what}] cannot read {path}: {error.strerror or error}") from None
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"[{what}] {path} is damaged: {error}") from None
+        raise ModelFileError(f"[{what}] {path} is damaged: {shortened(error)}") from None
+
+
+def shortened(error: BaseException) -> str:
+    """Returns what a library says of a file in one line that people read: texts of the file may be in it."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + "..."

@@ -68,8 +68,10 @@ std::unordered_map<std::string, std::vector<float>> from_dat(const std::string& 
         const auto length = static_cast<size_t>(number(1, 1 << 10));
         const std::string name(reinterpret_cast<const char*>(take(length)), length);
         const int32_t calls = number(0, INT32_MAX);
-        std::vector<float> values(static_cast<size_t>(number(1, 1 << 24)));
-        std::memcpy(values.data(), take(values.size() * sizeof(float)), values.size() * sizeof(float));
+        const auto count = static_cast<size_t>(number(1, 1 << 24));
+        const uint8_t* stored = take(count * sizeof(float));
+        std::vector<float> values(count);
+        std::memcpy(values.data(), stored, count * sizeof(float));
         columns[bare(name)] = means(std::move(values), calls, path);
     }
     return columns;

@@ -1,0 +1,327 @@
+"""Small files for every target to begin with, and the words that occur in them."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from safetensors.numpy import save
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests" / "data"
+
+
+def write(folder: Path) -> None:
+    """Writes the seeds of each target to a folder of its name, and its words to ``<target>.dict``."""
+    for target, seeds in SEEDS.items():
+        (folder / target).mkdir(parents=True, exist_ok=True)
+        for number, seed in enumerate(seeds()):
+            (folder / target / f"seed-{number:02d}").write_bytes(seed)
+        words = WORDS.get(target, list)()
+        lines = ["".join(f"\\x{byte:02x}" for byte in word) for word in sorted({w.encode() for w in words})]
+        (folder / f"{target}.dict").write_text("".join(f'"{line}"\n' for line in lines if line))
+
+
+# --- files of models ---
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        return json.loads(file.read(length))
+
+
+def safetensors(header: dict[str, Any], data: bytes = b"") -> bytes:
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I8": 1, "I16": 2, "I32": 4, "I64": 8, "U8": 1, "BOOL": 1}
+DTYPES |= {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "U32": 4, "U64": 8, "F4": 1}
+
+
+def some_safetensors() -> Iterator[bytes]:
+    yield save({"a": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float16)}, {"format": "pt"})
+    yield safetensors({"__metadata__": {"a": "b"}})
+    header, at = {}, 0
+    for dtype, size in DTYPES.items():
+        header[dtype.lower()] = {"dtype": dtype, "shape": [2, 2], "data_offsets": [at, at + 4 * size]}
+        at += 4 * size
+    yield safetensors(header, bytes(range(256))[:at].ljust(at, b"\1"))
+    weight = {"dtype": "F8_E4M3", "shape": [4, 8], "data_offsets": [0, 32]}
+    scale = {"dtype": "F32", "shape": [], "data_offsets": [32, 36]}
+    mark = b'{"format":"float8_e4m3fn"}'
+    marked = {"dtype": "U8", "shape": [len(mark)], "data_offsets": [36, 36 + len(mark)]}
+    yield safetensors({"a.weight": weight, "a.weight_scale": scale, "a.comfy_quant": marked}, bytes(36) + mark)
+    yield safetensors({"x": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}})
+
+
+def some_gguf() -> Iterator[bytes]:
+    path = Path("/tmp") / f"sdltx-seed-{random.getrandbits(32)}.gguf"
+    kinds = gguf.GGMLQuantizationType
+    for number in range(3):
+        writer = gguf.GGUFWriter(path, ("ltxv", "gemma3", "clip")[number])
+        writer.add_uint32("a.u32", 7)
+        writer.add_float64("a.f64", 0.5)
+        writer.add_bool("a.bool", True)
+        writer.add_array("a.texts", ["x", "yy", ""])
+        writer.add_array("a.numbers", [1, 2, 3])
+        writer.add_array("comfy.gguf.orig_shape.b", [2, 16])
+        writer.add_tensor("b", np.ones((1, 32), np.float32))
+        writer.add_tensor("c", np.zeros((2, 34), np.uint8), raw_dtype=kinds.Q8_0)
+        writer.add_tensor("d", np.ones(3, np.float16))
+        if number == 1:
+            writer.add_custom_alignment(64)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        yield path.read_bytes()
+    path.unlink()
+
+
+PROBES = (
+    *("model.diffusion_model.patchify_proj.weight", "patchify_proj.weight", "vae.decoder.conv_in.conv.weight"),
+    *("audio_vae.decoder.conv_in.conv.weight", "vocoder.vocoder.conv_pre.weight", "token_embd.weight"),
+    *("model.embed_tokens.weight", "attention_pooler.query_tokens", "text_embedding_projection.aggregate_embed.weight"),
+    *("transformer_blocks.0.attn1.to_q.lora_A.weight", "initial_conv.weight", "upsampler.0.weight", "spiece_model"),
+    *("conv_pre.weight", "video_embeddings_connector.learnable_registers", "decoder.conv_in.conv.weight"),
+)
+
+
+def config_of(*path: str) -> str:
+    header = header_of(TINY.joinpath(*path))
+    return header["__metadata__"]["config"]
+
+
+def configs() -> dict[str, str]:
+    two_five = "tiny-ltx25/diffusion_models/tiny-ltx-2.5-distilled-transformer-bf16.safetensors"
+    return {
+        "2.3.0": config_of("tiny-a", "tiny-ltx-2.3.safetensors"),
+        "2.0.0": config_of("tiny-ltx2", "tiny-ltx-2.safetensors"),
+        "2.5.0": config_of(two_five),
+    }
+
+
+def some_names() -> Iterator[bytes]:
+    for first in range(0, len(PROBES), 3):
+        header: dict[str, Any] = {
+            name: {"dtype": "F32", "shape": [2, 2], "data_offsets": [16 * i, 16 * i + 16]}
+            for i, name in enumerate(PROBES[first : first + 3])
+        }
+        yield safetensors(header, bytes(48))
+    for version, config in configs().items():
+        config = json.dumps(json.loads(config), separators=(",", ":"))
+        header = {"__metadata__": {"config": config, "model_version": version}}
+        for i, name in enumerate(PROBES[:5]):
+            header[name] = {"dtype": "BF16", "shape": [2, 2], "data_offsets": [8 * i, 8 * i + 8]}
+        yield safetensors(header, bytes(40))
+    yield from some_gguf()
+    yield from some_gguf_encoders()
+
+
+def some_gguf_encoders() -> Iterator[bytes]:
+    path = Path("/tmp") / f"sdltx-seed-{random.getrandbits(32)}.gguf"
+    sizes = ("embedding_length", "block_count", "attention.head_count", "feed_forward_length", "attention.key_length")
+    for name in ("gemma3", "gemma4"):
+        writer = gguf.GGUFWriter(path, name)
+        for key in (*sizes, "attention.sliding_window", "attention.head_count_kv", "attention.key_length_swa"):
+            writer.add_uint32(f"{name}.{key}", 2)
+        writer.add_float32(f"{name}.attention.layer_norm_rms_epsilon", 1e-6)
+        for key in ("rope.freq_base", "rope.freq_base_swa", "rope.scaling.factor"):
+            writer.add_float32(f"{name}.{key}", 8)
+        writer.add_array(f"{name}.attention.sliding_window_pattern", [True, False])
+        writer.add_array(f"{name}.attention.head_count_kv_list", [1, 2])
+        for tensor in ("token_embd.weight", "blk.0.attn_q.weight", "rope_freqs.weight", "output_norm.weight"):
+            writer.add_tensor(tensor, np.ones((2, 2) if "freqs" not in tensor else 1, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        yield path.read_bytes()
+    path.unlink()
+
+
+def some_configurations() -> Iterator[bytes]:
+    for number, config in enumerate(configs().values()):
+        yield bytes([number, 0]) + json.dumps(json.loads(config), separators=(",", ":")).encode()
+        for key, section in json.loads(config).items():
+            yield bytes([number, 0]) + json.dumps({key: section}, separators=(",", ":")).encode()
+    yield bytes([0, 3]) + b'{"distilled":true,"width":64,"steps":3,"guidance_scale":1.5,"negative_prompt":"x"}'
+
+
+def some_text_encoders() -> Iterator[bytes]:
+    for path in ("tiny-a/gemma/config.json", "tiny-ltx2/gemma/config.json"):
+        yield json.dumps(json.loads((TINY / path).read_text()), separators=(",", ":")).encode()
+    encoder = header_of(TINY / "tiny-ltx25/text_encoders/tiny-gemma4-with-proj-ltx-2.5-bf16.safetensors")
+    for text in encoder["__metadata__"].values():
+        if text.startswith("{"):
+            yield json.dumps(json.loads(text), separators=(",", ":")).encode()
+
+
+def config_words() -> Iterator[str]:
+    def keys(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield f'"{key}"'
+                yield from keys(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from keys(value)
+        elif isinstance(node, str) and len(node) < 60:
+            yield f'"{node}"'
+
+    for config in (*configs().values(), (TINY / "tiny-a/gemma/config.json").read_text()):
+        yield from keys(json.loads(config))
+    yield from ("null", "true", "false", "1e300", "-1", "18446744073709551615", "9223372036854775807", "[]", "{}")
+
+
+# --- vocabularies ---
+
+
+def varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def field(number: int, payload: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def some_sentencepiece() -> Iterator[bytes]:
+    yield (TINY / "tiny-a/gemma/tokenizer.model").read_bytes()
+    pieces = [("<unk>", 2), ("<bos>", 3), *((b, 6) for b in BYTES), ("a", 1), ("b", 1), ("ab", 1), ("\u2581", 4)]
+    out = b""
+    for text, kind in pieces:
+        out += field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", -1.0) + b"\x18" + varint(kind))
+    out += field(2, b"\x18\x02" + b"\xf0\x02\x01")  # BPE; byte fallback
+    yield out + field(3, field(1, b"identity") + b"\x18\x00\x20\x00\x28\x01")
+
+
+def some_tokenizer_json() -> Iterator[bytes]:
+    vocab = {text: i for i, text in enumerate(["<unk>", "<bos>", *BYTES, "a", "b", "ab", "\u2581"])}
+    for merges in (["a b"], [["a", "b"]]):
+        yield json.dumps(
+            {
+                "added_tokens": [{"id": 1, "content": "<bos>", "special": True, "lstrip": False}],
+                "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+                "pre_tokenizer": None,
+                "model": {
+                    "type": "BPE", "dropout": None, "unk_token": "<unk>", "byte_fallback": True,
+                    "ignore_merges": False, "vocab": vocab, "merges": merges,
+                },
+            },
+            separators=(",", ":"),
+        ).encode()
+
+
+# --- what comes with them ---
+
+
+def some_loras() -> Iterator[bytes]:
+    down, up = np.ones((2, 8), np.float32), np.ones((8, 2), np.float32)
+    name = "transformer_blocks.0.attn1.to_q"
+    yield save({f"diffusion_model.{name}.lora_A.weight": down, f"diffusion_model.{name}.lora_B.weight": up})
+    flat = "lora_unet_" + name.replace(".", "_")
+    yield save({f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up, f"{flat}.alpha": np.float32([2])})
+    meta = {"lora_adapter_metadata": '{"transformer.lora_alpha":4,"alpha_pattern":{"attn1.to_q":2},"use_rslora":true}'}
+    yield save({f"base_model.model.{name}.lora_A.weight": down, f"base_model.model.{name}.lora_B.weight": up}, meta)
+    yield save({"scale_shift_table.diff": np.ones((2, 8), np.float16), "patchify_proj.diff_b": np.ones(8, np.float16)})
+    yield save({f"transformer.{name}.lora_A.default.weight": down, f"transformer.{name}.lora_B.default.weight": up})
+
+
+LORA_WORDS = (
+    *(".lora_A.weight", ".lora_B.weight", ".lora_down.weight", ".lora_up.weight", ".alpha", ".diff", ".diff_b"),
+    *(".lora_B.bias", "base_model.model.", "diffusion_model.", "transformer.", "lora_unet_", "lora_alpha", "use_dora"),
+    *("alpha_pattern", "use_rslora", "peft_type", "fan_in_fan_out", "lora_rank", ".hada_w1", ".dora_scale", ".w_norm"),
+    *("patchify_proj", "adaln_single.linear", "scale_shift_table", "ff.net.2", "time_embed", "proj_in"),
+)
+
+
+def some_imatrices() -> Iterator[bytes]:
+    name = b"blk.0.weight"
+    entry = struct.pack("<i", len(name)) + name + struct.pack("<ii", 3, 4) + struct.pack("<4f", 1, 2, 3, 4)
+    yield struct.pack("<i", 1) + entry
+    path = Path("/tmp") / f"sdltx-seed-{random.getrandbits(32)}.gguf"
+    writer = gguf.GGUFWriter(path, "imatrix")
+    writer.add_tensor("a.in_sum2", np.ones(4, np.float32))
+    writer.add_tensor("a.counts", np.ones(1, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    yield path.read_bytes()
+    path.unlink()
+
+
+def some_requests() -> Iterator[bytes]:
+    yield b'{"prompt":"a fox","width":64,"height":64,"num_frames":9,"seed":1}'
+    yield b'{"sigmas":[1.0,0.5,0.0],"tiling":[256,64,64,24],"loras":[["a.safetensors",0.5]],"upscaler":"x"}'
+    yield b'{"images":["a.png",{"path":"b.png","frame":-1,"strength":0.5,"crf":null}],"stg_blocks":[1,2]}'
+    yield b'{"duration":"5s","guidance_interval":[0.1,0.9],"noise":false,"upscalers":[],"recipe":"distilled"}'
+
+
+def option_words() -> Iterator[str]:
+    from sdltx.options import ROWS
+
+    for name, row in ROWS.items():
+        yield f'"{name}":'
+        yield from (f'"{choice}"' for choice in row["choices"])
+    yield from ('"images":', '"path":', '"frame":', '"strength":', '"crf":', "null", "true", "1e999", "-1", "[", "{}")
+
+
+def some_noise() -> Iterator[bytes]:
+    for seed in range(8):
+        yield random.Random(seed).randbytes(200)
+
+
+SEEDS = {
+    "safetensors": some_safetensors,
+    "gguf": some_gguf,
+    "names": some_names,
+    "encodings": some_noise,
+    "configuration": some_configurations,
+    "text_encoder": some_text_encoders,
+    "sentencepiece": some_sentencepiece,
+    "tokenizer_json": some_tokenizer_json,
+    "tokenizer_arrays": some_noise,
+    "lora": some_loras,
+    "imatrix": some_imatrices,
+    "request": some_requests,
+    "calls": some_noise,
+}
+HEADER_WORDS = ('"dtype":', '"shape":[', '"data_offsets":[', '"__metadata__":{', '{"', '"},"', *DTYPES)
+MARK_WORDS = ("float8_e4m3fn", "nvfp4", "mxfp8", "int8_tensorwise", '"convrot":true', '"convrot_groupsize":', "format")
+GGUF_WORDS = ("general.alignment", "general.architecture", "comfy.gguf.orig_shape.", "tokenizer.ggml.tokens")
+WORDS = {
+    "safetensors": lambda: (*HEADER_WORDS, *MARK_WORDS, ".weight_scale", ".comfy_quant", ".weight"),
+    "gguf": lambda: GGUF_WORDS,
+    "names": lambda: (*HEADER_WORDS, *PROBES, *config_words()),
+    "encodings": lambda: (*MARK_WORDS, '{"layers":{"a":{', "}}}"),
+    "configuration": config_words,
+    "text_encoder": config_words,
+    "tokenizer_json": lambda: (
+        '"model":{',
+        '"vocab":{',
+        '"merges":[',
+        '"added_tokens":[',
+        '"content":',
+        '"id":',
+        "null",
+    ),
+    "lora": lambda: (*HEADER_WORDS, *LORA_WORDS),
+    "imatrix": lambda: (".in_sum2", ".counts"),
+    "request": option_words,
+}
