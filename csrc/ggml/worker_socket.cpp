@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "base/sha256.h"
+#include "ggml-rpc.h"
 #include "rpc_failures.h"
 
 // The system's own from here on.
@@ -26,6 +27,8 @@
 #undef connect
 
 namespace sdltx {
+
+static_assert(RPC_PROTO_MAJOR_VERSION == 5 && RPC_PROTO_MINOR_VERSION == 0, "are the numbers of commands the same?");
 
 namespace {
 
@@ -46,6 +49,11 @@ milliseconds patience() {
     constexpr double longest = 7 * 24 * 3600;
     return seconds_from("SDLTX_WORKER_PATIENCE", std::chrono::minutes(30), longest);
 }
+
+// Of ggml's protocol: what a client asked for last, on this thread.
+thread_local uint8_t command = 0;
+constexpr uint8_t device_count_command = 15;
+constexpr uint32_t most_devices = 64;
 
 std::atomic<bool> serving{false};
 // The client that was accepted last has not said anything yet.
@@ -158,7 +166,10 @@ void connect_to(Socket& s, const std::string& host, const std::string& port) {
 Handshake prove_to_worker(int fd, const std::string& secret) {
     const auto end = std::chrono::steady_clock::now() + answer_time();
     char wanted[secret_wanted_size];
-    if (!wait_for(fd, POLLIN, answer_time())) return Handshake::not_asked;  // it waits for us to begin, or is busy
+    // It waits for us to begin, or is busy.
+    char first;
+    if (!wait_for(fd, POLLIN, answer_time()) || ::recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+        return Handshake::not_asked;
     Nonce theirs{};
     if (!receive_all(fd, wanted, sizeof(wanted), end) || !receive_all(fd, theirs.data(), theirs.size(), end))
         return Handshake::silent;
@@ -211,17 +222,33 @@ int sdltx_rpc_connect(int socket, const sockaddr* address, socklen_t length) {
     return -1;
 }
 
+// A closed connection is an error of the call, and no signal that ends the program.
+ssize_t sdltx_rpc_send(int socket, const void* data, size_t size, int flags) {
+    if (size == 1) sdltx::command = *static_cast<const uint8_t*>(data);
+    return ::send(socket, data, size, flags | MSG_NOSIGNAL);
+}
+
 // A command may be waited for as long as its client lives; all else has an end.
 ssize_t sdltx_rpc_recv(int socket, void* data, size_t size, int flags) {
     using namespace sdltx;
-    const bool command = serving && size == 1;
-    if (!command || fresh) {
+    const bool between_commands = serving && size == 1;
+    if (!between_commands || fresh) {
         const auto limit = !serving ? patience() : fresh ? answer_time() : rest_time;
         fresh = false;
         if (!wait_for(socket, POLLIN, limit)) {
             errno = ETIMEDOUT;
             return -1;
         }
+    }
+    // ggml's client makes as many devices as it is told.
+    if (uint32_t count = 0; !serving && command == device_count_command && size == sizeof(count)) {
+        if (!receive_all(socket, &count, sizeof(count), std::chrono::steady_clock::now() + patience()) ||
+            count > most_devices) {
+            errno = EPROTO;
+            return -1;
+        }
+        std::memcpy(data, &count, sizeof(count));
+        return sizeof(count);
     }
     return ::recv(socket, data, size, flags);
 }
