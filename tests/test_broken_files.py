@@ -1,4 +1,4 @@
-"""Every broken file through everything that reads its kind: a result or one typed line, at once and in little memory."""
+"""Every broken file through everything that reads its kind: a result or one typed line, soon and in little memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Measured(NamedTuple):
 
 
 def status(name: str) -> int:
-    with open("/proc/self/status") as lines:
+    with Path("/proc/self/status").open() as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
@@ -94,22 +94,8 @@ def uses(
     }
 
 
-KINDS = (
-    "safetensors",
-    "gguf",
-    "sentencepiece",
-    "tokenizer_json",
-    "lora",
-    "imatrix",
-    "latents",
-    "picture",
-    "sound",
-    "request",
-)
-
-
 @pytest.mark.sanitize
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", broken_files.MAKERS)
 def test_broken_files(kind, tmp_path, tiny, tiny_paths, tiny_dir):
     wrong, slowest, largest = [], 0.0, 0
     table = list(uses(tmp_path, tiny, tiny_paths, tiny_dir)[kind].items())
@@ -147,8 +133,6 @@ def test_broken_files(kind, tmp_path, tiny, tiny_paths, tiny_dir):
             if peak > (64 + 4 * size) * MIB and peak > largest:
                 wrong.append(f"{where}: took {peak / MIB:.0f} MiB of {size:.2f} MiB")
             largest = max(largest, peak)
-    print(
-        f"{kind}: {len(cases)} files, {runs} uses; to refuse one {slowest * 1000:.0f} ms, {largest / MIB:.0f} MiB at most"
-    )
+    print(f"{kind}: {len(cases)} files, {runs} uses, {slowest * 1000:.0f} ms to refuse one, {largest / MIB:.0f} MiB")
     assert not wrong, "\n".join(wrong)
     assert len(cases) > 20

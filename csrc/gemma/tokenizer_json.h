@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -13,8 +14,8 @@
 
 namespace sdltx {
 
-// The Gemmas have half as many of each.
-constexpr size_t max_tokens = 1 << 19, max_merges = 1 << 20;
+// The Gemmas have half and two thirds as many.
+constexpr size_t max_tokens = 1 << 19, max_merges = 3 << 18;
 
 struct TokenizerMerge {
     std::string joined;
@@ -27,7 +28,7 @@ struct TokenizerMerge {
 struct TokenizerJson {
     nlohmann::json rest;                                 // all but `model.vocab` and `model.merges`
     std::vector<std::pair<std::string, int64_t>> vocab;  // token, id (-1: not an integer)
-    std::vector<TokenizerMerge> merges;                  // first rank first
+    std::deque<TokenizerMerge> merges;                   // first rank first; growing takes no copy of all
     std::string error;                                   // "is not JSON ..."; empty if nothing is wrong
 };
 

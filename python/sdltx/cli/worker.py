@@ -57,8 +57,8 @@ def _worker(job: Job) -> None:
         _core.serve(args.host, args.port, device=args.device, threads=args.threads or 0, max_memory=args.max_memory)
     if not args.host.startswith("127.") and not os.environ.get(SECRET):
         say(
-            f"warning: everybody who reaches {args.host}:{args.port} can use and read this worker; set {SECRET} here and "
-            "where clips are made, or use it among friends only"
+            f"warning: everybody who reaches {args.host}:{args.port} can use and read this worker; set {SECRET} "
+            "here and where clips are made, or use it among friends only"
         )
     job.note(f"serving {args.device} at {args.host}:{args.port}; Ctrl-C ends it")
     _keep_serving(sys.argv[1:] if sys.argv else [])
