@@ -90,7 +90,8 @@ function(sdltx_add_ggml)
 
   # A worker that goes away is an error and not the end of the process; the exception passes through ggml's C as well.
   target_compile_options(ggml-rpc PRIVATE -include "${PROJECT_SOURCE_DIR}/csrc/ggml/rpc_failures.h")
-  target_compile_options(ggml-base PRIVATE $<$<COMPILE_LANGUAGE:C>:-fexceptions>)
+  target_compile_options(ggml-base PRIVATE $<$<COMPILE_LANGUAGE:C>:-fexceptions>
+    $<$<COMPILE_LANGUAGE:C,CXX>:-include> $<$<COMPILE_LANGUAGE:C,CXX>:${PROJECT_SOURCE_DIR}/csrc/ggml/ggml_memory.h>)
 
   # Tensor names of checkpoints are longer than ggml's 63 characters. Every unit that sees ggml.h must agree on this.
   target_compile_definitions(ggml-base PUBLIC GGML_MAX_NAME=128)

@@ -1,10 +1,15 @@
 #include "model_folders.h"
 
+#include <dirent.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <memory>
+#include <new>
 #include <set>
 
 #include "base/json.h"
@@ -19,9 +24,13 @@ namespace {
 
 std::vector<fs::path> entries_of(const fs::path& folder, std::error_code& problem) {
     std::vector<fs::path> entries;
-    for (auto it = fs::directory_iterator(folder, problem); !problem && it != fs::directory_iterator();
-         it.increment(problem))
-        entries.push_back(it->path());
+    // Not by the standard library, whose iterator ends the process when it has no memory.
+    const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir(folder.c_str()), ::closedir);
+    errno = open ? 0 : errno;
+    for (const dirent* entry; open && (entry = ::readdir(open.get()));)
+        if (const std::string name = entry->d_name; name != "." && name != "..") entries.push_back(folder / name);
+    if (errno == ENOMEM) throw std::bad_alloc();
+    if (errno != 0) problem = std::error_code(errno, std::generic_category());
     std::sort(entries.begin(), entries.end());
     return entries;
 }

@@ -81,6 +81,10 @@ ggml_tensor* Plan::after(ggml_tensor* t, ggml_tensor* write) {
 
 void Plan::link() {
     if (graph_) return;
+    // An earlier attempt may have had no memory.
+    nodes_.clear();
+    leafs_.clear();
+    sources_.clear();
     std::unordered_set<const ggml_tensor*> seen;
     std::vector<ggml_tensor*> open(order_);
     while (!open.empty()) {
@@ -104,14 +108,15 @@ void Plan::link() {
     const size_t capacity = std::max(nodes_.size(), leafs_.size()) + 1;
     graph_memory_.resize(ggml_graph_overhead_custom(capacity, false) + ggml_tensor_overhead());
     graph_ctx_.reset(ggml_init({graph_memory_.size(), graph_memory_.data(), /*no_alloc=*/true}));
-    graph_ = ggml_new_graph_custom(graph_ctx_.get(), capacity, false);
-    for (ggml_tensor* t : order_) ggml_build_forward_expand(graph_, t);
-    std::copy_n(ggml_graph_nodes(graph_), nodes_.size(), nodes_.begin());  // in their order
+    ggml_cgraph* graph = ggml_new_graph_custom(graph_ctx_.get(), capacity, false);
+    for (ggml_tensor* t : order_) ggml_build_forward_expand(graph, t);
+    std::copy_n(ggml_graph_nodes(graph), nodes_.size(), nodes_.begin());  // in their order
     for (const ggml_tensor* node : nodes_) {
         Sources& sources = sources_.emplace_back();
         std::copy_n(node->src, sources.size(), sources.begin());
     }
     structure_ = structure();
+    graph_ = graph;
 }
 
 // Of all that a place in memory depends on. Never 0.
@@ -148,8 +153,9 @@ size_t Plan::description() const {
 }
 
 void Plan::detach() {
+    if (!graph_) return;
     // Some devices put operations into an order of their own, which would be put into another one the next time.
-    if (graph_) std::copy(nodes_.begin(), nodes_.end(), ggml_graph_nodes(graph_));
+    std::copy(nodes_.begin(), nodes_.end(), ggml_graph_nodes(graph_));
     for (size_t i = 0; i < nodes_.size(); ++i) {
         nodes_[i]->data = nullptr;
         nodes_[i]->buffer = nullptr;

@@ -89,8 +89,8 @@ std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map) {
             "[" + path + "] the safetensors header does not fit into the file; it is truncated or of another format");
 
     JsonMembers members{max_tensors + 1};  // and the metadata
-    const Json header = parse_json_value({reinterpret_cast<const char*>(base) + 8, length},
-                                         path + "] [the safetensors header", &members);
+    Json header = parse_json_value({reinterpret_cast<const char*>(base) + 8, length},
+                                   path + "] [the safetensors header", &members);
     if (!header.is_object())
         throw Error(ErrorCode::model_file, "[" + path + "] the safetensors header is not a JSON object");
     if (!members.repeated.empty())
@@ -102,7 +102,7 @@ std::unique_ptr<ModelFile> open_safetensors(std::unique_ptr<MappedFile> map) {
         if (name == "__metadata__") {
             if (!entry.is_object()) continue;
             for (auto& [key, value] : entry.items())
-                if (value.is_string()) file->text_[key] = value.get<std::string>();
+                if (value.is_string()) file->text_[key] = std::move(value.get_ref<std::string&>());
             continue;
         }
         file->tensors_.push_back(read_entry(name, entry, base + 8 + length, size - 8 - length, path));

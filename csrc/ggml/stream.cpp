@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -147,7 +148,14 @@ void Stream::work() {
             continue;
         }
         if (!brings()) {
-            read_piece(lock);
+            try {
+                read_piece(lock);
+            } catch (const std::bad_alloc&) {
+                // The system reads it when it is used.
+                left_.clear();
+                begun_ = false;
+                ++read_;
+            }
             continue;
         }
         const size_t block = brought_++ % blocks();

@@ -244,17 +244,15 @@ void Weights::keep(Kept kept) {
     }
 }
 
-std::vector<const TensorInfo*> Weights::parts(const Declared& d) {
-    if (!d.info->block_scale) return {d.info};
-    return {d.info, d.info->block_scale};
-}
+std::array<const TensorInfo*, 2> Weights::parts(const Declared& d) { return {d.info, d.info->block_scale}; }
 
 size_t Weights::stored_bytes(const Declared& d) {
     return d.info->nbytes + (d.info->block_scale ? d.info->block_scale->nbytes : 0);
 }
 
 void Weights::add_ranges(const Declared& d, std::vector<Range>& to) {
-    for (const TensorInfo* t : parts(d)) to.push_back({&t->file->map(), t->data, t->nbytes});
+    for (const TensorInfo* t : parts(d))
+        if (t) to.push_back({&t->file->map(), t->data, t->nbytes});
 }
 
 Weights::Size Weights::size_of(size_t group) const {
@@ -347,7 +345,8 @@ void Weights::let_go_of_pages() {
     if (in_use()) return;
     for (const Declared& d : declared_)
         if (d.in_place)
-            for (const TensorInfo* t : parts(d)) t->file->map().drop(t->data, t->nbytes);
+            for (const TensorInfo* t : parts(d))
+                if (t) t->file->map().drop(t->data, t->nbytes);
 }
 
 void Weights::bring(const std::vector<size_t>& groups, const Progress& progress) {
@@ -404,7 +403,8 @@ void Weights::drop(size_t number, bool keep_buffers) {
         const Declared& d = declared_[i];
         if (d.values) d.values->clear();
         if (d.in_place && group.present)
-            for (const TensorInfo* t : parts(d)) t->file->map().forget(t->data, t->nbytes);
+            for (const TensorInfo* t : parts(d))
+                if (t) t->file->map().forget(t->data, t->nbytes);
         if (!d.tensor || d.in_place) continue;
         d.tensor->data = nullptr;
         d.tensor->buffer = nullptr;

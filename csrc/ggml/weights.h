@@ -1,6 +1,7 @@
 // The weights of one network: declared by name and shape, checked together, brought to the device when they are needed.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -163,7 +164,7 @@ class Weights {
     };
 
     // Where it is in files: the weight, and scales of its blocks.
-    static std::vector<const TensorInfo*> parts(const Declared& d);
+    static std::array<const TensorInfo*, 2> parts(const Declared& d);  // the second may be null
     static size_t stored_bytes(const Declared& d);
     static void add_ranges(const Declared& d, std::vector<Range>& to);
     static std::vector<Range> merged(std::vector<Range> ranges);

@@ -16,7 +16,9 @@ class Pretence {
  public:
     Pretence(const std::vector<ggml_tensor*>& leafs, ggml_backend_buffer_type_t type)
         : nowhere_(ggml_backend_buft_alloc_buffer(type, 0)) {
+        if (!nowhere_) throw std::bad_alloc();
         ggml_backend_buffer_set_usage(nowhere_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        pretended_.reserve(leafs.size());
         for (ggml_tensor* t : leafs)
             if (!t->data) {
                 t->data = this;  // never read or written
@@ -94,9 +96,6 @@ void MemoryUse::also(const MemoryUse& other) {
 void Workspace::make_scheduler(size_t size) {
     if (scheduler_ && size <= scheduler_size_) return;
     scheduler_.reset();
-    // The scheduler does not look at what its own allocations return; they come to less than this, mostly untouched.
-    const size_t tables = size * (60 * sizeof(ggml_tensor) + 2048);
-    ::operator delete(::operator new(tables));
     std::vector<ggml_backend_t> backends = backend_.backends();
     scheduler_.reset(
         ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), size, false, true));
@@ -123,12 +122,17 @@ void Workspace::lay_out(Plan& plan) {
     check_sizes(plan);
     last_ = 0;
     make_scheduler(plan.nodes_.size() + plan.leafs_.size());
-    plan.working_.assign(backend_.backends().size(), 0);
-    {
+    std::vector<size_t> working(backend_.backends().size());
+    try {
         const Pretence pretence(plan.leafs_, backend_.buffer_type(plan.device_));
-        ggml_backend_sched_reserve_size(scheduler_.get(), plan.graph_, plan.working_.data());
+        ggml_backend_sched_reserve_size(scheduler_.get(), plan.graph_, working.data());
+    } catch (...) {
+        plan.detach();
+        release();
+        throw;
     }
     plan.detach();
+    plan.working_ = std::move(working);
     if (backend_.uses_host_memory())
         plan.working_.back() += cpu_kernels().plan(plan.graph_, backend_.threads(), nullptr).work_size;
     if (backend_.is_gpu(plan.device_))
@@ -170,7 +174,10 @@ void Workspace::run(Plan& plan, const std::function<void()>& meanwhile) {
         run_placed(plan, meanwhile);
     } catch (const Error& e) {
         // The scheduler stopped somewhere.
-        if (e.code() == ErrorCode::backend || e.code() == ErrorCode::out_of_memory) release();
+        if (e.code() != ErrorCode::cancelled) release();
+        throw;
+    } catch (...) {
+        release();
         throw;
     }
 }
