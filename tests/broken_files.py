@@ -141,7 +141,9 @@ def many() -> Iterator[Case]:
         yield Case("safetensors", f"millions-of-{name}", safetensors(text.encode()))
     keys = "{" + ",".join(f'"{i}":0' for i in range(100_000)) + "}"
     yield Case("safetensors", "millions-of-keys", safetensors(keys.encode()))
-    yield Case("safetensors", "a-long-text", safetensors(b'{"__metadata__":{"a":"' + b"x" * (20 << 20) + b'"}}'), True)
+    for size in (8 << 20, (8 << 20) + 1, 20 << 20):
+        text = b'{"__metadata__":{"a":"' + b"x" * size + b'"}}'
+        yield Case("safetensors", f"a-text-of-{size}", safetensors(text), size <= 8 << 20)
 
 
 # --- GGUF ---

@@ -8,6 +8,9 @@ namespace sdltx {
 
 namespace {
 
+// Of one value; each is copied a few times. The longest that are known, licences, have some kilobytes.
+constexpr size_t longest_text = size_t{8} << 20;
+
 // Reads a text for what it asks for, and keeps nothing. (The parser's own callback looks at all members of an object
 // each time one of them ends.)
 class Census : public nlohmann::json_sax<Json> {
@@ -15,7 +18,7 @@ class Census : public nlohmann::json_sax<Json> {
     explicit Census(size_t most_members) : most_members_(most_members) {}
 
     size_t values = 0;
-    bool too_deep = false, too_many_members = false;
+    bool too_deep = false, too_many_members = false, too_long = false;
     size_t wrong_byte = 0;
     std::string repeated_key;  // of the outermost object
 
@@ -24,7 +27,10 @@ class Census : public nlohmann::json_sax<Json> {
     bool number_integer(number_integer_t) override { return count(); }
     bool number_unsigned(number_unsigned_t) override { return count(); }
     bool number_float(number_float_t, const string_t&) override { return count(); }
-    bool string(string_t&) override { return count(); }
+    bool string(string_t& text) override {
+        too_long = text.size() > longest_text;
+        return !too_long && count();
+    }
     bool binary(binary_t&) override { return count(); }
     bool start_object(std::size_t) override { return descend(); }
     bool start_array(std::size_t) override { return descend(); }
@@ -61,6 +67,7 @@ std::string problem_of(std::string_view text, JsonMembers& members) {
     const bool well_formed = Json::sax_parse(text, &census);
     members.repeated = census.repeated_key;
     if (census.too_deep) return "is nested more than " + std::to_string(max_json_depth) + " levels deep";
+    if (census.too_long) return "holds a text of more than " + std::to_string(longest_text >> 20) + " MiB";
     if (census.too_many_members) return "lists more than " + std::to_string(members.most) + " entries";
     if (census.values > max_json_values) return "holds more than " + std::to_string(max_json_values) + " values";
     if (!well_formed) return "is not valid JSON at byte " + std::to_string(census.wrong_byte);
