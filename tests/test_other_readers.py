@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import broken_files as make
+import broken_models as make
 import gguf
 import numpy as np
 from hypothesis import given, settings

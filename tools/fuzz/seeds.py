@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import struct
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ import numpy as np
 from safetensors.numpy import save
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests"))
+from broken_vocabularies import BYTES, FIRST, NORMALIZER, TRAINER, field, piece  # noqa: E402
+
 TINY = ROOT / "tests" / "data"
 
 
@@ -62,11 +67,21 @@ def some_safetensors() -> Iterator[bytes]:
     yield safetensors({"x": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}})
 
 
+def written(writer: gguf.GGUFWriter) -> bytes:
+    """What it has been told, as a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "seed.gguf"
+        writer.write_header_to_file(path)
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path.read_bytes()
+
+
 def some_gguf() -> Iterator[bytes]:
-    path = Path("/tmp") / f"sdltx-seed-{random.getrandbits(32)}.gguf"
     kinds = gguf.GGMLQuantizationType
     for number in range(3):
-        writer = gguf.GGUFWriter(path, ("ltxv", "gemma3", "clip")[number])
+        writer = gguf.GGUFWriter(None, ("ltxv", "gemma3", "clip")[number])
         writer.add_uint32("a.u32", 7)
         writer.add_float64("a.f64", 0.5)
         writer.add_bool("a.bool", True)
@@ -78,12 +93,7 @@ def some_gguf() -> Iterator[bytes]:
         writer.add_tensor("d", np.ones(3, np.float16))
         if number == 1:
             writer.add_custom_alignment(64)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        yield path.read_bytes()
-    path.unlink()
+        yield written(writer)
 
 
 PROBES = (
@@ -127,10 +137,9 @@ def some_names() -> Iterator[bytes]:
 
 
 def some_gguf_encoders() -> Iterator[bytes]:
-    path = Path("/tmp") / f"sdltx-seed-{random.getrandbits(32)}.gguf"
     sizes = ("embedding_length", "block_count", "attention.head_count", "feed_forward_length", "attention.key_length")
     for name in ("gemma3", "gemma4"):
-        writer = gguf.GGUFWriter(path, name)
+        writer = gguf.GGUFWriter(None, name)
         for key in (*sizes, "attention.sliding_window", "attention.head_count_kv", "attention.key_length_swa"):
             writer.add_uint32(f"{name}.{key}", 2)
         writer.add_float32(f"{name}.attention.layer_norm_rms_epsilon", 1e-6)
@@ -140,12 +149,7 @@ def some_gguf_encoders() -> Iterator[bytes]:
         writer.add_array(f"{name}.attention.head_count_kv_list", [1, 2])
         for tensor in ("token_embd.weight", "blk.0.attn_q.weight", "rope_freqs.weight", "output_norm.weight"):
             writer.add_tensor(tensor, np.ones((2, 2) if "freqs" not in tensor else 1, np.float32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        yield path.read_bytes()
-    path.unlink()
+        yield written(writer)
 
 
 def some_configurations() -> Iterator[bytes]:
@@ -185,29 +189,9 @@ def config_words() -> Iterator[str]:
 # --- vocabularies ---
 
 
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def field(number: int, payload: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(payload)) + payload
-
-
-BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-
-
 def some_sentencepiece() -> Iterator[bytes]:
     yield (TINY / "tiny-a/gemma/tokenizer.model").read_bytes()
-    pieces = [("<unk>", 2), ("<bos>", 3), *((b, 6) for b in BYTES), ("a", 1), ("b", 1), ("ab", 1), ("\u2581", 4)]
-    out = b""
-    for text, kind in pieces:
-        out += field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", -1.0) + b"\x18" + varint(kind))
-    out += field(2, b"\x18\x02" + b"\xf0\x02\x01")  # BPE; byte fallback
-    yield out + field(3, field(1, b"identity") + b"\x18\x00\x20\x00\x28\x01")
+    yield b"".join([*FIRST, piece("a"), piece("b"), piece("ab")]) + field(2, TRAINER) + NORMALIZER
 
 
 def some_tokenizer_json() -> Iterator[bytes]:
@@ -259,16 +243,10 @@ def some_imatrices() -> Iterator[bytes]:
     name = b"blk.0.weight"
     entry = struct.pack("<i", len(name)) + name + struct.pack("<ii", 3, 4) + struct.pack("<4f", 1, 2, 3, 4)
     yield struct.pack("<i", 1) + entry
-    path = Path("/tmp") / f"sdltx-seed-{random.getrandbits(32)}.gguf"
-    writer = gguf.GGUFWriter(path, "imatrix")
+    writer = gguf.GGUFWriter(None, "imatrix")
     writer.add_tensor("a.in_sum2", np.ones(4, np.float32))
     writer.add_tensor("a.counts", np.ones(1, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    yield path.read_bytes()
-    path.unlink()
+    yield written(writer)
 
 
 def some_requests() -> Iterator[bytes]:
