@@ -266,6 +266,65 @@ def test_what_a_worker_answers_cannot_end_its_client(tiny_paths):
     assert len(lines) == len(proxies) and len(set(lines)) > 1
 
 
+ANSWERS = {
+    14: bytes([5, 0, 0, 0]) + bytes(24),
+    15: b"\1\0\0\0",
+    1: 64,
+    2: 1 << 30,
+    11: struct.pack("<QQ", 1 << 30, 1 << 30),
+}
+
+
+@contextlib.contextmanager
+def stand_in(answers: dict[int, bytes | int]) -> Iterator[tuple[int, list[int]]]:
+    """A worker that answers commands by a table, and goes away at others: its port, and the commands it has heard."""
+    server, heard = socket.create_server(("127.0.0.1", 0)), []
+
+    def serve() -> None:
+        while True:
+            client, _ = server.accept()
+            with client, contextlib.suppress(OSError, KeyError, IndexError):
+                while True:
+                    command = received(client, 1)[0]
+                    heard.append(command)
+                    received(client, *struct.unpack("<Q", received(client, 8)))
+                    told = answers[command]
+                    told = struct.pack("<Q", told) if isinstance(told, int) else told
+                    client.sendall(struct.pack("<Q", len(told)) + told)
+
+    def until_closed() -> None:
+        with contextlib.suppress(OSError):
+            serve()
+
+    thread = threading.Thread(target=until_closed)
+    thread.start()
+    try:
+        yield server.getsockname()[1], heard
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        *((1, alignment) for alignment in (0, 3, 48, 2**21, 2**32, 2**63, 2**64 - 1)),
+        *((2, largest) for largest in (0, 1, 2**20 - 1)),
+        *((15, struct.pack("<I", count)) for count in (0, 65, 2**32 - 1)),
+    ],
+)
+def test_answers_that_cannot_be(command, told, tiny_paths, monkeypatch):
+    """They are not believed, and nothing more is asked. An alignment of none was a division by it."""
+    monkeypatch.setenv("SDLTX_WORKER_TIMEOUT", "2")
+    for answers in (ANSWERS, ANSWERS | {command: told}):
+        with stand_in(answers) as (port, heard):
+            with pytest.raises(sdltx.BackendError, match=r"^\[") as raised:
+                sdltx.load(*tiny_paths, device=f"rpc:127.0.0.1:{port}").encode("a fox")
+            assert "\n" not in str(raised.value)
+            assert heard[-1] == (0 if answers is ANSWERS else command)  # 0 asks for memory
+
+
 def test_what_a_client_says_cannot_end_a_worker(tiny_paths):
     """Its process for the clients may end; then there is another one, which makes the same clip."""
     with worker(SDLTX_WORKER_TIMEOUT="2") as (port, process):

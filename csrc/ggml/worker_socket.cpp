@@ -50,10 +50,20 @@ milliseconds patience() {
     return seconds_from("SDLTX_WORKER_PATIENCE", std::chrono::minutes(30), longest);
 }
 
-// Of ggml's protocol: what a client asked for last, on this thread.
+// Of ggml's protocol: what a client asked for last, on this thread, and how much of the answer's eight bytes of size
+// were read.
+enum Command : uint8_t { get_alignment = 1, get_max_size = 2, device_count = 15 };
 thread_local uint8_t command = 0;
-constexpr uint8_t device_count_command = 15;
-constexpr uint32_t most_devices = 64;
+thread_local size_t size_bytes = 0;
+
+// What ggml's client believes as it is told: it makes as many devices, divides by the alignment, and cuts into sizes.
+bool is_watched(uint8_t of) { return of == get_alignment || of == get_max_size || of == device_count; }
+bool is_possible(uint8_t of, uint64_t told) {
+    constexpr uint64_t most_devices = 64, largest_alignment = 1 << 20, least_size = 1 << 20;
+    if (of == device_count) return told <= most_devices;
+    if (of == get_alignment) return told > 0 && told <= largest_alignment && (told & (told - 1)) == 0;
+    return told >= least_size;
+}
 
 std::atomic<bool> serving{false};
 // The client that was accepted last has not said anything yet.
@@ -224,7 +234,10 @@ int sdltx_rpc_connect(int socket, const sockaddr* address, socklen_t length) {
 
 // A closed connection is an error of the call, and no signal that ends the program.
 ssize_t sdltx_rpc_send(int socket, const void* data, size_t size, int flags) {
-    if (size == 1) sdltx::command = *static_cast<const uint8_t*>(data);
+    if (size == 1) {
+        sdltx::command = *static_cast<const uint8_t*>(data);
+        sdltx::size_bytes = 0;
+    }
     return ::send(socket, data, size, flags | MSG_NOSIGNAL);
 }
 
@@ -240,15 +253,19 @@ ssize_t sdltx_rpc_recv(int socket, void* data, size_t size, int flags) {
             return -1;
         }
     }
-    // ggml's client makes as many devices as it is told.
-    if (uint32_t count = 0; !serving && command == device_count_command && size == sizeof(count)) {
-        if (!receive_all(socket, &count, sizeof(count), std::chrono::steady_clock::now() + patience()) ||
-            count > most_devices) {
-            errno = EPROTO;
-            return -1;
-        }
-        std::memcpy(data, &count, sizeof(count));
-        return sizeof(count);
+    if (serving || !is_watched(command) || size > sizeof(uint64_t)) return ::recv(socket, data, size, flags);
+    if (size_bytes < sizeof(uint64_t)) {
+        const ssize_t n = ::recv(socket, data, size, flags);
+        if (n > 0) size_bytes += static_cast<size_t>(n);
+        return n;
     }
-    return ::recv(socket, data, size, flags);
+    uint64_t told = 0;
+    if (!receive_all(socket, &told, size, std::chrono::steady_clock::now() + patience()) ||
+        !is_possible(command, told)) {
+        errno = EPROTO;
+        return -1;
+    }
+    std::memcpy(data, &told, size);
+    command = 0;
+    return static_cast<ssize_t>(size);
 }
