@@ -49,6 +49,9 @@ function(sdltx_add_sentencepiece)
   target_compile_options(sdltx_sentencepiece PRIVATE $<IF:$<CXX_COMPILER_ID:MSVC>,/w,-w> $<$<CONFIG:Release>:-O1>)
   set_target_properties(sdltx_sentencepiece PROPERTIES
     POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  # Most of the time goes into headers, so several sources are compiled as one; protobuf's macros have to go in between.
+  set_target_properties(sdltx_sentencepiece PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 14 UNITY_BUILD_CODE_AFTER_INCLUDE
+    "#ifdef PROTOBUF_NAMESPACE\n#include <google/protobuf/port_undef.inc>\n#endif")
   find_package(Threads REQUIRED)
   target_link_libraries(sdltx_sentencepiece PUBLIC Threads::Threads)
 endfunction()

@@ -21,6 +21,7 @@ import sdltx._core_tests  # what tests ask of the core beside its interface
 from sdltx import _core
 
 DATA = Path(__file__).parent / "data"
+NIGHTLY = os.environ.get("SDLTX_NIGHTLY")
 
 # A GPU for the tests marked `device`; in default precision, as GPUs do not have float32. See .ci/vulkan.
 DEVICE = os.environ.get("SDLTX_TEST_DEVICE")
@@ -66,9 +67,25 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     place = {f"test_{name}.py": i for i, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+    if NIGHTLY or any("::" in argument for argument in config.args):  # a test that is asked for by name
+        return
+    tests: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault((item.path, item.name.split("[")[0]), []).append(item)
+    left = {item for brothers in tests.values() for item in not_by_day(brothers)}
+    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=list(left))
+
+
+def not_by_day(brothers: list[pytest.Item]) -> list[pytest.Item]:
+    """Of a test that is marked by_day(n): all but n of its parameters, which are spread evenly."""
+    marker, count = brothers[0].get_closest_marker("by_day"), len(brothers)
+    if marker is None or count <= (most := marker.args[0]):
+        return []
+    return [item for i, item in enumerate(brothers) if i * most // count == (i - 1) * most // count]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

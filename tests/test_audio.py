@@ -73,6 +73,7 @@ def test_waveform(golden, decoded):
     assert np.abs(wave).max() <= 1
 
 
+@pytest.mark.by_day(0)
 def test_pieces_meet_without_a_seam(tiny):
     rng = np.random.default_rng(5)
     latents = rng.standard_normal((2, 60, 16)).astype(np.float32)

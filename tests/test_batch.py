@@ -60,6 +60,7 @@ def test_clips_of_a_list_are_those_made_alone(demo):
         assert clip.metadata == alone.metadata
 
 
+@pytest.mark.by_day(0)
 def test_each_part_is_loaded_once_in_a_batch_of_ten(tiny_paths):
     """With weights that stay for one stage only, of a guided clip with prompts of its own."""
     with sdltx.load(*tiny_paths, offload="stage") as pipe:
@@ -108,6 +109,7 @@ def test_a_request_that_cannot_be_is_told_with_the_others_done(demo):
         demo.generate(["a", wrong], **SMALL)
 
 
+@pytest.mark.by_day(4)
 @pytest.mark.parametrize(
     "method",
     ["on_started", "on_step", "on_encoded", "on_denoised", "on_sound", "on_frames", "on_decoded", "on_finished"],
@@ -374,6 +376,7 @@ def test_a_batch_with_a_clip_that_fails(tmp_path, cache):
     assert names(tmp_path / "out")[1:] == ["0001.mp4", "0003.mp4"]
 
 
+@pytest.mark.by_day(5)
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -437,6 +440,7 @@ def test_two_batches_in_one_folder(tmp_path, cache):
     assert run("batch", jobs, "-o", jobs).returncode == 2
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("moment", ["encode", "denoise", "write"])
 def test_a_batch_that_is_killed_goes_on(tmp_path, cache, moment):
     """At three places; also clips whose seeds were drawn are those of the first start."""

@@ -19,6 +19,7 @@ import sdltx
 STILL = {**SMALL, "num_frames": 1, "num_inference_steps": 1}
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize(
     ("reads", "writes", "name"),
     [
@@ -72,6 +73,7 @@ def there(done):
     return next((int(line.split()[0]) for line in done.stderr.splitlines() if "are there already" in line), 0)
 
 
+@pytest.mark.by_day(0)
 def test_what_is_there_is_what_was_asked_for(tmp_path, cache):  # noqa: F811
     """Whatever became of the files between two starts, or changed of what is asked for."""
     out = tmp_path / "out"
@@ -109,6 +111,7 @@ def test_what_is_there_is_what_was_asked_for(tmp_path, cache):  # noqa: F811
     assert again() == 3
 
 
+@pytest.mark.by_day(0)
 def test_another_lora_of_the_same_name_is_another_clip(tmp_path, cache, tiny_paths, tiny_dir):  # noqa: F811
     lora = tmp_path / "l.safetensors"
     shutil.copy(tiny_dir / "tiny-lora.safetensors", lora)
@@ -168,6 +171,7 @@ def test_what_a_model_cannot_do_fails_alone(tmp_path, cache):  # noqa: F811
     assert (out / "b_0009.png").exists()
 
 
+@pytest.mark.by_day(4)
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -204,6 +208,7 @@ def test_standard_input_that_is_closed(tmp_path):
     assert run("batch", tmp_path / "jobs.jsonl", "-o", "").returncode == 2
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("state", ["[" * 100_000, "{}", '{"done": {"a.png": 3}, "seeds": {"x": "y"}}', "\0"])
 def test_a_state_that_is_broken_is_none(tmp_path, cache, state):  # noqa: F811
     folder = tmp_path / "out" / ".sdltx-batch"

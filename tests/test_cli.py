@@ -97,6 +97,7 @@ def test_generate(model, tmp_path):
     assert (settings["frame_rate"], settings["num_inference_steps"], settings["seed"]) == (24, 2, 7)
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("suffix", [".webm", ".gif", ".webp", ".png"])
 def test_other_formats(model, suffix, tmp_path):
     ok("generate", *model, *SMALL, "-p", "a red ball", "-o", tmp_path / f"clip{suffix}")
@@ -121,6 +122,7 @@ def test_from_repeats_a_clip(model, tmp_path):
     assert settings == {**expected, "num_inference_steps": None, "schedule": "given"}
 
 
+@pytest.mark.by_day(0)
 def test_from_repeats_the_precision(model, tmp_path):
     first, again, other = (tmp_path / f"{name}.mp4" for name in ("first", "again", "other"))
     ok("generate", *model, *SMALL, "-p", "a red ball", "--precision", "f32", "-o", first)
@@ -140,6 +142,7 @@ def test_from_tells_that_the_model_is_another(model, tiny_dir, tmp_path):
     assert note in ok("generate", *other, "--from", first, "-o", again).stderr
 
 
+@pytest.mark.by_day(0)
 def test_from_bad_clips(model, tmp_path):
     clip = tmp_path / "clip.mp4"
     line = refused(2, "generate", *model, "--from", clip, "-o", tmp_path / "new.mp4")
@@ -219,6 +222,7 @@ def test_messages(model, tmp_path):
     assert list(dict.fromkeys(bars)) == ["load", "encode", "denoise", "decode", "write"]
 
 
+@pytest.mark.by_day(10)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -315,6 +319,7 @@ def broken_models(tiny_dir, tmp_path_factory):
     return folder
 
 
+@pytest.mark.by_day(6)
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
@@ -400,6 +405,7 @@ def test_interrupt_while_denoising(model, number, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("suffix", [".mp4", ".png"])
 def test_interrupt_while_decoding(model, number, suffix, tmp_path):

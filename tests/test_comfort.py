@@ -390,6 +390,7 @@ def test_config_file(tmp_path):
     assert configured(tmp_path, 'model = ["~/nothing.gguf"]', "-m", sdltx._demo.FOLDER).returncode == 0
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("words", [["--wav-format", "s16"], ["--wav-format=s16"]])
 def test_the_command_line_counts_even_if_it_says_the_default(tmp_path, words):
     from sdltx import sound
@@ -419,6 +420,7 @@ def test_the_command_line_counts_even_if_it_says_the_default(tmp_path, words):
     assert sound.is_sound(tmp_path / "x.wav")
 
 
+@pytest.mark.by_day(4)
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import struct
@@ -100,6 +99,7 @@ LEAST_COSINE = {
 }
 
 
+@pytest.mark.by_day(3)
 @pytest.mark.parametrize("kind", LEAST_COSINE)
 def test_velocities_of_every_type(converted, wide, kind):
     exact, got = velocities(wide, "f32"), velocities(converted(kind))
@@ -111,6 +111,7 @@ def test_velocities_of_every_type(converted, wide, kind):
         assert np.linalg.norm(a - b) / np.linalg.norm(a) < 1e-2
 
 
+@pytest.mark.by_day(8)
 @pytest.mark.parametrize("kind", LEAST_COSINE)
 def test_quantised_weights_are_used_as_they_are_stored(converted, kind):
     path = converted(kind)
@@ -138,6 +139,7 @@ def test_quantised_weights_are_used_as_they_are_stored(converted, kind):
     assert memory["mapped"] >= quantised  # no copy of any of them
 
 
+@pytest.mark.by_day(6)
 @pytest.mark.parametrize("kind", [k for k in LEAST_COSINE if k not in ("mxfp4", "nvfp4")])
 def test_other_readers_see_the_same_values(converted, kind):
     """The Python package gguf reads what is written as we do."""
@@ -154,6 +156,7 @@ def test_other_readers_see_the_same_values(converted, kind):
     assert seen > 30
 
 
+@pytest.mark.by_day(1)
 def test_an_imatrix_moves_the_error(converted, wide, imatrix, tmp_path):
     name = DIT + "transformer_blocks.1.ff.net.0.proj.weight"
     exact = _core.ModelFiles([wide]).tensor(name)
@@ -183,6 +186,7 @@ def with_imatrix(imatrix):
     return {"imatrix": imatrix, "tensor_types": {"transformer_blocks.1.*": "q8_0"}}
 
 
+@pytest.mark.by_day(0)
 @pytest.mark.parametrize("kind", ["iq2_xs", "iq2_xxs"])
 def test_types_that_need_an_imatrix(wide, imatrix, tmp_path, kind, converted):
     with pytest.raises(sdltx.InvalidRequestError, match=f"{kind} needs an imatrix"):
@@ -290,6 +294,7 @@ def test_fp8_becomes_what_it_stands_for(tiny_paths, tmp_path):
         assert np.array_equal(files.tensor(name), values)
 
 
+@pytest.mark.by_day(0)
 def test_threads_do_not_matter(wide, converted, tmp_path):
     for threads in (1, 3):
         (path,) = sdltx.convert(wide, output=tmp_path / f"{threads}.gguf", type="q4_k_m", threads=threads)
@@ -368,7 +373,8 @@ def write_one_block(path: Path) -> Path:
     return real_layout.write_sparse(path, tensors, dict.fromkeys(real["f32"], "F32"), metadata)
 
 
-@pytest.mark.parametrize("kind", ["q4_k_m", "keep"] if os.environ.get("SDLTX_NIGHTLY") else ["q4_k_m"])
+@pytest.mark.by_day(0)
+@pytest.mark.parametrize("kind", ["q4_k_m", "keep"])
 def test_memory_does_not_grow_with_the_model(tmp_path, kind):
     """A block of the real widths, 2 GB: far less is held, pages of the source included."""
     source = write_one_block(tmp_path / "block.safetensors")

@@ -39,6 +39,7 @@ def clips(asked) -> list[sdltx.Video]:
         return [pipe.generate(prompt.text, seed=prompt.seed) for prompt in asked]
 
 
+@pytest.mark.by_day(0)
 def test_clips_follow_their_prompts(asked, clips):
     """Colour, motion and pitch of at least 10 of 12."""
     assert len(asked) == CLIPS
@@ -51,6 +52,7 @@ def test_clips_follow_their_prompts(asked, clips):
         assert score.hits[name] >= 10, name
 
 
+@pytest.mark.by_day(0)
 def test_the_words_are_what_it_follows(asked, clips):
     """The control: read against the prompts of other clips, most is wrong."""
     readings = [reading_of(video) for video in clips]
@@ -61,6 +63,7 @@ def test_the_words_are_what_it_follows(asked, clips):
     assert all(wrong.hits[name] < 8 for name in ("colour", "motion", "pitch"))
 
 
+@pytest.mark.by_day(3)
 @pytest.mark.parametrize("prompt", FOREIGN)
 def test_prompts_of_another_world_give_a_clip(demo, prompt):
     """Something of its own small world, and never an error."""

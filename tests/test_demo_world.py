@@ -90,6 +90,7 @@ def wanted(scene):
     }
 
 
+@pytest.mark.by_day(0)
 def test_the_reader_is_right():
     """On clips as they are drawn: at least 99 % of each attribute."""
     wrong, count = dict.fromkeys(("background", "colour", "shape", "motion", "sound"), 0), 0
@@ -130,6 +131,7 @@ def test_still_pictures_and_reversed_motion():
     assert read_clip(np.repeat(pictures[:1], FRAMES, 0), silence, LOW_RATE).motion == "still"
 
 
+@pytest.mark.by_day(4)
 @pytest.mark.parametrize("rate", [LOW_RATE, HIGH_RATE])
 @pytest.mark.parametrize("sound", SOUNDS)
 def test_sounds_are_read_at_both_rates(sound, rate):
@@ -151,6 +153,7 @@ def test_clicks_come_with_bounces():
     assert inside and all(min(abs(hit - time) for time in found) < 0.1 for hit in inside)
 
 
+@pytest.mark.by_day(6)
 @pytest.mark.parametrize("motion", MOTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_dented_clip_is_redrawn(shape, motion):

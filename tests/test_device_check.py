@@ -23,6 +23,7 @@ def check(folder, *arguments, tool=TOOL, environment=None):
     return done, json.loads(path.read_text()) if path.exists() else None
 
 
+@pytest.mark.by_day(0)
 def test_the_packed_tool_on_the_cpu(tmp_path):
     """Everything, from another folder; the page has every row."""
     packed = tmp_path / "device_check.pyz"
@@ -42,6 +43,7 @@ def test_the_packed_tool_on_the_cpu(tmp_path):
     assert not list(tmp_path.glob("*models*"))
 
 
+@pytest.mark.by_day(0)
 def test_a_worker(tmp_path, workers):
     only = "parity,offload,operations,steps"
     done, result = check(tmp_path, "--device", workers[0], "--only", only)
@@ -75,6 +77,7 @@ def test_a_termination_leaves_nothing(tmp_path):
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.by_day(1)
 def test_it_ends_in_time(tmp_path):
     done, result = check(tmp_path, "--device", "cpu", "--only", "built-in model,copies", "--seconds", "1")
     assert done.returncode == 1
@@ -82,6 +85,7 @@ def test_it_ends_in_time(tmp_path):
     assert result["checks"]["copies"]["problem"].startswith("not begun")
 
 
+@pytest.mark.by_day(4)
 @pytest.mark.parametrize(
     "arguments",
     [

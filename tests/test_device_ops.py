@@ -55,6 +55,7 @@ def test_attention(head_dim, queries, masked):
     assert_close("attention", out, reference_attention(q, k, v, mask, head_dim**-0.5), 1e-5, on_device=4e-3)
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("keys", [6000, 67000])
 @pytest.mark.parametrize("queries", [51, 70])
 def test_attention_over_thousands_of_keys(queries, keys):

@@ -102,6 +102,7 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.mark.by_day(8)
 @pytest.mark.parametrize("line", rows("command"))
 def test_commands_of_coming_from(place, line, monkeypatch):
     monkeypatch.chdir(place)
@@ -125,6 +126,7 @@ def test_commands_of_coming_from(place, line, monkeypatch):
     shutil.rmtree(place / "smaller", ignore_errors=True)
 
 
+@pytest.mark.by_day(5)
 @pytest.mark.parametrize("expression", rows("python"))
 def test_python_of_coming_from(place, expression, monkeypatch):
     monkeypatch.chdir(place)
@@ -146,6 +148,7 @@ def test_python_of_coming_from(place, expression, monkeypatch):
         assert eval(expression, names) is not None or ".save(" in expression
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("example", sorted((ROOT / "examples" / "python").glob("*.py")), ids=lambda path: path.stem)
 def test_examples(example, tmp_path, place):
     more = [str(place / "picture.png")] if example.stem == "picture_to_clip" else []
@@ -156,6 +159,7 @@ def test_examples(example, tmp_path, place):
     assert list(tmp_path.glob("*.mp4")) or list(tmp_path.glob("*.webm"))
 
 
+@pytest.mark.by_day(0)
 def test_the_notebook_runs(tmp_path, monkeypatch):
     """Cell by cell, and what its last lines give can be shown."""
     monkeypatch.chdir(tmp_path)

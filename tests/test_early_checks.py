@@ -19,6 +19,7 @@ from sdltx import _arguments, media, pipeline
 # --- refused before a model is loaded ---
 
 
+@pytest.mark.by_day(4)
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

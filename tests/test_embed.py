@@ -76,6 +76,7 @@ def find_package(tmp_path):
     done("cmake", "--build", tmp_path)
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("build", [cc_line, pkg_config, find_package])
 def test_c(build, clips, tmp_path):
     build(tmp_path)
@@ -101,6 +102,7 @@ def test_c_tells_errors(tmp_path):
         assert line in result.stderr
 
 
+@pytest.mark.by_day(0)
 def test_cpp(clips, tmp_path):
     flags = embed("--cflags", "--libs")
     done("c++", "-std=c++17", *STRICT, EXAMPLES / "cpp/prompts.cpp", "-o", tmp_path / "prompts", *flags)

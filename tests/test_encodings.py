@@ -97,6 +97,7 @@ def wide(tmp_path_factory):
     return wide_rows.write(tmp_path_factory.mktemp("wide") / "wide.safetensors")
 
 
+@pytest.mark.by_day(5)
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("mark", ["tensor", "header"])
 def test_checkpoints(tmp_path, wide, name, mark, caplog):
@@ -127,6 +128,7 @@ def test_checkpoints(tmp_path, wide, name, mark, caplog):
     assert f"{words} weights" in caplog.text
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize(
     ("kind", "options"), [("float8_e4m3fn", {"scaled": False}), ("float8_e5m2", {"scaled": False}), ("mxfp8", {})]
 )
@@ -216,6 +218,7 @@ def test_products_of_mxfp8(rows, exact):
         assert not np.isfinite(got[~np.isfinite(expected)]).any()
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize(("name", "bits"), [("int8", 8.5), ("nvfp4", 4.5), ("rotated", 16)])
 def test_memory_is_that_of_the_type(tmp_path, wide, name, bits):
     kind, options = KINDS[name]
@@ -238,6 +241,7 @@ def test_memory_is_that_of_the_type(tmp_path, wide, name, bits):
     assert expected <= memory["weights"] < 1.25 * expected + 1_000_000
 
 
+@pytest.mark.by_day(0)
 def test_they_convert(tmp_path, wide):
     kind, options = KINDS["rotated"]
     meant = encoded.write(tmp_path / "q.safetensors", wide, kind, is_large, **options)

@@ -118,6 +118,7 @@ def test_what_is_kept(text, tidy):
     assert _core.ops.tidied(text) == tidy
 
 
+@pytest.mark.by_day(0)
 def test_real_gemma_writes_words(gemma270):
     """The 270M model, whose files are its makers'; what it writes is text, again the same for the same seed."""
 
@@ -142,6 +143,7 @@ def test_progress(demo_pipe):
     assert [done for _, done, _ in phases] == sorted(done for _, done, _ in phases)
 
 
+@pytest.mark.by_day(0)
 def test_a_clip_remembers_what_was_written(demo_pipe, tmp_path):
     written = demo_pipe.enhance(IDEA, seed=3)
     video = demo_pipe.generate(IDEA, enhance=True, **TINY)

@@ -24,6 +24,7 @@ def film(frames: int = 33, sound: bool = True, rate: float = 24) -> sdltx.Video:
     return sdltx.Video(pictures, samples if sound else None, RATE if sound else None, rate)
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("seconds, windows", [(0.5, 1), (1.0, 2), (1.7, 3)])
 def test_a_film_goes_on(tiny, seconds, windows):
     given = film()

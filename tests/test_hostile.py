@@ -140,6 +140,7 @@ def test_a_long_configuration_beside(tmp_path, tiny_paths):
     assert peak < 40 * MIB
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("rate", [47_999, 999_983, 1])
 def test_rates_without_a_common_divisor(rate):
     """The filters of all phases would take 128 GB; each takes what it hears."""

@@ -56,6 +56,7 @@ def test_generate(tmp_path):
     assert hits
 
 
+@pytest.mark.by_day(0)
 def test_an_older_clip_stays(tmp_path):
     clip = tmp_path / "clip.mp4"
     old = [*MODEL, "generate", "-p", "a blue ball", *CLIP, "-o", str(clip)]
@@ -70,6 +71,7 @@ def test_an_older_clip_stays(tmp_path):
             assert clip.read_bytes() == before
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("suffix", ["gguf", "safetensors"])
 def test_convert(tmp_path, tiny_paths, suffix):
     target = tmp_path / f"model.{suffix}"

@@ -354,6 +354,7 @@ def test_masks_of_references(golden):
     assert np.abs(np.array(tokens) - 0.5 * g["ref.mask.tokens"]).max() < 1e-5  # which adds up in float32
 
 
+@pytest.mark.by_day(0)
 def test_references_count(tiny):
     """Of a picture, that is there all the time; strengths, attention and sizes change the clip."""
     asked = {"width": 128, "height": 64, "num_frames": 17, "preset": "distilled", **SMALL}

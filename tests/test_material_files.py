@@ -94,6 +94,7 @@ def test_masks_in_files(tmp_path):
     assert run("estimate", "--video", tmp_path / "a.mp4", "--mask", tmp_path / "m.png").returncode == 0
 
 
+@pytest.mark.by_day(0)
 def test_masks_that_changed(tmp_path):
     film().save(tmp_path / "a.mp4")
     sdltx.Video(masked(1)).save(tmp_path / "m.png")
@@ -119,6 +120,7 @@ def test_masks_that_changed(tmp_path):
         assert "m.png is not the file that" in run("generate", "--from", tmp_path / name, "--dry-run").stderr
 
 
+@pytest.mark.by_day(0)
 def test_another_task_of_a_clip_that_is_made_again(tmp_path):
     film().save(tmp_path / "a.mp4")
     done = generate("--video", tmp_path / "a.mp4", "--retake", "0.3:0.6", "--steps", "1", "-o", tmp_path / "b.mp4")

@@ -126,6 +126,7 @@ def test_weights_without_a_use_are_reported(tmp_path, tiny_paths, caplog):
     assert "not used" not in caplog.text
 
 
+@pytest.mark.by_day(1)
 def test_decode_tells_other_models_apart(tmp_path, tiny_paths, saved):
     done = run("decode", saved, "-m", tiny_paths[0], "-o", tmp_path / "a.mp4")
     assert done.returncode == 2
@@ -146,6 +147,7 @@ def test_verbose_says_times_and_memory(tmp_path):
         assert word in lines
 
 
+@pytest.mark.by_day(0)
 def test_messages_are_not_worth_a_run(tmp_path):
     """Standard error is closed, or its reader goes away."""
     command = f"{sys.executable} -m sdltx generate -p x {' '.join(TINY_CLIP)} -v -o"
@@ -199,6 +201,7 @@ def test_a_terminal_of_no_size_gets_no_bars():
 # --- no work for nothing ---
 
 
+@pytest.mark.by_day(3)
 @pytest.mark.parametrize(
     ("suffix", "has_sound"), [(".mp4", True), (".webm", True), (".gif", False), (".webp", False), (".png", False)]
 )
@@ -207,6 +210,7 @@ def test_sound_is_made_for_formats_that_keep_it(tmp_path, suffix, has_sound):
     assert ("sound took" in done.stderr) is has_sound
 
 
+@pytest.mark.by_day(1)
 def test_sound_moves_with_every_piece(demo):
     latents = demo.sample(
         demo.encode("x"), width=32, height=32, num_frames=241, frame_rate=12, num_inference_steps=1, seed=1

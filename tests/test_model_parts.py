@@ -183,6 +183,7 @@ def read_gguf(path: Path) -> tuple[dict[str, bytes], dict[str, tuple[bytes, byte
     return values, {name: (told, blob[data + at : data + end_of[at]]) for name, told, at in found}
 
 
+@pytest.mark.by_day(1)
 def test_a_split_text_encoder(tmp_path, gemma270):
     """As llama.cpp splits it: the tokenizer and sizes are in the first part, which has no tensors."""
     values, tensors = read_gguf(gemma270)
@@ -209,6 +210,7 @@ def u16(number: int) -> bytes:
     return struct.pack("<IH", 2, number)
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_scales_in_another_shard(tmp_path, kind):
     """A weight and what its quantisation has beside it need not be in one file."""

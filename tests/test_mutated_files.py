@@ -14,7 +14,7 @@ from test_model_file import split_files
 
 import sdltx
 
-SEEDS = range(400 if os.environ.get("SDLTX_NIGHTLY") else 100)  # every seed is another file
+SEEDS = range(400 if os.environ.get("SDLTX_NIGHTLY") else 30)  # every seed is another file
 
 
 def changed(data: bytes, seed: int, header: int) -> bytes:
@@ -86,6 +86,7 @@ def scalars(node, path=()):
 ODD_VALUES = [0, -1, 1, 2, 3, 7, 64, 1000, 2**31, 2**63, 1e-30, 1e300, -1e-3, 0.5, True, None, "x", [], {}, [1, 2]]
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.sanitize
 @pytest.mark.parametrize("which", ["checkpoint", "text encoder"])
 def test_mutated_configurations(tiny_paths, tmp_path, which):

@@ -53,6 +53,7 @@ def test_a_playlist_in_disguise(tmp_path, suffix):
         media.read_settings(path)
 
 
+@pytest.mark.by_day(8)
 @pytest.mark.parametrize("path", ["x" * 300, "a/" * 3000, "closed/x"])
 @pytest.mark.parametrize("option", ["-i", "--last-image", "--lora", "-m", "--prompt-file", "--from", "--upscaler"])
 def test_paths_that_cannot_be_looked_at(tmp_path, option, path):
@@ -83,6 +84,7 @@ def test_a_file_for_a_folder(tmp_path):
     assert len(errors(done)) == 1
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("name", ["p.png", "p.mp4", "p.wav", "p.safetensors"])
 def test_pipes_are_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
@@ -99,6 +101,7 @@ def test_a_pipe_for_a_configuration(tiny_paths, tmp_path):
         sdltx.load(tiny_paths[0], tmp_path)
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("name", ["a\0b.png", "a\ud800b.png"])
 def test_names_that_no_file_can_have(tiny, tmp_path, name):
     video = sdltx.Video(np.zeros((1, 32, 32, 3), np.uint8))

@@ -297,6 +297,7 @@ def gelu(x):
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+@pytest.mark.by_day(17)
 @pytest.mark.parametrize("exact", [False, True], ids=["auto", "f32"])
 @pytest.mark.parametrize("type", TYPES)
 def test_linear_of_every_type(type, exact):

@@ -80,12 +80,14 @@ def run(*arguments, **environment):
     return first
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("other", ["stand-in", *MODULES])
 def test_in_one_process(stand_in, expected, order, other):
     assert run(order, *(stand_in if other == "stand-in" else [other])) == expected
 
 
+@pytest.mark.by_day(0)
 def test_a_preloaded_stand_in(stand_in, expected):
     assert run("before", LD_PRELOAD=" ".join(stand_in)) == expected
 

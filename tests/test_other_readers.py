@@ -24,7 +24,7 @@ import sdltx
 import sdltx._core_tests
 from sdltx import _core
 
-FILES = 5_000 if os.environ.get("SDLTX_NIGHTLY") else 400  # of each format
+FILES = 5_000 if os.environ.get("SDLTX_NIGHTLY") else 200  # of each format
 
 STRICTER = {
     "is longer than": "names of more than 1,024 bytes: no model has them, and each is kept several times",

@@ -173,6 +173,7 @@ def wait_for_handlers(process):
         time.sleep(0.005)
 
 
+@pytest.mark.by_day(0)
 def test_random_signals_leave_nothing_half_done(tmp_path):
     """Start to end takes about a second, so the signals hit every phase; also twice, and as files get their names."""
     rng = random.Random(0)
@@ -214,6 +215,7 @@ def test_random_signals_leave_nothing_half_done(tmp_path):
 # --- settings repeat exactly ---
 
 
+@pytest.mark.by_day(0)
 def test_from_repeats_precision_tiles_and_preset(tmp_path):
     first, second = tmp_path / "a.png", tmp_path / "b.png"
     options = ["--precision", "f32", "--tile-size", "64", "--preset", "distilled", "--num-frames", "1"]

@@ -146,6 +146,7 @@ sys.exit(cli.main(["generate", "-p", "x", *{TINY_CLIP!r}, *{list(map(str, option
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
 
 
+@pytest.mark.by_day(3)
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "sdltx.BackendError", "sdltx.OutOfMemoryError"])
 @pytest.mark.parametrize(
     "outputs", [["--audio-out", "s.wav"], ["-o", "s.wav"], ["-o", "c.mp4"], ["-o", "c.mp4", "--audio-out", "s.wav"]]
@@ -267,6 +268,7 @@ def test_a_clip_made_in_another_folder(tmp_path, tiny_paths, tiny_dir):
     assert "first.png is not the picture that ../made/clip.mp4 was made with" in done.stderr
 
 
+@pytest.mark.by_day(4)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -349,6 +351,7 @@ def test_clips_of_the_command_line_without_folders(tmp_path):
 # --- what a command prints, and what lies in a folder ---
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize(
     ("words", "kept"),
     [

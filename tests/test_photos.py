@@ -191,6 +191,7 @@ def test_longer_than_h264_takes(shape):
     assert np.abs(got.astype(int) - 99).max() < 8
 
 
+@pytest.mark.by_day(0)
 def test_large_photos_make_no_noise(tmp_path):
     Image.new("RGB", (9_500, 9_500), (9, 99, 200)).save(tmp_path / "a.png")
     with warnings.catch_warnings():

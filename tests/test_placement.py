@@ -40,6 +40,7 @@ def expected(tiny_paths):
         return clip(pipe)
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.sanitize
 @pytest.mark.threads
 @pytest.mark.parametrize("on", ["cpu", "worker"])
@@ -102,6 +103,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_computed(tiny_paths, offl
         clip(pipe)
 
 
+@pytest.mark.by_day(0)
 def test_other_networks_go_when_there_is_no_room(tiny_paths, workers):
     with sdltx.load(*tiny_paths, precision="f32", device=workers[0], offload="stage") as pipe:
         devices = [one["devices"][0] for one in pipe.estimate(**SMALL)["steps"] if one["devices"]]
@@ -137,6 +139,7 @@ def test_what_is_read_each_time(tmp_path):
     assert "read each time" in lines[0]
 
 
+@pytest.mark.by_day(0)
 @pytest.mark.sanitize
 @pytest.mark.threads
 def test_bytes_read_by_each_step(tmp_path):
@@ -288,6 +291,7 @@ def test_memory_that_others_take_meanwhile(tiny_paths, latents, caplog):
         assert np.array_equal(job.video.frames, expected.frames)
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("tiling", [None, sdltx.Tiling()])
 def test_networks_of_sound_and_pictures_take_turns(tiny_paths, workers, tiling):
     """What each fits into alone is enough for a clip with both, in the tiles that were asked for."""

@@ -55,6 +55,7 @@ def cells_of(frames):
     return np.concatenate([cells[:1], cells[1:].reshape((count - 1) // 8, 8, *cells.shape[1:]).mean(axis=1)])
 
 
+@pytest.mark.by_day(0)
 def test_it_looks_like_the_clip(demo, cache):
     """Colours of cells as the projection sees them, against those of decoded clips; channels in disorder do not do."""
     prompts = (

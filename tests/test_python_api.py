@@ -258,6 +258,7 @@ def test_load_reports(model):
     assert raised.value is error
 
 
+@pytest.mark.by_day(3)
 @pytest.mark.parametrize("phase", ["encode", "denoise", "decode"])
 @pytest.mark.parametrize("error", [Stop("no more"), sdltx.Cancelled("enough"), KeyboardInterrupt()])
 def test_progress_can_stop_a_run(pipe, latents, phase, error):

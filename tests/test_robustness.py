@@ -240,6 +240,7 @@ def test_a_forked_child_says_what_to_do_instead_of_waiting_for_ever(tiny_paths):
 # --- memory ---
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("megabytes", [300, 450, 512, 700, 1000])
 def test_too_little_memory_is_an_error_and_not_a_crash(tmp_path, megabytes):
     """Wherever it runs out: an exception with a name, no half-written file, and no signal."""
@@ -383,6 +384,7 @@ def test_the_last_words_also_remove_folders_of_frames(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.sanitize
 @pytest.mark.parametrize("what", ["sample", "callback", "encode", "decode", "load", "log"])
 def test_a_program_may_end_while_a_daemon_thread_computes(what):

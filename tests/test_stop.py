@@ -38,12 +38,14 @@ def stop_after(seconds, run):
 FULL_HD = {"width": 1920, "height": 1088, "num_frames": 257, "num_inference_steps": 1, "seed": 1}
 
 
+@pytest.mark.by_day(0)
 def test_denoising_at_a_large_size_stops_at_once():
     with sdltx.load() as pipe:
         context = pipe.encode("a red circle")
         assert stop_after(4, lambda: pipe.sample(context, **FULL_HD)) < 3
 
 
+@pytest.mark.by_day(1)
 def test_denoising_on_a_worker_stops_at_once_and_leaves_it_usable(workers):
     with sdltx.load(device=workers[0]) as pipe:
         context = pipe.encode("a red circle")
@@ -52,6 +54,7 @@ def test_denoising_on_a_worker_stops_at_once_and_leaves_it_usable(workers):
         assert np.isfinite(again.video).all()
 
 
+@pytest.mark.by_day(0)
 def test_decoding_in_one_large_tile_stops_at_once():
     latents = sdltx.Latents(np.zeros((32, 33, 34, 60), np.float32), None, 24.0)
     with sdltx.load() as pipe:
@@ -60,6 +63,7 @@ def test_decoding_in_one_large_tile_stops_at_once():
         assert stop_after(4, lambda: pipe.decode(latents, tiling=tiling)) < 3
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("precision", ["f32", "auto"])
 def test_pieces_change_no_bit(tiny_paths, precision):
     prompt, size = "a red ball bounces " * 40, {"width": 384, "height": 256, "num_frames": 25}

@@ -12,6 +12,7 @@ from commands import TINY_CLIP, errors, run
 import sdltx
 
 
+@pytest.mark.by_day(3)
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", [["recipes"], ["devices"], ["generate", "-p", "x", "--dry-run"], ["embed"]])
 def test_a_reader_that_has_seen_enough(command, unbuffered):

@@ -77,6 +77,7 @@ def gemma_errors(states: np.ndarray, expected: dict) -> np.ndarray:
     return difference / np.linalg.norm(expected["states"], axis=-1)
 
 
+@pytest.mark.by_day(3)
 @pytest.mark.parametrize("name", GEMMA_270)
 def test_real_gemma_in_float32(gemma270, name, request):
     expected = np.load(request.path.parent / "data" / "gemma3-270m" / f"{name}.npz")
@@ -89,6 +90,7 @@ def test_real_gemma_in_float32(gemma270, name, request):
     assert_close(f"{name} checksum", states.astype(np.float64) @ projection, expected["proj"], 1.5e-3)
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("name", GEMMA_270)
 def test_real_gemma_with_its_quantised_weights(gemma270, name, request):
     expected = np.load(request.path.parent / "data" / "gemma3-270m" / f"{name}.npz")

@@ -128,6 +128,7 @@ def test_a_configuration_that_contradicts_the_shapes(tmp_path, tiny_paths, confi
 # --- where the configuration is ---
 
 
+@pytest.mark.by_day(7)
 @pytest.mark.parametrize(
     ("key", "alone"),
     [*((key, alone) for key in ("config", "ltx.config", "general.config") for alone in (False, True)), (None, False)],
@@ -322,6 +323,7 @@ def write_fp8(target, source, kind, spelling, rows, marks=None, mark=None, wrong
     return meant
 
 
+@pytest.mark.by_day(5)
 @pytest.mark.parametrize("spelling", ["weight_scale", "scale_weight", None])
 @pytest.mark.parametrize("rows", [False, True])
 @pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2"])

@@ -45,6 +45,7 @@ def on_worker(tiny_paths, workers):
     return everything(tiny_paths, precision="f32", device=workers[0])
 
 
+@pytest.mark.by_day(0)
 def test_a_worker_adds_up_in_another_order(on_cpu, on_worker):
     """By ggml's kernels, as our own are for the memory of the host."""
     assert np.abs(on_cpu["frames"].astype(int) - on_worker["frames"]).max() <= 1
@@ -52,6 +53,7 @@ def test_a_worker_adds_up_in_another_order(on_cpu, on_worker):
         assert_close(name, on_worker[name], on_cpu[name], 2e-5)
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.sanitize
 @pytest.mark.parametrize("offload", ["none", "stage", "blocks"])
 @pytest.mark.parametrize("count", [1, 2])
@@ -61,6 +63,7 @@ def test_workers_give_the_same_bits(tiny_paths, workers, on_worker, count, offlo
         assert np.array_equal(values, there[name]), name
 
 
+@pytest.mark.by_day(0)
 def test_half_precision_differs_a_little(tiny_paths, workers):
     """GPUs attend in half precision; nothing else differs."""
     here = everything(tiny_paths)
@@ -188,6 +191,7 @@ def test_somebody_else_there(tiny_paths, answer):
         thread.join()
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -239,6 +243,7 @@ def mortal():
         process.kill()
 
 
+@pytest.mark.by_day(5)
 @pytest.mark.parametrize("phase", ["idle", "load", "encode", "denoise", "upscale", "decode", "sound"])
 @pytest.mark.parametrize("offload", ["none", "blocks"])
 def test_a_worker_that_goes_away_is_an_error_of_the_call(tiny_paths, tiny_dir, mortal, phase, offload):

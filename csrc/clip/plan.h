@@ -20,11 +20,11 @@ SDLTX_EXPORT const char* name_of(StepKind kind);
 
 struct Step {
     StepKind kind;
-    std::vector<Part> parts;      // of the model, without which it cannot be
-    SampleSettings settings{};    // of the stage that it belongs to
-    std::vector<LoraFile> loras;  // of denoising
-    std::string upscaler;         // the file, of upscaling
-    bool keeps_text = false;      // keys of prompts stay between the calls of denoising, as there is room for them
+    std::vector<Part> parts{};      // of the model, without which it cannot be
+    SampleSettings settings{};      // of the stage that it belongs to
+    std::vector<LoraFile> loras{};  // of denoising
+    std::string upscaler{};         // the file, of upscaling
+    bool keeps_text = false;        // keys of prompts stay between the calls of denoising, as there is room for them
 };
 
 struct ClipPlan {

@@ -24,6 +24,11 @@ READERS = (
     *("model/convert/imatrix.cpp", "model/names.cpp", "model/inspect.cpp", "model/info.cpp", "clip/request.cpp"),
     *("clip/options.cpp", "api/capi_request.cpp", "api/capi_values.h"),
 )
+READERS_IN_PYTHON = (
+    *("request.py", "settings.py", "values.py", "_arguments.py", "images.py", "_pictures.py", "_readers.py"),
+    *("material.py", "cli/batch_lines.py", "cli/batch_state.py", "cli/config.py", "cli/repeat.py"),
+)
+PYTHON_READERS = Path(__file__).parent / "python_readers.py"
 LIMITS = ["-timeout=10", "-rss_limit_mb=3000", "-malloc_limit_mb=1000"]
 
 
@@ -66,16 +71,34 @@ def build(folder: Path) -> None:
             sys.exit(done.stdout[-8000:])
 
 
-def run(program: Path, corpus: Path, finds: Path, seconds: int, seed: int) -> Ran:
+def is_python(target: str) -> bool:
+    """Whether it is one of what Python reads."""
+    return target.startswith("py_")
+
+
+def program_of(target: str, folder: Path) -> list[str]:
+    """What runs a target."""
+    if is_python(target):
+        return [sys.executable, str(PYTHON_READERS), target]
+    return [str(folder / "tools" / "fuzz" / target)]
+
+
+def run(target: str, folder: Path, seconds: int, seed: int) -> Ran:
     """Runs one target for a time, from what is in its corpus, to which it adds what reaches something new."""
-    target = program.name
+    corpus, finds = folder / "corpus", folder / "finds"
     finds.mkdir(parents=True, exist_ok=True)
     before = set(finds.glob(f"{target}-*"))
     words = corpus / f"{target}.dict"
-    command = [str(program), str(corpus / target), *LIMITS, f"-max_total_time={seconds}", f"-seed={seed}"]
+    command = [
+        *program_of(target, folder),
+        str(corpus / target),
+        *LIMITS,
+        f"-max_total_time={seconds}",
+        f"-seed={seed}",
+    ]
     command += ["-print_final_stats=1", f"-artifact_prefix={finds}/{target}-", "-use_value_profile=1"]
     command += [f"-dict={words}"] if words.stat().st_size else []
-    profile = program.parent.parent.parent / "profiles" / f"{target}-%p.profraw"
+    profile = folder / "profiles" / f"{target}-%p.profraw"
     environment = os.environ | {
         "LLVM_PROFILE_FILE": str(profile),
         "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1:handle_abort=2",
@@ -85,12 +108,24 @@ def run(program: Path, corpus: Path, finds: Path, seconds: int, seed: int) -> Ra
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
     (finds / f"{target}.log").write_text(done.stdout)
-    executions = re.search(r"number_of_executed_units: (\d+)", done.stdout)
+    executions = re.search(r"(?:number_of_executed_units: |Done )(\d+)", done.stdout)
     features = re.findall(r" ft: (\d+) corp: (\d+)", done.stdout)
     new = sorted(set(finds.glob(f"{target}-*")) - before)
     if done.returncode and not new:
         sys.exit(f"{target} failed:\n{done.stdout[-4000:]}")
     return Ran(int(executions[1]) if executions else 0, *(map(int, features[-1]) if features else (0, 0)), new)
+
+
+def python_coverage(targets: list[str], folder: Path) -> str:
+    """What of Python's readers the inputs that are kept reach, by lines and branches."""
+    environment = os.environ | {"COVERAGE_FILE": str(folder / "python.coverage")}
+    files = ",".join(f"*/sdltx/{name}" for name in READERS_IN_PYTHON)
+    measure = [sys.executable, "-m", "coverage"]
+    for target in targets:
+        run_once = [str(PYTHON_READERS), target, str(folder / "corpus" / target), "--replay"]
+        subprocess.run([*measure, "run", "--branch", "-a", *run_once], check=True, env=environment)
+    report = [*measure, "report", f"--include={files}"]
+    return subprocess.run(report, check=True, env=environment, capture_output=True, text=True).stdout
 
 
 def coverage(program: Path, folder: Path) -> str:
@@ -129,22 +164,26 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.targets) - seeds.SEEDS.keys():
         parser.error(f"there is no target {', '.join(sorted(unknown))}")
-    start = time.monotonic()
-    build(args.build)
-    print(f"built in {time.monotonic() - start:.0f} s", flush=True)
-    corpus, found = args.build / "corpus", []
-    seeds.write(corpus)
-    programs = args.build / "tools" / "fuzz"
+    targets, found = args.targets or list(seeds.SEEDS), []
+    in_python = [target for target in targets if is_python(target)]
+    if len(in_python) < len(targets):
+        start = time.monotonic()
+        build(args.build)
+        print(f"built in {time.monotonic() - start:.0f} s", flush=True)
+    seeds.write(args.build / "corpus")
     for turn in range(args.rounds):
-        for target in args.targets or seeds.SEEDS:
-            ran = run(programs / target, corpus, args.build / "finds", args.seconds, args.seed + turn)
+        for target in targets:
+            ran = run(target, args.build, args.seconds, args.seed + turn)
             found += ran.finds
             print(
                 f"{target:18} {ran.executions:>10} runs {ran.features:>7} features {ran.inputs:>6} inputs",
                 *ran.finds,
                 flush=True,
             )
-    print(coverage(programs / "sdltx-fuzz", args.build))
+    if len(in_python) < len(targets):
+        print(coverage(args.build / "tools" / "fuzz" / "sdltx-fuzz", args.build))
+    if in_python:
+        print(python_coverage(in_python, args.build))
     if found:
         sys.exit(f"{len(found)} finds")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import struct
@@ -265,6 +266,98 @@ def option_words() -> Iterator[str]:
     yield from ('"images":', '"path":', '"frame":', '"strength":', '"crf":', "null", "true", "1e999", "-1", "[", "{}")
 
 
+# --- what Python reads: files of a kind that the first byte says ---
+
+
+def some_lines() -> Iterator[bytes]:
+    yield b'{"prompt":"a fox","seed":1,"images":["a.png"]}\n\n{"prompt":"a bear","duration":"5s","output":"b.webm"}\n'
+    yield b'a fox in the snow\n{"sound":{"path":"s.wav","start":0.5},"prompt":""}'
+    yield b'{"film":{"path":"f.mp4","mask":"m.png"},"retake":[0,1],"prompt":"x","references":[{"path":"r.mp4"}]}'
+
+
+def some_remembered() -> Iterator[bytes]:
+    told = {"sdltx_version": "0.1.0", "prompt": "a fox", "seed": 1, "width": 64, "height": 64, "num_frames": 9}
+    yield json.dumps({**told, "model_files": ["a.safetensors"], "device": "cpu", "precision": "f32"}).encode()
+    picture = {"path": "a.png", "frame": -1, "strength": 0.5, "crf": 20, "sha256": "00"}
+    sound = {"path": "s.wav", "start": 0.5, "sha256": "00"}
+    yield json.dumps({**told, "images": [picture], "sound": sound, "tiling": [256, 64, 64, 24]}).encode()
+    film = {"path": "f.mp4", "sha256": "00", "mask": "m.png", "mask_sha256": "00"}
+    reference = {"path": "r.mp4", "strength": 0.5, "attention": "a.png", "attention_sha256": "00"}
+    yield json.dumps({**told, "film": film, "references": [reference], "audio": False, "recipe": "retake"}).encode()
+    yield json.dumps(
+        {**told, "upscalers": ["u.safetensors"], "loras": [["l.safetensors", 0.5]], "noise": True}
+    ).encode()
+
+
+def some_config() -> Iterator[bytes]:
+    from sdltx.cli import config
+
+    yield b'model = ["a.safetensors", "b"]\nquiet = true\n'
+    yield "\n".join(f'{name} = "x"' for name in config.NAMES).encode()
+    yield b"threads = 2\n[table]\nx = 1.5\n"
+
+
+def some_states() -> Iterator[bytes]:
+    done = {"key": "key", "frames": 9, "size": 0, "time": 1, "sha256": "00"}
+    yield json.dumps({"done": {"a.mp4": done}, "seeds": {"key": 5}}).encode()
+
+
+def some_clips() -> Iterator[bytes]:
+    from sdltx import media
+
+    frames = np.zeros((2, 16, 16, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        for number, suffix in enumerate(("mp4", "webm", "gif", "webp", "png")):
+            path = Path(folder) / f"x.{suffix}"
+            with media.VideoWriter(path, 25, audio_rate=16000, metadata={"sdltx_version": "0", "prompt": "x"}) as file:
+                file.write_frames(frames)
+                file.write_audio(np.zeros((2, 1000), np.float32))
+            (written_file, *_) = sorted(Path(folder).glob(f"*.{suffix}"))
+            yield bytes([number]) + written_file.read_bytes()
+
+
+def some_pictures() -> Iterator[bytes]:
+    from PIL import Image
+
+    for number, kind in enumerate(("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")):
+        for mode in ("RGB", "L") if kind != "GIF" else ("P",):
+            file = io.BytesIO()
+            Image.new(mode, (5, 4), 1).save(file, kind)
+            yield bytes([number]) + file.getvalue()
+
+
+def some_sounds() -> Iterator[bytes]:
+    import av
+
+    for number, (suffix, codec) in enumerate(
+        (("wav", "pcm_s16le"), ("mp3", "mp3"), ("flac", "flac"), ("mp4", "aac"), ("ogg", "libopus"))
+    ):
+        file = io.BytesIO()
+        with av.open(file, "w", format=suffix) as container:
+            stream = container.add_stream(codec, rate=48000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 48000
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        yield bytes([number]) + file.getvalue()
+
+
+def some_latents() -> Iterator[bytes]:
+    import sdltx
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.safetensors"
+        video, audio = np.zeros((1, 2, 2, 4), np.float32), np.zeros((1, 2, 4), np.float32)
+        sdltx.Latents(video, audio, 25.0).save(path)
+        yield path.read_bytes()
+        sdltx.Context(np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32)).save(path)
+        yield path.read_bytes()
+
+
+def some_shards() -> Iterator[bytes]:
+    yield b'{"metadata":{"total_size":1},"weight_map":{"a":"config.json","b":"config.json"}}'
+
+
 def some_noise() -> Iterator[bytes]:
     for seed in range(8):
         yield random.Random(seed).randbytes(200)
@@ -284,6 +377,17 @@ SEEDS = {
     "imatrix": some_imatrices,
     "request": some_requests,
     "calls": some_noise,
+    "py_request": some_requests,
+    "py_line": some_lines,
+    "py_remembered": some_remembered,
+    "py_config": some_config,
+    "py_state": some_states,
+    "py_clip": some_clips,
+    "py_picture": some_pictures,
+    "py_sound": some_sounds,
+    "py_film": some_clips,
+    "py_latents": some_latents,
+    "py_shards": some_shards,
 }
 HEADER_WORDS = ('"dtype":', '"shape":[', '"data_offsets":[', '"__metadata__":{', '{"', '"},"', *DTYPES)
 MARK_WORDS = ("float8_e4m3fn", "nvfp4", "mxfp8", "int8_tensorwise", '"convrot":true', '"convrot_groupsize":', "format")
@@ -307,4 +411,7 @@ WORDS = {
     "lora": lambda: (*HEADER_WORDS, *LORA_WORDS),
     "imatrix": lambda: (".in_sum2", ".counts"),
     "request": option_words,
+    "py_request": option_words,
+    "py_line": option_words,
+    "py_remembered": option_words,
 }
