@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -63,10 +64,35 @@ def test_folders_of_comfyui(home, monkeypatch):
     for broken in ("", "a: [", "- list", "a:\n  unet: {}", "a: 2021-13-45", "a:\n  base_path: ~nobodyq/x\n  unet: y"):
         yaml.write_text(broken)
         assert library.Index().find(FILE) is None
+    # A list of lists of ... the same, which is longer than any memory when it is written out.
+    laughs = "".join(f"  {b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("bcdefghijklmn"))
+    yaml.write_text(f"a:\n  b: &b [x]\n{laughs}  base_path: *n\n  unet: *n\n")
+    assert library.Index().find(FILE) is None
     monkeypatch.setenv("COMFYUI_PATH", str(home / "other"))
     assert library.Index().find(FILE) is None
     path = make(home / "other/models/checkpoints/a.gguf")
     assert library.Index().find(FILE) == path
+
+
+LISTINGS = (
+    *(
+        "",
+        "[]",
+        "{}",
+        '{"weight_map":[]}',
+        '{"weight_map":{"a":[]}}',
+        '{"weight_map":{"a":"\\u0000"}}',
+        '{"weight_map":7}',
+    ),
+    *('{"weight_map":{"a":"gone.safetensors"}}', "\xff", '{"a":' * 100_000, "[" * 100_000),
+)
+
+
+@pytest.mark.parametrize("listing", LISTINGS, ids=range(len(LISTINGS)))
+def test_listings_of_shards_that_make_no_sense(tmp_path, listing):
+    (tmp_path / "config.json").touch()
+    (tmp_path / "model.safetensors.index.json").write_text(listing, encoding="latin-1")
+    assert not library.is_complete_folder(tmp_path)
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", None])

@@ -108,9 +108,11 @@ def _more_comfy_folders(path: Path) -> list[Path]:
     for section in sections.values() if isinstance(sections, dict) else ():
         if not isinstance(section, dict):
             continue
-        base = os.path.expandvars(os.path.expanduser(str(section.get("base_path", ""))))  # noqa: PTH111 (may have none)
+        # Values are texts; what is nested in itself would be one without an end.
+        texts = {name: value for name, value in section.items() if isinstance(value, str)}
+        base = os.path.expandvars(os.path.expanduser(texts.get("base_path", "")))  # noqa: PTH111 (may have none)
         for name in _COMFY_FOLDERS:
-            for line in str(section.get(name) or "").splitlines():
+            for line in texts.get(name, "").splitlines():
                 if line.strip():
                     # Relative to the file, as ComfyUI takes them.
                     found.append(path.parent / base / line.strip())
@@ -155,7 +157,7 @@ def is_complete_folder(folder: Path) -> bool:
     try:
         weights: dict[str, Any] = json.loads(listing.read_text())["weight_map"]
         return bool(weights) and all(is_file(folder / Path(str(name)).name) for name in set(weights.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
