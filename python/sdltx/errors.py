@@ -3,6 +3,8 @@
 The classes are made by the compiled core, so an error raised in C++ and one raised here are the same type.
 """
 
+import unicodedata
+
 from ._core import (
     BackendError,
     BusyError,
@@ -36,6 +38,21 @@ _DOCS: dict[type[SdltxError], str] = {
     BackendError: "A device, an encoder or the file system failed or does not exist.",
 }
 
+_LONGEST = 4000
+_BREAKS = ("Cc", "Zl", "Zp")  # categories of characters that end a line, or tell a terminal what to do
+
+
+def _one_line(error: SdltxError) -> str:
+    """The message as the core has its own: on one line, whatever text is in it, and not without end."""
+    text = Exception.__str__(error)
+    line = "".join(
+        ascii(character)[1:-1] if unicodedata.category(character) in _BREAKS else character
+        for character in text[: _LONGEST + 1]
+    )
+    return line if len(text) <= _LONGEST else line + "..."
+
+
+SdltxError.__str__ = _one_line  # type: ignore[method-assign, assignment]
 for _error, _doc in _DOCS.items():
     _error.__doc__ = _doc
     _error.__module__ = "sdltx"  # as users import and catch them; tracebacks and pickles show this name

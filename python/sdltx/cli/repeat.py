@@ -38,23 +38,23 @@ def repeat(args: argparse.Namespace) -> dict[str, str]:
         args.prompt = request.prompt
     if args.images is None and args.last_image is None:
         args.images = list(request.conditions)
-        args.remembered_pictures = [one.get("sha256") for one in settings.get("images") or ()]
+        args.remembered_pictures = [_told(one, "sha256") for one in settings.get("images") or ()]
     if args.given_sound is None and args.given_film is None:
         args.given_sound, args.given_film = request.sound, request.film
         args.remembered_files = [
-            (one.source, (settings.get(name) or {}).get("sha256"))
+            (one.source, _told(settings.get(name), "sha256"))
             for name, one in (("sound", request.sound), ("film", request.film))
             if one is not None
         ]
     remembered: list[tuple[Any, str | None]] = getattr(args, "remembered_files", [])
     if args.given_film is request.film and request.film is not None and request.film.mask is not None:
-        remembered.append((request.film.mask, (settings.get("film") or {}).get("mask_sha256")))
+        remembered.append((request.film.mask, _told(settings.get("film"), "mask_sha256")))
     if args.references is None:
         args.references = list(request.references)
         for one, told in zip(request.references, settings.get("references") or (), strict=False):
-            remembered.append((one.source, told.get("sha256")))
+            remembered.append((one.source, _told(told, "sha256")))
             if one.attention is not None:
-                remembered.append((one.attention, told.get("attention_sha256")))
+                remembered.append((one.attention, _told(told, "attention_sha256")))
     args.remembered_files = remembered
     if request.options.get("audio") is False and not args.no_audio:
         args.no_audio, args.silent_clip = True, args.repeat
@@ -65,6 +65,11 @@ def repeat(args: argparse.Namespace) -> dict[str, str]:
     if args.precision not in (None, "auto", "f32"):
         raise sdltx.InvalidRequestError(f"[from] {args.repeat}: precision {args.precision!r} is neither auto nor f32")
     return {name: spell(settings.get(name, f"an unknown {name.split('_')[0]}")) for name in _COMPARED}
+
+
+def _told(entry: Any, name: str) -> Any:
+    """What a clip remembers of a file; one that is only named has nothing more."""
+    return entry.get(name) if isinstance(entry, dict) else None
 
 
 def _wanted(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
