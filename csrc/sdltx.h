@@ -21,7 +21,8 @@
  *   two units of work. Callbacks run on the calling thread, within the call, and must not throw, jump out or free the
  *   pipeline. Contexts, latents and videos do not change once they are made and may be read by any thread.
  * - Nothing of the process is changed: no signal handler, no locale, no environment; sdltx_explain_crashes is the one
- *   exception, for those who ask for it. A model file that is cut short while it is in use ends the process (SIGBUS).
+ *   exception, for those who ask for it. A model file that is cut short while it is in use ends the process (SIGBUS),
+ *   unless sdltx_explain_crashes() was called: then it is an error of the call.
  */
 #ifndef SDLTX_H
 #define SDLTX_H
@@ -73,9 +74,9 @@ SDLTX_API uint32_t sdltx_abi_version(void);
 typedef void (*sdltx_log_fn)(int32_t level, const char* line, void* payload);
 SDLTX_API void sdltx_set_log(sdltx_log_fn fn, void* payload);
 
-/* For programs, not for libraries: sets handlers of SIGBUS (a model file that was cut short; the handler before it
- * comes after) and of uncaught C++ exceptions, which say in a line on stderr why the process ends. Once; later calls do
- * nothing.
+/* For programs, not for libraries: sets handlers of SIGBUS (a model file that was cut short is an error of the call
+ * that needs it; all else goes to the handler before) and of uncaught C++ exceptions, which say in a line on stderr why
+ * the process ends. Once; later calls do nothing.
  */
 SDLTX_API void sdltx_explain_crashes(void);
 

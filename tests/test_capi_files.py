@@ -120,7 +120,10 @@ pipeline = capi.load(path, *more)
 assert (state() == before) == (explain != "1"), (before, state())
 os.truncate(path, 4096)
 print("cut", flush=True)
-capi.made("generate", pipeline, capi.request(prompt="x"), capi.BOTH, None, None)
+try:
+    capi.made("generate", pipeline, capi.request(prompt="x"), capi.BOTH, None, None)
+except capi.Failed as error:
+    print(error)
 """
 
 
@@ -131,6 +134,6 @@ def test_crashes_are_explained_to_those_who_ask(tiny_paths, tmp_path, explain):
     copy.write_bytes(Path(tiny_paths[0]).read_bytes())
     command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(explain), str(copy), *tiny_paths[1:]]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout == "cut\n", done.stderr
-    assert done.returncode == -signal.SIGBUS
-    assert (f"{copy} was cut off" in done.stderr) == bool(explain)
+    assert done.stdout.startswith("cut\n"), done.stderr
+    assert done.returncode == (0 if explain else -signal.SIGBUS)
+    assert (f"[{copy}] was cut off" in done.stdout) == bool(explain)

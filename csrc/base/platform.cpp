@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -109,6 +110,7 @@ struct GuardedFile {
 struct GuardedMapping {
     std::atomic<uintptr_t> begin{0};
     uintptr_t end;
+    std::atomic<bool> failed{false};
     char path[PATH_MAX];
 };
 GuardedFile guarded_files[max_guarded];
@@ -158,11 +160,27 @@ void remove_folder(const char* path) {
     std::abort();
 }
 
+std::atomic<bool> any_failed{false};  // of the mappings, ever
+const auto page_size = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+
+// From the page of `address` on, zeros take the place of what cannot be read.
+bool read_as_zeros(uintptr_t address, uintptr_t end) {
+    const uintptr_t from = address / page_size * page_size, to = (end + page_size - 1) / page_size * page_size;
+    return ::mmap(reinterpret_cast<void*>(from), to - from, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                  0) != MAP_FAILED;
+}
+
 void on_bus_error(int, siginfo_t* info, void*) {
     const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
     for (auto& m : guarded_mappings) {
         const uintptr_t begin = m.begin.load();
         if (begin == 0 || address < begin || address >= m.end) continue;
+        m.failed = true;
+        any_failed = true;
+        const int before = errno;
+        const bool goes_on = read_as_zeros(address, m.end);
+        errno = before;
+        if (goes_on) return;
         say("sdltx: error: ");
         say(m.path);
         say(" was cut off or its disk failed while it was in use; do not replace or change a model while it runs\n");
@@ -338,6 +356,7 @@ void guard_mapping(const void* begin, size_t size, const std::string& path) {
         if (m.begin.load() == 0) {
             copy_path(m.path, path);
             m.end = reinterpret_cast<uintptr_t>(begin) + size;
+            m.failed = false;
             m.begin = reinterpret_cast<uintptr_t>(begin);
             return;
         }
@@ -347,6 +366,16 @@ void release_mapping(const void* begin) {
     std::lock_guard<std::mutex> lock(tables);
     for (auto& m : guarded_mappings)
         if (m.begin.load() == reinterpret_cast<uintptr_t>(begin)) m.begin = 0;
+}
+
+const char* failed_mapping(const void* address) {
+    if (!any_failed) return nullptr;
+    const auto wanted = reinterpret_cast<uintptr_t>(address);
+    for (auto& m : guarded_mappings) {
+        const uintptr_t begin = m.begin.load();
+        if (begin != 0 && wanted >= begin && wanted < m.end && m.failed) return m.path;
+    }
+    return nullptr;
 }
 
 namespace {

@@ -21,9 +21,9 @@ size_t own_memory();
 // Says in one line on stderr that `message`, a bug, ends the process, and removes guarded files. For ggml's abort
 // callback.
 void last_words(const char* message);
-// The same for uncaught exceptions and, with the name of the file, for model files that are cut off while they are in
-// use (SIGBUS; who handled it before comes after). It is the choice of programs, as it sets handlers of the process,
-// once.
+// The same for uncaught exceptions. And model files that are cut off while they are in use (SIGBUS) no longer end the
+// process: what is gone reads as zeros, and failed_mapping() tells. Other such signals go to who handled them before.
+// It is the choice of programs, as it sets handlers of the process, once.
 SDLTX_EXPORT void install_last_words();
 
 // From now on a second INT, TERM or HUP signal ends the process at once, with status 128 + its number; the first goes
@@ -41,17 +41,19 @@ class WholeSystemCalls {
     WholeSystemCalls& operator=(const WholeSystemCalls&) = delete;
 };
 
-// Files, or folders of files, that are not finished yet: removed when the process ends by an assertion, a vanished
-// model file or a second signal.
+// Files, or folders of files, that are not finished yet: removed when the process ends by an assertion or a second
+// signal.
 SDLTX_EXPORT void guard_file(const std::string& path);
 SDLTX_EXPORT void release_file(const std::string& path);
 // Removes them now: for the end of a program that a signal has interrupted anywhere.
 SDLTX_EXPORT void remove_guarded_files();
 
 // Memory [begin, begin + size) mapped from a file that is expected to stay as it is. When it is truncated under our
-// hands the kernel ends the process (SIGBUS); then its name is in the last words.
+// hands the kernel ends the process (SIGBUS), unless install_last_words() was called.
 void guard_mapping(const void* begin, size_t size, const std::string& path);
 void release_mapping(const void* begin);
+// The path of the mapping around an address if a part of it could not be read and was zeros; nullptr otherwise.
+const char* failed_mapping(const void* address);
 
 // A thread is in this library while one lives. The end of the process waits for it, two seconds at most, before it
 // takes apart what the thread uses; see process_ends().

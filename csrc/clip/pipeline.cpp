@@ -143,6 +143,7 @@ std::string fingerprint(const ModelFiles& files, size_t bytes_of_each, Counts&& 
     };
     for (auto& [name, t] : weights) {
         add(t->data, std::min(t->nbytes, bytes_of_each));
+        check_mapped(t->data);
         if (t->nbytes <= bytes_of_each) continue;
         const std::string more = t->dtype + std::to_string(t->nbytes);
         add(reinterpret_cast<const uint8_t*>(more.data()), more.size());

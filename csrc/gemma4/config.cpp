@@ -5,8 +5,10 @@
 #include <cmath>
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include "base/log.h"
+#include "ggml/values.h"
 
 namespace sdltx {
 
@@ -88,15 +90,15 @@ int64_t rotated_pairs(const ModelFiles& files, int64_t head_dim) {
     const TensorInfo* t = find(files, "rope_freqs.weight");
     if (!t || t->type != GGML_TYPE_F32 || t->elements() != head_dim / 2) return head_dim / 8;
     t->used = true;
-    const auto* divisors = reinterpret_cast<const float*>(t->data);
-    int64_t pairs = 0;
-    while (pairs < head_dim / 2 && divisors[pairs] == 1.0f) ++pairs;
-    for (int64_t i = pairs; i < head_dim / 2; ++i)
-        if (!(divisors[i] >= 1e20f))
+    std::vector<float> divisors(static_cast<size_t>(head_dim / 2));
+    read_values(*t, 0, head_dim / 2, divisors.data());
+    const auto turned = std::find_if(divisors.begin(), divisors.end(), [](float d) { return d != 1.0f; });
+    for (auto d = turned; d != divisors.end(); ++d)
+        if (!(*d >= 1e20f))
             throw Error(ErrorCode::model_mismatch, "[" + t->file->path() +
                                                        "] rope_freqs.weight scales frequencies in a way that "
                                                        "is not implemented; use another GGUF of Gemma 4 12B");
-    return pairs;
+    return turned - divisors.begin();
 }
 
 Gemma4Config from_gguf(const ModelFiles& files, const ModelFile& file, int64_t vocab_size) {

@@ -113,12 +113,14 @@ void convert(const TensorInfo& info, const Layout& layout, ggml_tensor* to, Uplo
     if (ggml_backend_buffer_is_host(to->buffer)) {
         write(info, layout, to->data, to->type);
     } else if (layout.as_stored() && info.encoding == Encoding::none && info.type == to->type) {
+        check_mapped(info.data, info.nbytes);
         uploads.upload(to, info.data);
     } else {
         const std::unique_ptr<uint8_t[]> values(new uint8_t[ggml_nbytes(to)]);  // not zeroed first
         write(info, layout, values.get(), to->type);
         uploads.upload(to, values.get());
     }
+    check_mapped(info.data);
     file.forget(info.data, info.nbytes);
 }
 
@@ -127,6 +129,7 @@ std::vector<float> floats_of(const TensorInfo& info) {
     file.will_need(info.data, info.nbytes);
     std::vector<uint8_t> copy;
     std::vector<float> values = floats(stored_values(info, copy), info.elements());
+    check_mapped(info.data);
     file.forget(info.data, info.nbytes);
     return values;
 }

@@ -66,6 +66,19 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     guard_mapping(data_, size_, path_);
 }
 
+void check_mapped(const void* address) {
+    if (const char* path = failed_mapping(address))
+        fail(path, "was cut off or its disk failed while it was in use; restore the file and load the model again");
+}
+
+void check_mapped(const uint8_t* begin, size_t bytes) {
+    constexpr size_t least_page = 4096;
+    for (size_t at = 0; at < bytes; at += least_page)
+        static_cast<void>(*static_cast<const volatile uint8_t*>(begin + at));
+    if (bytes) static_cast<void>(*static_cast<const volatile uint8_t*>(begin + bytes - 1));
+    check_mapped(begin);
+}
+
 MappedFile::~MappedFile() {
     if (!data_) return;
     release_mapping(data_);

@@ -71,6 +71,7 @@ std::unique_ptr<ModelFile> ModelFile::open(const std::string& path) {
     }
     for (auto& t : file->tensors_) t.file = file.get();
     check_holes(*file);
+    check_mapped(file->map().data());
     return file;
 }
 

@@ -62,6 +62,12 @@ class SDLTX_EXPORT MappedFile {
     Stamp stamp_;
 };
 
+// Throws Error(model_file) if a part of the file that is mapped around this address could not be read when it was
+// needed: it was cut off, or its disk failed. To be called after what was read, before it counts.
+void check_mapped(const void* address);
+// The same before the system reads this memory for itself, which then only says "bad address".
+void check_mapped(const uint8_t* begin, size_t bytes);
+
 // Of the names of tensors and files.
 bool ends_with(const std::string& name, const std::string& tail);
 

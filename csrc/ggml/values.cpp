@@ -39,6 +39,7 @@ void convert_values(const void* from, ggml_type from_type, void* to, ggml_type t
 void read_values(const TensorInfo& info, int64_t first, int64_t count, float* to) {
     if (info.encoding != Encoding::none) {
         decode(info, first, count, to);
+        check_mapped(info.data);
         return;
     }
     const uint8_t* from = info.data + ggml_row_size(info.type, first);
@@ -46,6 +47,7 @@ void read_values(const TensorInfo& info, int64_t first, int64_t count, float* to
     std::vector<uint8_t> copy;
     if (!aligned(from, info.type)) copy.assign(from, from + bytes);
     convert_values(copy.empty() ? from : copy.data(), info.type, to, GGML_TYPE_F32, count);
+    check_mapped(info.data);
 }
 
 void convert_values(const TensorInfo& info, void* to, ggml_type to_type, int64_t count) {

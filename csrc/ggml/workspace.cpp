@@ -4,6 +4,7 @@
 #include <new>
 
 #include "cpu_kernels.h"
+#include "model_file.h"
 
 namespace sdltx {
 
@@ -210,6 +211,7 @@ void Workspace::run_placed(Plan& plan, const std::function<void()>& meanwhile) {
                     "[" + plan.what() + "] the memory for an operation's scratch is not available");
     if (status != GGML_STATUS_SUCCESS)
         throw Error(ErrorCode::backend, "[" + plan.what() + "] the computation failed on " + backend_.device_names());
+    for (const ggml_tensor* t : plan.leafs_) check_mapped(t->data);
     plan.collect_traced();
 }
 

@@ -264,6 +264,7 @@ void Conversion::convert(const Piece& piece) {
     const ggml_type type = written_[piece.tensor].type;
     const size_t at = ggml_row_size(type, piece.first), bytes = ggml_row_size(type, piece.count);
     if (source.type == type || source.name == tokenizer) {
+        check_mapped(source.data + at, bytes);
         writer_->write(piece.tensor, at, source.data + at, bytes);
     } else {
         std::vector<float> values(static_cast<size_t>(piece.count));
