@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -141,18 +142,30 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def become(temporary: Path, target: Path) -> None:
     """Gives a complete file its name, so that a power cut leaves the old one or the new one."""
-    _sync(temporary)
-    temporary.replace(target)
-    _sync(target.parent)
+    become_all([(temporary, target)])
+
+
+def become_all(files: Sequence[tuple[Path, Path]]) -> None:
+    """The same for several, in one folder: none gets its name before all are on the disk."""
+    for temporary, _ in files:
+        _sync(temporary)
+    for temporary, target in files:
+        temporary.replace(target)
+    for folder in {target.parent for _, target in files}:
+        with suppress(OSError):  # the files are there and whole
+            _sync(folder)
 
 
 def _sync(path: Path) -> None:
-    with suppress(OSError):  # some file systems cannot
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Brings a file to the disk. Raises OSError where that fails, but not where the file system does not know how."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 # What pathlib's questions of these names raise for a path that is too long, or below a closed folder, these answer.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from . import _arguments, sound
 from ._encoders import FORMATS, Format
 from ._files import (
-    become,
+    become_all,
     check_name,
     check_writable,
     exists,
@@ -236,8 +236,7 @@ class VideoWriter:
             targets = _files_of(self._format, self._target, self._frames, self._overwrite)
             with _failures_named(self._path):
                 self._encoder.finish(self._report)
-                for source, target in zip(self._encoder.written(self._temporary), targets, strict=True):
-                    become(source, target)
+                become_all(list(zip(self._encoder.written(self._temporary), targets, strict=True)))
                 self._format.remove_leftovers(self._target, self._frames)
         finally:
             self.abort()
