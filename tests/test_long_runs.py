@@ -1,4 +1,4 @@
-"""What goes on for days: many runs in a process, many threads and processes, clocks that jump, homes that are closed."""
+"""What goes on for days: many runs in a process, many threads and processes, clocks that jump, closed homes."""
 
 from __future__ import annotations
 
