@@ -137,6 +137,24 @@ def some_names() -> Iterator[bytes]:
     yield from some_gguf_encoders()
 
 
+def some_shapes() -> Iterator[bytes]:
+    """The parts of the small models, without a configuration and with it."""
+    for path in sorted(TINY.glob("tiny-*/**/*.safetensors")):
+        header = header_of(path)
+        metadata = header.pop("__metadata__", {})
+        parts: dict[str, list[str]] = {}
+        for name, entry in header.items():
+            part = ".".join(name.split(".")[: 2 if name.startswith("vae.") else 1])
+            parts.setdefault(part, []).append(" ".join((name, *map(str, entry["shape"]))))
+        told = [f"#{key} {value}" for key, value in metadata.items() if "\n" not in value and key != "config"]
+        config = [f"#config {json.dumps(json.loads(metadata['config']))}"] if "config" in metadata else []
+        whole = "\n".join([*told, *(line for lines in parts.values() for line in lines)])
+        yield whole.encode()
+        yield "\n".join([*config, whole]).encode()
+        for lines in parts.values():
+            yield "\n".join([*told, *lines]).encode()
+
+
 def some_gguf_encoders() -> Iterator[bytes]:
     sizes = ("embedding_length", "block_count", "attention.head_count", "feed_forward_length", "attention.key_length")
     for name in ("gemma3", "gemma4"):
@@ -367,6 +385,7 @@ SEEDS = {
     "safetensors": some_safetensors,
     "gguf": some_gguf,
     "names": some_names,
+    "shapes": some_shapes,
     "encodings": some_noise,
     "configuration": some_configurations,
     "text_encoder": some_text_encoders,
@@ -396,6 +415,7 @@ WORDS = {
     "safetensors": lambda: (*HEADER_WORDS, *MARK_WORDS, ".weight_scale", ".comfy_quant", ".weight"),
     "gguf": lambda: GGUF_WORDS,
     "names": lambda: (*HEADER_WORDS, *PROBES, *config_words()),
+    "shapes": lambda: (*PROBES, *MARK_WORDS, *config_words()),
     "encodings": lambda: (*MARK_WORDS, '{"layers":{"a":{', "}}}"),
     "configuration": config_words,
     "text_encoder": config_words,
