@@ -170,7 +170,8 @@ def pictures() -> Iterator[Case]:
         yield case(f"{kind}-ends-early", whole[: len(whole) * 3 // 4])
     for name, data in {"empty": b"", "text": b"hello", "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
                        "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "zip": b"PK\3\4" + bytes(99),
-                       "gif-of-nothing": b"GIF89a" + bytes(20), "tiff-loop": b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
+                       "gif-of-nothing": b"GIF89a" + bytes(20),
+                       "gif-huge": b"GIF89a\x10\0\x10\0\0\0\0," + struct.pack("<HHHHB", 0, 0, 53_199, 53_199, 0) + b"\x02\x02D\x01\0;", "tiff-loop": b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
                        "bmp-huge": b"BM" + struct.pack("<IIIIiiHHIIiiII", 60, 0, 54, 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0),
                        "jpeg-of-nothing": b"\xff\xd8\xff\xd9", "ico": b"\0\0\1\0\xff\xff" + bytes(40),
                        "psd": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 300_000, 300_000, 8, 3) + bytes(20)}.items():  # fmt: skip

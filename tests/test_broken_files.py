@@ -13,7 +13,7 @@ import broken_files
 import pytest
 
 import sdltx
-from sdltx import _core, _readers, images
+from sdltx import _core, _readers, images, media
 from sdltx.cli import batch_lines
 
 MIB = 2**20
@@ -51,6 +51,17 @@ def measured(call: Callable[[], object]) -> Measured:
     except sdltx.SdltxError as raised:
         error = f"{type(raised).__name__} {raised}"
     return Measured(error, time.process_time() - start)
+
+
+def as_suffix(use: Callable[[Path], object], suffix: str) -> Callable[[Path], object]:
+    """The same of a file that is called otherwise."""
+
+    def call(path: Path) -> object:
+        copy = path.with_suffix(suffix)
+        copy.write_bytes(path.read_bytes())
+        return use(copy)
+
+    return call
 
 
 def uses(
@@ -93,8 +104,13 @@ def uses(
         "lora": {"check": lambda path: tiny.estimate(loras=[path], **clip)},
         "imatrix": {"convert": lambda path: converted(tiny_paths[0], imatrix=path)},
         "latents": {"load": sdltx.Latents.load},
-        "picture": {"read": images.read},
-        "sound": {"read": _readers.read_audio, "frames": _readers.read_frames},
+        "picture": {
+            "read": images.read,
+            "settings": media.read_settings,
+            "settings of gif": as_suffix(media.read_settings, ".gif"),
+            "settings of webp": as_suffix(media.read_settings, ".webp"),
+        },
+        "sound": {"read": _readers.read_audio, "frames": _readers.read_frames, "settings": media.read_settings},
         "request": {
             "line": lambda path: batch_lines.read(str(path), {"prompt": "x"}, "mp4"),
         },

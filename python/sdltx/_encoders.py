@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import struct
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -245,7 +246,7 @@ class AnimationFormat(SingleFile):
     def read_settings(self, path: Path) -> str | None:
         from PIL import Image
 
-        with Image.open(path) as picture:
+        with Image.open(path, formats=[self.name]) as picture:
             if self.name == "GIF":
                 return bytes(picture.info.get("comment", b"")).decode()
             text: str | None = picture.getexif().get(_EXIF_DESCRIPTION)
@@ -346,8 +347,12 @@ class SequenceFormat:
 
     def is_ours(self, file: Path) -> bool:
         try:
-            return self.read_settings(file) is not None
-        except (OSError, SyntaxError, ValueError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, of large pictures
+                return self.read_settings(file) is not None
+        except MemoryError:
+            raise
+        except Exception:  # what a broken file makes a format raise
             return False
 
     def remove_leftovers(self, path: Path, frames: int) -> None:
@@ -373,7 +378,7 @@ class SequenceFormat:
     def read_settings(self, path: Path) -> str | None:
         from PIL import Image
 
-        with Image.open(path if exists(path) else sequence_name(path, 1)) as picture:
+        with Image.open(path if exists(path) else sequence_name(path, 1), formats=["PNG"]) as picture:
             text: str | None = picture.info.get(_PNG_KEY)
             return text
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import _arguments
 from ._files import exists, is_folder
-from .errors import InvalidRequestError
+from .errors import InvalidRequestError, SdltxError, shortened
 
 if TYPE_CHECKING:
     import av
@@ -49,10 +49,10 @@ def _opened(where: str, path: str | os.PathLike[str], kind: str) -> Iterator[tup
             if streams[0].codec_context is None:
                 raise InvalidRequestError(f"[{where}] {name} is coded in a way that is not known; convert it")
             yield container, streams[0]
-    except InvalidRequestError:
+    except (SdltxError, MemoryError):
         raise
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except Exception as error:  # what a broken file makes one of many formats raise
+        reason = getattr(error, "strerror", None) or shortened(error)
         raise InvalidRequestError(f"[{where}] cannot read {name}: {reason}") from None
 
 

@@ -38,7 +38,7 @@ _DOCS: dict[type[SdltxError], str] = {
     BackendError: "A device, an encoder or the file system failed or does not exist.",
 }
 
-_LONGEST = 4000
+_LONGEST, _LONGEST_REASON = 4000, 200
 _BREAKS = ("Cc", "Zl", "Zp")  # categories of characters that end a line, or tell a terminal what to do
 
 
@@ -50,6 +50,12 @@ def _one_line(error: SdltxError) -> str:
         for character in text[: _LONGEST + 1]
     )
     return line if len(text) <= _LONGEST else line + "..."
+
+
+def shortened(error: BaseException) -> str:
+    """Returns what a library says of a file in one line that people read: texts of the file may be in it."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + "..."
 
 
 SdltxError.__str__ = _one_line  # type: ignore[method-assign, assignment]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -31,7 +32,7 @@ from ._files import (
 )
 from ._readers import read_audio
 from ._readers import read_frames as read_video
-from .errors import BackendError, InvalidRequestError, ModelFileError
+from .errors import BackendError, InvalidRequestError, ModelFileError, shortened
 from .progress import Callback
 from .settings import kept_settings, read_latents
 
@@ -129,8 +130,6 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     For a picture sequence give any of its files, or the name it was written under. Raises InvalidRequestError if the
     file is missing, unreadable or holds no settings.
     """
-    import av
-
     file = Path(_arguments.path("settings", path))
     if exists(file) and not is_file(file):
         raise InvalidRequestError(f"[settings] {file} is no file")
@@ -143,11 +142,15 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     if file.suffix.lower() not in FORMATS and not sound.is_sound(file):
         raise InvalidRequestError(f"[settings] {str(path)!r} is no clip and no latents; give what sdltx wrote")
     try:
-        text = sound.read_settings(file) if sound.is_sound(file) else _format(file).read_settings(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of large pictures
+            text = sound.read_settings(file) if sound.is_sound(file) else _format(file).read_settings(file)
     except FileNotFoundError:
         raise InvalidRequestError(f"[settings] there is no file {file}") from None
-    except (OSError, ValueError, SyntaxError, av.FFmpegError) as error:  # what PyAV and Pillow raise for bad files
-        reason = getattr(error, "strerror", None) or error
+    except MemoryError:
+        raise
+    except Exception as error:  # what a broken file makes one of many formats raise
+        reason = getattr(error, "strerror", None) or shortened(error)
         raise InvalidRequestError(f"[settings] cannot read {file}: {reason}") from None
     with suppress(TypeError, ValueError, RecursionError):
         settings = json.loads(text or "")

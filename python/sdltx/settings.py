@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _arguments
 from ._files import exists, is_file
-from .errors import InvalidRequestError, ModelFileError
+from .errors import InvalidRequestError, ModelFileError, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,6 @@ CONTEXT_KEY = "sdltx.context"
 """Of the metadata of contexts' files: JSON with the prompt."""
 _FILES = ("upscalers", "distilled_lora", "loras", "loras_stage2", "images", "sound", "film", "references")
 _PATHS = ("path", "mask", "attention")
-_LONGEST_REASON = 200
 _LONGEST_HEADER = 1 << 20  # bytes of what we write; the library takes fifty times as many of memory
 
 
@@ -96,9 +95,3 @@ def read_values(
         raise ModelFileError(f"[{what}] cannot read {path}: {error.strerror or error}") from None
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(f"[{what}] {path} is damaged: {shortened(error)}") from None
-
-
-def shortened(error: BaseException) -> str:
-    """Returns what a library says of a file in one line that people read: texts of the file may be in it."""
-    line = " ".join(str(error).split())
-    return line if len(line) <= _LONGEST_REASON else line[:_LONGEST_REASON] + "..."
