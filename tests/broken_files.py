@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from broken_case import Case
 from broken_models import entries, gguf, ggufs, headers, many, others, places, tensor
@@ -192,6 +193,18 @@ def wav(
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def mp4() -> bytes:
+    """A tenth of a second of silence."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=48_000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 48_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
 def sounds() -> Iterator[Case]:
     def case(name: str, data: bytes, accepted: bool = False) -> Case:
         return Case("sound", name, data, accepted)
@@ -206,6 +219,11 @@ def sounds() -> Iterator[Case]:
     for bits in (0, 1, 7, 65_535):
         yield case(f"bits-{bits}", wav(bits=bits), None)
     yield case("format-9999", wav(form=9999))
+    sizes = mp4().index(b"stsz") + 16  # of the packets
+    for size in (0, 2**29, 2**31 - 1, 2**31, 2**32 - 1):
+        data = mp4()
+        packet = struct.pack(">I", size)
+        yield Case("sound", f"packet-of-{size}", data[:sizes] + packet + data[sizes + 4 :], None)
     for cut in (0, 4, 12, 20, 36, 44):
         yield case(f"cut-{cut}", wav()[:cut])
     for name, data in {"text": b"hello", "playlist": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "picture": picture(),

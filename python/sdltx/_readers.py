@@ -49,9 +49,11 @@ def _opened(where: str, path: str | os.PathLike[str], kind: str) -> Iterator[tup
             if streams[0].codec_context is None:
                 raise InvalidRequestError(f"[{where}] {name} is coded in a way that is not known; convert it")
             yield container, streams[0]
-    except (SdltxError, MemoryError):
+    except SdltxError:
         raise
     except Exception as error:  # what a broken file makes one of many formats raise
+        if isinstance(error, MemoryError) and not isinstance(error, av.FFmpegError):
+            raise
         reason = getattr(error, "strerror", None) or shortened(error)
         raise InvalidRequestError(f"[{where}] cannot read {name}: {reason}") from None
 

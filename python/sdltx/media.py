@@ -130,6 +130,8 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     For a picture sequence give any of its files, or the name it was written under. Raises InvalidRequestError if the
     file is missing, unreadable or holds no settings.
     """
+    import av
+
     file = Path(_arguments.path("settings", path))
     if exists(file) and not is_file(file):
         raise InvalidRequestError(f"[settings] {file} is no file")
@@ -147,9 +149,10 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
             text = sound.read_settings(file) if sound.is_sound(file) else _format(file).read_settings(file)
     except FileNotFoundError:
         raise InvalidRequestError(f"[settings] there is no file {file}") from None
-    except MemoryError:
-        raise
     except Exception as error:  # what a broken file makes one of many formats raise
+        # FFmpeg's own is of a file that asks for more than there can be.
+        if isinstance(error, MemoryError) and not isinstance(error, av.FFmpegError):
+            raise
         reason = getattr(error, "strerror", None) or shortened(error)
         raise InvalidRequestError(f"[settings] cannot read {file}: {reason}") from None
     with suppress(TypeError, ValueError, RecursionError):
