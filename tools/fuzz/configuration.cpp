@@ -21,7 +21,8 @@ constexpr const char* of_checkpoint[] = {"model.diffusion_model.patchify_proj.we
                                          "vae.encoder.conv_in.conv.weight",
                                          "duration_head.attention_pooler.query_tokens",
                                          "text_embedding_projection.aggregate_embed.weight"};
-constexpr const char* of_encoder[] = {"model.embed_tokens.weight", "model.layers.0.self_attn.q_norm.weight"};
+constexpr const char* of_gemma3[] = {"model.embed_tokens.weight", "model.layers.0.self_attn.q_norm.weight"};
+constexpr const char* of_gemma4[] = {"model.embed_tokens.weight", "model.layers.0.layer_scalar"};
 
 template <size_t N>
 TensorFile around(const char* const (&names)[N]) {
@@ -43,13 +44,17 @@ void of_model(const uint8_t* data, size_t size) {
     describe(file_of(file.bytes()));
 }
 
+std::string folder_of(const TensorFile& file) {
+    char name[] = "/dev/shm/sdltx-fuzz-XXXXXX";
+    expect(::mkdtemp(name) != nullptr, "no temporary folder");
+    std::ofstream(std::string(name) + "/model.safetensors", std::ios::binary) << file.bytes();
+    return name;
+}
+
 void of_text_encoder(const uint8_t* data, size_t size) {
-    static const std::string folder = [] {
-        char name[] = "/dev/shm/sdltx-fuzz-XXXXXX";
-        expect(::mkdtemp(name) != nullptr, "no temporary folder");
-        std::ofstream(std::string(name) + "/model.safetensors", std::ios::binary) << around(of_encoder).bytes();
-        return std::string(name);
-    }();
+    static const std::string gemma3 = folder_of(around(of_gemma3)), gemma4 = folder_of(around(of_gemma4));
+    const std::string_view text(reinterpret_cast<const char*>(data), size);
+    const std::string& folder = text.find("gemma4") == std::string_view::npos ? gemma3 : gemma4;
     std::ofstream(folder + "/config.json", std::ios::binary)
         .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
     describe(folder);

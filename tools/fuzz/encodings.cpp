@@ -72,6 +72,8 @@ void decode_all(const uint8_t* data, size_t size) {
     for (const TensorInfo& t : files.files().front()->tensors()) {
         if (!readable(t) || t.elements() > few || t.elements() == 0) continue;
         to_float(t);
+        std::string halves(static_cast<size_t>(t.elements()) * sizeof(ggml_fp16_t), '\0');
+        convert_values(t, halves.data(), GGML_TYPE_F16, t.elements());
         if (t.encoding == Encoding::none || computed_as_stored(t)) continue;
         const ggml_type type = packed_type(t);
         std::string packed(ggml_row_size(type, t.elements()), '\0');

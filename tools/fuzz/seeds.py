@@ -8,7 +8,7 @@ import random
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,28 @@ def write(folder: Path) -> None:
         words = WORDS.get(target, list)()
         lines = ["".join(f"\\x{byte:02x}" for byte in word) for word in sorted({w.encode() for w in words})]
         (folder / f"{target}.dict").write_text("".join(f'"{line}"\n' for line in lines if line))
+
+
+VALUES = (None, "x", 0, -1, 0.5, 10**9, [], {}, True)
+
+
+def varied(told: Any, values: Sequence[Any] = VALUES) -> Iterator[Any]:
+    """A value of JSON with one of its leaves, or branches, replaced, left out or longer: all of these."""
+    children = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
+    for key, child in list(children):
+        for value in (*values, *varied(child, values)):
+            changed = told.copy()
+            changed[key] = value
+            yield changed
+        if isinstance(told, dict):
+            yield {name: value for name, value in told.items() if name != key}
+    if isinstance(told, list) and told:
+        yield told * 9
+        yield told[1:]
+
+
+def compact(told: Any) -> bytes:
+    return json.dumps(told, separators=(",", ":")).encode()
 
 
 # --- files of models ---
@@ -138,7 +160,12 @@ def some_names() -> Iterator[bytes]:
 
 
 def some_shapes() -> Iterator[bytes]:
-    """The parts of the small models, without a configuration and with it."""
+    """The parts of the small models, without a configuration and with it; and what Gemma 4 12B is known by."""
+    lines = ["model.embed_tokens.weight 8 3840", "model.layers.0.mlp.gate_proj.weight 16 1"]
+    for layer in range(6):
+        names = ("q_norm", "k_proj", "q_proj") if layer == 5 else ("q_norm", "k_proj", "q_proj", "v_proj")
+        lines += [f"model.layers.{layer}.self_attn.{name}.weight {16 if name == 'q_norm' else 64} 1" for name in names]
+    yield "\n".join(lines).encode()
     for path in sorted(TINY.glob("tiny-*/**/*.safetensors")):
         header = header_of(path)
         metadata = header.pop("__metadata__", {})
@@ -176,16 +203,25 @@ def some_configurations() -> Iterator[bytes]:
         yield bytes([number, 0]) + json.dumps(json.loads(config), separators=(",", ":")).encode()
         for key, section in json.loads(config).items():
             yield bytes([number, 0]) + json.dumps({key: section}, separators=(",", ":")).encode()
+        for told in varied(json.loads(config), ("x", 0, 10**9)):
+            yield bytes([number, 0]) + compact(told)
     yield bytes([0, 3]) + b'{"distilled":true,"width":64,"steps":3,"guidance_scale":1.5,"negative_prompt":"x"}'
 
 
 def some_text_encoders() -> Iterator[bytes]:
+    for told in encoder_configs():
+        yield compact(told)
+        for changed in varied(told):
+            yield compact(changed)
+
+
+def encoder_configs() -> Iterator[Any]:
     for path in ("tiny-a/gemma/config.json", "tiny-ltx2/gemma/config.json"):
-        yield json.dumps(json.loads((TINY / path).read_text()), separators=(",", ":")).encode()
+        yield json.loads((TINY / path).read_text())
     encoder = header_of(TINY / "tiny-ltx25/text_encoders/tiny-gemma4-with-proj-ltx-2.5-bf16.safetensors")
     for text in encoder["__metadata__"].values():
         if text.startswith("{"):
-            yield json.dumps(json.loads(text), separators=(",", ":")).encode()
+            yield json.loads(text)
 
 
 def config_words() -> Iterator[str]:
@@ -216,23 +252,30 @@ def some_sentencepiece() -> Iterator[bytes]:
 def some_tokenizer_json() -> Iterator[bytes]:
     vocab = {text: i for i, text in enumerate(["<unk>", "<bos>", *BYTES, "a", "b", "ab", "\u2581"])}
     for merges in (["a b"], [["a", "b"]]):
-        yield json.dumps(
-            {
-                "added_tokens": [{"id": 1, "content": "<bos>", "special": True, "lstrip": False}],
-                "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
-                "pre_tokenizer": None,
-                "model": {
-                    "type": "BPE",
-                    "dropout": None,
-                    "unk_token": "<unk>",
-                    "byte_fallback": True,
-                    "ignore_merges": False,
-                    "vocab": vocab,
-                    "merges": merges,
-                },
+        told = {
+            "added_tokens": [{"id": 1, "content": "<bos>", "special": True, "lstrip": False}],
+            "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+            "pre_tokenizer": None,
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": "<unk>",
+                "byte_fallback": True,
+                "ignore_merges": False,
+                "vocab": vocab,
+                "merges": merges,
             },
-            separators=(",", ":"),
-        ).encode()
+        }
+        yield compact(told)
+        for changed in varied({**told, "model": {**told["model"], "vocab": {}}}):
+            yield compact(changed)
+        for option in ("single_word", "lstrip", "rstrip", "normalized"):
+            yield compact({**told, "added_tokens": [{"id": 1, "content": "<bos>", option: True}]})
+        yield compact({**told, "normalizer": None, "pre_tokenizer": SPLIT})
+        yield compact({**told, "pre_tokenizer": SPLIT})
+
+
+SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 
 
 # --- what comes with them ---
@@ -248,6 +291,34 @@ def some_loras() -> Iterator[bytes]:
     yield save({f"base_model.model.{name}.lora_A.weight": down, f"base_model.model.{name}.lora_B.weight": up}, meta)
     yield save({"scale_shift_table.diff": np.ones((2, 8), np.float16), "patchify_proj.diff_b": np.ones(8, np.float16)})
     yield save({f"transformer.{name}.lora_A.default.weight": down, f"transformer.{name}.lora_B.default.weight": up})
+    pair = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    adapter = {
+        "r": 2,
+        "lora_alpha": 4,
+        "peft_type": "LORA",
+        "alpha_pattern": {"attn1.to_q": 2, "to_q": 3},
+        "use_dora": False,
+    }
+    for told in (adapter, *varied(adapter)):
+        yield save(pair, {"lora_adapter_metadata": compact(told).decode()})
+    for key in ("ss_network_module", "ss_network_alpha", "lora_rank", "lora_alpha", "use_dora", "ss_network_args", "r"):
+        for value in ("None", "", "x", "2", "-1", "1e999", "[]", '{"a":1}', "networks.lora", "lycoris.kohya", "true"):
+            yield save(pair, {key: value})
+    yield save({**pair, f"transformer.{name}.lora_A.weight": down})
+    for shape in ((2, 4), (3, 8), (2,), (2, 8, 1), (0, 8)):
+        yield save({**pair, f"{name}.lora_A.weight": np.ones(shape, np.float32)})
+        yield save({f"{name}.diff": np.ones(shape, np.float32), f"{name}.diff_b": np.ones(shape, np.float32)})
+    for kind in (
+        "hada_w1_a",
+        "lokr_w1",
+        "dora_scale",
+        "oft_blocks",
+        "w_norm",
+        "set_weight",
+        "reshape_weight",
+        "lora_mid.weight",
+    ):
+        yield save({**pair, f"{name}.{kind}": down})
 
 
 LORA_WORDS = (
@@ -272,6 +343,14 @@ def some_requests() -> Iterator[bytes]:
     yield b'{"prompt":"a fox","width":64,"height":64,"num_frames":9,"seed":1}'
     yield b'{"sigmas":[1.0,0.5,0.0],"tiling":[256,64,64,24],"loras":[["a.safetensors",0.5]],"upscaler":"x"}'
     yield b'{"images":["a.png",{"path":"b.png","frame":-1,"strength":0.5,"crf":null}],"stg_blocks":[1,2]}'
+    from sdltx.options import ROWS
+
+    for option in ROWS:
+        for value in (*VALUES, "auto", "5s", [1.0, 0.0], [0, 1], ["a"] * 20, [["a", 1e999]], [["a", 0.5]], 64):
+            yield compact({option: value})
+    for pair in (("sigmas", "num_inference_steps"), ("duration", "num_frames"), ("enhance_system", "enhance")):
+        for values in ((4, 4), ([1.0, 0.0], 4), ("x", False), (5.0, 9), ("x", True)):
+            yield compact(dict(zip(pair, values, strict=True)))
     yield b'{"duration":"5s","guidance_interval":[0.1,0.9],"noise":false,"upscalers":[],"recipe":"distilled"}'
 
 
