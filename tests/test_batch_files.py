@@ -171,7 +171,7 @@ def test_what_a_model_cannot_do_fails_alone(tmp_path, cache):  # noqa: F811
     assert (out / "b_0009.png").exists()
 
 
-@pytest.mark.by_day(4)
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -38,7 +38,7 @@ def give_film(handle, frames=FILM, sound=SOUND, rate=24.0):
     call("request_set_film", handle, pointer(frames), *sizes, c.c_double(rate), samples, c.c_int64(RATE))
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize(
     "options", [{"retake": [0.3, 0.7]}, {"retake": [0.3, 0.7], "retake_of": "sound"}, {"foley": 1}]
 )

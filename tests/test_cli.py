@@ -206,6 +206,7 @@ def test_prompt_sources(model, tmp_path):
     refused(2, "generate", *model, *SMALL, "-p", "\udcff", "-o", clip)
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("prompt", ["   ", "", "a red ball " * 1000], ids=["spaces", "empty", "11,000 characters"])
 def test_unusual_prompts_work(model, prompt, tmp_path):
     ok("generate", *model, *SMALL, "-p", prompt, "-o", tmp_path / "clip.mp4")

@@ -102,7 +102,7 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.mark.by_day(8)
+@pytest.mark.by_day(5)
 @pytest.mark.parametrize("line", rows("command"))
 def test_commands_of_coming_from(place, line, monkeypatch):
     monkeypatch.chdir(place)

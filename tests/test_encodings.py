@@ -218,7 +218,7 @@ def test_products_of_mxfp8(rows, exact):
         assert not np.isfinite(got[~np.isfinite(expected)]).any()
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize(("name", "bits"), [("int8", 8.5), ("nvfp4", 4.5), ("rotated", 16)])
 def test_memory_is_that_of_the_type(tmp_path, wide, name, bits):
     kind, options = KINDS[name]

@@ -251,6 +251,7 @@ def test_command_line(tmp_path):
     assert not errors(done)
 
 
+@pytest.mark.by_day(0)
 def test_c_interface(demo_pipe):
     pipeline = capi.load(*_demo.demo_files())
     asked = capi.request(prompt=IDEA, **TINY)

@@ -95,7 +95,7 @@ def converting(suffix: str, model: str) -> Callable[[Path], list[str]]:
 COMMANDS = {"mp4": generating, "frames": frames, "sound": sound, "batch": batch, "gguf": None, "safetensors": None}
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_calls_that_fail(name, failing, tmp_path, tiny_paths):
     make = COMMANDS[name] or converting(name, tiny_paths[0])
@@ -154,7 +154,7 @@ with sdltx.load() as pipe:
 """
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("kind", ["write", "sync", "rename", "create"])
 def test_the_same_pipeline_works_afterwards(kind, failing, tmp_path):
     folder = tmp_path / "folder"

@@ -306,6 +306,7 @@ def test_blocks_that_the_model_does_not_have(tiny):
         tiny.resolve(stg_blocks=[3])
 
 
+@pytest.mark.by_day(1)
 def test_on_the_command_line(tmp_path):
     done = run("generate", "-p", "x", "--guidance-scale", "-3", "--dry-run")
     assert (done.returncode, len(errors(done))) == (2, 1)

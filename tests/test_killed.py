@@ -86,6 +86,7 @@ def test_convert(tmp_path, tiny_paths, suffix):
     assert target.read_bytes() == whole
 
 
+@pytest.mark.by_day(0)
 def test_batch(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     jobs = tmp_path / "jobs.jsonl"

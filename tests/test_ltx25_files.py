@@ -396,6 +396,7 @@ def test_a_gemma_3_that_tells_its_configuration(tiny_paths, tmp_path):
         assert "text encoder" in pipe.info["parts"]
 
 
+@pytest.mark.by_day(0)
 def test_lengths_from_the_command_line_replace_remembered_ones(tmp_path):
     small = ["-m", FOLDER, "--fps", "8", "-W", "64", "-H", "64", "--steps", "1", "-s", "3"]
     done = run("generate", *small, "-p", "a", "--num-frames", "9", "-o", tmp_path / "a.mp4")

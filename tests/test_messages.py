@@ -201,7 +201,7 @@ def test_a_terminal_of_no_size_gets_no_bars():
 # --- no work for nothing ---
 
 
-@pytest.mark.by_day(3)
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize(
     ("suffix", "has_sound"), [(".mp4", True), (".webm", True), (".gif", False), (".webp", False), (".png", False)]
 )

@@ -14,7 +14,7 @@ from test_model_file import split_files
 
 import sdltx
 
-SEEDS = range(400 if os.environ.get("SDLTX_NIGHTLY") else 30)  # every seed is another file
+SEEDS = range(400 if os.environ.get("SDLTX_NIGHTLY") else 15)  # every seed is another file
 
 
 def changed(data: bytes, seed: int, header: int) -> bytes:

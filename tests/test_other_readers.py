@@ -28,18 +28,18 @@ FILES = 5_000 if os.environ.get("SDLTX_NIGHTLY") else 200  # of each format
 
 STRICTER = {
     "is longer than": "names of more than 1,024 bytes: no model has them, and each is kept several times",
-    "has a name of": "the same in safetensors",
+    "has a name of": "names of more than 1,024 bytes in safetensors",
     "has more than 8 dimensions": "ggml has four, and nothing of a model has more than five",
     "lists more than": "more than 32,768 tensors: what is kept of each would take a multiple of the file",
     "is listed twice": "one name of two tensors: the package keeps the last one",
     "larger than any file": "shapes of more than 2^62 bytes, also where one side is 0",
-    "which is no rows": "rows that are no whole number of blocks, which the package of GGUF cuts",
+    "whose rows are no whole number of blocks": "rows that the package of GGUF cuts",
     "overlap": "tensors that share bytes in a GGUF, which no writer makes; safetensors refuses them, too",
     "beyond its end": "tensors that end after the file, of which the package gives what is there",
     "unaligned offset": "what the alignment that a file tells forbids",
     "has the alignment": "alignments that are no power of two up to 1 MiB",
-    "twice": "a key or a tensor of a GGUF that is there twice",
-    "no whole number of blocks": "the same",
+    "has the metadata key": "a key of a GGUF that is there twice",
+    "lists tensor": "a tensor of a GGUF that is there twice",
     "holds zeros": "many tensors without any value: a download that stopped",
     "is neither": "files of less than 10 bytes",
 }

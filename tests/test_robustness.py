@@ -240,7 +240,7 @@ def test_a_forked_child_says_what_to_do_instead_of_waiting_for_ever(tiny_paths):
 # --- memory ---
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("megabytes", [300, 450, 512, 700, 1000])
 def test_too_little_memory_is_an_error_and_not_a_crash(tmp_path, megabytes):
     """Wherever it runs out: an exception with a name, no half-written file, and no signal."""
@@ -324,6 +324,7 @@ def test_a_model_file_cut_off_while_in_use_is_named(tiny_paths, tmp_path):
     assert f"ModelFileError: [{copy}] was cut off" in done.stderr
 
 
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("options", ['offload="none"', 'offload="blocks"', 'precision="f32"', 'device="WORKER"'])
 def test_files_that_shrink_are_errors_of_the_call(tiny_paths, tmp_path, options, workers):
     """While it denoises, before it decodes, before anything; restored, the same file gives the same clip."""
@@ -451,7 +452,7 @@ def test_the_last_words_also_remove_folders_of_frames(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.sanitize
 @pytest.mark.parametrize("what", ["sample", "callback", "encode", "decode", "load", "log"])
 def test_a_program_may_end_while_a_daemon_thread_computes(what):

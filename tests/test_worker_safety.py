@@ -27,7 +27,7 @@ import sdltx
 SECRET = "SDLTX_WORKER_SECRET"
 GREETING = b"sdltx wants a secret 1\n"
 HELLO = bytes([14]) + struct.pack("<Q", 24) + bytes(24)
-SEEDS = range(200 if os.environ.get("SDLTX_NIGHTLY") else 8)
+SEEDS = range(200 if os.environ.get("SDLTX_NIGHTLY") else 6)
 
 
 def free_port() -> int:
