@@ -9,6 +9,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,12 @@ def some_shapes() -> Iterator[bytes]:
         names = ("q_norm", "k_proj", "q_proj") if layer == 5 else ("q_norm", "k_proj", "q_proj", "v_proj")
         lines += [f"model.layers.{layer}.self_attn.{name}.weight {16 if name == 'q_norm' else 64} 1" for name in names]
     yield "\n".join(lines).encode()
+    yield "\n".join(["model.embed_tokens.weight 8 16", *lines[1:]]).encode()
+    for lacking in range(len(lines)):
+        yield "\n".join([*lines[:lacking], *lines[lacking + 1 :]]).encode()
+    for told in ('{"model_type":"gemma4"}', '{"model_type":5}', "[]", "{", '{"model_type":"gemma3"}', "{}"):
+        yield f"#gemma_config {told}\n{lines[0]}\nmodel.layers.0.x 1".encode()
+        yield f"#gemma_config {told}\n{lines[0]}\nmodel.layers.0.layer_scalar 1".encode()
     for path in sorted(TINY.glob("tiny-*/**/*.safetensors")):
         header = header_of(path)
         metadata = header.pop("__metadata__", {})
@@ -184,7 +191,14 @@ def some_shapes() -> Iterator[bytes]:
 
 def some_gguf_encoders() -> Iterator[bytes]:
     sizes = ("embedding_length", "block_count", "attention.head_count", "feed_forward_length", "attention.key_length")
-    for name in ("gemma3", "gemma4"):
+    frequencies = (
+        np.ones(1, np.float32),
+        np.float32([1e30]),
+        np.float32([5]),
+        np.ones(1, np.float16),
+        np.ones(3, np.float32),
+    )
+    for name, freqs in product(("gemma3", "gemma4"), frequencies):
         writer = gguf.GGUFWriter(None, name)
         for key in (*sizes, "attention.sliding_window", "attention.head_count_kv", "attention.key_length_swa"):
             writer.add_uint32(f"{name}.{key}", 2)
@@ -193,19 +207,29 @@ def some_gguf_encoders() -> Iterator[bytes]:
             writer.add_float32(f"{name}.{key}", 8)
         writer.add_array(f"{name}.attention.sliding_window_pattern", [True, False])
         writer.add_array(f"{name}.attention.head_count_kv_list", [1, 2])
-        for tensor in ("token_embd.weight", "blk.0.attn_q.weight", "rope_freqs.weight", "output_norm.weight"):
-            writer.add_tensor(tensor, np.ones((2, 2) if "freqs" not in tensor else 1, np.float32))
+        for tensor in ("token_embd.weight", "blk.0.attn_q.weight", "output_norm.weight"):
+            writer.add_tensor(tensor, np.ones((2, 2), np.float32))
+        writer.add_tensor("rope_freqs.weight", freqs)
         yield written(writer)
 
 
 def some_configurations() -> Iterator[bytes]:
     for number, config in enumerate(configs().values()):
-        yield bytes([number, 0]) + json.dumps(json.loads(config), separators=(",", ":")).encode()
-        for key, section in json.loads(config).items():
-            yield bytes([number, 0]) + json.dumps({key: section}, separators=(",", ":")).encode()
-        for told in varied(json.loads(config), ("x", 0, 10**9)):
-            yield bytes([number, 0]) + compact(told)
+        whole = json.loads(config)
+        told = [whole, *({key: section} for key, section in whole.items()), *varied(whole, ("x", 0, 10**9))]
+        for key, changes in OF_SECTIONS.items():
+            told += ({**whole, key: {**whole.get(key, {}), **change}} for change in changes)
+        for section in whole.values():
+            if isinstance(section, dict):  # as if it were the whole
+                told += (section, {**section, "duration_head": {}})
+        yield from (bytes([number, 0]) + compact(one) for one in told)
     yield bytes([0, 3]) + b'{"distilled":true,"width":64,"steps":3,"guidance_scale":1.5,"negative_prompt":"x"}'
+
+
+OF_SECTIONS = {
+    "vae": ({"_class_name": "CausalDiffusionVAE"}, {"decoder_blocks": [["res_x", {"inject_noise": True}]] * 2}),
+    "transformer": ({"duration_head": {}}, {"connector_num_layers": 2000}, {"use_prompt_adaln_single": False}),
+}
 
 
 def some_text_encoders() -> Iterator[bytes]:
@@ -351,6 +375,14 @@ def some_requests() -> Iterator[bytes]:
     for pair in (("sigmas", "num_inference_steps"), ("duration", "num_frames"), ("enhance_system", "enhance")):
         for values in ((4, 4), ([1.0, 0.0], 4), ("x", False), (5.0, 9), ("x", True)):
             yield compact(dict(zip(pair, values, strict=True)))
+    for value in (None, True, False, "x", 5, -1, 2.5, [], {}):
+        for key in ("path", "frame", "strength", "crf", "sha256", "other"):
+            yield compact({"images": [{"path": "a.png", key: value}]})
+        for key in ("images", "noise", "initial", "upscalers", "references", "sound", "film"):
+            yield compact({key: value})
+    for value in (["a"], [], None, "a"):
+        yield compact({"upscalers": value, "upscaler": None})
+        yield compact({"upscalers": value, "upscaler": ["b"]})
     yield b'{"duration":"5s","guidance_interval":[0.1,0.9],"noise":false,"upscalers":[],"recipe":"distilled"}'
 
 

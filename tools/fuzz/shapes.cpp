@@ -4,7 +4,9 @@
 
 #include "base/json.h"
 #include "fuzz.h"
+#include "ltxv/config.h"
 #include "model/inspect.h"
+#include "model/names.h"
 
 namespace sdltx::fuzz {
 
@@ -44,7 +46,9 @@ void describe(const uint8_t* data, size_t size) {
             add_tensor(file, line, left);
         at = end + 1;
     }
-    expect(Json::accept(inspect({file_of(file.bytes())})), "an inspection is not JSON");
+    const std::string path = file_of(file.bytes());
+    expect(Json::accept(inspect({path})), "an inspection is not JSON");
+    expect(Json::accept(config_text(ModelFiles({path}, ltx_naming()))), "a configuration is not JSON");
 }
 
 const Register shapes("shapes", describe);
