@@ -11,6 +11,7 @@ from commands import TINY_CLIP, errors, generate, names, run
 
 import sdltx
 from sdltx import media, sound
+from sdltx._files import Source
 
 SMALL = {"width": 64, "height": 64, "num_frames": 9, "num_inference_steps": 2, "seed": 1}
 
@@ -160,3 +161,20 @@ def test_a_model_without_a_vocoder(tmp_path, tiny_paths, saved):
     done = run("generate", "-p", "x", *TINY_CLIP, "-m", path, "-m", tiny_paths[1], "-o", tmp_path / "x.wav")
     assert done.returncode == 4
     assert "not among the files: vocoder" in errors(done)[0]
+
+
+def test_places_that_a_file_does_not_have(tmp_path):
+    """PyAV writes a traceback to the standard error where seeking raises while another exception is on its way."""
+    path = tmp_path / "x"
+    path.write_bytes(b"abcdef")
+    with Source(path) as file:
+        assert [file.seek(*to) for to in ((-1,), (2**70,), (-9, 2), (-1, 1), (3,), (2**40,))] == [
+            -1,
+            -1,
+            -1,
+            -1,
+            3,
+            2**40,
+        ]
+        assert file.seek(3) == 3
+        assert file.read() == b"def"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import exists
+from ._files import Source, exists
 from .errors import BackendError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class ContainerFormat(SingleFile):
         import av
 
         # A file of ours, so that its name is no address, and of this format only.
-        with path.open("rb") as file, av.open(file, format=self.container) as container:
+        with Source(path) as file, av.open(file, format=self.container) as container:
             return next((value for key, value in container.metadata.items() if key.lower() == "comment"), None)
 
 

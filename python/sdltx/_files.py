@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 import stat
@@ -174,6 +175,17 @@ def _sync(path: Path) -> None:
 def cache_folder() -> Path:
     """Returns the folder of what can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sdltx"
+
+
+class Source(io.FileIO):
+    """A file that FFmpeg reads: a broken one sends it to places that there are not, which is no exception to it."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Goes there, or returns -1, as FFmpeg wants it."""
+        try:
+            return super().seek(offset, whence)
+        except (OSError, OverflowError):
+            return -1
 
 
 def exists(path: str | os.PathLike[str]) -> bool:

@@ -7,14 +7,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _arguments
-from ._files import exists, is_folder
+from ._files import Source, exists, is_folder
 from .errors import InvalidRequestError, SdltxError, shortened
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def _opened(where: str, path: str | os.PathLike[str], kind: str) -> Iterator[tup
         raise InvalidRequestError(f"[{where}] {name} is a folder; give a file")
     try:
         # Opened here, so that no name is an address, and without playlists, which name other files.
-        with Path(name).open("rb") as file, av.open(file, format=None, options={"protocol_whitelist": ""}) as container:
+        with Source(name) as file, av.open(file, format=None, options={"protocol_whitelist": ""}) as container:
             streams = getattr(container.streams, kind)
             if not streams:
                 raise InvalidRequestError(f"[{where}] {name} has no {'sound' if kind == 'audio' else 'pictures'}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments
-from ._files import check_writable, failures_named, replacing
+from ._files import Source, check_writable, failures_named, replacing
 from .errors import BackendError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -114,6 +114,6 @@ def read_settings(path: Path) -> str | None:
     """Returns the JSON text of the settings in a file; None if there is none."""
     import av
 
-    with path.open("rb") as file, av.open(file, format="wav") as container:
+    with Source(path) as file, av.open(file, format="wav") as container:
         text: str | None = container.metadata.get("comment")
         return text

@@ -17,10 +17,12 @@ from typing import Any
 from unittest import mock
 
 import sdltx
-from sdltx import _readers, images, library, material, media
+from sdltx import _encoders, _pictures, _readers, library, material, media, sound
 from sdltx.cli import _parser, batch_lines, batch_state, config, repeat
 from sdltx.options import ROWS
 
+# Whatever is imported later is not instrumented.
+assert _encoders and sound
 FOLDER = Path(tempfile.mkdtemp())
 PARSER = _parser()
 NAMES = ("png", "jpg", "webp", "gif", "bmp", "tiff")
@@ -117,11 +119,11 @@ def clip(data: bytes) -> None:
 
 
 def picture(data: bytes) -> None:
-    pixels = images.read(named(data, NAMES))
+    pixels = _pictures.read(named(data, NAMES))
     assert pixels.ndim == 3 and pixels.shape[2] == 3
 
 
-def sound(data: bytes) -> None:
+def samples(data: bytes) -> None:
     _readers.read_audio(named(data, SOUNDS))
 
 
@@ -151,7 +153,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "py_state": state,
     "py_clip": clip,
     "py_picture": picture,
-    "py_sound": sound,
+    "py_sound": samples,
     "py_film": film,
     "py_latents": latents,
     "py_shards": shards,
