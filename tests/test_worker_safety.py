@@ -342,6 +342,29 @@ def test_what_a_client_says_cannot_end_a_worker(tiny_paths):
     assert len(set(lines)) > 1
 
 
+def test_clients_that_end_the_server_again_and_again(tiny_paths):
+    """A message of 2^63 bytes, as soon as there is a server; the next one serves all the same."""
+    with worker(SDLTX_WORKER_TIMEOUT="2") as (port, process):
+        for _ in range(8):
+            for _ in range(100):
+                with contextlib.suppress(OSError), connected(port) as client:
+                    client.sendall(HELLO)
+                    if len(received(client, 36)) == 36:
+                        client.sendall(bytes([10]) + struct.pack("<Q", 2**63))
+                        received(client, 1)
+                        break
+                time.sleep(0.1)
+            assert process.poll() is None
+        for _ in range(100):
+            with contextlib.suppress(sdltx.BackendError, sdltx.BusyError):
+                with sdltx.load(*tiny_paths, device=f"rpc:127.0.0.1:{port}") as pipe:
+                    pipe.encode("a fox")
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("nobody serves")
+
+
 def test_a_server_that_is_killed_is_there_again(tiny_paths):
     with worker() as (port, process):
         (server,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

@@ -78,7 +78,9 @@ template <typename T>
 void set_list(sdltx_request* request, const char* name, const T* values, size_t count) {
     existing(request, "request");  // before what is told of the values is believed
     with_option(name, [](const Option&, auto) {});
+    constexpr size_t longest = size_t{1} << 20;
     if (count && !values) refuse("values", "is NULL");
+    if (count > longest) refuse("values", "has " + std::to_string(count) + " values");
     set(request, name, std::vector<T>{values, values + count});
 }
 

@@ -198,9 +198,23 @@ bool serves_connections() { return serving; }
 
 }  // namespace sdltx
 
+namespace {
+
+// Tells the parent that from now on clients come in: a byte into the pipe that SDLTX_WORKER_SERVES names.
+void tell_parent() {
+    static std::atomic<bool> told{false};
+    const char* pipe = std::getenv("SDLTX_WORKER_SERVES");
+    if (told.exchange(true) || !pipe) return;
+    const int fd = std::atoi(pipe);
+    if (fd > STDERR_FILENO && ::write(fd, "s", 1) == 1) ::close(fd);
+}
+
+}  // namespace
+
 // The next client that may come in; others are not heard.
 int sdltx_rpc_accept(int socket, sockaddr* address, socklen_t* length) {
     using namespace sdltx;
+    tell_parent();
     const std::string secret = worker_secret();
     for (;;) {
         const int fd = ::accept(socket, address, length);

@@ -65,7 +65,16 @@ def names(where: str, name: str, values: Any) -> list[str]:
     """Returns a list of names."""
     if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
         refuse(where, name, "a name or a list of names", values)
-    return list(values)
+    return [unicode(where, name, value) for value in values]
+
+
+def unicode(where: str, name: str, value: str) -> str:
+    """Returns text that can be written as UTF-8: what the core takes. Names of files need not be such."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"[{where}] the {name} is not valid Unicode at character {error.start}") from None
+    return value
 
 
 def callback(where: str, name: str, value: Any) -> Any:
@@ -108,10 +117,7 @@ def text(where: str, name: str, value: Any) -> str:
     """Returns text that can be written as UTF-8."""
     if not isinstance(value, str):
         refuse(where, name, "text", value)
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(f"[{where}] the {name} is not valid Unicode at character {error.start}") from None
+    size = len(unicode(where, name, value).encode())
     if size > _core.max_prompt_bytes:
         raise InvalidRequestError(
             f"[{where}] the {name} has {size} bytes, at most {_core.max_prompt_bytes} are possible; use a shorter one"

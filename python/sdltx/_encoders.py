@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import Source, exists
+from ._files import Source, exists, is_file
 from .errors import BackendError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -104,6 +104,12 @@ class SingleFile:
         pass
 
 
+def _text_of(settings: Settings) -> str:
+    """JSON with letters as they are; where some of them are none that can be written, they stay escaped."""
+    text = json.dumps(settings, ensure_ascii=False)
+    return text if text.isascii() or text.encode(errors="ignore").decode() == text else json.dumps(settings)
+
+
 @dataclass(frozen=True)
 class ContainerFormat(SingleFile):
     """Video files through PyAV."""
@@ -153,7 +159,7 @@ class ContainerEncoder:
         import av
 
         self._container = av.open(str(file), "w", options=dict(codecs.muxer_options))
-        self._container.metadata["comment"] = json.dumps(settings, ensure_ascii=False)
+        self._container.metadata["comment"] = _text_of(settings)
         self._video: Any = self._container.add_stream(codecs.video, rate=rate, options=dict(codecs.video_options))
         self._audio: Any = None
         if audio_rate is not None:
@@ -349,7 +355,7 @@ class SequenceFormat:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's, of large pictures
-                return self.read_settings(file) is not None
+                return is_file(file) and self.read_settings(file) is not None
         except MemoryError:
             raise
         except Exception:  # what a broken file makes a format raise
@@ -378,7 +384,10 @@ class SequenceFormat:
     def read_settings(self, path: Path) -> str | None:
         from PIL import Image
 
-        with Image.open(path if exists(path) else sequence_name(path, 1), formats=["PNG"]) as picture:
+        file = path if exists(path) else sequence_name(path, 1)
+        if exists(file) and not is_file(file):
+            raise OSError(f"{file.name} is no regular file")
+        with Image.open(file, formats=["PNG"]) as picture:
             text: str | None = picture.info.get(_PNG_KEY)
             return text
 
@@ -392,7 +401,7 @@ class SequenceEncoder:
         self._folder = folder
         self._frames = 0
         self._info = PngInfo()
-        self._info.add_itxt(_PNG_KEY, json.dumps(settings, ensure_ascii=False))
+        self._info.add_itxt(_PNG_KEY, _text_of(settings))
 
     def write_frame(self, frame: NDArray[np.uint8]) -> None:
         from PIL import Image

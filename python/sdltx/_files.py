@@ -178,7 +178,26 @@ def cache_folder() -> Path:
 
 
 class Source(io.FileIO):
-    """A file that FFmpeg reads: a broken one sends it to places that there are not, which is no exception to it."""
+    """A file that FFmpeg reads.
+
+    A broken one sends it to places that there are not, which is no exception to it. What a disk says is raised at the
+    end, as PyAV writes tracebacks of what is raised while it reads.
+    """
+
+    _failure: OSError | None = None
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Reads, up to the end or to where the disk fails."""
+        try:
+            return super().read(size) or b""
+        except OSError as error:
+            self._failure = error
+            return b""
+
+    def __exit__(self, *raised: object) -> None:
+        super().__exit__(*raised)  # type: ignore[arg-type]
+        if self._failure is not None:
+            raise self._failure
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Goes there, or returns -1, as FFmpeg wants it."""

@@ -38,9 +38,9 @@ class OpenModel:
         number_of_threads = _arguments.threads("load", threads)
         files = [_arguments.path("load", path) for path in paths]
         _arguments.callback("load", "progress", progress)
-        devices = device if isinstance(device, str) else ",".join(_arguments.names("load", "device", device))
+        devices = ",".join(_arguments.names("load", "device", [device] if isinstance(device, str) else device))
         for name, value in (("precision", precision), ("offload", offload)):
-            _arguments.instance("load", name, value, str, "a name")
+            _arguments.unicode("load", name, _arguments.instance("load", name, value, str, "a name"))
         self._core = _core.Pipeline(
             [_arguments.raw(file) for file in files],
             device=devices,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _arguments
-from ._files import Source, exists, is_folder
+from ._files import Source, exists, is_file, is_folder
 from .errors import InvalidRequestError, SdltxError, shortened
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def _opened(where: str, path: str | os.PathLike[str], kind: str) -> Iterator[tup
         raise InvalidRequestError(f"[{where}] there is no file {name}")
     if is_folder(name):
         raise InvalidRequestError(f"[{where}] {name} is a folder; give a file")
+    if not is_file(name):  # a pipe would have us wait, and FFmpeg goes back and forth
+        raise InvalidRequestError(f"[{where}] {name} is no regular file; give one")
     try:
         # Opened here, so that no name is an address, and without playlists, which name other files.
         with Source(name) as file, av.open(file, format=None, options={"protocol_whitelist": ""}) as container:

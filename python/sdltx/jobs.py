@@ -65,8 +65,10 @@ class Job:
     def num_frames(self) -> int:
         """Pictures of the clip, once it is denoised; of sound alone as many as it lasts."""
         assert self.latents is not None
-        frames: int = self.latents.video.shape[1]
-        return int(self.latents.settings.get("result_frames") or 8 * (frames - 1) + 1)
+        decoded = 8 * (int(self.latents.video.shape[1]) - 1) + 1
+        told = self.latents.settings.get("result_frames")
+        # What a file says is believed where it can be.
+        return told if type(told) is int and 0 < told <= max(decoded, 1) else decoded
 
     def on_started(self) -> None:
         """The run has begun, perhaps again."""

@@ -185,7 +185,9 @@ def _meant(name: str) -> str:
 
 def read(name: str, value: Any) -> Any:
     """Returns the value of an option as a plain one. Raises InvalidRequestError for another kind."""
-    return _READ[ROWS[name]["kind"]]("sample", name, value)
+    kind = ROWS[name]["kind"]
+    read = _READ[kind]("sample", name, value)
+    return _arguments.unicode("sample", name, read) if isinstance(read, str) and kind != "file" else read
 
 
 def core_options(given: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> _core.ClipOptions:

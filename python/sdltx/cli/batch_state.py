@@ -15,7 +15,7 @@ from typing import Any
 import sdltx
 from sdltx.options import ROWS
 
-from .._files import failures_named, remove_leftovers_of, replacing, sha256_of
+from .._files import failures_named, is_file, remove_leftovers_of, replacing, sha256_of
 
 _FOLDER = ".sdltx-batch"
 
@@ -40,7 +40,7 @@ class State:
         self._done: dict[str, dict[str, Any]] = {}
         self._seeds: dict[str, int] = {}
         with suppress(OSError, ValueError, AttributeError, RecursionError):  # there is none yet, or none that counts
-            told = json.loads(self._file.read_text())
+            told = json.loads(self._file.read_text() if is_file(self._file) else "")
             if isinstance(told.get("done"), dict) and isinstance(told.get("seeds"), dict):
                 self._done, self._seeds = told["done"], told["seeds"]
 

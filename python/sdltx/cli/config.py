@@ -33,6 +33,9 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
+_MOST_BYTES, _MOST_DOTS = 1 << 16, 1000
+
+
 def path() -> Path | None:
     """Returns the file: SDLTX_CONFIG, or config.toml in the user's config folder; None if SDLTX_CONFIG is empty."""
     named = os.environ.get("SDLTX_CONFIG")
@@ -79,7 +82,12 @@ def _read(file: Path) -> dict[str, Any]:
     except ModuleNotFoundError:  # before Python 3.11
         import tomli as tomllib
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+        # Keys in keys in keys take the library minutes and gigabytes; ours are in none.
+        if len(data) > _MOST_BYTES or data.count(b".") > _MOST_DOTS:
+            raise sdltx.InvalidRequestError(f"[config] {file} is too long to be a configuration")
+        values = tomllib.loads(data.decode())
     except (OSError, ValueError, RecursionError) as error:
         raise sdltx.InvalidRequestError(f"[config] {file}: {error}") from None
     return {name: _checked(file, name, value) for name, value in values.items()}

@@ -18,6 +18,7 @@ from .job import Job
 from .messages import say
 
 _Number = TypeVar("_Number", int, float)
+_MOST_BYTES = 1 << 23  # of a text that is typed
 
 _EPILOG = """\
 exit status:
@@ -240,7 +241,11 @@ def _listed(text: str, kind: Callable[[str], _Number], what: str) -> list[_Numbe
 def text_file(path: str) -> str:
     """Reads a UTF-8 text file."""
     try:
-        return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        with Path(path).open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise argparse.ArgumentTypeError(f"{path} is longer than {_MOST_BYTES >> 20} MiB")
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

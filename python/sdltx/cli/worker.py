@@ -19,8 +19,9 @@ from .options import add_command, message_options, threads
 
 SECRET = "SDLTX_WORKER_SECRET"
 _SERVES = "SDLTX_WORKER_SERVES"  # in the environment of the process that serves
-_TOO_SHORT = 2.0  # seconds: a process that ends so soon did not serve
-_MOST_IN_A_ROW = 5
+_TOO_SHORT = 2.0  # seconds: when processes end so soon there are pauses between them
+_LONGEST_PAUSE = 5.0  # seconds
+_MOST_UNSERVED = 5  # processes in a row that no client can reach, once one was there
 
 
 def add(commands: Any) -> None:
@@ -77,14 +78,18 @@ def _keep_serving(words: list[str]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    in_a_row = 0
+    ended_early = unserved = 0
     while True:
         start = time.monotonic()
-        server = subprocess.Popen(command, env=os.environ | {_SERVES: "1"})
-        status = server.wait()
-        in_a_row = in_a_row + 1 if time.monotonic() - start < _TOO_SHORT else 0
-        if status == 2 or (in_a_row == 1 and status > 0) or in_a_row >= _MOST_IN_A_ROW:
+        told, tells = os.pipe()
+        with os.fdopen(told, "rb") as serves:  # a byte, once clients come in
+            server = subprocess.Popen(command, env=os.environ | {_SERVES: str(tells)}, pass_fds=[tells])
+            os.close(tells)
+            status = server.wait()
+            unserved = 0 if serves.read() else unserved + 1
+        if unserved and (ended_early == 0 or unserved >= _MOST_UNSERVED):
             # It never served: an address or a device that is not there. It has said why.
             raise SystemExit(status if status > 0 else 1)
+        ended_early = ended_early + 1 if time.monotonic() - start < _TOO_SHORT else 1
         say("the server ended by what a client sent; it is started again")
-        time.sleep(0.1 * in_a_row)
+        time.sleep(min(0.1 * (ended_early - 1), _LONGEST_PAUSE))
