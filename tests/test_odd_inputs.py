@@ -70,6 +70,22 @@ def test_lengths_that_a_clip_cannot_have(told, demo, tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 300_000
 
 
+def test_numbers_without_an_end():
+    for name in ("seed", "width", "num_inference_steps"):
+        with pytest.raises(sdltx.InvalidRequestError, match="of 16610 bits is out of range"):
+            sdltx.Request("x", **{name: 10**5000})
+    request = sdltx.Request("x", guidance_scale=10**5000)
+    assert request.options["guidance_scale"] == float("inf")
+    start = time.process_time()
+    sdltx.Request.from_dict({"prompt": "x", "sigmas": [0.5] * 200_000})
+    assert time.process_time() - start < 2  # it was five
+
+
+def test_arrays_where_there_should_be_pictures():
+    with pytest.raises(sdltx.InvalidRequestError, match="conditions"):
+        sdltx.Request("x", conditions=np.zeros(3))
+
+
 @pytest.fixture
 def pipes(tmp_path):
     """A folder in which pipes have the names of what is read."""

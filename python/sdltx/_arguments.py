@@ -12,6 +12,7 @@ from . import _core
 from .errors import InvalidRequestError
 
 _INT_MAX = 2**63 - 1
+_BITS_TO_SHOW = 256  # Python refuses to write numbers of thousands of digits
 _T = TypeVar("_T")
 
 
@@ -29,7 +30,8 @@ def whole(where: str, name: str, value: Any) -> int:
     except TypeError:
         refuse(where, name, "a whole number", value)
     if not -_INT_MAX <= number <= _INT_MAX:
-        raise InvalidRequestError(f"[{where}] {name} {number} is out of range; use at most {_INT_MAX}")
+        told = number if number.bit_length() < _BITS_TO_SHOW else f"of {number.bit_length()} bits"
+        raise InvalidRequestError(f"[{where}] {name} {told} is out of range; use at most {_INT_MAX}")
     return number
 
 
@@ -40,6 +42,8 @@ def number(where: str, name: str, value: Any) -> float | None:
 
 def real(where: str, name: str, value: Any) -> float:
     """Returns a real number, also a Fraction or one of NumPy's. The core checks the range."""
+    if type(value) is float:  # without the question below, which takes long
+        return value
     if (
         isinstance(value, (str, bytes, bool))
         or not isinstance(value, SupportsFloat)

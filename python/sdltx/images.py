@@ -84,7 +84,7 @@ def conditions_of(image: Any | None, last_image: Any | None, more: Iterable[Cond
     if more is not None and (isinstance(more, Condition) or not isinstance(more, Iterable)):
         _arguments.refuse("image", "conditions", "a list of sdltx.Condition", more)
     found = [] if image is None else [Condition(image)]
-    for condition in more or ():
+    for condition in () if more is None else more:
         found.append(_arguments.instance("image", "conditions", condition, Condition, "a list of sdltx.Condition"))
     return found if last_image is None else [*found, Condition(last_image, -1)]
 
