@@ -67,8 +67,10 @@ class Job:
         assert self.latents is not None
         decoded = 8 * (int(self.latents.video.shape[1]) - 1) + 1
         told = self.latents.settings.get("result_frames")
-        # What a file says is believed where it can be.
-        return told if type(told) is int and 0 < told <= max(decoded, 1) else decoded
+        # What a file says is believed where it can be. A film that goes on is longer than what was made of it.
+        if not isinstance(told, int) or isinstance(told, bool) or told < 1:
+            return decoded
+        return told if told <= decoded or self.request.film is not None else decoded
 
     def on_started(self) -> None:
         """The run has begun, perhaps again."""
