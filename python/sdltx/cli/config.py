@@ -86,7 +86,7 @@ def _read(file: Path) -> dict[str, Any]:
             data = stream.read(_MOST_BYTES + 1)
         # Keys in keys in keys take the library minutes and gigabytes; ours are in none.
         if len(data) > _MOST_BYTES or data.count(b".") > _MOST_DOTS:
-            raise sdltx.InvalidRequestError(f"[config] {file} is too long to be a configuration")
+            raise ValueError("it is too long to be a configuration")
         values = tomllib.loads(data.decode())
     except (OSError, ValueError, RecursionError) as error:
         raise sdltx.InvalidRequestError(f"[config] {file}: {error}") from None
