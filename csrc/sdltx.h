@@ -344,8 +344,8 @@ SDLTX_API sdltx_status sdltx_doubts(sdltx_pipeline* pipeline, const sdltx_reques
  * device, weights, mapped, inputs, working; host; memory: the sum, files not counted; passing: of weights, that are
  * read for each use; reading: seconds that this takes, 0 if not known; brought: of weights, that are copied to devices
  * for each use; tiles: four numbers of the tiling that is decoded with, if what was asked for does not fit, else null;
- * misfit: why the step cannot be, else empty) and memory, the most of them. Nothing is allocated and no weight is read.
- * NULL for the defaults.
+ * misfit: why the step cannot be, else empty; operations: about how many multiply-adds it takes) and memory, the most
+ * of them. Nothing is allocated and no weight is read. NULL for the defaults.
  */
 SDLTX_API sdltx_status sdltx_estimate(sdltx_pipeline* pipeline, const sdltx_request* request, char** json);
 

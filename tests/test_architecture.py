@@ -133,8 +133,10 @@ PYTHON_LAYERS = {
     "contexts": 10,
     "preview": 10,
     "__init__": 10,
-    "cli": 11,
-    "__main__": 12,
+    "writing": 10.5,
+    "server": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 
 

@@ -215,6 +215,9 @@ std::vector<StepMemory> Pipeline::estimate(ClipPlan plan, const Request& request
         const Placed placed = place(networks, uses[i], /*alone=*/true);
         StepMemory& memory = steps.emplace_back();
         memory.kind = step.kind;
+        memory.operations = operations(step);
+        if (plan.task == Task::extend && step.kind != StepKind::encode_prompts)
+            memory.operations *= static_cast<double>(plan.extension.windows());
         memory.host = uses[i].host;
         memory.passing = placed.passing;
         if (placed.passing) memory.reading = reading_seconds(networks, placed.passing);

@@ -34,6 +34,7 @@ Json to_json(const std::vector<StepMemory>& steps) {
                                 {"brought", step.brought},
                                 {"tiles", tiles},
                                 {"misfit", step.misfit},
+                                {"operations", step.operations},
                                 {"memory", step.memory()}});
     }
     out["memory"] = most;

@@ -27,6 +27,7 @@ struct StepMemory {
     size_t brought = 0;           // of weights that are brought to devices for each use, as they do not all fit
     std::optional<Tiling> tiles;  // that are chosen instead of larger ones that do not fit
     std::string misfit;           // why it cannot be; empty if it can
+    double operations = 0;        // about how many multiply-adds it takes
 
     // Of memory on all devices, files not counted.
     size_t memory() const;

@@ -13,10 +13,11 @@ from sdltx.records import Plan
 
 from .._files import exists, is_folder
 from ..contexts import ContextCache
+from ..writing import Files
 from . import batch_lines, plan
 from .batch_lines import Line
 from .batch_state import State, files_of, keys_of, model_stamp
-from .clips import FileClip, Files, raise_failed
+from .clips import FileClip, raise_failed
 from .generate import clip_options, spatial_upscaler
 from .job import Job
 from .options import add_command, message_options, model_options, output_options

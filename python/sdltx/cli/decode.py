@@ -7,7 +7,8 @@ from typing import Any
 import sdltx
 from sdltx import pipeline
 
-from .clips import FileClip, Files
+from ..writing import Files
+from .clips import FileClip
 from .job import Job
 from .options import add_command, message_options, model_options, output_options
 from .outputs import Outputs

@@ -18,8 +18,9 @@ from sdltx.images import conditions_of
 from sdltx.options import NAMES, ROWS
 
 from ..contexts import ContextCache
+from ..writing import Files
 from . import plan, repeat
-from .clips import FileClip, Files, numbered, raise_failed
+from .clips import FileClip, numbered, raise_failed
 from .job import Job
 from .options import (
     add_command,
@@ -281,7 +282,7 @@ def _generate(job: Job) -> None:
     clips = []
     for number, paths in enumerate(files):
         one = request if number == 0 else request.replaced(seed=(resolved["seed"] + number) % 2**63)
-        clip = _Previewed(job, one, paths, cache)
+        clip = _Previewed(job, one, paths, cache=cache)
         clip.look_up(guided, pipe.info["negative_prompt"])
         clips.append(clip)
     if (show := _previewer(job, pipe)) is not None:

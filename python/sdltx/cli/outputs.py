@@ -10,7 +10,7 @@ from pathlib import Path
 import sdltx
 
 from .._files import is_folder
-from .clips import Files
+from ..writing import Files
 
 _MODEL_SUFFIXES = (".safetensors", ".gguf", ".json", ".model")
 
