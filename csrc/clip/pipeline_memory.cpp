@@ -43,7 +43,8 @@ double cells_of(const Geometry& g) { return static_cast<double>(g.frames * g.hei
 
 // Multiply-adds, roughly: for a bar that moves evenly, nothing else.
 double Pipeline::operations(const Step& step) const {
-    constexpr double prompt_tokens = 256, convolutions_per_weight = 16, upscaling_per_cell = 4e8, sound_per_frame = 2e9;
+    constexpr double prompt_tokens = 256, convolutions_per_weight = 16, upscaling_per_cell = 4e8,
+                     sound_convolutions_per_weight = 14;
     const Geometry& g = step.settings.latent;
     const Networks& n = *networks_;
     switch (step.kind) {
@@ -54,7 +55,9 @@ double Pipeline::operations(const Step& step) const {
                                          static_cast<double>(g.height * g.width)
                                    : 0;
         case StepKind::encode_sound:
-            return static_cast<double>(g.audio_frames) * sound_per_frame / 4;
+            return n.audio_encoder ? weights_of(n.audio_encoder->weights()) * sound_convolutions_per_weight *
+                                         static_cast<double>(g.audio_frames)
+                                   : 0;
         case StepKind::denoise: {
             if (!n.transformer) return 0;
             const TransformerConfig& c = n.transformer->config();
@@ -72,7 +75,10 @@ double Pipeline::operations(const Step& step) const {
         case StepKind::decode_pictures:
             return n.video_decoder ? weights_of(n.video_decoder->weights()) * convolutions_per_weight * cells_of(g) : 0;
         case StepKind::decode_sound:
-            return static_cast<double>(g.audio_frames) * sound_per_frame;
+            return n.audio_decoder && n.vocoder
+                       ? (weights_of(n.audio_decoder->weights()) + weights_of(n.vocoder->weights())) *
+                             sound_convolutions_per_weight * static_cast<double>(g.audio_frames)
+                       : 0;
     }
     return 0;
 }

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arguments
+from . import _arguments, _core
 from ._files import Source, exists, is_file, is_folder
-from .errors import InvalidRequestError, SdltxError, shortened
+from .errors import InvalidRequestError, OutOfMemoryError, SdltxError, shortened
 
 if TYPE_CHECKING:
     import av
@@ -27,6 +27,7 @@ _LARGE = 720  # lines, from which pictures that do not tell their matrix are BT.
 _LONGEST = 24 * 3600  # seconds
 _EARLY = 1e-3  # seconds that time stamps may be off
 _SHORTEST_GAP = 0.02  # seconds, in sound; less are time stamps that are rounded
+_MUCH = 256 << 20  # bytes of pictures, after which it is looked whether there is room for more
 
 
 @contextmanager
@@ -202,6 +203,19 @@ class _Grid:
             if self.pictures and self.pictures[0].shape != self._rgb.shape:
                 raise InvalidRequestError(f"[video] {self._path} changes its size; give a film of one size")
             self.pictures.append(self._rgb)
+            self._check_room(self._rgb.nbytes)
+
+    def _check_room(self, bytes: int) -> None:
+        """Raises OutOfMemoryError where there is no room for the pictures as one array beside them."""
+        total = len(self.pictures) * bytes
+        if total // _MUCH == (total - bytes) // _MUCH:
+            return
+        free = next(int(device["memory_free"]) for device in _core.devices() if device["kind"] == "cpu")
+        if total > free:
+            raise OutOfMemoryError(
+                f"[video] {self._path}: the pictures of its first {len(self.pictures) / self._rate:.0f} s take "
+                f"{total / 2**30:.1f} GiB, and as much is needed once more; give a shorter or smaller film"
+            )
 
 
 def _rgb(path: str, frame: av.VideoFrame) -> NDArray[np.uint8]:

@@ -31,6 +31,7 @@ from . import (
     models,
     pull,
     recipes,
+    serve,
     worker,
 )
 from .job import Job
@@ -154,7 +155,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"sdltx {sdltx.__version__} (ggml {_core.ggml_version})")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     making = (generate, batch, estimate, recipes, decode)
-    for command in (*making, pull, models, inspect, convert, worker, doctor, embed, completion):
+    for command in (*making, pull, models, inspect, convert, serve, worker, doctor, embed, completion):
         command.add(commands)
     parser.set_defaults(root=parser)
     return parser

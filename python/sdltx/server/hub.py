@@ -1,0 +1,70 @@
+"""Who hears of which video. A reader that is slow misses what was in between, and nothing piles up for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+
+class Reader:
+    """One connection: the videos that changed since it was told last."""
+
+    def __init__(self, video: str | None) -> None:
+        """video: the one that it hears of; None: all."""
+        self.video = video
+        self._changed: dict[str, None] = {}
+        self._something = asyncio.Event()
+        self._closed = False
+
+    def note(self, video: str) -> None:
+        """One changed."""
+        if self.video in (None, video):
+            self._changed[video] = None
+            self._something.set()
+
+    def close(self) -> None:
+        """There is nothing more to hear."""
+        self._closed = True
+        self._something.set()
+
+    async def changes(self) -> AsyncIterator[str]:
+        """Gives videos as they change, until it is closed."""
+        while True:
+            await self._something.wait()
+            if self._closed:
+                return
+            self._something.clear()
+            changed, self._changed = self._changed, {}
+            for video in changed:
+                yield video
+
+
+class Hub:
+    """All readers."""
+
+    def __init__(self) -> None:
+        self._readers: set[Reader] = set()
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def note(self, video: str) -> None:
+        """Tells who hears of it that a video changed."""
+        for reader in self._readers:
+            reader.note(video)
+
+    def close(self) -> None:
+        """Ends the streams of all readers."""
+        for reader in self._readers:
+            reader.close()
+
+    @contextmanager
+    def reader(self, video: str | None) -> Iterator[Reader]:
+        """Gives one for as long as the block goes on."""
+        reader = Reader(video)
+        self._readers.add(reader)
+        try:
+            yield reader
+        finally:
+            self._readers.discard(reader)
