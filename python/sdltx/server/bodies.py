@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,17 +115,18 @@ def _refuse_constant(text: str) -> float:
 
 
 def _fields_of(texts: list[tuple[str, str]]) -> dict[str, Any]:
-    """Fields of a form: ``a``, ``a[]`` of lists, ``a[b]`` of objects, ``a[][b]`` of lists of objects."""
+    """Fields of a form: ``a``, ``a[]`` or several ``a`` of lists, ``a[b]`` of objects, ``a[][b]`` of lists of those."""
     found: dict[str, Any] = {}
-    for name, text in texts:
+    count = Counter(name for name, _ in texts)
+    for name, text in ((f"{name}[]" if count[name] > 1 and "[" not in name else name, text) for name, text in texts):
         match = re.fullmatch(r"([^\[\]]+)((?:\[[^\[\]]*\])*)", name)
         if match is None:
-            raise Problem(400, f"the form has a field {name[:60]!r}, which is no name")
+            raise Problem(422, f"the form has a field {name[:60]!r}, which is no name")
         keys = re.findall(r"\[([^\[\]]*)\]", match[2])
         try:
             _put(found, match[1], keys, _value_of(match[1], text, bool(keys)))
         except (TypeError, AttributeError, IndexError):
-            raise Problem(400, f"the form has {match[1][:60]!r} in several ways") from None
+            raise Problem(422, f"the form has {match[1][:60]!r} in several ways") from None
     return found
 
 

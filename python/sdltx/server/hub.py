@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+
+_MOST_KEPT = 1000
 
 
 class Reader:
@@ -45,12 +47,22 @@ class Hub:
 
     def __init__(self) -> None:
         self._readers: set[Reader] = set()
+        self._told: dict[str, str] = {}
+
+    def told(self, video: str, tell: Callable[[], str]) -> str:
+        """Returns what readers are told of a video, which is put together once for all of them."""
+        if video not in self._told:
+            if len(self._told) >= _MOST_KEPT:
+                self._told.clear()
+            self._told[video] = tell()
+        return self._told[video]
 
     def __len__(self) -> int:
         return len(self._readers)
 
     def note(self, video: str) -> None:
         """Tells who hears of it that a video changed."""
+        self._told.pop(video, None)
         for reader in self._readers:
             reader.note(video)
 

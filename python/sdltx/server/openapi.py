@@ -240,6 +240,7 @@ def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": dict(schema)}}
 
 
+_EXAMPLE = {"prompt": "a red circle moves left", "size": "64x64", "num_frames": 9, "num_inference_steps": 1, "seed": 1}
 _PROBLEMS = {
     400: "The body is broken.",
     401: "The token is not shown.",
@@ -265,8 +266,15 @@ def _operation(
     return {"operationId": name, "summary": text, "responses": responses, **more}
 
 
+def _then() -> dict[str, Any]:
+    """What can be asked of the video that was answered."""
+    names = ("getVideo", "cancelVideo", "remixVideo", "getContent", "getPreview", "deleteVideo")
+    return {name: {"operationId": name, "parameters": {"id": "$response.body#/id"}} for name in names}
+
+
 def _body(name: str) -> dict[str, Any]:
     content = _json(_ref(name))
+    content["application/json"]["example"] = _EXAMPLE
     if name == "VideoRequest":
         content["multipart/form-data"] = {"schema": _ref("VideoForm")}
     return {"required": True, "content": content}
@@ -278,7 +286,9 @@ def _query(name: str, schema: Mapping[str, Any], text: str) -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     video, binary = _json(_ref("Video")), {"schema": {"type": "string", "format": "binary"}}
-    events = {"text/event-stream": {"schema": {"type": "string"}}}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _ref("Video")}
+    kinds = {"type": "string", "enum": ["open", "video", "deleted"]}
+    events = {"text/event-stream": {"schema": _object({"event": kinds, "data": data}, ("event", "data"))}}
     taken = (400, 404, 413, 415, 422, 429, 503, 507)
     anything = _json({"type": "object"})
     listed = [
@@ -364,6 +374,7 @@ def document(limits: Limits) -> dict[str, Any]:
     """Returns the document."""
     paths = _paths()
     paths["/health"]["get"]["responses"]["503"]["content"] = _json({"type": "object"})
+    paths["/v1/videos"]["post"]["responses"]["200"]["links"] = _then()
     return {
         "openapi": "3.1.0",
         "info": {

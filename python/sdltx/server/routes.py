@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ _PING = 15  # seconds between two signs of life of a stream of events
 _MOST_LISTED = 100
 _VARIANTS = {"thumbnail": (THUMBNAIL, "image/webp"), "spritesheet": (SPRITES, "image/jpeg")}
 _HIDDEN = ("enhanced_from",)
+_Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Routes:
@@ -45,27 +46,25 @@ class Routes:
 
     def all(self) -> list[Route]:
         """Returns them for Starlette."""
-        return [
-            Route("/v1/videos", self.create, methods=["POST"]),
-            Route("/v1/videos", self.list, methods=["GET"]),
-            Route("/v1/videos/{id}", self.get, methods=["GET"]),
-            Route("/v1/videos/{id}", self.delete, methods=["DELETE"]),
-            Route("/v1/videos/{id}/cancel", self.cancel, methods=["POST"]),
-            Route("/v1/videos/{id}/remix", self.remix, methods=["POST"]),
-            Route("/v1/videos/{id}/content", self.content, methods=["GET"]),
-            Route("/v1/videos/{id}/preview", self.preview, methods=["GET"]),
-            Route("/v1/videos/{id}/events", self.events, methods=["GET"]),
-            Route("/v1/events", self.events, methods=["GET"]),
-            Route("/v1/plans", self.plan, methods=["POST"]),
-            Route("/v1/models", self.models, methods=["GET"]),
-            Route("/v1/models/{id}", self.model, methods=["GET"]),
-            Route("/v1/options", self.options, methods=["GET"]),
-            Route("/session", self.open_session, methods=["POST"]),
-            Route("/session", self.close_session, methods=["DELETE"]),
-            Route("/health", self.health, methods=["GET"]),
-            Route("/metrics", self.metrics, methods=["GET"]),
-            Route("/openapi.json", self.openapi, methods=["GET"]),
-        ]
+        told: dict[str, dict[str, _Answer]] = {
+            "/v1/videos": {"GET": self.list, "POST": self.create},
+            "/v1/videos/{id}": {"GET": self.get, "DELETE": self.delete},
+            "/v1/videos/{id}/cancel": {"POST": self.cancel},
+            "/v1/videos/{id}/remix": {"POST": self.remix},
+            "/v1/videos/{id}/content": {"GET": self.content},
+            "/v1/videos/{id}/preview": {"GET": self.preview},
+            "/v1/videos/{id}/events": {"GET": self.events},
+            "/v1/events": {"GET": self.events},
+            "/v1/plans": {"POST": self.plan},
+            "/v1/models": {"GET": self.models},
+            "/v1/models/{id}": {"GET": self.model},
+            "/v1/options": {"GET": self.options},
+            "/session": {"POST": self.open_session, "DELETE": self.close_session},
+            "/health": {"GET": self.health},
+            "/metrics": {"GET": self.metrics},
+            "/openapi.json": {"GET": self.openapi},
+        }
+        return [Route(path, _by_method(answers), methods=list(answers)) for path, answers in told.items()]
 
     # Videos
 
@@ -283,7 +282,8 @@ class Routes:
                 if video is None or self._scheduler.is_deleted(id):
                     yield ServerSentEvent(event="deleted", data=json.dumps({"id": id}))
                 else:
-                    yield ServerSentEvent(event="video", data=json.dumps(self._told(video)))
+                    told = self._scheduler.hub.told(id, lambda video=video: json.dumps(self._told(video)))  # type: ignore[misc]
+                    yield ServerSentEvent(event="video", data=told)
                 if of is not None and (video is None or video.status in OVER):
                     return
 
@@ -364,6 +364,15 @@ class Routes:
     async def openapi(self, _request: Request) -> Response:
         """Tells all of this to programs."""
         return JSONResponse(document(self._limits))
+
+
+def _by_method(answers: Mapping[str, _Answer]) -> _Answer:
+    """One route for all methods of an address, so that it can tell which there are."""
+
+    async def answer(request: Request) -> Response:
+        return await answers["GET" if request.method == "HEAD" else request.method](request)
+
+    return answer
 
 
 def _as_sent(id: str, entry: dict[str, Any]) -> dict[str, Any]:

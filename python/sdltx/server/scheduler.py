@@ -56,6 +56,7 @@ class Scheduler:
         self._started: str | None = None
         self._cancelling: dict[str, float] = {}
         self._deleting: set[str] = set()
+        self._positions: dict[str, int] | None = None  # in the queue; None: to be counted
         self._something = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -82,6 +83,7 @@ class Scheduler:
 
     def added(self, video: str) -> None:
         """One waits that did not before."""
+        self._positions = None
         self._something.set()
         self.hub.note(video)
 
@@ -111,8 +113,12 @@ class Scheduler:
 
     def position(self, video: Video) -> int:
         """How many come before one that waits."""
-        ahead = [one.id for one in self.store.unfinished() if one.number < video.number or one.id in self._group]
-        return len([one for one in ahead if one != video.id])
+        if self._positions is None:
+            order = [id for id, _ in self.store.order()]
+            # What the engine has comes first, whatever came before it.
+            order.sort(key=lambda one: one not in self._group)
+            self._positions = {id: place for place, id in enumerate(order)}
+        return self._positions.get(video.id, 0)
 
     def seconds_of(self, steps: list[tuple[str, float]]) -> float | None:
         """How long steps will take, by what others took; None: not known.
@@ -140,7 +146,7 @@ class Scheduler:
                 asyncio.get_running_loop().call_later(_PATIENCE, self._something.set)
                 continue
             if told:
-                self._busy, self._group = True, [video.id for video in videos]
+                self._busy, self._group, self._positions = True, [video.id for video in videos], None
                 self.engine.tell(run=told)
 
     def _next(self) -> list[Video]:
@@ -214,6 +220,7 @@ class Scheduler:
 
     def _left(self, id: str) -> None:
         """The engine has nothing more to do with it."""
+        self._positions = None
         self.live.pop(id, None)
         self._cancelling.pop(id, None)
         self._group = [one for one in self._group if one != id]
@@ -241,7 +248,7 @@ class Scheduler:
                 self.store.requeue(id)
                 self.live.pop(id, None)
                 self.hub.note(id)
-        self._busy, self._group, self._started = False, [], None
+        self._busy, self._group, self._started, self._positions = False, [], None, None
 
     def _may_begin_again(self, id: str) -> bool:
         video = self.store.get(id)

@@ -166,6 +166,14 @@ class Store:
             )
             return [_video(row) for row in rows]
 
+    def order(self) -> list[tuple[str, str]]:
+        """Ids and statuses of the same."""
+        with self._named():
+            rows = self._db.execute(
+                "SELECT id, status FROM videos WHERE status IN (?, ?) ORDER BY number", (QUEUED, IN_PROGRESS)
+            )
+            return [(row["id"], row["status"]) for row in rows]
+
     def count_unfinished(self) -> int:
         """How many wait or are made."""
         return sum(count for status, count in self.counts().items() if status not in OVER)
