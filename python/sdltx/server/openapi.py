@@ -287,7 +287,7 @@ def _query(name: str, schema: Mapping[str, Any], text: str) -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     video, binary = _json(_ref("Video")), {"schema": {"type": "string", "format": "binary"}}
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _ref("Video")}
-    kinds = {"type": "string", "enum": ["open", "video", "deleted"]}
+    kinds = {"type": "string", "enum": ["ready", "video", "deleted"]}
     events = {"text/event-stream": {"schema": _object({"event": kinds, "data": data}, ("event", "data"))}}
     taken = (400, 404, 413, 415, 422, 429, 503, 507)
     anything = _json({"type": "object"})

@@ -276,7 +276,7 @@ class Routes:
             if of is not None:
                 reader.note(of)
             else:
-                yield ServerSentEvent(event="open", data="{}")
+                yield ServerSentEvent(event="ready", data="{}")
             async for id in reader.changes():
                 video = self._store.get(id)
                 if video is None or self._scheduler.is_deleted(id):

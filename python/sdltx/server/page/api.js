@@ -1,0 +1,93 @@
+// What the page asks of the server, which is what programs ask of it.
+
+import { find } from "./dom.js";
+
+/** What the server said when it refused: one line, and the field that it is about, if it names one. */
+export class Refused extends Error {
+  constructor(status, message) {
+    const named = /^\[([\w-]+)\] /.exec(message);
+    super(named ? message.slice(named[0].length) : message);
+    this.status = status;
+    this.field = named ? named[1] : null;
+  }
+}
+
+let login = null;
+
+/** Asks for the token, once for all who wait; resolves when the server knows us. */
+function loggedIn() {
+  login ??= new Promise((resolve) => {
+    const dialog = find("login");
+    const problem = find("login-problem");
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.querySelector("form").addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const answer = await fetch("session", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ token: find("token").value }),
+      });
+      problem.hidden = answer.ok;
+      problem.textContent = answer.ok ? "" : (await answer.json()).error.message;
+      if (answer.ok) {
+        dialog.close();
+        login = null;
+        resolve();
+      }
+    });
+    dialog.showModal();
+  });
+  return login;
+}
+
+/** Sends a request; objects as JSON, forms as they are. Throws Refused. */
+export async function send(method, path, body = null) {
+  const options = { method };
+  if (body instanceof FormData) options.body = body;
+  else if (body !== null) {
+    options.headers = { "Content-Type": "application/json" };
+    options.body = JSON.stringify(body);
+  }
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    throw new Refused(0, "the server does not answer; is it still running?");
+  }
+  if (answer.status === 401) {
+    await loggedIn();
+    return send(method, path, body);
+  }
+  const told = await answer.json().catch(() => null);
+  if (!answer.ok) throw new Refused(answer.status, told?.error?.message ?? `the server answered with ${answer.status}`);
+  return told;
+}
+
+export const videos = {
+  list: (after) => send("GET", `v1/videos?limit=30${after ? `&after=${after}` : ""}`),
+  create: (body) => send("POST", "v1/videos", body),
+  plan: (body) => send("POST", "v1/plans", body),
+  remix: (id, changes) => send("POST", `v1/videos/${id}/remix`, changes),
+  cancel: (id) => send("POST", `v1/videos/${id}/cancel`),
+  remove: (id) => send("DELETE", `v1/videos/${id}`),
+  content: (id, query = "") => `v1/videos/${id}/content${query}`,
+  preview: (id, step) => `v1/videos/${id}/preview?step=${step}`,
+};
+
+/** Hears of all videos: opened() each time the connection is there, changed(video), removed(id), lost(). */
+export function listen({ opened, changed, removed, lost }) {
+  let again = null;
+  const connect = () => {
+    const source = new EventSource("v1/events");
+    source.addEventListener("ready", () => opened());
+    source.addEventListener("video", (event) => changed(JSON.parse(event.data)));
+    source.addEventListener("deleted", (event) => removed(JSON.parse(event.data).id));
+    source.onerror = () => {
+      lost();
+      if (source.readyState !== EventSource.CLOSED) return; // it tries again by itself
+      clearTimeout(again);
+      again = setTimeout(connect, 3000);
+    };
+  };
+  connect();
+}

@@ -1,0 +1,180 @@
+// The queue and the gallery: what the server tells of videos, kept up to date.
+
+import { videos } from "./api.js";
+import { ask, element, find, say, spellBytes, spellTime } from "./dom.js";
+
+const PHASES = {
+  preview: "Getting ready to show it", load: "Loading the model", enhance: "Writing the prompt out",
+  encode: "Reading the prompt", denoise: "Making it", upscale: "Making it larger", sound: "Making its sound",
+  decode: "Making its pictures", write: "Writing the file",
+};
+const IS_OVER = new Set(["completed", "failed"]);
+
+function facts(video) {
+  const told = video.sdltx;
+  const shown = [`${video.size}, ${video.seconds} s`, `seed ${told.seed}`, `${told.num_inference_steps} steps`, told.recipe];
+  if (video.completed_at && told.started_at) shown.push(`made in ${spellTime(video.completed_at - told.started_at)}`);
+  return shown.join(" · ");
+}
+
+/** All options that were given. */
+function settings(video) {
+  const rows = Object.entries(video.sdltx.request).flatMap(([name, value]) => [
+    element("dt", {}, name),
+    element("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)),
+  ]);
+  return element("details", {}, element("summary", {}, "Settings"), element("dl", { class: "facts" }, ...rows));
+}
+
+/** One that waits or is made. Its elements stay, so that who uses it is not thrown out. */
+class Waiting {
+  constructor(video, problem) {
+    this.glance = element("img", { class: "glance", alt: "", hidden: true });
+    this.empty = element("div", { class: "glance" });
+    this.bar = element("progress", { max: 100, "aria-label": `Progress of: ${video.prompt}` });
+    this.state = element("p", { class: "facts" });
+    this.stop = element("button", { type: "button", class: "quiet", "aria-label": `Cancel: ${video.prompt}` }, "Cancel");
+    this.stop.addEventListener("click", async () => {
+      this.stop.disabled = true;
+      await videos.cancel(video.id).catch(problem);
+    });
+    this.element = element(
+      "li",
+      { "data-id": video.id },
+      element("div", {}, this.glance, this.empty),
+      element("div", {}, element("h3", { class: "prompt" }, video.prompt), this.bar, this.state, this.stop),
+    );
+    this.update(video);
+  }
+
+  update(video) {
+    const { phase, phase_done: done, phase_total: total, seconds_left: left, queue_position: position, preview } = video.sdltx;
+    if (video.status === "queued" && (!phase || done === total)) {
+      const time = left === null ? "" : `, takes about ${spellTime(left)}`;
+      this.state.textContent = `${video.size}, ${video.seconds} s: ${position ? `${position} before it` : "next"}${time}`;
+      this.bar.hidden = true;
+    } else {
+      this.bar.hidden = false;
+      if (video.status === "queued") this.bar.removeAttribute("value");
+      else this.bar.value = video.progress;
+      const part = phase === "denoise" && total ? ` ${Math.round((100 * done) / total)} %` : "";
+      this.state.textContent = `${PHASES[phase] ?? "Beginning"}${part}${left === null || video.status === "queued" ? "" : `, ${spellTime(left)} left`}`;
+    }
+    if (preview && this.step !== preview) {
+      this.step = preview;
+      this.glance.src = videos.preview(video.id, preview);
+      this.glance.alt = `What it looks like after ${preview} steps`;
+      this.glance.hidden = false;
+      this.empty.hidden = true;
+    }
+  }
+}
+
+/** One that is over. */
+function done(video, { problem, fill }) {
+  const again = async () => {
+    const seed = Math.floor(Math.random() * 2 ** 31);
+    await videos.remix(video.id, { seed }).then(() => say("Another one is in the queue.")).catch(problem);
+  };
+  const remove = async () => {
+    if (await ask(`Remove “${video.prompt.slice(0, 80)}” for good?`)) await videos.remove(video.id).catch(problem);
+  };
+  const button = (text, act) => element("button", { type: "button", class: "quiet", onclick: act, "aria-label": `${text}: ${video.prompt}` }, text);
+  const buttons = [
+    button("Again with another seed", again),
+    button("Use its settings", () => fill(video.sdltx.request, video.id)),
+    video.status === "completed"
+      ? element("a", { class: "button quiet", href: videos.content(video.id, "?download=1"), download: true, "aria-label": `Download: ${video.prompt}` }, "Download")
+      : null,
+    button("Remove", remove),
+  ];
+  let shown;
+  const address = videos.content(video.id);
+  const format = video.sdltx.format;
+  if (video.status === "failed") {
+    shown = element("p", { class: "problem" }, video.error?.code === "cancelled" ? "Cancelled." : (video.error?.message ?? "It failed."));
+  } else if (format === "wav") shown = element("audio", { src: address, controls: true, preload: "none" });
+  else if (format === "gif" || format === "webp") shown = element("img", { src: address, alt: video.prompt, loading: "lazy" });
+  else {
+    const poster = videos.content(video.id, "?variant=thumbnail");
+    shown = element("video", { src: address, poster, controls: true, preload: "none", loop: true, "aria-label": video.prompt });
+  }
+  return element(
+    "li",
+    { "data-id": video.id },
+    shown,
+    element("h3", { class: "prompt" }, video.prompt),
+    element("p", { class: "facts" }, facts(video) + (video.sdltx.memory ? ` · ${spellBytes(video.sdltx.memory)}` : "")),
+    settings(video),
+    element("div", { class: "buttons" }, ...buttons),
+  );
+}
+
+export class Shelf {
+  constructor({ problem, fill }) {
+    this.tools = { problem, fill };
+    this.queue = find("queue");
+    this.gallery = find("gallery");
+    this.waiting = new Map();
+    this.over = new Map();
+    this.last = null;
+    find("older").addEventListener("click", () => this.#older().catch(problem));
+  }
+
+  /** Shows what the server has now. */
+  async load() {
+    const page = await videos.list();
+    const known = new Set(page.data.map(({ id }) => id));
+    for (const id of [...this.waiting.keys(), ...this.over.keys()]) {
+      if (!known.has(id)) this.remove(id);
+    }
+    for (const video of [...page.data].reverse()) this.update(video);
+    this.last = page.last_id;
+    find("older").hidden = !page.has_more;
+    this.#tidy();
+  }
+
+  async #older() {
+    const page = await videos.list(this.last);
+    for (const video of page.data) this.update(video, true);
+    this.last = page.last_id ?? this.last;
+    find("older").hidden = !page.has_more;
+  }
+
+  /** A video is new, or changed. */
+  update(video, older = false) {
+    if (IS_OVER.has(video.status)) {
+      const was = this.waiting.get(video.id);
+      this.#drop(this.waiting, video.id);
+      if (this.over.has(video.id)) return;
+      const card = done(video, this.tools);
+      this.over.set(video.id, { element: card });
+      if (older) this.gallery.append(card);
+      else this.gallery.prepend(card);
+      if (was) say(video.status === "completed" ? `Done: ${video.prompt}` : `It was not made: ${video.error?.message ?? ""}`);
+    } else if (this.waiting.has(video.id)) this.waiting.get(video.id).update(video);
+    else {
+      const entry = new Waiting(video, this.tools.problem);
+      this.waiting.set(video.id, entry);
+      this.queue.append(entry.element);
+    }
+    this.#tidy();
+  }
+
+  remove(id) {
+    this.#drop(this.waiting, id);
+    this.#drop(this.over, id);
+    this.#tidy();
+  }
+
+  #drop(from, id) {
+    from.get(id)?.element.remove();
+    from.delete(id);
+  }
+
+  #tidy() {
+    find("queue-empty").hidden = this.waiting.size > 0;
+    find("gallery-empty").hidden = this.over.size > 0;
+    document.title = this.waiting.size ? `(${this.waiting.size}) sdltx` : "sdltx";
+  }
+}
