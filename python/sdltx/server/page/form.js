@@ -77,7 +77,7 @@ export class Form {
         num_inference_steps: { title: "Steps", none: String(own.steps), hint: "More take longer." },
         guidance_scale: { title: "Guidance", hint: "1: none; more follows the prompt closer." },
         seed: { title: "Seed", none: "a new one", hint: "The same one gives the same video." },
-        frame_rate: { title: "Frames per second", none: String(own.frame_rate), hint: "Such as 24." },
+        frame_rate: { title: "Frame rate", none: String(own.frame_rate), hint: "Frames per second." },
       };
       made.push(new Field(name, row, titles[name]));
     }
@@ -256,6 +256,7 @@ export class Form {
     if (!goThere) return;
     input.closest("details")?.setAttribute("open", "");
     input.focus();
+    input.scrollIntoView({ block: "center" });
   }
 
   #clearProblem() {

@@ -13,7 +13,7 @@ const IS_OVER = new Set(["completed", "failed"]);
 function facts(video) {
   const told = video.sdltx;
   const shown = [`${video.size}, ${video.seconds} s`, `seed ${told.seed}`, `${told.num_inference_steps} steps`, told.recipe];
-  if (video.completed_at && told.started_at) shown.push(`made in ${spellTime(video.completed_at - told.started_at)}`);
+  if (video.status === "completed" && told.started_at) shown.push(`made in ${spellTime(video.completed_at - told.started_at)}`);
   return shown.join(" · ");
 }
 
