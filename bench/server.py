@@ -94,10 +94,9 @@ def main() -> None:
             posts.append(time.perf_counter() - began)
         print(f"posted:  {args.videos} videos, each {spread(posts)}")
         loaded = answers(server, 100)
-        print(
-            f"loaded:  an answer {spread(loaded)}, {statistics.median(loaded) / statistics.median(idle):.1f} times idle; "
-            f"{resident(server.process.pid):.0f} + {resident(engine):.0f} MiB"
-        )
+        times = statistics.median(loaded) / statistics.median(idle)
+        held = f"{resident(server.process.pid):.0f} + {resident(engine):.0f} MiB"
+        print(f"loaded:  an answer {spread(loaded)}, {times:.1f} times idle; {held}")
         wait_for(lambda: all(len(reader.completed) >= len(ids) for reader in readers), 600)
         took = time.perf_counter() - start
         late = [

@@ -135,6 +135,7 @@ PYTHON_LAYERS = {
     "__init__": 10,
     "writing": 10.5,
     "server": 11,
+    "ray_worker": 11,
     "cli": 12,
     "__main__": 13,
 }

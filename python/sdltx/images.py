@@ -42,6 +42,7 @@ class Condition:
     crf: int | None = None
     """Quality of H.264, from 1 (best) to 51; 0: no compression; None: what the checkpoint was made with."""
     _read: NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
+    _sha256: str | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if isinstance(self.image, (str, os.PathLike)):
@@ -62,7 +63,7 @@ class Condition:
         if isinstance(self.image, (str, os.PathLike)):
             told["path"] = os.fspath(self.image)
             # So that another picture under this name is noticed.
-            if (checksum := sha256_of(self.image)) is not None:
+            if (checksum := self._sha256 or sha256_of(self.image)) is not None:
                 told["sha256"] = checksum
         return told
 
@@ -76,7 +77,10 @@ class Condition:
 
     def loaded(self) -> Condition:
         """Returns the same with its picture read already. Raises InvalidRequestError for what is no single picture."""
-        return self if self._read is not None else replace(self, _read=read(self.image))
+        if self._read is not None:
+            return self
+        checksum = sha256_of(self.image) if isinstance(self.image, (str, os.PathLike)) else None
+        return replace(self, _read=read(self.image), _sha256=checksum)
 
 
 def conditions_of(image: Any | None, last_image: Any | None, more: Iterable[Condition] | None) -> list[Condition]:

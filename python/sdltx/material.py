@@ -29,18 +29,23 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", 
 _PICTURES |= {".heic", ".heif", ".avif"}
 
 
-def _file_told(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A file as a clip remembers it, so that another one under this name is noticed."""
+def _sum_of(source: Any) -> str | None:
+    """The checksum of what is a file."""
+    return sha256_of(source) if isinstance(source, (str, os.PathLike)) else None
+
+
+def _file_told(path: str | os.PathLike[str], known: str | None) -> dict[str, Any]:
+    """A file as a clip remembers it, so that another one under this name is noticed. known: its checksum, if it is."""
     told: dict[str, Any] = {"path": os.fspath(path)}
-    if (checksum := sha256_of(path)) is not None:
+    if (checksum := known or sha256_of(path)) is not None:
         told["sha256"] = checksum
     return told
 
 
-def _mask_told(name: str, mask: Any) -> dict[str, Any]:
+def _mask_told(name: str, mask: Any, known: str | None) -> dict[str, Any]:
     if not isinstance(mask, (str, os.PathLike)):
         return {name: None}
-    told = _file_told(mask)
+    told = _file_told(mask, known)
     return {name: told["path"], f"{name}_sha256": told.get("sha256")}
 
 
@@ -58,6 +63,7 @@ class Sound:
     """Where the clip begins in it, in seconds."""
     _read: Samples | None = field(default=None, repr=False, kw_only=True)
     _told: dict[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
+    _sums: tuple[str | None, str | None] = field(default=(None, None), repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         start = _arguments.real("audio", "start", self.start)
@@ -81,7 +87,8 @@ class Sound:
         from ._readers import read_audio
 
         assert isinstance(self.source, (str, os.PathLike))
-        return replace(self, _read=read_audio(self.source, start=self.start, duration=_LONGEST_CLIP))
+        read = read_audio(self.source, start=self.start, duration=_LONGEST_CLIP)
+        return replace(self, _read=read, _sums=(_sum_of(self.source), None))
 
     @property
     def samples(self) -> Samples:
@@ -93,7 +100,7 @@ class Sound:
     def to_dict(self) -> dict[str, Any]:
         """Returns what a clip remembers of it; ``path`` is None for what is no file."""
         is_file = isinstance(self.source, (str, os.PathLike))
-        return {**(_file_told(self.source) if is_file else {"path": None}), "start": self.start}  # type: ignore[arg-type]
+        return {**(_file_told(self.source, self._sums[0]) if is_file else {"path": None}), "start": self.start}  # type: ignore[arg-type]
 
 
 def _samples_of(source: Any, start: float) -> Samples:
@@ -123,6 +130,7 @@ class Film:
     Whole cells of 32x32 pixels and 8 frames change, those that are bright for more than half."""
     _read: Video | None = field(default=None, repr=False, kw_only=True)
     _told: dict[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
+    _sums: tuple[str | None, str | None] = field(default=(None, None), repr=False, kw_only=True)
     _mask: NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -142,7 +150,8 @@ class Film:
     def loaded(self) -> Film:
         """Returns the same, read already. Raises InvalidRequestError for a file without pictures."""
         if self.mask is not None and self._mask is None:
-            return replace(self, _mask=_brightness(_pictures_of(self.mask)[0])).loaded()
+            sums = (self._sums[0], _sum_of(self.mask))
+            return replace(self, _mask=_brightness(_pictures_of(self.mask)[0]), _sums=sums).loaded()
         if self._read is not None:
             return self
         from ._readers import has_sound, read_audio, read_frames
@@ -152,7 +161,8 @@ class Film:
         samples, sample_rate = None, None
         if has_sound(self.source):
             samples, sample_rate = read_audio(self.source)
-        return replace(self, _read=Video(frames, samples, sample_rate, rate))
+        sums = (_sum_of(self.source), self._sums[1])
+        return replace(self, _read=Video(frames, samples, sample_rate, rate), _sums=sums)
 
     @property
     def video(self) -> Video:
@@ -164,9 +174,9 @@ class Film:
     def to_dict(self) -> dict[str, Any]:
         """Returns what a clip remembers of it; ``path`` is None for what is no file."""
         is_file = isinstance(self.source, (str, os.PathLike))
-        told: dict[str, Any] = _file_told(self.source) if is_file else {"path": None}  # type: ignore[arg-type]
+        told: dict[str, Any] = _file_told(self.source, self._sums[0]) if is_file else {"path": None}  # type: ignore[arg-type]
         if self.mask is not None:
-            told |= _mask_told("mask", self.mask)
+            told |= _mask_told("mask", self.mask, self._sums[1])
         return told
 
 
@@ -185,6 +195,7 @@ class Reference:
     """How strongly each of its pixels and the clip see each other, by brightness: a film or a picture as above."""
     _read: tuple[NDArray[np.uint8], bool] | None = field(default=None, repr=False, kw_only=True)
     _told: dict[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
+    _sums: tuple[str | None, str | None] = field(default=(None, None), repr=False, kw_only=True)
     _mask: NDArray[np.uint8] | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -206,14 +217,15 @@ class Reference:
         if self._read is not None:
             return self
         grey = None if self.attention is None else _brightness(_pictures_of(self.attention)[0])
-        return replace(self, _read=_pictures_of(self.source), _mask=grey)
+        sums = (_sum_of(self.source), _sum_of(self.attention))
+        return replace(self, _read=_pictures_of(self.source), _mask=grey, _sums=sums)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what a clip remembers of it; ``path`` is None for what is no file."""
         is_file = isinstance(self.source, (str, os.PathLike))
-        told = {**(_file_told(self.source) if is_file else {"path": None}), "strength": self.strength}
+        told = {**(_file_told(self.source, self._sums[0]) if is_file else {"path": None}), "strength": self.strength}
         if self.attention is not None:
-            told |= _mask_told("attention", self.attention)
+            told |= _mask_told("attention", self.attention, self._sums[1])
         return told
 
     def as_core(self, *, sizes_alone: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -43,6 +43,7 @@ __all__ = [
     "fit_audio",
     "kept_settings",
     "output_files",
+    "place_files",
     "read_audio",
     "read_settings",
     "read_video",
@@ -112,6 +113,29 @@ def _files_of(format: Format, target: Path, num_frames: int, overwrite: bool) ->
                 f"[output] {file} is there and not from sdltx; choose another name, or allow it (overwrite)"
             )
     return files
+
+
+def place_files(
+    path: str | os.PathLike[str], files: Sequence[bytes], num_frames: int, *, overwrite: bool
+) -> list[Path]:
+    """Gives a clip that was made elsewhere its name; returns its files, which are those of :func:`output_files`.
+
+    Raises InvalidRequestError for one that must not be replaced, BackendError if the disk fails.
+    """
+    targets = output_files(path, num_frames, overwrite=overwrite)
+    written: list[tuple[Path, Path]] = []
+    try:
+        with failures_named(path):
+            for target, content in zip(targets, files, strict=True):
+                written.append((temporary_beside(target), target))
+                written[-1][0].write_bytes(content)
+            become_all(written)
+            if not sound.is_sound(path):
+                _format(Path(path)).remove_leftovers(target_of(path), num_frames)
+    finally:
+        for temporary, _ in written:
+            remove_temporary(temporary)
+    return targets
 
 
 def takes_sound(path: str | os.PathLike[str]) -> bool:

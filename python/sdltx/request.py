@@ -135,6 +135,18 @@ class Request:
             given.pop("enhanced_from", None)
         return Request(**{**given, **changes})
 
+    def loaded(self) -> Request:
+        """Returns the same with its pictures, sound and films read already, so that their files need not be there.
+
+        Raises InvalidRequestError for files that are missing or of another kind.
+        """
+        return self.replaced(
+            conditions=[one.loaded() for one in self.conditions],
+            sound=self.sound and self.sound.loaded(),
+            film=self.film and self.film.loaded(),
+            references=[one.loaded() for one in self.references],
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON takes it.
 

@@ -91,7 +91,8 @@ def _run(args: argparse.Namespace) -> int:
             config.apply(args, args.words)
             if getattr(args, "model", None):
                 args.named_models = args.model  # as people call them
-                args.model = [str(path) for path in library.expanded("load", args.model)]
+                if getattr(args, "on", None) is None:  # else each machine has its own
+                    args.model = [str(path) for path in library.expanded("load", args.model)]
             args.command(job)
             flush_standard_output()
     except KeyboardInterrupt:

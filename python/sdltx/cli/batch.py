@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sdltx
 from sdltx.options import NAMES
@@ -25,6 +26,7 @@ from .outputs import Outputs
 
 _FILMS_TOGETHER = 4  # films that are in memory
 _TOGETHER = 32  # clips of which each part of the model is loaded once
+_PARTS = ("text encoder", "text projection", "transformer", "video decoder")
 
 
 def add(commands: Any) -> None:
@@ -50,6 +52,12 @@ def add(commands: Any) -> None:
         "--format", choices=batch_lines.SUFFIXES, default="mp4", help="of files without a name (default: mp4)"
     )
     group.add_argument("--no-cache", action="store_true", help="keep nothing of prompts in the user's cache folder")
+    group.add_argument(
+        "--on",
+        metavar="ray://HOST:PORT",
+        help="make the clips on all devices of this Ray cluster, whose machines need sdltx, and the files of the model "
+        "under the names given here; auto: of the cluster that this machine is of",
+    )
     message_options(command)
 
 
@@ -60,15 +68,19 @@ class _BatchClip(FileClip):
         self, job: Job, request: sdltx.Request, output: Path, state: State, keys: tuple[str, str], **given: Any
     ) -> None:
         self._kept = state.folder / f"{keys[0]}.safetensors"
-        super().__init__(job, request, Files(str(output)), latents=_kept_latents(self._kept), **given)
+        # What is made in windows has no latents of the whole.
+        self._keeps = not request.options.get("extend") and not request.options.get("extend_before")
+        latents = _kept_latents(self._kept) if self._keeps else None
+        super().__init__(job, request, Files(str(output)), latents=latents, **given)
         self._job, self._state, self._key, self._output = job, state, keys[1], output
 
     def on_denoised(self) -> None:
         """Keeps it until it is a clip."""
         super().on_denoised()
         assert self.latents is not None
-        self.latents.save(self._kept)
-        self.given = True
+        if self._keeps:
+            self.latents.save(self._kept)
+            self.given = True
 
     def on_decoded(self) -> None:
         """Remembers that there is nothing more to do."""
@@ -92,16 +104,35 @@ def _batch(job: Job) -> None:
     outputs = Outputs(
         args, None if args.jobs == "-" else args.jobs, *(path for line in lines for path in files_of(line.request))
     )
+    if args.on is None:
+        clips, failed = _made_here(job, lines, folder, outputs)
+    else:
+        clips, failed = _made_elsewhere(job, lines, folder, outputs)
+    job.note(f"{clips} clips made, {len(failed)} failed, took {time.monotonic() - start:.1f} s")
+    raise_failed(failed, len(lines))
+
+
+def _made_here(job: Job, lines: list[Line], folder: Path, outputs: Outputs) -> tuple[int, list[BaseException]]:
+    """Makes the clips on this machine; returns how many, and what others failed with."""
+    args = job.args
     pipe = job.load()
-    pipe.require("text encoder", "text projection", "transformer", "video decoder")
+    pipe.require(*_PARTS)
     if args.two_stage:
-        upscaler = [spatial_upscaler(pipe)]
-        lines = [line._replace(request=line.request.replaced(upscaler=upscaler)) for line in lines]
+        lines = _in_two_stages(lines, pipe.upscalers())
+
+    def resolve(request: sdltx.Request) -> Plan:
+        resolved = pipe.resolve(request)
+        pipe.check(request)
+        return resolved
+
     state = State(folder)
-    wanted, failed = _checked(job, pipe, lines, folder, outputs)
-    clips = _clips(job, pipe, state, wanted, folder)
-    if len(clips) < len(wanted):
-        job.note(f"{len(wanted) - len(clips)} of {len(lines)} clips are there already")
+    found, failed = _checked(job, resolve, pipe.info["has_audio"], lines, folder, outputs)
+    cache = None if args.no_cache else ContextCache.of(pipe)
+    clips = []
+    for one in _missing(job, state, found, model_stamp(pipe), folder):
+        clip = _BatchClip(job, one.request, folder / one.name, state, one.keys, cache=cache)
+        clip.look_up(plan.is_guided(one.resolved), pipe.info["negative_prompt"])
+        clips.append(clip)
     # Contexts of many prompts would fill the memory.
     try:
         heavy = any(clip.request.film is not None or clip.request.references for clip in clips)
@@ -112,9 +143,71 @@ def _batch(job: Job) -> None:
         job.rescued.append("the same command goes on where it was")
         raise
     failed += [clip.error for clip in clips if clip.error is not None]
-    made = sum(clip.written for clip in clips)
-    job.note(f"{made} clips made, {len(failed)} failed, took {time.monotonic() - start:.1f} s")
-    raise_failed(failed, len(lines))
+    return sum(clip.written for clip in clips), failed
+
+
+def _made_elsewhere(job: Job, lines: list[Line], folder: Path, outputs: Outputs) -> tuple[int, list[BaseException]]:
+    """Makes the clips on the machines of --on; returns how many, and what others failed with."""
+    from .. import media
+    from ..ray_worker import Made, Task
+    from .batch_ray import Cluster, Order, manner_of
+
+    args = job.args
+    state = State(folder)
+    made = 0
+    with Cluster(job, args.on) as cluster:
+        model, resolve_all = cluster.first()
+        if args.two_stage:
+            lines = _in_two_stages(lines, model.upscalers)
+        plans = dict(
+            zip(map(id, (line.request for line in lines)), resolve_all([line.request for line in lines]), strict=True)
+        )
+
+        def resolve(request: sdltx.Request) -> Plan:
+            found = plans[id(request)]
+            if isinstance(found, sdltx.SdltxError):
+                raise found
+            return Plan(found)
+
+        wanted, failed = _checked(job, resolve, model.info["has_audio"], lines, folder, outputs)
+        stamp = [*model.files, args.precision]
+
+        def order(one: _Missing) -> Order:
+            def done(result: Made) -> None:
+                nonlocal made
+                output = folder / one.name
+                try:
+                    if result.error is not None:
+                        raise result.error
+                    files = media.place_files(output, result.files, result.num_frames, overwrite=args.overwrite)
+                    state.note_done(one.name, one.keys[1], files, result.num_frames)
+                    made += 1
+                    job.note(f"wrote {output}")
+                except sdltx.SdltxError as error:
+                    job.bars.say(f"error: {output}: {error}")
+                    failed.append(error)
+
+            size = tuple(one.resolved[name] for name in ("width", "height", "num_frames"))
+            return Order(Task(one.request.loaded(), one.name, manner_of(args)), size, done)
+
+        orders = []
+        for one in _missing(job, state, wanted, stamp, folder):
+            try:
+                orders.append(order(one))
+            except sdltx.SdltxError as error:
+                job.bars.say(f"error: {folder / one.name}: {error}")
+                failed.append(error)
+        try:
+            cluster.run(orders)
+        except BaseException:
+            job.rescued.append("the same command goes on where it was")
+            raise
+    return made, failed
+
+
+def _in_two_stages(lines: list[Line], upscalers: Mapping[str, str]) -> list[Line]:
+    upscaler = [spatial_upscaler(upscalers)]
+    return [line._replace(request=line.request.replaced(upscaler=upscaler)) for line in lines]
 
 
 def _defaults(args: argparse.Namespace, job: Job) -> dict[str, Any]:
@@ -132,20 +225,24 @@ def _defaults(args: argparse.Namespace, job: Job) -> dict[str, Any]:
 
 
 def _checked(
-    job: Job, pipe: sdltx.Pipeline, lines: list[Line], folder: Path, outputs: Outputs
+    job: Job,
+    resolve: Callable[[sdltx.Request], Plan],
+    has_audio: bool,
+    lines: list[Line],
+    folder: Path,
+    outputs: Outputs,
 ) -> tuple[list[tuple[Line, Plan]], list[BaseException]]:
-    """The lines that this model can make, each with what it comes to, and what is wrong with the others."""
+    """The lines that the model can make, each with what it comes to, and what is wrong with the others."""
     from .. import media, sound
 
     found, failed = [], list[BaseException]()
     for line in lines:
         output = folder / line.output
         try:
-            resolved = pipe.resolve(line.request)
-            pipe.check(line.request)
+            resolved = resolve(line.request)
             media.check_output(output)
             files = outputs.files(str(output), resolved["result_frames"])
-            if sound.is_sound(output) and not (resolved["audio"] and pipe.info["has_audio"]):
+            if sound.is_sound(output) and not (resolved["audio"] and has_audio):
                 raise sdltx.InvalidRequestError("[output] there will be no sound for it")
             if media.takes_pictures(output) and not resolved["video"]:
                 raise sdltx.InvalidRequestError("[output] there will be no pictures for it; name a .wav")
@@ -158,28 +255,33 @@ def _checked(
     return found, failed
 
 
-def _clips(
-    job: Job, pipe: sdltx.Pipeline, state: State, wanted: list[tuple[Line, Plan]], folder: Path
-) -> list[_BatchClip]:
-    """The clips that are not there yet."""
+class _Missing(NamedTuple):
+    """A clip that is not there yet, with a seed."""
+
+    request: sdltx.Request
+    name: str
+    keys: tuple[str, str]
+    resolved: Plan
+
+
+def _missing(
+    job: Job, state: State, found: list[tuple[Line, Plan]], model: Sequence[Any], folder: Path
+) -> list[_Missing]:
     from .. import media
 
     args = job.args
-    cache = None if args.no_cache else ContextCache.of(pipe)
-    model = model_stamp(pipe)
-    clips = []
-    for (request, name), resolved in wanted:
+    missing = []
+    for (request, name), resolved in found:
         keys = keys_of(request, name, model, [args.metadata, args.wav_format])
         frames = state.frames_of(name) if "duration" in resolved else resolved["result_frames"]
-        files = media.output_files(folder / name, frames, overwrite=True)
-        if state.is_done(name, keys[1], files):
+        if state.is_done(name, keys[1], media.output_files(folder / name, frames, overwrite=True)):
             continue
         if request.options.get("seed", -1) < 0:
             request = request.replaced(seed=state.seed_of(keys[0]))
-        clip = _BatchClip(job, request, folder / name, state, keys, cache=cache)
-        clip.look_up(plan.is_guided(resolved), pipe.info["negative_prompt"])
-        clips.append(clip)
-    return clips
+        missing.append(_Missing(request, name, keys, resolved))
+    if len(missing) < len(found):
+        job.note(f"{len(found) - len(missing)} of {len(found)} clips are there already")
+    return missing
 
 
 def _kept_latents(path: Path) -> sdltx.Latents | None:

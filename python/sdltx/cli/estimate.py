@@ -45,7 +45,7 @@ def _estimate(job: Job) -> None:
     )
     pipe = job.load()
     if args.two_stage:
-        request = request.replaced(upscaler=[spatial_upscaler(pipe)])
+        request = request.replaced(upscaler=[spatial_upscaler(pipe.upscalers())])
     told = pipe.estimate(request)
     if args.json:
         print(json.dumps(told.to_dict(), indent=1))

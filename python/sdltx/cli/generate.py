@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -248,7 +248,7 @@ def _generate(job: Job) -> None:
             job.note(f"note: {args.repeat} was made with {value}, this run uses {used}; the clips may differ")
     pipe.require("text encoder", "text projection", "transformer", *job.decoders())
     if args.two_stage:
-        request = request.replaced(upscaler=[spatial_upscaler(pipe)])
+        request = request.replaced(upscaler=[spatial_upscaler(pipe.upscalers())])
     resolved = pipe.resolve(request)
     pipe.check(request)
     outputs.check_length(resolved["result_frames"], *files)
@@ -415,9 +415,9 @@ def _as_typed(text: str) -> str:
     return text
 
 
-def spatial_upscaler(pipe: sdltx.Pipeline) -> str:
-    """Returns the upscaler of --two-stage."""
-    found = [path for path, kind in pipe.upscalers().items() if kind == "space x2"]
+def spatial_upscaler(upscalers: Mapping[str, str]) -> str:
+    """Returns the upscaler of --two-stage, of those that lie beside the model."""
+    found = [path for path, kind in upscalers.items() if kind == "space x2"]
     if len(found) != 1:
         what = f"several spatial upscalers x2 lie ({', '.join(found)})" if found else "no spatial upscaler x2 lies"
         raise sdltx.InvalidRequestError(
