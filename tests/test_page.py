@@ -17,6 +17,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 if BROWSER is None:
     pytest.skip("there is no chromium", allow_module_level=True)
 
+api.expect.set_options(timeout=30_000)  # on a busy machine everything takes long
 PROMPT = "a red circle moves right over a navy background"
 LONG = {"field-num_inference_steps": "90", "field-seconds": "4"}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -136,7 +137,7 @@ def test_one_is_cancelled(tab):
     entry = page.locator("#queue li", has_text="one to be cancelled")
     api.expect(entry).to_contain_text("Making it")
     entry.get_by_role("button", name="Cancel").click()
-    api.expect(card(page, "one to be cancelled")).to_contain_text("Cancelled.", timeout=3000)
+    api.expect(card(page, "one to be cancelled")).to_contain_text("Cancelled.")
     api.expect(entry).to_have_count(0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ def _serve(job: Job) -> None:
             f'[serve] the package {error.name} is missing; install what the server needs: pip install "sdltx[server]"'
         ) from None
     settings = _settings(job)
+    tempfile.tempdir = str(settings.folder)  # where uploads have room, too
     with web.listening(job.args.host, job.args.port) as listening:
         server = Server(settings)
         host, port = listening.getsockname()[:2]

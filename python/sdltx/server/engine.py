@@ -176,11 +176,11 @@ class Engine:
         """Runs videos; those that others' cancelling has stopped go on."""
         while videos := [video for video in videos if not self._is_cancelled(video)]:
             try:
-                if any(video.pictures for video in videos) and not all(video.only_encode for video in videos):
-                    self._project(videos[0])
                 hear = _Progress(self, videos)
                 try:
                     self._running = {video.id for video in videos}
+                    if any(video.pictures for video in videos) and not all(video.only_encode for video in videos):
+                        self._project(videos[0])
                     self.pipe.run(videos, progress=hear)
                 finally:
                     self._running = set()
@@ -224,8 +224,12 @@ class Engine:
         """Gets ready to show how videos look before they are done."""
         if self._projection is None and "video decoder" in self.pipe.info.parts:
             self.tell(video=video.id, event="progress", phase="preview", done=0, total=1)
-            with suppress(sdltx.SdltxError):
+            try:
                 self._projection = Projection(self.pipe)
+            except sdltx.Cancelled:
+                raise
+            except sdltx.SdltxError:  # a glance is not worth the video
+                return
 
     def show(self, video: ServedVideo, done: int, estimate: sdltx.Latents) -> None:
         """Replaces the picture of how a video looks so far."""

@@ -159,10 +159,9 @@ class Scheduler:
             except InvalidRequestError as error:  # a LoRA that is not there any more
                 self._over(video.id, "invalid_request", str(error))
                 continue
-            # What was in an engine that crashed is made alone.
-            if not found or (_size(video) == _size(found[0]) and video.attempts == found[0].attempts == 0):
+            if not found or (_size(video) == _size(found[0]) and not _is_alone(video)):
                 found.append(video)
-            if len(found) == self.settings.together or found[0].attempts:
+            if len(found) == self.settings.together or _is_alone(found[0]):
                 break
         return found
 
@@ -266,6 +265,11 @@ class Scheduler:
                 swept = now
                 for id in self.store.older_than(time.time() - self.settings.keep_days * 86400):
                     self.delete(id)
+
+
+def _is_alone(video: Video) -> bool:
+    """What was in an engine that crashed, and what is read as a whole for each run."""
+    return video.attempts > 0 or bool(video.request.keys() & {"film", "references"})
 
 
 def _size(video: Video) -> tuple[Any, ...]:
