@@ -111,7 +111,7 @@ def test_velocities_of_every_type(converted, wide, kind):
         assert np.linalg.norm(a - b) / np.linalg.norm(a) < 1e-2
 
 
-@pytest.mark.by_day(6)
+@pytest.mark.by_day(3)
 @pytest.mark.parametrize("kind", LEAST_COSINE)
 def test_quantised_weights_are_used_as_they_are_stored(converted, kind):
     path = converted(kind)
@@ -139,7 +139,7 @@ def test_quantised_weights_are_used_as_they_are_stored(converted, kind):
     assert memory["mapped"] >= quantised  # no copy of any of them
 
 
-@pytest.mark.by_day(6)
+@pytest.mark.by_day(3)
 @pytest.mark.parametrize("kind", [k for k in LEAST_COSINE if k not in ("mxfp4", "nvfp4")])
 def test_other_readers_see_the_same_values(converted, kind):
     """The Python package gguf reads what is written as we do."""

@@ -189,6 +189,7 @@ def test_clocks_that_jump(tmp_path, monkeypatch):
     assert results[0] == results[1]
 
 
+@pytest.mark.by_day(0)
 def test_homes_that_are_closed(tmp_path):
     """No home, one that cannot be written to, one that is a file: clips are made all the same."""
     (tmp_path / "file").touch()

@@ -45,8 +45,7 @@ def finished(folder: Path) -> list[str]:
 
 
 @pytest.mark.by_day(0)
-@pytest.mark.parametrize("_", range(1))
-def test_a_batch_is_as_if_made_alone_though_a_node_is_killed(cluster, tmp_path, _):
+def test_a_batch_is_as_if_made_alone_though_a_node_is_killed(cluster, tmp_path):
     second = cluster.add()
     jobs = lines_of(12, tmp_path, num_inference_steps=20)
     command = [sys.executable, "-m", "sdltx", "batch", jobs, "-o", tmp_path / "there", "--on", cluster.address, "-v"]
@@ -74,8 +73,7 @@ def test_a_batch_is_as_if_made_alone_though_a_node_is_killed(cluster, tmp_path, 
 
 
 @pytest.mark.by_day(0)
-@pytest.mark.parametrize("_", range(1))
-def test_what_fails_there_is_told_here(cluster, tmp_path, _):
+def test_what_fails_there_is_told_here(cluster, tmp_path):
     address = cluster.address
     jobs = lines_of(3, tmp_path)
     text = jobs.read_text() + "\n" + json.dumps({"prompt": "x", "loras": ["none.safetensors"], "output": "bad.mp4"})
@@ -92,8 +90,7 @@ def test_what_fails_there_is_told_here(cluster, tmp_path, _):
 
 
 @pytest.mark.by_day(0)
-@pytest.mark.parametrize("_", range(1))
-def test_there_is_no_cluster(tmp_path, _):
+def test_there_is_no_cluster(tmp_path):
     jobs = lines_of(1, tmp_path)
     done = run("batch", jobs, "-o", tmp_path / "out", "--on", f"ray://127.0.0.1:{free_port()}", env=ENV)
     assert done.returncode == 6, done.stderr

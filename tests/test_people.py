@@ -183,6 +183,7 @@ def test_what_took_long_to_denoise_is_kept(tmp_path, seconds, kept):
     assert "clip.mp4" in names(tmp_path)
 
 
+@pytest.mark.by_day(0)
 def test_numbers_of_rescued_clips_do_not_meet(tmp_path):
     for expected in ("c.latents.safetensors", "c.latents-2.safetensors", "c.latents-3.safetensors"):
         assert interrupted(tmp_path, "decode", "-o", "c.mp4").returncode == 130

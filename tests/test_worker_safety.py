@@ -342,6 +342,7 @@ def test_what_a_client_says_cannot_end_a_worker(tiny_paths):
     assert len(set(lines)) > 1
 
 
+@pytest.mark.by_day(0)
 def test_clients_that_end_the_server_again_and_again(tiny_paths):
     """A message of 2^63 bytes, as soon as there is a server; the next one serves all the same."""
     with worker(SDLTX_WORKER_TIMEOUT="2") as (port, process):
