@@ -98,6 +98,19 @@ def post(server, body, path="/v1/videos", **headers):
     return status, json.loads(told)
 
 
+def post_form(server, fields, path="/v1/videos"):
+    """The same of a form; bytes are files."""
+    parts = []
+    for name, value in fields.items():
+        file = isinstance(value, bytes)
+        head = f'Content-Disposition: form-data; name="{name}"' + '; filename="f.png"\r\nContent-Type: image/png' * file
+        parts.append(f"--b\r\n{head}\r\n\r\n".encode() + (value if file else str(value).encode()) + b"\r\n")
+    status, told, _ = server.ask(
+        path, "POST", b"".join(parts) + b"--b--\r\n", content_type="multipart/form-data; boundary=b"
+    )
+    return status, json.loads(told)
+
+
 def refused(answer) -> str:
     """The line of an error, which is OpenAI's object."""
     _, told = answer
@@ -252,6 +265,14 @@ def test_remix_keeps_what_is_not_changed(server, client):
     for id in (second.id, third["id"]):
         assert over(client, id).status == "completed"
     assert downloaded(client, third["id"]) == downloaded(client, first.id)
+    # What is given replaces what was there.
+    path = f"/v1/videos/{first.id}/remix"
+    status, other = post(server, {"input_reference": as_address(picture(colour=(0, 0, 200)), "image/png")}, path)
+    assert status == 200, other
+    assert len(other["sdltx"]["request"]["images"]) == 1
+    status, last = post(server, {"sigmas": [1.0, 0.5, 0.0], "seconds": 1.5}, path)
+    assert (status, last["sdltx"]["num_inference_steps"], last["sdltx"]["num_frames"]) == (200, 2, 17)
+    assert server.ask(path, "POST")[0] == 200  # nothing is changed
 
 
 def test_ranges_and_names_of_files(server, client):
@@ -264,6 +285,8 @@ def test_ranges_and_names_of_files(server, client):
     assert (status, part) == (206, whole[10:20])
     assert headers["content-range"] == f"bytes 10-19/{len(whole)}"
     assert server.ask(path, range=f"bytes={len(whole)}-")[0] == 416
+    for odd in ("bytes=abc", "items=0-1", "bytes=5-2", "bytes="):
+        assert server.ask(path, range=odd)[:2] == (200, whole)
     assert f'attachment; filename="{video.id}.mp4"' in server.ask(path + "?download=1")[2]["content-disposition"]
 
 
@@ -300,6 +323,8 @@ def test_events_tell_how_far_a_video_is(server, client):
     running = [told for _, told in own.found if told["status"] == "in_progress"]
     phases = {told["sdltx"]["phase"] for told in running}
     assert "denoise" in phases
+    assert all("request" not in told["sdltx"] for told in running)  # which would be sent again and again
+    assert own.found[-1][1]["sdltx"]["request"]["num_inference_steps"] == 12
     progress = [told["progress"] for told in running]
     assert progress == sorted(progress)
     assert any(told["sdltx"]["seconds_left"] is not None for told in running)
@@ -366,6 +391,15 @@ def test_what_is_wrong_is_told_before_it_is_taken(server, client):
         (b"[]", 400, "no object"),
         (b'{"prompt": NaN}', 400, "no number"),
         (b"[" * 100_000, 400, "no JSON"),
+        ({"prompt": "x" * 70_000}, 422, "64 KiB"),
+        (b'{"prompt": "x", "seconds": 1' + b"0" * 400 + b"}", 422, "[seconds]"),
+        (b'{"prompt": "x", "frame_rate": 1, "num_frames": 1' + b"0" * 400 + b"}", 422, "[num_frames]"),
+        (b'{"prompt": "x", "num_inference_steps": 1' + b"0" * 400 + b"}", 422, "[num_inference_steps]"),
+        (b'{"prompt": "x", "\\ud800": 1}', 422, "there is no option"),
+        (b'{"prompt": "\\ud800"}', 422, "prompt"),
+        ({"prompt": "x", "recipe": "a" * 100_000}, 422, "64 KiB"),
+        ({"prompt": "x", "images": ["data:;base64,"] * 33}, 422, "more than 32 files"),
+        ({"prompt": "x", "input_reference": as_address(picture((9000, 9000)), "image/png")}, 422, "9000x9000"),
     ):
         answer = post(server, body)
         assert answer[0] == status, (body, answer)
@@ -373,6 +407,12 @@ def test_what_is_wrong_is_told_before_it_is_taken(server, client):
         assert str(server.folder) not in refused(answer), answer
     assert refused(post(server, b"prompt=x", content_type="text/plain")).startswith("send JSON")
     assert refused(post(server, b"", content_type="multipart/form-data")).startswith("the form is broken")
+    for fields, text in (
+        ({"prompt": "x", "images[x]": "1", "images[][file]": "2"}, "in several ways"),
+        ({"prompt": "x", "images" + "[b]" * 1300: "1"}, "in several ways"),
+        ({"prompt": "x", "input_referense": picture()}, "nothing asks for the file 'input_referense'"),
+    ):
+        assert text in refused(post_form(server, fields))
     assert refused(post(server, {"seed": "x"}, f"/v1/videos/video_{'0' * 32}/remix")).startswith("there is no video")
     for path, method in (
         ("/v1/nothing", "GET"),
@@ -410,6 +450,11 @@ def test_headers_and_hosts(server):
     assert server.ask("/v1/videos", host="localhost:80")[0] == 200
     assert server.ask("/v1/videos/x/cancel", "POST", origin="http://evil.example")[0] == 403
     assert server.ask("/v1/videos/x/cancel", "POST", origin=server.url)[0] == 404
+    for odd in ("http://[", "null", "://"):
+        assert refused((0, json.loads(server.ask("/v1/videos/x/cancel", "POST", origin=odd)[1])))
+    # Without a token there is nothing to remember.
+    status, _, headers = server.ask("/session", "POST", b'{"token": "\\u00e9"}', content_type="application/json")
+    assert (status, "set-cookie" in headers) == (200, False)
     assert server.ask("/v1/videos", "OPTIONS", origin="http://evil.example")[0] == 405
 
 
@@ -456,6 +501,10 @@ def test_a_token_is_needed_where_others_can_ask(tmp_path):
         cookie = headers["set-cookie"].split(";")[0]
         assert server.ask("/v1/videos", cookie=cookie)[0] == 200
         assert server.ask("/v1/videos", cookie="sdltx_token=other")[0] == 401
+        for others in ('a={"x":1}', "foo bar=1", "novalue", "a=x y"):  # of other programs on this machine
+            assert server.ask("/v1/videos", cookie=f"{others}; {cookie}")[0] == 200, others
+        odd = b'{"token": "\\ud800"}'
+        assert server.ask("/session", "POST", odd, content_type="application/json")[0] == 401
 
 
 def test_limits_of_bodies_and_queue(tmp_path):

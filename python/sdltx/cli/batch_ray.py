@@ -6,7 +6,10 @@ Ray starts the workers, brings them their clips and the files back, and notices 
 from __future__ import annotations
 
 import logging
+import re
+import socket
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +25,7 @@ _ATTEMPTS = 3  # of a clip whose worker was lost each time
 _LOOK = 1.0  # seconds between two looks at progress
 _NEW_NODES = 10.0  # seconds between two looks for machines that came in
 _PROGRESS = "progress"
+_REACHED = 10.0  # seconds for the first machine of a cluster to answer
 _PATIENCE = 120.0  # seconds without any worker
 
 
@@ -61,8 +65,11 @@ class Cluster:
             ) from None
         self._job = job
         self._ray: Any = ray
+        _check_address(address)
         try:
-            self._ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # which the error tells, too
+                self._ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except Exception as error:  # of many kinds, by what is wrong with an address
             text = " ".join(str(error).split())[:200]
             raise sdltx.BackendError(f"[ray] cannot reach a cluster at {address}: {text}") from None
@@ -236,6 +243,20 @@ def _kind_of(ray: Any) -> Any:
             return super().progress()
 
     return ray.remote(concurrency_groups={_PROGRESS: 1})(Worker)
+
+
+def _check_address(address: str) -> None:
+    """Raises for what is no address, and where nobody listens, which takes Ray half a minute to find out."""
+    if address == "auto":
+        return
+    match = re.fullmatch(r"ray://\[?([^/\s]+?)\]?:(\d{1,5})", address)
+    if match is None:
+        raise sdltx.InvalidRequestError(f"[ray] --on {address!r} is no address such as ray://HOST:10001, and not auto")
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=_REACHED).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise sdltx.BackendError(f"[ray] cannot reach a cluster at {address}: {reason}") from None
 
 
 def manner_of(args: Any) -> Manner:

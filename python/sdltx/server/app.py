@@ -8,6 +8,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -40,6 +41,7 @@ class Server:
                 problems.Problem: problems.handle,
                 SdltxError: problems.handle,
                 HTTPException: problems.handle_http,
+                ClientDisconnect: problems.handle_gone,
                 Exception: problems.handle_bug,
             },
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
@@ -32,7 +32,7 @@ FORMATS = {
 """What a video may be written as, with the type that browsers know."""
 MATERIAL = ("input_reference", "last_image", "images", "sound", "film", "mask", "references")
 """Fields that name files."""
-_MOST_FILES, _MOST_FIELDS, _LONGEST_FIELD = 32, 500, 1 << 20
+_MOST_FILES, _MOST_FIELDS, _LONGEST_FIELD, _DEEPEST = 32, 500, 1 << 20, 3
 _LARGE_SIZE = 64  # pixels: what both stages of a recipe can be multiples of
 _SUFFIXES = {
     "image/png": ".png",
@@ -68,6 +68,12 @@ class Body:
 
     fields: dict[str, Any]
     uploads: dict[str, list[Upload]]
+    form: FormData | None = None
+
+    async def close(self) -> None:
+        """Gives the files back."""
+        if self.form is not None:
+            await self.form.close()
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,15 @@ class Draft:
     file: str
 
 
-async def read(request: Request) -> Body:
-    """Returns what was sent. Raises Problem for what is neither JSON nor a form."""
+async def read(request: Request, *, required: bool = True) -> Body:
+    """Returns what was sent; it is to be closed. Raises Problem for what is neither JSON nor a form."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if (
+        not required
+        and request.headers.get("content-length", "0") == "0"
+        and "transfer-encoding" not in request.headers
+    ):
+        return Body({}, {})
     if kind == "application/json":
         try:
             told = json.loads(await request.body(), parse_constant=_refuse_constant)
@@ -95,6 +107,8 @@ async def read(request: Request) -> Body:
         form = await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD)
     except MultiPartException as error:
         raise Problem(400, f"the form is broken: {error.message}") from None
+    except OSError as error:
+        raise Problem(507, f"the server cannot keep the files: {error.strerror or error}") from None
     except Exception as error:
         if getattr(error, "status_code", None) == 400:  # the same, as Starlette wraps it
             raise Problem(400, f"the form is broken: {getattr(error, 'detail', '')}") from None
@@ -107,7 +121,7 @@ async def read(request: Request) -> Body:
             uploads.setdefault(name.removesuffix("[]"), []).append(found)
         else:
             texts.append((name, value))
-    return Body(_fields_of(texts), uploads)
+    return Body(_fields_of(texts), uploads, form)
 
 
 def _refuse_constant(text: str) -> float:
@@ -124,8 +138,10 @@ def _fields_of(texts: list[tuple[str, str]]) -> dict[str, Any]:
             raise Problem(422, f"the form has a field {name[:60]!r}, which is no name")
         keys = re.findall(r"\[([^\[\]]*)\]", match[2])
         try:
+            if len(keys) > _DEEPEST:
+                raise TypeError
             _put(found, match[1], keys, _value_of(match[1], text, bool(keys)))
-        except (TypeError, AttributeError, IndexError):
+        except (TypeError, AttributeError, LookupError):
             raise Problem(422, f"the form has {match[1][:60]!r} in several ways") from None
     return found
 
@@ -189,7 +205,12 @@ def draft(body: Body, folder: Path, store: Store) -> Draft:
     _set_size(told)
     _set_length(told)
     folder.mkdir(parents=True)
-    _set_files(told, body.uploads, _Inputs(folder, body.uploads, store))
+    inputs = _Inputs(folder, body.uploads, store)
+    _set_files(told, body.uploads, inputs)
+    if unused := body.uploads.keys() - inputs.used:
+        raise Problem(
+            422, f"[form] nothing asks for the file {min(unused)[:60]!r}; fields for files: {', '.join(MATERIAL)}"
+        )
     return Draft(told, f"video.{format}")
 
 
@@ -222,7 +243,7 @@ def _set_length(told: dict[str, Any]) -> None:
         if isinstance(seconds, bool):
             raise ValueError
         value = float(seconds)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Problem(422, f"[seconds] {str(seconds)[:60]!r} is no number") from None
     told["duration"] = value
 
@@ -233,9 +254,13 @@ class _Inputs:
     def __init__(self, folder: Path, uploads: Mapping[str, list[Upload]], store: Store) -> None:
         self._folder, self._uploads, self._store = folder, uploads, store
         self._count = 0
+        self.used: set[str] = set()
+        """Names of parts of the form that were asked for."""
 
     def _next(self, suffix: str) -> Path:
         self._count += 1
+        if self._count > _MOST_FILES:
+            raise Problem(422, f"[images] more than {_MOST_FILES} files are too many")
         return self._folder / f"input-{self._count}{suffix}"
 
     def add(self, upload: Upload) -> str:
@@ -255,6 +280,7 @@ class _Inputs:
         if value.startswith("data:"):
             return self._decoded(field, value)
         if (parts := self._uploads.get(value)) is not None:
+            self.used.add(value)
             return self.add(parts[0])
         if (path := self._of_video(value)) is not None:
             copy = self._next(path.suffix)
@@ -302,6 +328,7 @@ def _set_files(told: dict[str, Any], uploads: Mapping[str, list[Upload]], inputs
     if last is not None or "last_image" in uploads:
         images.append({"path": inputs.named("last_image", last or "last_image"), "frame": -1})
     images += [{"path": inputs.add(one), "frame": 0} for one in uploads.get("images", ())]
+    inputs.used |= {"images", "references"}
     if images:
         told["images"] = images
     references = [_entry("references", one, inputs) for one in _listed("references", told.pop("references", None))]

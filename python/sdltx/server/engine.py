@@ -105,6 +105,8 @@ class Engine:
                 self._planner.ask(message)
                 if self._plans_between:
                     self._waiting.put([])
+            elif "ping" in message:
+                self.tell(pong=message["ping"])
             elif "cancel" in message:
                 self._cancelled.add(message["cancel"])
                 signal.pthread_kill(main, signal.SIGUSR1)

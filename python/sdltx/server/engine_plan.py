@@ -17,6 +17,24 @@ _TOLD = (
 )
 
 
+_LARGEST = 40_000_000  # pixels of a picture; 8K has 33 million
+
+
+def _check_size(path: Any) -> None:
+    """Raises InvalidRequestError for a picture that takes long to read, as others wait meanwhile."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+    except Exception:  # what is wrong is told when it is read
+        return
+    if width * height > _LARGEST:
+        raise sdltx.InvalidRequestError(
+            f"[image] {path} has {width}x{height} pixels, which is more than a server reads; scale it down"
+        )
+
+
 class Planner:
     """Answers with plans, or with why there is none."""
 
@@ -61,6 +79,7 @@ class Planner:
         pipe = self._pipe
         request = sdltx.Request.from_dict(told)
         for picture in request.conditions:
+            _check_size(picture.image)
             picture.loaded()
         check(prompt=request.prompt, tiling=request.tiling, **request.options)
         resolved = pipe.resolve(request)

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ _logger = logging.getLogger("sdltx.server")
 _LONGEST_LINE = 1 << 20
 _LONGEST_PAUSE = 30.0  # seconds between two starts of an engine that ends at once
 _PATIENCE = 5.0  # seconds to end in
+_LONGEST_PLAN = 60.0  # seconds
 
 
 class EngineProcess:
@@ -27,8 +29,10 @@ class EngineProcess:
     def __init__(
         self, settings: Settings, hear: Callable[[dict[str, Any]], None], ended: Callable[[str, bool], None]
     ) -> None:
-        """hear: gets its messages on videos; ended: called when it crashed, with the reason and whether
-        it was asked something."""
+        """hear: gets its messages on videos, and raises nothing; ended: called when it crashed, likewise.
+
+        ended hears the reason, and whether the engine was asked something.
+        """
         self._settings, self._hear, self._ended = settings, hear, ended
         self._process: asyncio.subprocess.Process | None = None
         self._questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -38,6 +42,8 @@ class EngineProcess:
         """What is loaded."""
         self.is_up = asyncio.Event()
         self.restarts = 0
+        self.heard = time.monotonic()
+        """When it said something last."""
         self._ending = False
 
     async def start(self) -> None:
@@ -72,6 +78,7 @@ class EngineProcess:
             line = await self._process.stdout.readline()
         except ValueError:  # too long
             return None
+        self.heard = time.monotonic()
         message: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
         return message
 
@@ -80,8 +87,10 @@ class EngineProcess:
         while True:
             while (message := await self._read()) is not None:
                 pause = 0.0
+                if "pong" in message:
+                    continue
                 if (number := message.pop("answer", None)) is None:
-                    self._hand_on(message)
+                    self._hear(message)
                 elif (question := self._questions.pop(number, None)) is not None and not question.done():
                     question.set_result(message)
             self.is_up.clear()
@@ -94,7 +103,7 @@ class EngineProcess:
             if self._ending:
                 return
             _logger.error("the engine ended (%s); it is started again", reason)
-            self._ended(reason, asked)
+            self._ended(reason, asked)  # which raises nothing
             while not self._ending:
                 self.restarts += 1
                 await asyncio.sleep(pause)
@@ -107,12 +116,6 @@ class EngineProcess:
                     continue
                 self._hear({"idle": True})
                 break
-
-    def _hand_on(self, message: dict[str, Any]) -> None:
-        try:
-            self._hear(message)
-        except SdltxError as error:  # what it told is not written down, and found out when the server starts again
-            _logger.error("%s", error)
 
     async def _reason(self) -> str:
         """Why it ended."""
@@ -127,7 +130,7 @@ class EngineProcess:
         if status >= 0:
             return f"with status {status}"
         name = signal.Signals(-status).name
-        return f"by {name}" + (", as the system does when memory is out" if name == "SIGKILL" else "")
+        return f"by {name}" + (", perhaps as memory was out" if name == "SIGKILL" else "")
 
     def tell(self, **message: Any) -> None:
         """Sends it a message; one that crashed meanwhile is told nothing."""
@@ -143,7 +146,10 @@ class EngineProcess:
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._questions[self._last_question] = future
         self.tell(plan=self._last_question, request=request, file=file)
-        answer = await future
+        try:
+            answer = await asyncio.wait_for(future, _LONGEST_PLAN)
+        except asyncio.TimeoutError:
+            raise BackendError("[serve] the engine does not answer; try again in a moment") from None
         if "error" in answer:
             raise _error(answer["error"], answer["message"])
         return answer

@@ -6,8 +6,7 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -83,7 +82,7 @@ class Guard:
         if name not in self._settings.hosts:
             raise Problem(403, f"this server is not called {name[:60]!r}; --allow-host makes it so", "unknown_host")
         origin = headers.get("origin")
-        if origin is not None and scope["method"] not in _SAFE and urlsplit(origin).netloc.lower() != host:
+        if origin is not None and scope["method"] not in _SAFE and origin.lower().partition("://")[2] != host:
             raise Problem(403, "pages of other servers may not change anything here", "other_origin")
         path: str = scope["path"]
         if self._token is not None and path not in _OPEN and not path.startswith("/page/") and not self.knows(headers):
@@ -99,16 +98,13 @@ class Guard:
         given = headers.get("authorization", "")
         if given[:7].lower() == "bearer " and self.is_token(given[7:].strip()):
             return True
-        cookies: SimpleCookie = SimpleCookie()
-        try:
-            cookies.load(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        return COOKIE in cookies and self.is_token(cookies[COOKIE].value)
+        # One by one, as others of the same host are of whatever form.
+        pairs = (one.strip().partition("=") for one in headers.get("cookie", "").split(";"))
+        return any(name == COOKIE and self.is_token(unquote(value)) for name, _, value in pairs)
 
     def is_token(self, text: str) -> bool:
         """Whether it is the token; takes as long for any other."""
-        return self._token is None or hmac.compare_digest(text.encode(), self._token)
+        return self._token is None or hmac.compare_digest(text.encode(errors="surrogatepass"), self._token)
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         limits = self._settings.limits

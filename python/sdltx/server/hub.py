@@ -66,6 +66,13 @@ class Hub:
         for reader in self._readers:
             reader.note(video)
 
+    def note_place(self, video: str) -> None:
+        """Tells who hears of this video alone that its place in the queue changed; others count themselves."""
+        self._told.pop(video, None)
+        for reader in self._readers:
+            if reader.video == video:
+                reader.note(video)
+
     def close(self) -> None:
         """Ends the streams of all readers."""
         for reader in self._readers:

@@ -165,7 +165,7 @@ def _video() -> dict[str, Any]:
             "seconds_left": {**number, "description": "Of one that waits: how long it will take once it is begun."},
             "preview": {**maybe, "description": "After how many steps /preview was made; null: there is none."},
         },
-        ("request", "seed", "num_frames", "frame_rate", "format"),
+        ("seed", "num_frames", "frame_rate", "format"),
     )
     return _object(
         {
@@ -246,7 +246,7 @@ _PROBLEMS = {
     401: "The token is not shown.",
     403: "The server is not called so, or a page of another one asks.",
     404: "It is not there.",
-    409: "It is not finished.",
+    409: "It is not there yet.",
     413: "The body is too long.",
     415: "The body is neither JSON nor a form.",
     416: "The range is none of the file.",
@@ -277,7 +277,7 @@ def _body(name: str) -> dict[str, Any]:
     content["application/json"]["example"] = _EXAMPLE
     if name == "VideoRequest":
         content["multipart/form-data"] = {"schema": _ref("VideoForm")}
-    return {"required": True, "content": content}
+    return {"required": name != "RemixRequest", "content": content}
 
 
 def _query(name: str, schema: Mapping[str, Any], text: str) -> dict[str, Any]:
@@ -337,7 +337,7 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/videos/{id}/preview": {
             "parameters": [_ID],
-            "get": _operation("getPreview", "Get a picture of how it looks so far", {"image/webp": binary}, (404,)),
+            "get": _operation("getPreview", "Get a picture of how it looks so far", {"image/webp": binary}, (404, 409)),
         },
         "/v1/videos/{id}/events": {
             "parameters": [_ID],

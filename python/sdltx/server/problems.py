@@ -15,6 +15,8 @@ from ..errors import (
     SdltxError,
 )
 
+_LONGEST = 600
+
 
 class Problem(Exception):
     """Ends a request with a status and a line."""
@@ -39,7 +41,9 @@ def of(error: SdltxError) -> Problem:
 def response(problem: Problem) -> Response:
     """Returns it as it is sent."""
     kind = "server_error" if problem.status >= 500 else "invalid_request_error"
-    body = {"error": {"message": problem.message, "type": kind, "param": None, "code": problem.code}}
+    # What was sent may be in it: of any length, and texts that cannot be written.
+    text = " ".join(problem.message[:_LONGEST].encode(errors="replace").decode().split())
+    body = {"error": {"message": text, "type": kind, "param": None, "code": problem.code}}
     return JSONResponse(body, problem.status, problem.headers)
 
 
@@ -49,6 +53,11 @@ async def handle(_request: Request, error: Exception) -> Response:
         return response(of(error))
     assert isinstance(error, Problem)
     return response(error)
+
+
+async def handle_gone(_request: Request, _error: Exception) -> Response:
+    """Is the handler of clients that went away in the middle of what they sent."""
+    return response(Problem(400, "the request ended in the middle"))
 
 
 async def handle_http(_request: Request, error: Exception) -> Response:

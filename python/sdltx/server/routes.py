@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from anyio import to_thread
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -29,6 +31,9 @@ from .store import COMPLETED, OVER, Store, Video, is_id, new_id
 from .views import video_object
 
 _PING = 15  # seconds between two signs of life of a stream of events
+_SLOWEST = 30  # seconds for a reader to take an event
+_SHOWN = 200  # characters of a prompt in events of a video that is not over
+_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)(, ?(\d+-\d*|-\d+))*")
 _MOST_LISTED = 100
 _VARIANTS = {"thumbnail": (THUMBNAIL, "image/webp"), "spritesheet": (SPRITES, "image/jpeg")}
 _HIDDEN = ("enhanced_from",)
@@ -72,42 +77,33 @@ class Routes:
         """Takes a video into the queue."""
         self._check_queue()
         body = await bodies.read(request)
-        self._check_model(body)
-        video = await self._taken(body)
-        return JSONResponse(self._told(video))
+        try:
+            self._check_model(body)
+            return JSONResponse(self._told(await self._taken(body)))
+        finally:
+            await body.close()
 
     async def remix(self, request: Request) -> Response:
         """Takes a video like another one, with some options changed."""
         source = self._find(request)
         self._check_queue()
-        body = await bodies.read(request)
-        self._check_model(body)
-        # Its files are taken over, and its length and size are not told twice.
-        told = {name: value for name, value in source.request.items() if name not in _HIDDEN}
-        for name in ("images", "references"):
-            if name in told:
-                told[name] = [_as_sent(source.id, one) for one in told[name]]
-        for name in ("sound", "film"):
-            if name in told:
-                told[name] = _as_sent(source.id, told[name])
-        if body.fields.keys() & {"seconds", "duration", "num_frames"}:
-            told.pop("duration", None)
-            told.pop("num_frames", None)
-        if "size" in body.fields:
-            told.pop("width", None)
-            told.pop("height", None)
-        told = {"format": source.file.rpartition(".")[2], **told, **body.fields}
-        video = await self._taken(bodies.Body(told, body.uploads), remixed_from=source.id)
-        return JSONResponse(self._told(video))
+        body = await bodies.read(request, required=False)
+        try:
+            self._check_model(body)
+            video = await self._taken(_remixed(source, body), remixed_from=source.id)
+            return JSONResponse(self._told(video))
+        finally:
+            await body.close()
 
     async def plan(self, request: Request) -> Response:
         """Tells what a video would come to."""
         body = await bodies.read(request)
-        self._check_model(body)
         folder = self._store.folder_of(new_id())
         try:
+            self._check_model(body)
             _, plan = await self._planned(body, folder)
         finally:
+            await body.close()
             await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
         seconds = self._scheduler.seconds_of([(step, operations) for step, operations, _ in plan["steps"]])
         frames = plan.get("result_frames") or plan["num_frames"]
@@ -121,7 +117,7 @@ class Routes:
         try:
             draft, plan = await self._planned(body, folder)
             self._check_queue()  # others may have come meanwhile
-            if plan["misfit"] and not self._scheduler.live:  # else by what is free when its turn comes
+            if plan["misfit"] and self._scheduler.is_idle:  # else by what is free when its turn comes
                 raise Problem(422, f"it does not fit: {plan['misfit']}", "out_of_memory")
             video = self._store.add(id, {**draft.request, "seed": plan["seed"]}, {**plan, **more}, draft.file)
         except BaseException:
@@ -135,6 +131,8 @@ class Routes:
             draft = await to_thread.run_sync(bodies.draft, body, folder, self._store)
         except OSError as error:
             raise Problem(507, f"the server cannot keep the files: {error.strerror}") from None
+        if len(json.dumps(draft.request)) > self._limits.request:
+            raise Problem(422, f"without its files a request has {self._limits.request >> 10} KiB at most", "too_large")
         self._check_limits(draft.request)
         try:
             # Says what is wrong with kinds of values before the engine is asked.
@@ -168,6 +166,8 @@ class Routes:
     def _check_limits(self, told: dict[str, Any]) -> None:
         limits = self._limits
         numbers = {name: value for name, value in told.items() if type(value) in (int, float)}
+        if huge := [name for name, value in numbers.items() if not abs(value) < 1 << 63]:
+            raise Problem(422, f"[{huge[0]}] it is out of range")
         width, height = numbers.get("width", 0), numbers.get("height", 0)
         if width * height > limits.pixels:
             raise Problem(
@@ -201,6 +201,14 @@ class Routes:
 
     def _told(self, video: Video) -> dict[str, Any]:
         return video_object(video, self._scheduler)
+
+    def _told_short(self, video: Video) -> str:
+        """A video as events tell it, which may be many a second: what it is made from only when it is over."""
+        told = self._told(video)
+        if video.status not in OVER:
+            told["prompt"] = told["prompt"][:_SHOWN]
+            del told["sdltx"]["request"], told["sdltx"]["doubts"]
+        return json.dumps(told)
 
     async def get(self, request: Request) -> Response:
         """Tells of a video."""
@@ -248,6 +256,11 @@ class Routes:
         path = self._store.folder_of(video.id) / name
         if not path.exists():
             raise Problem(404, f"there is no {variant} of it")
+        # As HTTP has it, ranges that make no sense are not asked for.
+        wanted = request.headers.get("range", "")
+        backwards = re.search(r"(\d+)-(\d+)", wanted)
+        if not _RANGE.fullmatch(wanted) or (backwards and int(backwards[1][:20]) > int(backwards[2][:20])):
+            request.scope["headers"] = [one for one in request.scope["headers"] if one[0] != b"range"]
         return FileResponse(
             path,
             media_type=kind,
@@ -259,17 +272,19 @@ class Routes:
     async def preview(self, request: Request) -> Response:
         """Gives a small animation of how a video looks so far."""
         video = self._find(request)
-        path = self._store.folder_of(video.id) / PREVIEW
-        if not path.exists():
-            raise Problem(404, "there is no preview of it yet")
-        return FileResponse(path, media_type="image/webp")
+        try:  # as a whole, as it is replaced now and then
+            content = (self._store.folder_of(video.id) / PREVIEW).read_bytes()
+        except OSError:
+            raise Problem(409, "there is no preview of it yet", "no_preview") from None
+        return Response(content, media_type="image/webp")
 
     async def events(self, request: Request) -> Response:
         """Tells of one video, or of all, as they change."""
         video = self._find(request).id if "id" in request.path_params else None
         if len(self._scheduler.hub) >= self._limits.readers:
             raise Problem(429, "too many hear of events already", "too_many_readers", {"Retry-After": "30"})
-        return EventSourceResponse(self._changes(video), ping=_PING, headers={"X-Accel-Buffering": "no"})
+        headers = {"X-Accel-Buffering": "no"}
+        return EventSourceResponse(self._changes(video), ping=_PING, send_timeout=_SLOWEST, headers=headers)
 
     async def _changes(self, of: str | None) -> AsyncIterator[ServerSentEvent]:
         with self._scheduler.hub.reader(of) as reader:
@@ -282,7 +297,7 @@ class Routes:
                 if video is None or self._scheduler.is_deleted(id):
                     yield ServerSentEvent(event="deleted", data=json.dumps({"id": id}))
                 else:
-                    told = self._scheduler.hub.told(id, lambda video=video: json.dumps(self._told(video)))  # type: ignore[misc]
+                    told = self._scheduler.hub.told(id, lambda video=video: self._told_short(video))  # type: ignore[misc]
                     yield ServerSentEvent(event="video", data=told)
                 if of is not None and (video is None or video.status in OVER):
                     return
@@ -336,13 +351,9 @@ class Routes:
         if not self._guard.is_token(str(body.fields.get("token", ""))):
             raise Problem(401, "this is not the token of this server", "invalid_token")
         response = JSONResponse({"open": True})
-        response.set_cookie(
-            COOKIE,
-            str(body.fields.get("token", "")),
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
+        if (token := self._scheduler.settings.token) is not None:
+            secure = request.url.scheme == "https"
+            response.set_cookie(COOKIE, quote(token), httponly=True, samesite="strict", secure=secure)
         return response
 
     async def close_session(self, _request: Request) -> Response:
@@ -353,9 +364,14 @@ class Routes:
 
     async def health(self, _request: Request) -> Response:
         """Tells whether videos are made."""
-        up = self._scheduler.engine.is_up.is_set()
-        told = {"status": "ok" if up else "engine is starting", "version": sdltx.__version__}
-        return JSONResponse(told, 200 if up else 503)
+        well = self._scheduler.is_well
+        if well:
+            status = "ok"
+        elif self._scheduler.is_behind:
+            status = "the database fails"
+        else:
+            status = "the engine does not answer" if self._scheduler.engine.is_up.is_set() else "the engine is starting"
+        return JSONResponse({"status": status, "version": sdltx.__version__}, 200 if well else 503)
 
     async def metrics(self, _request: Request) -> Response:
         """Tells numbers to Prometheus."""
@@ -373,6 +389,29 @@ def _by_method(answers: Mapping[str, _Answer]) -> _Answer:
         return await answers["GET" if request.method == "HEAD" else request.method](request)
 
     return answer
+
+
+def _remixed(source: Video, body: bodies.Body) -> bodies.Body:
+    """What a video was asked to be, with what is changed; its files are taken over."""
+    told = {name: value for name, value in source.request.items() if name not in _HIDDEN}
+    changed = body.fields.keys() | body.uploads.keys()
+    for field, frame in (("input_reference", 0), ("last_image", -1)):
+        if field in changed and "images" in told:
+            told["images"] = [one for one in told["images"] if one.get("frame", 0) != frame]
+    for name in ("images", "references"):
+        if name in told:
+            told[name] = [_as_sent(source.id, one) for one in told[name]]
+    for name in ("sound", "film"):
+        if name in told:
+            told[name] = _as_sent(source.id, told[name])
+    # What says the same in another way is not said twice.
+    ways = [{"seconds", "duration", "num_frames"}, {"sigmas", "num_inference_steps"}]
+    if "size" in changed:
+        ways.append({"size", "width", "height"})
+    for names in ways:
+        if changed & names:
+            told = {name: value for name, value in told.items() if name not in names}
+    return bodies.Body({"format": source.file.rpartition(".")[2], **told, **body.fields}, body.uploads)
 
 
 def _as_sent(id: str, entry: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from .store import CANCELLED, IN_PROGRESS, MOST_ATTEMPTS, OVER, QUEUED, Store, V
 
 _logger = logging.getLogger("sdltx.server")
 _PATIENCE = 5.0  # seconds for an engine to stop a video, before it is ended
+_LOOK = 0.5  # seconds between two looks at what is to be done
+_LONG_SILENCE, _LONGEST_SILENCE = 15.0, 120.0  # seconds without a word of an engine: it is not well; it hangs
 _SWEEP = 600.0  # seconds between two looks for videos that are too old
 # What progress calls a part, and what an estimate calls it.
 _STEPS = {
@@ -50,7 +53,8 @@ class Scheduler:
         self.settings, self.store, self.catalogue, self.metrics = settings, store, catalogue, metrics
         self.hub = Hub()
         self.live: dict[str, Live] = {}
-        self.engine = EngineProcess(settings, self._hear, self._crashed)
+        self.engine = EngineProcess(settings, self._hear, self._hear_of_crash)
+        self._unheard: deque[dict[str, Any]] = deque()  # messages that could not be written down yet
         self._busy = False
         self._group: list[str] = []  # with the engine, and not over
         self._started: str | None = None
@@ -59,6 +63,8 @@ class Scheduler:
         self._positions: dict[str, int] | None = None  # in the queue; None: to be counted
         self._something = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.is_behind = False
+        """Whether the database does not take what happened."""
 
     async def start(self) -> None:
         """Starts the engine and goes on with what waits. Raises what loading the model raises."""
@@ -170,7 +176,32 @@ class Scheduler:
         request = self.catalogue.located(video.request, folder)
         return {"id": video.id, "request": request, "folder": str(folder), "file": video.file}
 
+    def _hear_of_crash(self, reason: str, planning: bool) -> None:
+        self._hear({"crashed": reason, "planning": planning})
+
     def _hear(self, message: dict[str, Any]) -> None:
+        """Takes a message in; what the database does not take now is tried again until it does."""
+        if self._unheard and message.get("event") in ("progress", "preview"):
+            return
+        self._unheard.append(message)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._unheard:
+            try:
+                self._take_in(self._unheard[0])
+            except SdltxError as error:
+                if not self.is_behind:
+                    _logger.error("%s; it is tried again", error)
+                self.is_behind = True
+                return
+            self._unheard.popleft()
+        self.is_behind = False
+
+    def _take_in(self, message: dict[str, Any]) -> None:
+        if "crashed" in message:
+            self._crashed(message["crashed"], message["planning"])
+            return
         if message.get("idle"):
             self._busy, self._group = False, []
             self._something.set()
@@ -208,7 +239,8 @@ class Scheduler:
         for phase, seconds in message["seconds"].items():
             if (step := _STEPS.get(phase)) is not None and operations.get(step):
                 self.store.note_pace(step, operations[step], seconds)
-        self.metrics.completed(video, sum(message["seconds"].values()))
+        if video.status not in OVER:  # else it is told again
+            self.metrics.completed(video, sum(message["seconds"].values()))
         self._left(id)
 
     def _over(self, id: str, code: str, message: str) -> None:
@@ -219,15 +251,15 @@ class Scheduler:
 
     def _left(self, id: str) -> None:
         """The engine has nothing more to do with it."""
-        self._positions = None
         self.live.pop(id, None)
         self._cancelling.pop(id, None)
         self._group = [one for one in self._group if one != id]
         if self._started == id:
             self._started = None
         if id in self._deleting:
-            self._deleting.discard(id)
             self.store.delete(id)
+            self._deleting.discard(id)
+        self._moved()
 
     def _crashed(self, reason: str, planning: bool) -> None:
         """The video that was made is to blame; of several that were encoded each gets another chance alone.
@@ -235,8 +267,7 @@ class Scheduler:
         planning: there was a question that may be to blame instead; then what was made is made again.
         """
         group, started = self._group, self._started
-        self.metrics.engine_restarts.inc()
-        for id in group:
+        for id in list(group):
             if id in self._cancelling:
                 self._over(id, CANCELLED, "it was cancelled")
             elif (id == started or len(group) == 1) and not (planning and self._may_begin_again(id)):
@@ -247,7 +278,9 @@ class Scheduler:
                 self.store.requeue(id)
                 self.live.pop(id, None)
                 self.hub.note(id)
-        self._busy, self._group, self._started, self._positions = False, [], None, None
+        self._busy, self._group, self._started = False, [], None
+        self.metrics.engine_restarts.inc()
+        self._moved()
 
     def _may_begin_again(self, id: str) -> bool:
         video = self.store.get(id)
@@ -257,14 +290,37 @@ class Scheduler:
         """Ends an engine that does not stop a video, and removes what is too old."""
         swept = 0.0
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_LOOK)
             now = time.monotonic()
-            if any(now - since > _PATIENCE for since in self._cancelling.values()):
+            self._catch_up()
+            self.engine.tell(ping=1)
+            hangs = self.engine.is_up.is_set() and now - self.engine.heard > _LONGEST_SILENCE
+            if hangs or any(now - since > _PATIENCE for since in self._cancelling.values()):
                 self.engine.kill()
             if self.settings.keep_days is not None and now - swept > _SWEEP:
-                swept = now
-                for id in self.store.older_than(time.time() - self.settings.keep_days * 86400):
-                    self.delete(id)
+                try:
+                    for id in self.store.older_than(time.time() - self.settings.keep_days * 86400):
+                        self.delete(id)
+                    swept = now
+                except SdltxError as error:
+                    _logger.error("old videos stay: %s", error)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether videos are made, as far as is known."""
+        silent = time.monotonic() - self.engine.heard > _LONG_SILENCE
+        return self.engine.is_up.is_set() and not silent and not self.is_behind
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is made now."""
+        return not self._busy
+
+    def _moved(self) -> None:
+        """Places in the queue are others now."""
+        self._positions = None
+        for id, _ in self.store.order():
+            self.hub.note_place(id)
 
 
 def _is_alone(video: Video) -> bool:

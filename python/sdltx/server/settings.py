@@ -18,6 +18,8 @@ class Limits:
     """Bytes of a body with files."""
     json: int = 32 << 20
     """Bytes of a JSON body, which is held in memory as a whole."""
+    request: int = 64 << 10
+    """Bytes of a request without its files."""
     pixels: int = 1920 * 1088
     """Of a picture."""
     seconds: float = 30.0

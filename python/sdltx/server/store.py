@@ -26,6 +26,7 @@ CANCELLED = "cancelled"
 MOST_ATTEMPTS = 3
 """How often a video is begun whose server ends meanwhile."""
 _VERSION = 1
+_BUSY = 1.0  # seconds to wait for others who use the database, in which nothing is answered
 _ID = re.compile(r"video_[0-9a-f]{32}")
 _TABLES = """
 CREATE TABLE videos (
@@ -93,7 +94,7 @@ class Store:
                 raise BusyError(f"[serve] another server has {folder}; wait for its end, or give --data") from None
         self._path = folder / "videos.sqlite"
         with self._named():
-            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # what was promised survives a power cut
@@ -109,7 +110,7 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            raise BackendError(f"[serve] the database {self._path} fails: {error}") from error
+            raise BackendError(f"[serve] the database of videos fails: {error}") from error
 
     def close(self) -> None:
         """Gives the folder back."""

@@ -14,27 +14,36 @@ export class Refused extends Error {
 
 let login = null;
 
+/** Sends the token that was typed; returns what is wrong with it, null for nothing. */
+async function logIn() {
+  try {
+    const answer = await fetch("session", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ token: find("token").value }),
+    });
+    return answer.ok ? null : (await answer.json()).error.message;
+  } catch {
+    return "the server does not answer";
+  }
+}
+
 /** Asks for the token, once for all who wait; resolves when the server knows us. */
 function loggedIn() {
   login ??= new Promise((resolve) => {
     const dialog = find("login");
     const problem = find("login-problem");
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
-    dialog.querySelector("form").addEventListener("submit", async (event) => {
+    dialog.oncancel = (event) => event.preventDefault();
+    dialog.querySelector("form").onsubmit = async (event) => {
       event.preventDefault();
-      const answer = await fetch("session", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ token: find("token").value }),
-      });
-      problem.hidden = answer.ok;
-      problem.textContent = answer.ok ? "" : (await answer.json()).error.message;
-      if (answer.ok) {
-        dialog.close();
-        login = null;
-        resolve();
-      }
-    });
+      const wrong = await logIn();
+      problem.hidden = wrong === null;
+      problem.textContent = wrong ?? "";
+      if (wrong !== null) return;
+      dialog.close();
+      login = null;
+      resolve();
+    };
     dialog.showModal();
   });
   return login;
@@ -86,7 +95,10 @@ export function listen({ opened, changed, removed, lost }) {
       lost();
       if (source.readyState !== EventSource.CLOSED) return; // it tries again by itself
       clearTimeout(again);
-      again = setTimeout(connect, 3000);
+      again = setTimeout(async () => {
+        await send("GET", "v1/models").catch(() => null); // which asks for a token, if that is what is missing
+        connect();
+      }, 3000);
     };
   };
   connect();

@@ -4,11 +4,10 @@ import { element } from "./dom.js";
 
 const label = (name) => (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " ");
 
+/** A list of numbers; what is none stays as it is, so that the server can name it. */
 function numbersOf(text) {
-  return text
-    .split(/[\s,;]+/)
-    .filter(Boolean)
-    .map(Number);
+  const parts = text.split(/[\s,;]+/).filter(Boolean);
+  return parts.map((part) => (Number.isNaN(Number(part)) ? part : Number(part)));
 }
 
 /** Each kind of option: how its input is made, and what its text means. */
@@ -138,9 +137,11 @@ export class FileField {
     if (file) this.reference = null;
     this.drop.hidden = !file && !this.reference;
     this.shown.replaceChildren();
+    if (this.address) URL.revokeObjectURL(this.address);
+    this.address = null;
     if (this.reference) this.shown.append(element("p", { class: "hint" }, "The one of the other video."));
     if (!file) return;
-    const address = URL.createObjectURL(file);
+    const address = (this.address = URL.createObjectURL(file));
     const kind = { image: "img", audio: "audio", video: "video" }[file.type.split("/")[0]];
     if (kind) this.shown.append(element(kind, { src: address, controls: kind !== "img", alt: `${this.name}: ${file.name}` }));
   }

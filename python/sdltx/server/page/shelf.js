@@ -47,8 +47,17 @@ class Waiting {
     this.update(video);
   }
 
+  /** before: how many come before it. */
+  place(before) {
+    if (before === this.before) return;
+    this.before = before;
+    this.update(this.video);
+  }
+
   update(video) {
-    const { phase, phase_done: done, phase_total: total, seconds_left: left, queue_position: position, preview } = video.sdltx;
+    this.video = video;
+    const { phase, phase_done: done, phase_total: total, seconds_left: left, queue_position, preview } = video.sdltx;
+    const position = this.before ?? queue_position;
     if (video.status === "queued" && (!phase || done === total)) {
       const time = left === null ? "" : `, takes about ${spellTime(left)}`;
       this.state.textContent = `${video.size}, ${video.seconds} s: ${position ? `${position} before it` : "next"}${time}`;
@@ -123,19 +132,26 @@ export class Shelf {
 
   /** Shows what the server has now. */
   async load() {
-    const page = await videos.list();
-    const known = new Set(page.data.map(({ id }) => id));
+    let page = await videos.list();
+    const found = [...page.data];
+    // All that wait, however many are done.
+    while (page.has_more && !IS_OVER.has(found.at(-1).status)) {
+      page = await videos.list(page.last_id);
+      found.push(...page.data);
+    }
+    const known = new Set(found.map(({ id }) => id));
     for (const id of [...this.waiting.keys(), ...this.over.keys()]) {
       if (!known.has(id)) this.remove(id);
     }
-    for (const video of [...page.data].reverse()) this.update(video);
+    for (const video of found.reverse()) this.update(video);
     this.last = page.last_id;
     find("older").hidden = !page.has_more;
     this.#tidy();
   }
 
   async #older() {
-    const page = await videos.list(this.last);
+    // The last one that is shown, as others may have been removed.
+    const page = await videos.list(this.gallery.lastElementChild?.dataset.id ?? this.last);
     for (const video of page.data) this.update(video, true);
     this.last = page.last_id ?? this.last;
     find("older").hidden = !page.has_more;
@@ -152,7 +168,8 @@ export class Shelf {
       if (older) this.gallery.append(card);
       else this.gallery.prepend(card);
       if (was) say(video.status === "completed" ? `Done: ${video.prompt}` : `It was not made: ${video.error?.message ?? ""}`);
-    } else if (this.waiting.has(video.id)) this.waiting.get(video.id).update(video);
+    } else if (this.over.has(video.id)) return; // an answer that was on its way meanwhile
+    else if (this.waiting.has(video.id)) this.waiting.get(video.id).update(video);
     else {
       const entry = new Waiting(video, this.tools.problem);
       this.waiting.set(video.id, entry);
@@ -173,6 +190,7 @@ export class Shelf {
   }
 
   #tidy() {
+    [...this.waiting.values()].forEach((entry, place) => entry.place(place));
     find("queue-empty").hidden = this.waiting.size > 0;
     find("gallery-empty").hidden = this.over.size > 0;
     document.title = this.waiting.size ? `(${this.waiting.size}) sdltx` : "sdltx";
