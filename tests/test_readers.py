@@ -9,7 +9,7 @@ import pytest
 from films import RATE, film, wave
 
 import sdltx
-from sdltx import media
+from sdltx import _readers, media
 
 
 def test_sound_of_files(tmp_path):
@@ -134,3 +134,13 @@ def test_rates_that_a_codec_does_not_know(tmp_path, rate):
     clip.save(tmp_path / "a.mp4")
     samples, of_file = media.read_audio(tmp_path / "a.mp4")
     assert samples.shape[1] / of_file == pytest.approx(1, abs=0.06)
+
+
+def test_films_that_do_not_fit_in_memory(monkeypatch, tmp_path):
+    """Told while they are read, before the system ends the process."""
+    sdltx.Video(np.zeros((17, 64, 64, 3), np.uint8), frame_rate=8).save(tmp_path / "film.mp4")
+    monkeypatch.setattr(_readers, "_MUCH", 4 * 64 * 64 * 3)
+    assert len(_readers.read_frames(tmp_path / "film.mp4")[0]) == 17
+    monkeypatch.setattr(_readers._core, "devices", lambda: [{"kind": "cpu", "memory_free": 10 * 64 * 64 * 3}])
+    with pytest.raises(sdltx.OutOfMemoryError, match=r"film\.mp4: the pictures of its first 2 s"):
+        _readers.read_frames(tmp_path / "film.mp4")
