@@ -16,11 +16,10 @@ from ray_nodes import ENV, Nodes, free_port
 
 import sdltx
 
-pytest.importorskip("ray")
-
 
 @pytest.fixture(scope="module")
 def cluster():
+    pytest.importorskip("ray")
     with Nodes() as nodes:
         yield nodes
 
@@ -91,6 +90,7 @@ def test_what_fails_there_is_told_here(cluster, tmp_path):
 
 @pytest.mark.by_day(0)
 def test_there_is_no_cluster(tmp_path):
+    pytest.importorskip("ray")
     jobs = lines_of(1, tmp_path)
     done = run("batch", jobs, "-o", tmp_path / "out", "--on", f"ray://127.0.0.1:{free_port()}", env=ENV)
     assert done.returncode == 6, done.stderr

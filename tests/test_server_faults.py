@@ -55,6 +55,7 @@ def test_a_database_that_fails_for_a_while(tmp_path):
         wait_for(lambda: state(server, after)["status"] == "completed")
 
 
+@pytest.mark.by_day(0)
 def test_an_engine_that_crashes_meanwhile(tmp_path):
     with serving(tmp_path / "d", "--keep-days", "0.000001") as server:
         video = post(server, {"prompt": "x", **LONG})

@@ -287,7 +287,7 @@ class Scheduler:
         return video is not None and video.attempts < MOST_ATTEMPTS
 
     async def _watch(self) -> None:
-        """Ends an engine that does not stop a video, and removes what is too old."""
+        """Ends an engine that does not stop a video or hangs, catches up, and removes what is to go."""
         swept = 0.0
         while True:
             await asyncio.sleep(_LOOK)
@@ -297,13 +297,17 @@ class Scheduler:
             hangs = self.engine.is_up.is_set() and now - self.engine.heard > _LONGEST_SILENCE
             if hangs or any(now - since > _PATIENCE for since in self._cancelling.values()):
                 self.engine.kill()
-            if self.settings.keep_days is not None and now - swept > _SWEEP:
-                try:
+            try:
+                for id in self._deleting - set(self._group):  # which the database did not take when they were left
+                    self.store.delete(id)
+                    self._deleting.discard(id)
+                if self.settings.keep_days is not None and now - swept > _SWEEP:
                     for id in self.store.older_than(time.time() - self.settings.keep_days * 86400):
                         self.delete(id)
                     swept = now
-                except SdltxError as error:
-                    _logger.error("old videos stay: %s", error)
+            except SdltxError as error:
+                if not self.is_behind:
+                    _logger.error("what is to go stays for now: %s", error)
 
     @property
     def is_well(self) -> bool:
