@@ -53,8 +53,14 @@ def run(library: Path, folder: Path, command: list[str], kind: str, at: int = 0,
     if how == "ENOSPC":
         told["FAIL_EVER"] = "1"
     environment = os.environ | told | {"LD_PRELOAD": str(library), "XDG_CACHE_HOME": str(folder.parent / "cache")}
+    # What cannot be written there goes to the current folder.
     done = subprocess.run(
-        [sys.executable, "-m", "sdltx", *command], capture_output=True, text=True, timeout=120, env=environment
+        [sys.executable, "-m", "sdltx", *command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        cwd=folder.parent,
     )
     return Done(done.returncode, done.stderr, int(count.read_text() or 0) if count.exists() else 0)
 
