@@ -27,7 +27,7 @@ from sdltx.preview import Projection
 from sdltx.writing import Files, Manner
 
 from .engine_plan import Planner
-from .engine_video import EncodedOnly, ServedVideo
+from .engine_video import PREVIEW, EncodedOnly, ServedVideo
 from .store import LATENTS
 
 _OFTEN = 0.2  # seconds between two messages on how far a video is
@@ -240,7 +240,7 @@ class Engine:
         output = video.files.output
         assert output is not None
         with suppress(sdltx.SdltxError, OSError):  # a glance is not worth the video
-            self._projection.write(Path(output).with_name("preview.webp"), estimate)
+            self._projection.write(Path(output).with_name(PREVIEW), estimate)
             self.tell(video=video.id, event="preview", step=done)
 
     def between(self) -> None:

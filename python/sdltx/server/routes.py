@@ -28,7 +28,7 @@ from .problems import Problem, of
 from .scheduler import Scheduler
 from .settings import Limits
 from .store import COMPLETED, OVER, Store, Video, is_id, new_id
-from .views import video_object
+from .views import shape_of, video_object
 
 _PING = 15  # seconds between two signs of life of a stream of events
 _SLOWEST = 30  # seconds for a reader to take an event
@@ -105,11 +105,9 @@ class Routes:
         finally:
             await body.close()
             await to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
-        seconds = self._scheduler.seconds_of([(step, operations) for step, operations, _ in plan["steps"]])
-        frames = plan.get("result_frames") or plan["num_frames"]
         told = {name: value for name, value in plan.items() if name not in ("steps", "seed")}
-        told |= {"object": "plan", "size": f"{plan['width']}x{plan['height']}", "estimated_seconds": seconds}
-        return JSONResponse({**told, "seconds": f"{round(frames / plan['frame_rate'], 2):g}"})
+        told |= {"object": "plan", "estimated_seconds": self._scheduler.seconds_of(plan)}
+        return JSONResponse({**told, **shape_of(plan)})
 
     async def _taken(self, body: bodies.Body, **more: Any) -> Video:
         id = new_id()
@@ -402,7 +400,9 @@ def _remixed(source: Video, body: bodies.Body) -> bodies.Body:
         if name in told:
             told[name] = [_as_sent(source.id, one) for one in told[name]]
     for name in ("sound", "film"):
-        if name in told:
+        if name in told and name in changed:
+            del told[name]
+        elif name in told:
             told[name] = _as_sent(source.id, told[name])
     # What says the same in another way is not said twice.
     ways = [{"seconds", "duration", "num_frames"}, {"sigmas", "num_inference_steps"}]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,15 +127,13 @@ class Scheduler:
             self._positions = {id: place for place, id in enumerate(order)}
         return self._positions.get(video.id, 0)
 
-    def seconds_of(self, steps: list[tuple[str, float]]) -> float | None:
-        """How long steps will take, by what others took; None: not known.
-
-        steps: names with operations, of an estimate.
-        """
+    def seconds_of(self, plan: Mapping[str, Any]) -> float | None:
+        """How many seconds a video will take, by what others took; None: not known."""
         paces = self.store.paces()
-        if not all(step in paces for step, operations in steps if step == "denoise"):
+        steps: list[tuple[str, float, int]] = plan.get("steps", [])
+        if not paces or any(step == "denoise" and step not in paces for step, _, _ in steps):
             return None
-        return sum(operations * paces.get(step, 0.0) for step, operations in steps) if paces else None
+        return sum(operations * paces.get(step, 0.0) for step, operations, _ in steps)
 
     # What the engine does.
 

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .scheduler import Scheduler
 from .store import COMPLETED, IN_PROGRESS, OVER, QUEUED, Video
 
 
+def frames_of(plan: Mapping[str, Any]) -> int:
+    """Returns how many pictures come out, as far as is known."""
+    frames: int = plan.get("result_frames") or plan["num_frames"]
+    return frames
+
+
+def shape_of(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Returns size (pixels, WxH) and seconds as OpenAI's objects have them: texts."""
+    seconds = round(frames_of(plan) / plan["frame_rate"], 2)
+    return {"size": f"{plan['width']}x{plan['height']}", "seconds": f"{seconds:g}"}
+
+
 def video_object(video: Video, scheduler: Scheduler) -> dict[str, Any]:
     """Returns a video as it is sent."""
     plan, live = video.plan, scheduler.live.get(video.id)
-    frames = plan.get("result_frames") or plan["num_frames"]
     progress = 100 if video.status == COMPLETED else 0
     left = None
     if video.status == IN_PROGRESS and live is not None:
         progress = min(99, int(100 * live.fraction))
         left = live.left
     elif video.status == QUEUED:
-        left = scheduler.seconds_of([(step, operations) for step, operations, _ in plan.get("steps", ())])
+        left = scheduler.seconds_of(plan)
     making = live if video.status not in OVER else None
     return {
         "id": video.id,
@@ -30,14 +42,13 @@ def video_object(video: Video, scheduler: Scheduler) -> dict[str, Any]:
         "completed_at": None if video.completed is None else int(video.completed),
         "expires_at": _expires_at(video, scheduler.settings.keep_days),
         "prompt": plan.get("prompt") or video.request["prompt"],
-        "size": f"{plan['width']}x{plan['height']}",
-        "seconds": f"{round(frames / plan['frame_rate'], 2):g}",
+        **shape_of(plan),
         "remixed_from_video_id": plan.get("remixed_from"),
         "error": video.error,
         "sdltx": {
             "request": video.request,
             "seed": plan["seed"],
-            "num_frames": frames,
+            "num_frames": frames_of(plan),
             "frame_rate": plan["frame_rate"],
             "recipe": plan["recipe"],
             "num_inference_steps": plan["num_inference_steps"],
