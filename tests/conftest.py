@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import serving
 from commands import generate
 from hypothesis import HealthCheck, settings
 
@@ -154,6 +155,21 @@ def workers() -> Iterator[list[str]]:
                 time.sleep(0.1)
             names.append(f"rpc:127.0.0.1:{port}")
         yield names
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Serving]:
+    """A server of the built-in model."""
+    with serving.serving(tmp_path_factory.mktemp("served")) as found:
+        yield found
+
+
+@pytest.fixture
+def client(server: serving.Serving) -> object:
+    """OpenAI's client for it."""
+    import asking
+
+    return asking.client_of(server)
 
 
 @pytest.fixture(scope="session")
