@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import os
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from forking import Forks
+
+from sdltx import _core
+
 TINY_CLIP = ["-W", "64", "-H", "64", "--num-frames", "9", "--steps", "1", "-s", "1"]
+_EASY = {"capture_output", "text", "timeout", "cwd", "env", "check"}
+# At night each command starts as a user's does. A GPU's driver does not like forks.
+_FORKS = not os.environ.get("SDLTX_NIGHTLY") and "Vulkan" not in _core.backends() and "CUDA" not in _core.backends()
 
 
 def run(*arguments, **options):
-    """``sdltx-cli`` with these arguments."""
+    """``sdltx-cli`` with these arguments; by day in a fork of a process that has imported it, see forking.py."""
     options = {"capture_output": True, "text": True, "timeout": 120, **options}
-    return subprocess.run([sys.executable, "-m", "sdltx", *map(str, arguments)], **options)
+    words = list(map(str, arguments))
+    command = [sys.executable, "-m", "sdltx", *words]
+    environment = options.get("env") or os.environ
+    easy = options.keys() <= _EASY and options["capture_output"] and options["text"]
+    if not _FORKS or not easy or not _forks().fits(environment):
+        return subprocess.run(command, **options)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        streams = [0, out.fileno(), err.fileno()]
+        try:
+            folder = str(options.get("cwd") or Path.cwd())
+            status = _forks().run(words, folder, environment, streams, options["timeout"])
+        except TimeoutError:
+            raise subprocess.TimeoutExpired(command, options["timeout"]) from None
+        for file in (out, err):
+            file.seek(0)
+        done = subprocess.CompletedProcess(command, status, out.read(), err.read())
+    if options.get("check"):
+        done.check_returncode()
+    return done
+
+
+@functools.cache
+def _forks():
+    forks = Forks()
+    atexit.register(forks.close)
+    return forks
 
 
 def generate(*arguments, prompt="a red circle", **options):

@@ -12,6 +12,7 @@ import threading
 import time
 
 import av
+import commands
 import numpy as np
 import pytest
 
@@ -27,8 +28,7 @@ def model(tiny_dir):
 
 
 def cli(*arguments, **options):
-    command = [sys.executable, "-m", "sdltx", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    return commands.run(*arguments, timeout=300, **options)
 
 
 def ok(*arguments, **options):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import run
 
 import sdltx
 from sdltx import _core, options
@@ -89,9 +90,7 @@ def test_help_of_python_shows_options():
 
 
 def test_command_line_has_all_flags():
-    shown = subprocess.run(
-        [sys.executable, "-m", "sdltx", "generate", "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    shown = run("generate", "--help", check=True).stdout
     for row in ROWS:
         for flag in row["flags"].split():
             assert f"{flag} " in shown or f"{flag}," in shown, flag
@@ -106,8 +105,7 @@ def test_a_seed_that_is_drawn(tiny, seed):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_completion(shell, tmp_path):
-    command = [sys.executable, "-m", "sdltx", "completion", shell]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = run("completion", shell, check=True).stdout
     assert "guided-two-stage" in shown  # what a choice offers
     assert "audio-guidance-scale" in shown
     if shell == "bash":
@@ -124,16 +122,11 @@ def test_completion(shell, tmp_path):
     ],
 )
 def test_what_other_programs_take(arguments, said):
-    done = subprocess.run(
-        [sys.executable, "-m", "sdltx", "generate", "-p", "x", "-o", "x.mp4", *arguments],
-        capture_output=True,
-        text=True,
-    )
+    done = run("generate", "-p", "x", "-o", "x.mp4", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
 
 
 def test_names_of_other_programs(tmp_path):
-    command = [sys.executable, "-m", "sdltx", "generate", "-p", "x", "--output-path", str(tmp_path / "x.mp4")]
-    done = subprocess.run([*command, "--diffusion-model", "no-such-file"], capture_output=True, text=True)
+    done = run("generate", "-p", "x", "--output-path", tmp_path / "x.mp4", "--diffusion-model", "no-such-file")
     assert "[no-such-file] cannot open the file" in done.stderr
