@@ -188,6 +188,40 @@ def test_remix_keeps_what_is_not_changed(server, client):
     assert server.ask(path, "POST")[0] == 200  # nothing is changed
 
 
+def test_remix_with_another_film_or_sound(server, client, tmp_path):
+    """The file is another one, and what was said of the one before does not count for it."""
+    for name, seconds in (("a.wav", 1), ("b.wav", 2)):
+        noise = np.random.default_rng(seconds).uniform(-0.5, 0.5, (2, 48000 * seconds)).astype(np.float32)
+        sdltx.sound.write(tmp_path / name, noise, 48000)
+    sounds = [as_address((tmp_path / name).read_bytes(), "audio/wav") for name in ("a.wav", "b.wav")]
+    status, heard = post(server, {"prompt": "x", **SHORT, "sound": {"file": sounds[0], "start": 0.25}})
+    assert status == 200, heard
+    status, same = post(server, {"prompt": "y"}, f"/v1/videos/{heard['id']}/remix")
+    status, other = post(server, {"sound": sounds[1]}, f"/v1/videos/{heard['id']}/remix")
+    assert status == 200, other
+    shown = [one["sdltx"]["request"]["sound"] for one in (heard, same, other)]
+    assert [one.get("start") for one in shown] == [0.25, 0.25, None]
+    files = [
+        (server.folder / "videos" / one["id"] / one["sdltx"]["request"]["sound"]["path"]).read_bytes()
+        for one in (heard, same, other)
+    ]
+    assert files[0] == files[1] == (tmp_path / "a.wav").read_bytes()
+    assert files[2] == (tmp_path / "b.wav").read_bytes()
+    assert over(client, other["id"]).status == "completed"
+
+    films = [create(client, extra_body={**SHORT, "seed": seed}).id for seed in (1, 2)]
+    for film in films:
+        assert over(client, film).status == "completed"
+    status, heard = post(server, {"prompt": "a chord", "film": films[0], "foley": True, "num_inference_steps": 1})
+    assert status == 200, heard
+    status, other = post(server, {"film": films[1]}, f"/v1/videos/{heard['id']}/remix")
+    assert status == 200, other
+    assert (other["sdltx"]["task"], other["sdltx"]["seed"]) == ("foley", heard["sdltx"]["seed"])
+    taken = [server.folder / "videos" / one["id"] / one["sdltx"]["request"]["film"]["path"] for one in (heard, other)]
+    assert [path.read_bytes() for path in taken] == [downloaded(client, film) for film in films]
+    assert over(client, other["id"]).status == "completed"
+
+
 def test_ranges_and_names_of_files(server, client):
     video = create(client, extra_body=SHORT)
     over(client, video.id)

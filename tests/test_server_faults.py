@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from serving import LONG, SHORT, serving, wait_for
 
+from sdltx.server.settings import Limits
+
 
 def post(server, body):
     status, told, _ = server.ask("/v1/videos", "POST", json.dumps(body).encode(), content_type="application/json")
@@ -86,6 +88,20 @@ def test_an_engine_that_hangs(tmp_path):
         wait_for(lambda: state(server, video)["status"] == "failed", 200)
         wait_for(lambda: server.ask("/health")[0] == 200)
         assert server.engine() != engine
+
+
+def test_no_more_readers_than_the_limit(server):
+    """Who comes at once is counted, too."""
+    host, port = server.url.removeprefix("http://").split(":")
+    readers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(Limits.readers + 10)]
+    for reader in readers:
+        reader.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answers = [reader.recv(12) for reader in readers]
+    assert answers.count(b"HTTP/1.1 429") == 10
+    assert answers.count(b"HTTP/1.1 200") == Limits.readers
+    for reader in readers:
+        reader.close()
+    wait_for(lambda: b"sdltx_event_readers 0.0" in server.ask("/metrics")[1])
 
 
 @pytest.mark.by_day(0)

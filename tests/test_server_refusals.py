@@ -71,6 +71,9 @@ def test_what_is_wrong_is_told_before_it_is_taken(server, client):
         assert str(server.folder) not in refused(answer), answer
     assert refused(post(server, b"prompt=x", content_type="text/plain")).startswith("send JSON")
     assert refused(post(server, b"", content_type="multipart/form-data")).startswith("the form is broken")
+    for form in (b"--b", b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na red circ'):
+        answer = post(server, form, content_type="multipart/form-data; boundary=b")
+        assert (answer[0], "before its last boundary" in refused(answer)) == (400, True), form
     for fields, text in (
         ({"prompt": "x", "images[x]": "1", "images[][file]": "2"}, "in several ways"),
         ({"prompt": "x", "images" + "[b]" * 1300: "1"}, "in several ways"),

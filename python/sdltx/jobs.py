@@ -256,6 +256,16 @@ def core_job(crf: int, job: Job) -> _core.Job:
     )
 
 
+def is_guided(plan: Mapping[str, Any]) -> bool:
+    """Whether a negative prompt counts in what a request resolves to."""
+    return bool(plan["guidance_scale"] != 1 or plan["audio_guidance_scale"] != 1)
+
+
+def has_latents(plan: Mapping[str, Any]) -> bool:
+    """Whether a clip has latents of its own: what is made of windows has none of the whole."""
+    return bool(plan["task"] != "extend")
+
+
 def _is_told(name: str) -> bool:
     """Whether a clip tells an option as it was given."""
     return ROWS[name]["remembered"] and ROWS[name]["group"] in ("material", "enhancement")
@@ -264,7 +274,6 @@ def _is_told(name: str) -> bool:
 def remembered(maker: Maker, job: Job, plan: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a clip tells of how it was made, so that it can be made again."""
     request, options = job.request, job.request.options
-    guided = plan["guidance_scale"] != 1 or plan["audio_guidance_scale"] != 1
     files = {
         "upscalers": plan["upscalers"],
         "distilled_lora": plan["distilled_lora"],
@@ -288,7 +297,7 @@ def remembered(maker: Maker, job: Job, plan: Mapping[str, Any]) -> dict[str, Any
         "device": maker.device,
         "precision": maker.precision,
         "prompt": prompt,
-        "negative_prompt": negative if guided else None,
+        "negative_prompt": negative if is_guided(plan) else None,
         **{name: value for name, value in plan.items() if name not in derived},
         "num_inference_steps": plan["num_inference_steps"] if sigmas is None else None,
         "sigmas": sigmas,

@@ -14,8 +14,9 @@ from sdltx.records import Plan
 
 from .._files import exists, is_folder
 from ..contexts import ContextCache
+from ..jobs import has_latents, is_guided
 from ..writing import Files
-from . import batch_lines, plan
+from . import batch_lines
 from .batch_lines import Line
 from .batch_state import State, files_of, keys_of, model_stamp
 from .clips import FileClip, raise_failed
@@ -65,11 +66,19 @@ class _BatchClip(FileClip):
     """Leaves a trace of how far it is in the folder of its batch."""
 
     def __init__(
-        self, job: Job, request: sdltx.Request, output: Path, state: State, keys: tuple[str, str], **given: Any
+        self,
+        job: Job,
+        request: sdltx.Request,
+        output: Path,
+        state: State,
+        keys: tuple[str, str],
+        *,
+        keeps: bool,
+        **given: Any,
     ) -> None:
+        """keys: of the denoised clip and of the file; keeps: whether there is a denoised clip to be kept."""
         self._kept = state.folder / f"{keys[0]}.safetensors"
-        # What is made in windows has no latents of the whole.
-        self._keeps = not request.options.get("extend") and not request.options.get("extend_before")
+        self._keeps = keeps
         latents = _kept_latents(self._kept) if self._keeps else None
         super().__init__(job, request, Files(str(output)), latents=latents, **given)
         self._job, self._state, self._key, self._output = job, state, keys[1], output
@@ -130,8 +139,9 @@ def _made_here(job: Job, lines: list[Line], folder: Path, outputs: Outputs) -> t
     cache = None if args.no_cache else ContextCache.of(pipe)
     clips = []
     for one in _missing(job, state, found, model_stamp(pipe), folder):
-        clip = _BatchClip(job, one.request, folder / one.name, state, one.keys, cache=cache)
-        clip.look_up(plan.is_guided(one.resolved), pipe.info["negative_prompt"])
+        keeps = has_latents(one.resolved)
+        clip = _BatchClip(job, one.request, folder / one.name, state, one.keys, keeps=keeps, cache=cache)
+        clip.look_up(is_guided(one.resolved), pipe.info["negative_prompt"])
         clips.append(clip)
     # Contexts of many prompts would fill the memory.
     try:

@@ -18,6 +18,7 @@ from sdltx.images import conditions_of
 from sdltx.options import NAMES, ROWS
 
 from ..contexts import ContextCache
+from ..jobs import has_latents, is_guided
 from ..writing import Files
 from . import plan, repeat
 from .clips import FileClip, numbered, raise_failed
@@ -256,7 +257,7 @@ def _generate(job: Job) -> None:
         raise sdltx.InvalidRequestError(
             f"[foley] {args.output} holds no sound, which is all that is made; use .mp4 or .wav"
         )
-    if args.save_latents and resolved["task"] == "extend":
+    if args.save_latents and not has_latents(resolved):
         raise sdltx.InvalidRequestError("[extend] a film that was extended has no latents of its own; leave them out")
     request = request.replaced(seed=resolved["seed"])
     memory = pipe.estimate(request)
@@ -275,7 +276,7 @@ def _generate(job: Job) -> None:
         for line in plan.plan(pipe, args, request, resolved, memory):
             job.detail(line)
     plan.warn_of_model(job, pipe, request, resolved, memory)
-    guided = plan.is_guided(resolved)
+    guided = is_guided(resolved)
     if args.negative_prompt is not None and args.repeat is None and not guided:
         job.warn("the negative prompt has no effect: guidance_scale is 1 for picture and sound; see --guidance-scale")
     cache = None if args.no_cache else ContextCache.of(pipe)

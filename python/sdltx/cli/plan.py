@@ -25,11 +25,6 @@ def warn(job: Job, prompt: str) -> None:
         job.warn(f"the sigmas end at {args.sigmas[-1]:g} and not at 0, so noise stays in the clip")
 
 
-def is_guided(resolved: Mapping[str, Any]) -> bool:
-    """Whether a negative prompt counts."""
-    return bool(resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1)
-
-
 def warn_of_model(
     job: Job, pipe: sdltx.Pipeline, request: sdltx.Request, resolved: Mapping[str, Any], memory: Mapping[str, Any]
 ) -> None:

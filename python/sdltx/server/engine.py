@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, TextIO
 import sdltx
 from sdltx._demo import demo_files
 from sdltx.contexts import ContextCache
+from sdltx.jobs import has_latents, is_guided
 from sdltx.preview import Projection
 from sdltx.writing import Files, Manner
 
@@ -141,8 +142,8 @@ class Engine:
     def _video(self, told: Mapping[str, Any]) -> ServedVideo:
         request = sdltx.Request.from_dict(told["request"])
         folder = Path(told["folder"])
-        # What is made of windows has no latents of the whole.
-        whole = not request.options.get("extend") and not request.options.get("extend_before")
+        plan = self.pipe.resolve(request)
+        whole = has_latents(plan)
         kept = folder / LATENTS
         latents = None
         if whole and kept.exists():
@@ -156,8 +157,7 @@ class Engine:
             cache=self._cache,
             latents=latents,
         )
-        resolved = self.pipe.resolve(request)
-        video.guided = resolved["guidance_scale"] != 1 or resolved["audio_guidance_scale"] != 1
+        video.guided = is_guided(plan)
         video.look_up(video.guided, self.pipe.info["negative_prompt"])
         return video
 

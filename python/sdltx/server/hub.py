@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 
 _MOST_KEPT = 1000
 
@@ -78,12 +77,12 @@ class Hub:
         for reader in self._readers:
             reader.close()
 
-    @contextmanager
-    def reader(self, video: str | None) -> Iterator[Reader]:
-        """Gives one for as long as the block goes on."""
+    def join(self, video: str | None) -> Reader:
+        """Returns one that hears until it leaves."""
         reader = Reader(video)
         self._readers.add(reader)
-        try:
-            yield reader
-        finally:
-            self._readers.discard(reader)
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        """It hears no more."""
+        self._readers.discard(reader)

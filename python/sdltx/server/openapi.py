@@ -8,7 +8,7 @@ from typing import Any
 import sdltx
 
 from ..options import ROWS, sentences
-from .bodies import FORMATS, MATERIAL
+from .drafts import FORMATS, MATERIAL
 from .settings import Limits
 
 _FILE_TEXT = "a data: address (data:TYPE;base64,...), the name of a part of the form, or the id of a finished video"

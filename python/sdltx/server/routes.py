@@ -16,15 +16,18 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 import sdltx
 
 from ..options import ROWS
-from . import bodies
+from . import bodies, drafts
 from .engine_video import PREVIEW, SPRITES, THUMBNAIL
 from .guard import COOKIE, Guard
+from .hub import Hub, Reader
 from .openapi import document
 from .problems import Problem, of
+from .remixing import HIDDEN, remixed
 from .scheduler import Scheduler
 from .settings import Limits
 from .store import COMPLETED, OVER, Store, Video, is_id, new_id
@@ -36,7 +39,6 @@ _SHOWN = 200  # characters of a prompt in events of a video that is not over
 _RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)(, ?(\d+-\d*|-\d+))*")
 _MOST_LISTED = 100
 _VARIANTS = {"thumbnail": (THUMBNAIL, "image/webp"), "spritesheet": (SPRITES, "image/jpeg")}
-_HIDDEN = ("enhanced_from",)
 _Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -90,7 +92,7 @@ class Routes:
         body = await bodies.read(request, required=False)
         try:
             self._check_model(body)
-            video = await self._taken(_remixed(source, body), remixed_from=source.id)
+            video = await self._taken(remixed(source, body), remixed_from=source.id)
             return JSONResponse(self._told(video))
         finally:
             await body.close()
@@ -124,9 +126,9 @@ class Routes:
         self._scheduler.added(id)
         return video
 
-    async def _planned(self, body: bodies.Body, folder: Path) -> tuple[bodies.Draft, dict[str, Any]]:
+    async def _planned(self, body: bodies.Body, folder: Path) -> tuple[drafts.Draft, dict[str, Any]]:
         try:
-            draft = await to_thread.run_sync(bodies.draft, body, folder, self._store)
+            draft = await to_thread.run_sync(drafts.draft, body, folder, self._store)
         except OSError as error:
             raise Problem(507, f"the server cannot keep the files: {error.strerror}") from None
         if len(json.dumps(draft.request)) > self._limits.request:
@@ -250,7 +252,7 @@ class Routes:
             raise Problem(422, f"[variant] {variant[:60]!r} is none of video, thumbnail and spritesheet")
         if video.status != COMPLETED:
             raise Problem(409, f"the video is not finished; it is {video.status}", "video_not_finished")
-        name, kind = _VARIANTS.get(variant) or (video.file, bodies.FORMATS[video.file.rpartition(".")[2]])
+        name, kind = _VARIANTS.get(variant) or (video.file, drafts.FORMATS[video.file.rpartition(".")[2]])
         path = self._store.folder_of(video.id) / name
         if not path.exists():
             raise Problem(404, f"there is no {variant} of it")
@@ -281,24 +283,22 @@ class Routes:
         video = self._find(request).id if "id" in request.path_params else None
         if len(self._scheduler.hub) >= self._limits.readers:
             raise Problem(429, "too many hear of events already", "too_many_readers", {"Retry-After": "30"})
-        headers = {"X-Accel-Buffering": "no"}
-        return EventSourceResponse(self._changes(video), ping=_PING, send_timeout=_SLOWEST, headers=headers)
+        return _Events(self._scheduler.hub, self._scheduler.hub.join(video), self._changes)
 
-    async def _changes(self, of: str | None) -> AsyncIterator[ServerSentEvent]:
-        with self._scheduler.hub.reader(of) as reader:
-            if of is not None:
-                reader.note(of)
+    async def _changes(self, reader: Reader) -> AsyncIterator[ServerSentEvent]:
+        if reader.video is not None:
+            reader.note(reader.video)
+        else:
+            yield ServerSentEvent(event="ready", data="{}")
+        async for id in reader.changes():
+            video = self._store.get(id)
+            if video is None or self._scheduler.is_deleted(id):
+                yield ServerSentEvent(event="deleted", data=json.dumps({"id": id}))
             else:
-                yield ServerSentEvent(event="ready", data="{}")
-            async for id in reader.changes():
-                video = self._store.get(id)
-                if video is None or self._scheduler.is_deleted(id):
-                    yield ServerSentEvent(event="deleted", data=json.dumps({"id": id}))
-                else:
-                    told = self._scheduler.hub.told(id, lambda video=video: self._told_short(video))  # type: ignore[misc]
-                    yield ServerSentEvent(event="video", data=told)
-                if of is not None and (video is None or video.status in OVER):
-                    return
+                told = self._scheduler.hub.told(id, lambda video=video: self._told_short(video))  # type: ignore[misc]
+                yield ServerSentEvent(event="video", data=told)
+            if reader.video is not None and (video is None or video.status in OVER):
+                return
 
     # The server
 
@@ -329,7 +329,7 @@ class Routes:
     async def options(self, _request: Request) -> Response:
         """Tells all options, and files that they may name."""
         names = ("kind", "group", "unit", "range", "help", "docs", "choices")
-        rows = {name: {key: row[key] for key in names} for name, row in ROWS.items() if name not in _HIDDEN}
+        rows = {name: {key: row[key] for key in names} for name, row in ROWS.items() if name not in HIDDEN}
         limits = {
             name: getattr(self._limits, name) for name in ("queue", "upload", "json", "pixels", "seconds", "steps")
         }
@@ -337,7 +337,7 @@ class Routes:
             {
                 "options": rows,
                 "files": sorted(self._scheduler.catalogue.files()),
-                "formats": list(bodies.FORMATS),
+                "formats": list(drafts.FORMATS),
                 "limits": limits,
                 "model": self._model(),
             }
@@ -380,6 +380,21 @@ class Routes:
         return JSONResponse(document(self._limits))
 
 
+class _Events(EventSourceResponse):
+    """A stream whose reader counts from the moment that it is let in."""
+
+    def __init__(self, hub: Hub, reader: Reader, changes: Callable[[Reader], AsyncIterator[ServerSentEvent]]) -> None:
+        headers = {"X-Accel-Buffering": "no"}
+        super().__init__(changes(reader), ping=_PING, send_timeout=_SLOWEST, headers=headers)
+        self._hub, self._reader = hub, reader
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._hub.leave(self._reader)
+
+
 def _by_method(answers: Mapping[str, _Answer]) -> _Answer:
     """One route for all methods of an address, so that it can tell which there are."""
 
@@ -387,37 +402,3 @@ def _by_method(answers: Mapping[str, _Answer]) -> _Answer:
         return await answers["GET" if request.method == "HEAD" else request.method](request)
 
     return answer
-
-
-def _remixed(source: Video, body: bodies.Body) -> bodies.Body:
-    """What a video was asked to be, with what is changed; its files are taken over."""
-    told = {name: value for name, value in source.request.items() if name not in _HIDDEN}
-    changed = body.fields.keys() | body.uploads.keys()
-    for field, frame in (("input_reference", 0), ("last_image", -1)):
-        if field in changed and "images" in told:
-            told["images"] = [one for one in told["images"] if one.get("frame", 0) != frame]
-    for name in ("images", "references"):
-        if name in told:
-            told[name] = [_as_sent(source.id, one) for one in told[name]]
-    for name in ("sound", "film"):
-        if name in told and name in changed:
-            del told[name]
-        elif name in told:
-            told[name] = _as_sent(source.id, told[name])
-    # What says the same in another way is not said twice.
-    ways = [{"seconds", "duration", "num_frames"}, {"sigmas", "num_inference_steps"}]
-    if "size" in changed:
-        ways.append({"size", "width", "height"})
-    for names in ways:
-        if changed & names:
-            told = {name: value for name, value in told.items() if name not in names}
-    return bodies.Body({"format": source.file.rpartition(".")[2], **told, **body.fields}, body.uploads)
-
-
-def _as_sent(id: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """A picture, sound, film or reference of a video, as a body names it."""
-    told = {"file" if name == "path" else name: value for name, value in entry.items()}
-    return {
-        name: f"{id}/{value}" if name in ("file", "mask", "attention") and value is not None else value
-        for name, value in told.items()
-    }
