@@ -406,7 +406,7 @@ def test_interrupt_while_denoising(model, number, tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("suffix", [".mp4", ".png"])
 def test_interrupt_while_decoding(model, number, suffix, tmp_path):

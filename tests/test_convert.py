@@ -334,7 +334,7 @@ def test_names_and_keys_are_those_of_the_community(tiny_paths, tmp_path):
     assert sdltx.inspect(path).distilled
 
 
-@pytest.mark.by_day(10)
+@pytest.mark.by_day(4)
 @pytest.mark.parametrize("kind", conversion.TYPES[1:])
 def test_file_types_are_those_of_llama(converted, imatrix, kind, wide, tmp_path):
     names = {"f32": "ALL_F32", "mxfp4": "MOSTLY_MXFP4_MOE", "nvfp4": "MOSTLY_NVFP4"}

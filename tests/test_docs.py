@@ -148,7 +148,7 @@ def test_python_of_coming_from(place, expression, monkeypatch):
         assert eval(expression, names) is not None or ".save(" in expression
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("example", sorted((ROOT / "examples" / "python").glob("*.py")), ids=lambda path: path.stem)
 def test_examples(example, tmp_path, place):
     more = [str(place / "picture.png")] if example.stem == "picture_to_clip" else []

@@ -97,7 +97,7 @@ def wide(tmp_path_factory):
     return wide_rows.write(tmp_path_factory.mktemp("wide") / "wide.safetensors")
 
 
-@pytest.mark.by_day(5)
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("mark", ["tensor", "header"])
 def test_checkpoints(tmp_path, wide, name, mark, caplog):

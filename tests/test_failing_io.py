@@ -135,6 +135,8 @@ def test_calls_that_fail(name, failing, tmp_path, tiny_paths):
                     wrong.append(f"{where}: {done.code} {done.said}")
                 if strange := [one for one in left if left[one] != expected.get(one)]:
                     wrong.append(f"{where}: {strange} is left")
+                if not NIGHTLY and kind != next(iter(HOW)):
+                    continue
                 again = run(failing, folder, make(folder), kind)
                 if again.code or files_of(folder) != expected:
                     wrong.append(f"{where}: then {again.code} {again.said} {files_of(folder).keys()}")
@@ -183,6 +185,7 @@ def test_the_same_pipeline_works_afterwards(kind, failing, tmp_path):
     assert "error" in seen
 
 
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("kind", ["read", "open"])
 def test_models_on_a_disk_that_fails(kind, failing, tmp_path, tiny_paths):
     """What describes a model is read; weights are mapped, see test_robustness."""

@@ -125,6 +125,7 @@ hub.pull("a-model:q1")
 """
 
 
+@pytest.mark.by_day(0)
 def test_pull(tmp_path, monkeypatch):
     weights = random.Random(1).randbytes(20_000_000)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

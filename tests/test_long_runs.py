@@ -82,6 +82,7 @@ def test_cycles(tiny_paths, tmp_path):
     assert len(set(threads)) <= 2 and threads[-1] <= threads[0]
 
 
+@pytest.mark.by_day(0)
 def test_eight_threads_on_four_pipelines(tiny_paths):
     pipes = [sdltx.load(*tiny_paths, threads=1) for _ in range(4)]
     expected = pipes[0].generate("a fox", **CLIP)

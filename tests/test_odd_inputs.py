@@ -52,6 +52,7 @@ def test_settings_that_are_no_unicode_are_kept(suffix, tmp_path):
     assert media.read_settings(path) == settings
 
 
+@pytest.mark.by_day(6)
 @pytest.mark.parametrize(
     "told",
     [500_000, 2**31, 10**30, -5, 0, "x", "9", True, [], {"a": 1}, float("nan"), float("inf"), None, 2.5, 10],

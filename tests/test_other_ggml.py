@@ -80,7 +80,7 @@ def run(*arguments, **environment):
     return first
 
 
-@pytest.mark.by_day(1)
+@pytest.mark.by_day(0)
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("other", ["stand-in", *MODULES])
 def test_in_one_process(stand_in, expected, order, other):
@@ -92,6 +92,7 @@ def test_a_preloaded_stand_in(stand_in, expected):
     assert run("before", LD_PRELOAD=" ".join(stand_in)) == expected
 
 
+@pytest.mark.by_day(0)
 def test_the_stand_in_is_met_by_others(stand_in):
     """It would end a process whose ggml is visible."""
     code = f"import ctypes; ctypes.CDLL({stand_in[0]!r}).ggml_init()"

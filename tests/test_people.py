@@ -146,7 +146,7 @@ sys.exit(cli.main(["generate", "-p", "x", *{TINY_CLIP!r}, *{list(map(str, option
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "sdltx.BackendError", "sdltx.OutOfMemoryError"])
 @pytest.mark.parametrize(
     "outputs", [["--audio-out", "s.wav"], ["-o", "s.wav"], ["-o", "c.mp4"], ["-o", "c.mp4", "--audio-out", "s.wav"]]

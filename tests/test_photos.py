@@ -245,6 +245,7 @@ def test_whole_numbers_of_32_bits():
         np.testing.assert_array_equal(images.read(Image.fromarray(values))[..., 0], want)
 
 
+@pytest.mark.by_day(5)
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "gif", "tiff", "bmp", "ppm", "tga", "ico", "dds", "sgi"])
 def test_mutated_pictures(tmp_path, kind):
     """Bytes changed at random: a picture or one typed error."""

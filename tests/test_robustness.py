@@ -324,7 +324,7 @@ def test_a_model_file_cut_off_while_in_use_is_named(tiny_paths, tmp_path):
     assert f"ModelFileError: [{copy}] was cut off" in done.stderr
 
 
-@pytest.mark.by_day(2)
+@pytest.mark.by_day(1)
 @pytest.mark.parametrize("options", ['offload="none"', 'offload="blocks"', 'precision="f32"', 'device="WORKER"'])
 def test_files_that_shrink_are_errors_of_the_call(tiny_paths, tmp_path, options, workers):
     """While it denoises, before it decodes, before anything; restored, the same file gives the same clip."""

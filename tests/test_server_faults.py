@@ -39,6 +39,7 @@ def locked(server):
         other.close()
 
 
+@pytest.mark.by_day(0)
 def test_a_database_that_fails_for_a_while(tmp_path):
     with serving(tmp_path / "d") as server:
         video = post(server, {"prompt": "x", **SHORT, "num_inference_steps": 20, "width": 128, "height": 128})

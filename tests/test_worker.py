@@ -243,7 +243,7 @@ def mortal():
         process.kill()
 
 
-@pytest.mark.by_day(5)
+@pytest.mark.by_day(2)
 @pytest.mark.parametrize("phase", ["idle", "load", "encode", "denoise", "upscale", "decode", "sound"])
 @pytest.mark.parametrize("offload", ["none", "blocks"])
 def test_a_worker_that_goes_away_is_an_error_of_the_call(tiny_paths, tiny_dir, mortal, phase, offload):
