@@ -222,6 +222,23 @@ def test_remix_with_another_film_or_sound(server, client, tmp_path):
     assert over(client, other["id"]).status == "completed"
 
 
+def test_what_is_listed_may_be_deleted_meanwhile(server, client):
+    """The client asks for what comes after the last one that it was told of, which is gone by then."""
+    made = [create(client, extra_body={**SHORT, "seed": seed}).id for seed in range(5)]
+    for id in made:
+        assert over(client, id).status == "completed"
+    for order in ("desc", "asc"):
+        found = [video.id for video in listed(client, limit=2, order=order)]
+        assert set(made) <= set(found)
+    gone = []
+    for video in listed(client, limit=2):
+        deleted(client, video.id)
+        gone.append(video.id)
+    assert set(made) <= set(gone)
+    assert json.loads(server.ask("/v1/videos")[1])["data"] == []
+    assert server.ask(f"/v1/videos?after=video_{'0' * 32}")[0] == 404
+
+
 def test_ranges_and_names_of_files(server, client):
     video = create(client, extra_body=SHORT)
     over(client, video.id)

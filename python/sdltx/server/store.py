@@ -45,6 +45,8 @@ CREATE TABLE videos (
 CREATE INDEX videos_by_status ON videos (status, number);
 CREATE TABLE paces (step TEXT PRIMARY KEY, operations REAL NOT NULL, seconds REAL NOT NULL);
 """
+_GONE = "CREATE TABLE IF NOT EXISTS gone (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE)"
+_MOST_GONE = 10_000  # deleted videos whose place in lists is known: who deletes what is listed asks what comes after it
 _FORGETTING = 0.7  # of paces, with each video: machines and models change
 
 
@@ -103,6 +105,7 @@ class Store:
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
             elif version != _VERSION:
                 raise BackendError(f"[serve] {self._path} is of another version of sdltx; give another folder (--data)")
+            self._db.execute(_GONE)
         self._recover()
 
     @contextmanager
@@ -186,13 +189,17 @@ class Store:
             return {row["status"]: row["count"] for row in rows}
 
     def page(self, *, after: str | None, limit: int, newest_first: bool) -> tuple[list[Video], bool] | None:
-        """Returns videos that follow one, and whether there are more; None if that one is not there."""
+        """Returns videos that follow one, and whether there are more; None if that one was never there."""
         order, sign = ("DESC", "<") if newest_first else ("ASC", ">")
         where, given = "", []
         if after is not None:
-            if (last := self.get(after)) is None:
+            with self._named():
+                last = self._db.execute(
+                    "SELECT number FROM videos WHERE id = ? UNION SELECT number FROM gone WHERE id = ?", (after, after)
+                ).fetchone()
+            if last is None:
                 return None
-            where, given = f"WHERE number {sign} ?", [last.number]
+            where, given = f"WHERE number {sign} ?", [last["number"]]
         with self._named():
             rows = self._db.execute(
                 f"SELECT * FROM videos {where} ORDER BY number {order} LIMIT ?", [*given, limit + 1]
@@ -236,7 +243,9 @@ class Store:
     def delete(self, id: str) -> None:
         """Forgets it and its files."""
         with self._named():
+            self._db.execute("INSERT OR IGNORE INTO gone SELECT number, id FROM videos WHERE id = ?", (id,))
             self._db.execute("DELETE FROM videos WHERE id = ?", (id,))
+            self._db.execute("DELETE FROM gone WHERE number <= (SELECT MAX(number) FROM gone) - ?", (_MOST_GONE,))
         shutil.rmtree(self.folder_of(id), ignore_errors=True)
 
     def _set(self, id: str, change: str, *values: Any) -> None:
