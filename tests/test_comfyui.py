@@ -46,14 +46,18 @@ class Stopped(Exception):
 @pytest.fixture
 def comfy(monkeypatch, tmp_path):
     """The nodes, among modules as ComfyUI has them."""
-    bars, stops = [], []
+    bars, stops, glances = [], [], []
+    settings = types.SimpleNamespace(preview_method="none")
 
     class Bar:
         def __init__(self, total):
+            self.current, self.total = 0, total
             bars.append([total, 0])
 
         def update_absolute(self, value, total=None, preview=None):
-            bars[-1][1] = value
+            self.current = bars[-1][1] = value
+            if preview is not None:
+                glances.append(preview)
 
     def check():
         if stops:
@@ -68,6 +72,7 @@ def comfy(monkeypatch, tmp_path):
         "torch": {"from_numpy": Tensor},
         "comfy": {"__path__": []},
         "comfy.utils": {"ProgressBar": Bar},
+        "comfy.cli_args": {"args": settings, "LatentPreviewMethod": types.SimpleNamespace(NoPreviews="none")},
         "comfy.model_management": {"throw_exception_if_processing_interrupted": check},
         "folder_paths": {"get_output_directory": lambda: str(tmp_path), "get_save_image_path": place},
     }
@@ -75,7 +80,7 @@ def comfy(monkeypatch, tmp_path):
         module = types.ModuleType(name)
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
-    for name, parent in (("utils", "comfy"), ("model_management", "comfy")):
+    for name, parent in (("utils", "comfy"), ("model_management", "comfy"), ("cli_args", "comfy")):
         setattr(sys.modules[parent], name, sys.modules[f"{parent}.{name}"])
     # As ComfyUI loads a folder of custom_nodes: by its path, under a name of its own.
     spec = importlib.util.spec_from_file_location(
@@ -84,7 +89,7 @@ def comfy(monkeypatch, tmp_path):
     package = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "custom_sdltx", package)
     spec.loader.exec_module(package)
-    package.bars, package.stops = bars, stops
+    package.bars, package.stops, package.glances, package.settings = bars, stops, glances, settings
     yield package
     for name in [name for name in sys.modules if name.startswith("custom_sdltx.")]:
         del sys.modules[name]
@@ -157,6 +162,19 @@ def test_a_graph_makes_the_clip_of_the_pipeline(comfy, tmp_path):
     saved = call(comfy, "SdltxSave", model=model, latents=latents, filename_prefix="clips/one")
     assert saved["ui"]["images"] == [{"filename": "one_00001_.mp4", "subfolder": "clips", "type": "output"}]
     assert media.read_settings(saved["result"][0])["seed"] == 3
+
+
+def test_glances_are_shown_where_comfyui_is_set_to(comfy):
+    (model,) = call(comfy, "SdltxLoad", device="cpu")
+    (context,) = call(comfy, "SdltxEncode", model=model, prompt="a red circle")
+    size = {"width": 64, "height": 64, "num_frames": 9, "steps": 3}
+    plain, _ = call(comfy, "SdltxSample", model=model, context=context, **size)
+    assert comfy.glances == []
+    comfy.settings.preview_method = "auto"
+    watched, _ = call(comfy, "SdltxSample", model=model, context=context, **size)
+    np.testing.assert_array_equal(watched.video, plain.video)
+    assert [(kind, picture.size, largest) for kind, picture, largest in comfy.glances] == [("JPEG", (16, 16), 512)] * 3
+    assert all(done == total for total, done in comfy.bars)
 
 
 def test_sounds_and_films(comfy):

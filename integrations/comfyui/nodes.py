@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import sdltx
 from sdltx import library
 from sdltx.options import ROWS, sentences
+from sdltx.preview import Projection
 
 from . import values
 
 _CATEGORY = "sdltx"
 _MODEL, _CONTEXT, _LATENTS, _OPTIONS = "SDLTX_MODEL", "SDLTX_CONTEXT", "SDLTX_LATENTS", "SDLTX_OPTIONS"
 _OWN = "0: as the model has it"
+_LARGEST_GLANCE = 512  # pixels of a side, as ComfyUI has it for its own
 # Options that are inputs of nodes, or that ComfyUI has files and tensors for.
 _ELSEWHERE = ("prompt", "negative_prompt", "width", "height", "num_frames", "frame_rate", "seed", "num_inference_steps")
 _ELSEWHERE += ("tiling", "enhanced_from")
@@ -22,13 +25,12 @@ _ELSEWHERE += ("tiling", "enhanced_from")
 class _Progress:
     """ComfyUI's bar, which also hears of its button to stop."""
 
-    def __init__(self, preview: Any | None = None) -> None:
+    def __init__(self) -> None:
         import comfy.utils
 
         self._bar: Any = None
         self._phase = ""
         self._new = comfy.utils.ProgressBar
-        self._preview = preview
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Is a progress callback; raises what ComfyUI raises when somebody stops it."""
@@ -38,6 +40,26 @@ class _Progress:
         if phase != self._phase:
             self._phase, self._bar = phase, self._new(total)
         self._bar.update_absolute(done, total)
+
+    def glances_of(self, model: sdltx.Pipeline) -> Callable[[int, int, sdltx.Latents], None] | None:
+        """Returns what shows each step's clip under the node; None unless ComfyUI is set to show such pictures."""
+        from comfy.cli_args import LatentPreviewMethod, args
+        from PIL import Image
+
+        if args.preview_method == LatentPreviewMethod.NoPreviews or "video decoder" not in model.info.parts:
+            return None
+        try:
+            projection = Projection(model)
+        except sdltx.SdltxError:  # a glance is not worth the clip
+            return None
+
+        def show(done: int, steps: int, estimate: sdltx.Latents) -> None:
+            if estimate.video.size and self._bar is not None:
+                frames = projection.frames(estimate)
+                picture = Image.fromarray(frames[len(frames) // 2])
+                self._bar.update_absolute(self._bar.current, self._bar.total, ("JPEG", picture, _LARGEST_GLANCE))
+
+        return show
 
 
 class Load:
@@ -183,14 +205,16 @@ class Sample:
         """Returns the clip's latents, and how they were made."""
         own = {"width": width, "height": height, "num_frames": num_frames, "frame_rate": frame_rate}
         given = {name: value for name, value in {**own, "num_inference_steps": steps}.items() if value}
+        progress = _Progress()
         latents = model.sample(
             context,
+            on_step=progress.glances_of(model),
             negative=negative,
             image=None if first_image is None else values.picture_of(first_image, 0),
             last_image=None if last_image is None else values.picture_of(last_image, -1),
             sound=None if audio is None else values.sound_of(audio),
             film=None if film is None else values.film_of(film, frame_rate or 24.0, film_audio),
-            progress=_Progress(),
+            progress=progress,
             **{**given, "seed": seed, **(options or {})},
         )
         return latents, values.settings_of(latents)
