@@ -222,7 +222,22 @@ def test_options_are_read_as_their_rows_tell(comfy, name, text, value):
     assert options == {name: value}
 
 
-@pytest.mark.parametrize(("name", "text"), [("audio", "maybe"), ("stg_blocks", "one"), ("guidance_scale", "x")])
-def test_options_that_are_none(comfy, name, text):
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("audio", "maybe", "neither true nor false"),
+        ("stg_blocks", "one", "whole numbers"),
+        ("guidance_scale", "x", "'x' is not a number"),
+        ("duration", "long", "auto or a number"),
+        ("recipe", "typo", "guided"),
+    ],
+)
+def test_options_that_are_none(comfy, name, text, told):
+    """ComfyUI asks before it runs a graph; a text that another node gives is known only then."""
+    kind = comfy.NODE_CLASS_MAPPINGS["SdltxOption"]
+    assert told in kind.VALIDATE_INPUTS(name, text)
+    assert kind.VALIDATE_INPUTS(name, None) is True
+    assert kind.VALIDATE_INPUTS("audio", "true") is True
+    assert kind.VALIDATE_INPUTS("seed", "1") == kind.VALIDATE_INPUTS("seed", "x") == "[seed] there is no such option"
     with pytest.raises(sdltx.InvalidRequestError, match=name):
         call(comfy, "SdltxOption", name=name, value=text)

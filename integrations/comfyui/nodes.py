@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from . import values
 _CATEGORY = "sdltx"
 _MODEL, _CONTEXT, _LATENTS, _OPTIONS = "SDLTX_MODEL", "SDLTX_CONTEXT", "SDLTX_LATENTS", "SDLTX_OPTIONS"
 _OWN = "0: as the model has it"
+_OFTEN = 0.1  # seconds between two moves of a bar
 _LARGEST_GLANCE = 512  # pixels of a side, as ComfyUI has it for its own
 # Options that are inputs of nodes, or that ComfyUI has files and tensors for.
 _ELSEWHERE = ("prompt", "negative_prompt", "width", "height", "num_frames", "frame_rate", "seed", "num_inference_steps")
@@ -29,7 +31,7 @@ class _Progress:
         import comfy.utils
 
         self._bar: Any = None
-        self._phase = ""
+        self._phase, self._told = "", 0.0
         self._new = comfy.utils.ProgressBar
 
     def __call__(self, phase: str, done: int, total: int) -> None:
@@ -37,9 +39,12 @@ class _Progress:
         import comfy.model_management
 
         comfy.model_management.throw_exception_if_processing_interrupted()
+        now = time.monotonic()
         if phase != self._phase:
-            self._phase, self._bar = phase, self._new(total)
-        self._bar.update_absolute(done, total)
+            self._phase, self._bar, self._told = phase, self._new(total), 0.0
+        if done == total or now - self._told >= _OFTEN:  # each is sent to all browsers
+            self._told = now
+            self._bar.update_absolute(done, total)
 
     def glances_of(self, model: sdltx.Pipeline) -> Callable[[int, int, sdltx.Latents], None] | None:
         """Returns what shows each step's clip under the node; None unless ComfyUI is set to show such pictures."""
@@ -141,6 +146,19 @@ class Option:
             "required": {"name": (names, {"default": "guidance_scale"}), "value": ("STRING", value)},
             "optional": {"options": (_OPTIONS, {"tooltip": "Those before"})},
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, name: str | None, value: str | None) -> bool | str:  # noqa: N802
+        """Whether they can be, else why not: before anything of the graph runs. None: what another node will give."""
+        if name is None or value is None:
+            return True
+        if name not in ROWS or name in _ELSEWHERE:
+            return f"[{name[:60]}] there is no such option"
+        try:
+            values.option_of(name, value)
+        except sdltx.InvalidRequestError as error:
+            return str(error)
+        return True
 
     def add(self, name: str, value: str, options: dict[str, Any] | None = None) -> tuple[Any]:
         """Returns the options with this one."""

@@ -10,6 +10,14 @@ import numpy as np
 import sdltx
 from sdltx.options import ROWS
 
+_EXPECTED = {
+    "duration": "auto or a number of seconds",
+    "whole": "a whole number",
+    "real": "a number",
+    "wholes": "whole numbers with commas between them",
+    "reals": "numbers with commas between them",
+}
+
 
 def picture_of(image: Any, index: int) -> np.ndarray:
     """RGB bytes (H, W, 3) of one picture of an IMAGE; index: 0 for the first, -1 for the last."""
@@ -48,21 +56,23 @@ def audio_of(samples: np.ndarray | None, rate: int | None) -> Any:
 def option_of(name: str, text: str) -> Any:
     """The value of an option as its row tells. Raises InvalidRequestError for a text that is none."""
     kind, text = ROWS[name]["kind"], text.strip()
+    if kind == "choice" and text not in ROWS[name]["choices"]:
+        raise sdltx.InvalidRequestError(f"[{name}] {text!r} is none of {', '.join(ROWS[name]['choices'])}")
     if kind in ("text", "choice", "file"):
         return text
-    if kind == "duration":
-        return text if text == "auto" else float(text.removesuffix("s"))
     if kind == "flag":
         if text.lower() not in ("true", "false"):
             raise sdltx.InvalidRequestError(f"[{name}] {text!r} is neither true nor false")
         return text.lower() == "true"
     try:
+        if kind == "duration":
+            return text if text == "auto" else float(text.removesuffix("s"))
         if kind in ("whole", "real"):
             return (int if kind == "whole" else float)(text)
         if kind in ("wholes", "reals"):
             return [(int if kind == "wholes" else float)(part) for part in text.strip("[]").split(",")]
     except ValueError:
-        raise sdltx.InvalidRequestError(f"[{name}] {text!r} is not {ROWS[name]['metavar']}") from None
+        raise sdltx.InvalidRequestError(f"[{name}] {text!r} is not {_EXPECTED[kind]}") from None
     # Files: one a line, a LoRA with its strength after a colon.
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if kind == "files":
