@@ -167,13 +167,13 @@ def _look_at_gpus(built_in: dict[str, Any], found: list[Device], problems: list[
     if "CUDA" not in built_in and _NVIDIA_DRIVER.exists():
         hints.append(
             "there is an NVIDIA GPU, which this build does not use; with the CUDA toolkit, in the source folder: "
-            "pip install --force-reinstall --no-deps . -C cmake.define.SDLTX_CUDA=ON"
+            "CMAKE_ARGS=-DSDLTX_CUDA=ON pip install --force-reinstall --no-deps ."
         )
     if "Vulkan" not in built_in and any(_RENDER_NODES.glob("renderD*")):
         hints.append(
             "there is a GPU, which this build does not use; with glslc and the headers of Vulkan (packages glslc, "
             "libvulkan-dev and spirv-headers of Debian 13 and Ubuntu 24.04 or newer), in the source folder: "
-            "pip install --force-reinstall --no-deps . -C cmake.define.SDLTX_VULKAN=ON"
+            "CMAKE_ARGS=-DSDLTX_VULKAN=ON pip install --force-reinstall --no-deps ."
         )
 
 
