@@ -53,6 +53,18 @@ def test_every_page_is_in_the_menu():
     assert all(page.name in menu for page in DOCS.glob("*.md"))
 
 
+def test_servers_of_kubernetes_start_with_options_that_there_are():
+    yaml = pytest.importorskip("yaml")  # which tests of GGUF files bring
+    (text,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "many-machines.md").read_text(), flags=re.S)
+    service, servers = yaml.safe_load_all(text)
+    assert service["metadata"]["name"] == servers["spec"]["serviceName"]
+    (container,) = servers["spec"]["template"]["spec"]["containers"]
+    entry = re.findall(r"^ENTRYPOINT (.*)$", (ROOT / "integrations/container/Containerfile").read_text(), flags=re.M)
+    words = [*json.loads(entry[0])[1:], *container["args"]]
+    args, unknown = cli._parser().parse_known_args(words)
+    assert (args.model, args.allow_host, unknown) == (["/models/ltx-2.3"], ["sdltx", "$(POD).sdltx"], [])
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 90
 
