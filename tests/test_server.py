@@ -20,6 +20,7 @@ from asking import (
     over,
     picture,
     post,
+    post_form,
     retrieve,
 )
 from commands import run
@@ -186,6 +187,8 @@ def test_remix_keeps_what_is_not_changed(server, client):
     status, last = post(server, {"sigmas": [1.0, 0.5, 0.0], "seconds": 1.5}, path)
     assert (status, last["sdltx"]["num_inference_steps"], last["sdltx"]["num_frames"]) == (200, 2, 17)
     assert server.ask(path, "POST")[0] == 200  # nothing is changed
+    status, other = post_form(server, {"images": picture(colour=(0, 200, 0))}, path)
+    assert (status, len(other["sdltx"]["request"]["images"])) == (200, 1), other
 
 
 def test_remix_with_another_film_or_sound(server, client, tmp_path):
@@ -249,7 +252,12 @@ def test_ranges_and_names_of_files(server, client):
     assert (status, part) == (206, whole[10:20])
     assert headers["content-range"] == f"bytes 10-19/{len(whole)}"
     assert server.ask(path, range=f"bytes={len(whole)}-")[0] == 416
-    for odd in ("bytes=abc", "items=0-1", "bytes=5-2", "bytes="):
+    status, told, headers = server.ask(path, range=f"bytes={len(whole)}-")
+    assert (json.loads(told)["error"]["code"], headers["content-range"]) == (
+        "requested_range_not_satisfiable", f"bytes */{len(whole)}",
+    )  # fmt: skip
+    assert server.ask(path, range=f"bytes=4-7, {len(whole)}-")[:2] == (206, whole[4:8])
+    for odd in ("bytes=abc", "items=0-1", "bytes=5-2", "bytes=", "bytes=0-1,5-2", f"bytes={'9' * 5000}-"):
         assert server.ask(path, range=odd)[:2] == (200, whole)
     assert f'attachment; filename="{video.id}.mp4"' in server.ask(path + "?download=1")[2]["content-disposition"]
 

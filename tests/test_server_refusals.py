@@ -62,6 +62,15 @@ def test_what_is_wrong_is_told_before_it_is_taken(server, client):
         (b'{"prompt": "x", "\\ud800": 1}', 422, "there is no option"),
         (b'{"prompt": "\\ud800"}', 422, "prompt"),
         ({"prompt": "x", "recipe": "a" * 100_000}, 422, "64 KiB"),
+        (b'{"prompt": "x", "guidance_scale": 1e999}', 400, "too large"),
+        (b'{"prompt": "x", "enhance_system": "\\ud800"}', 422, "[enhance_system]"),
+        # What clips tell beside their options.
+        ({"prompt": "x", "upscalers": ["/etc/passwd"]}, 422, "no option upscalers"),
+        ({"prompt": "x", "device": ["cpu"]}, 422, "no option device"),
+        ({"prompt": "x", "task": "foley", "noise": {}}, 422, "no option noise, task"),
+        ({"prompt": "x", "enhanced_from": "y"}, 422, "no option enhanced_from"),
+        ({"prompt": "x", "loras": [["junk.safetensors"]]}, 422, "pairs"),
+        ({"prompt": "x", "loras": "junk.safetensors"}, 422, "no file 'junk.safetensors'"),
         ({"prompt": "x", "images": ["data:;base64,"] * 33}, 422, "more than 32 files"),
         ({"prompt": "x", "input_reference": as_address(picture((9000, 9000)), "image/png")}, 422, "9000x9000"),
     ):
@@ -74,6 +83,10 @@ def test_what_is_wrong_is_told_before_it_is_taken(server, client):
     for form in (b"--b", b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na red circ'):
         answer = post(server, form, content_type="multipart/form-data; boundary=b")
         assert (answer[0], "before its last boundary" in refused(answer)) == (400, True), form
+    for charset in ("undefined", "punycode", "hex", "none"):
+        kind = f"multipart/form-data; boundary=b; charset={charset}"
+        form = b'--b\r\nContent-Disposition: form-data; name="width"\r\n\r\n\xff7\r\n--b--\r\n'
+        assert post(server, form, content_type=kind)[0] in (400, 422), charset
     for fields, text in (
         ({"prompt": "x", "images[x]": "1", "images[][file]": "2"}, "in several ways"),
         ({"prompt": "x", "images" + "[b]" * 1300: "1"}, "in several ways"),
@@ -163,6 +176,8 @@ def test_a_token_is_needed_where_others_can_ask(tmp_path):
             assert server.ask("/v1/videos", cookie=f"{others}; {cookie}")[0] == 200, others
         odd = b'{"token": "\\ud800"}'
         assert server.ask("/session", "POST", odd, content_type="application/json")[0] == 401
+        for kind in ("application/json", "multipart/form-data; boundary=b"):  # who has no token sends little
+            assert server.ask("/session", "POST", b"x" * (1 << 17), content_type=kind)[0] == 413
 
 
 def test_limits_of_bodies_and_queue(tmp_path):
@@ -195,6 +210,8 @@ def test_what_does_not_fit_is_not_taken(tmp_path):
 def test_usage_errors(tmp_path, capsys):
     for arguments, text in (
         (["--largest", "big"], "--largest"),
+        (["--largest", "0x0"], "--largest"),
+        (["--allow-host", "http://studio.local"], "--allow-host"),
         (["--queue", "0"], "--queue"),
         (["--port", "99999"], "--port"),
         (["--host", "300.1.2.3", "--token-file", __file__], "cannot listen"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -62,6 +63,48 @@ def test_stopped_servers_go_on_with_the_queue(tmp_path):
         for id in (made.id, waiting.id):
             assert over(client, id).status == "completed"
         assert server.end(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("way", ["delete", "cancel"])
+def test_what_was_deleted_or_cancelled_stays_so_if_the_server_is_killed(tmp_path, way):
+    """Also while the engine has not let go of it."""
+    with serving(tmp_path / "d") as server:
+        video = create(client_of(server), extra_body=LONG).id
+        path = f"/v1/videos/{video}"
+        wait_for(lambda: json.loads(server.ask(path)[1])["status"] == "in_progress")
+        engine = server.engine()
+        os.kill(engine, signal.SIGSTOP)
+        told = server.ask(path, "DELETE") if way == "delete" else server.ask(f"{path}/cancel", "POST")
+        assert told[0] == 200
+        if way == "delete":
+            assert server.ask(path)[0] == 404
+            page = json.loads(server.ask("/v1/videos?limit=1")[1])
+            assert (page["data"], page["has_more"]) == ([], False)
+        server.end(signal.SIGKILL)
+        os.kill(engine, signal.SIGKILL)
+    with serving(tmp_path / "d") as server:
+        status, told, _ = server.ask(path)
+        if way == "delete":
+            assert status == 404
+            assert not (tmp_path / "d" / "videos" / video).exists()
+        else:
+            assert (json.loads(told)["status"], json.loads(told)["error"]["code"]) == ("failed", "cancelled")
+
+
+@pytest.mark.by_day(0)
+def test_a_server_that_ends_in_the_middle_of_a_body_says_so(tmp_path):
+    with serving(tmp_path / "d") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as half:
+            half.sendall(
+                b"POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            time.sleep(0.3)
+            assert server.end() == 0
+            answer = half.recv(1 << 16)
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 503"), answer
+        assert not any("Traceback" in line for line in server.lines), server.lines
 
 
 def states(folder: Path) -> dict[str, str]:

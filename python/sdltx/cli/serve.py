@@ -117,7 +117,7 @@ def _settings(job: Job) -> Settings:
 
     args = job.args
     size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", args.largest)
-    if size is None:
+    if size is None or min(map(int, size.groups())) < 64:
         raise sdltx.InvalidRequestError(f"[serve] --largest {args.largest!r} is no size such as 1920x1088")
     for name, least in (("queue", 1), ("together", 1), ("upload", 1), ("most_steps", 1), ("longest", 0.1)):
         if not least <= getattr(args, name) <= 1_000_000:
@@ -137,6 +137,11 @@ def _settings(job: Job) -> Settings:
         if args.host in ("0.0.0.0", "::") and not args.allow_host:
             raise sdltx.InvalidRequestError(
                 f"[serve] {args.host} is no name that the server is called by; give it with --allow-host"
+            )
+    for name in args.allow_host:
+        if not re.fullmatch(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]", name):
+            raise sdltx.InvalidRequestError(
+                f"[serve] --allow-host {name!r} is no name of a host; leave out http:// and the port"
             )
     hosts.add(f"[{args.host}]".lower() if ":" in args.host else args.host.lower())
     hosts |= {name.lower() for name in args.allow_host}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ async def read(request: Request, *, required: bool = True) -> Body:
         return Body({}, {})
     if kind == "application/json":
         try:
-            told = json.loads(await request.body(), parse_constant=_refuse_constant)
+            told = json.loads(await request.body(), parse_constant=_refuse_constant, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise Problem(400, f"the body is no JSON: {' '.join(str(error).split())[:200]}") from None
         if not isinstance(told, dict):
@@ -93,7 +94,7 @@ async def _form(request: Request) -> FormData:
         form = await parser.parse()
     except MultiPartException as error:
         raise Problem(400, f"the form is broken: {error.message}") from None
-    except FormParserError:
+    except (FormParserError, UnicodeError, LookupError):  # or its charset is none
         raise Problem(400, "the form is broken") from None
     except OSError as error:
         raise Problem(507, f"the server cannot keep the files: {error.strerror or error}") from None
@@ -117,6 +118,12 @@ def _body_of(form: FormData) -> Body:
 
 def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text[:60]} is too large a number")
+    return value
 
 
 def _fields_of(texts: list[tuple[str, str]]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Catalogue:
         """Raises InvalidRequestError for a name that there is not."""
         files = self.files()
         for name in request.keys() & ROWS.keys():
-            for file in _named(ROWS[name]["kind"], request[name]):
+            for file in _named(name, request[name]):
                 if not isinstance(file, str) or file not in files:
                     there = ", ".join(files) or "none"
                     shown = repr(file)[:60]
@@ -62,11 +62,10 @@ class Catalogue:
             if kind == "file":
                 told[name] = str(files[value])
             elif kind == "files":
-                told[name] = [str(files[one]) for one in ([value] if isinstance(value, str) else value)]
+                told[name] = [str(files[one]) for one in _entries(value)]
             elif kind == "loras":
-                told[name] = [
-                    [str(files[one]), 1.0] if isinstance(one, str) else [str(files[one[0]]), one[1]] for one in value
-                ]
+                pairs = [one if isinstance(one, list) else [one, 1.0] for one in _entries(value)]
+                told[name] = [[str(files[file]), strength] for file, strength in pairs]
             elif name in ("images", "references"):
                 told[name] = [_in(folder, one) for one in value]
             elif name in ("sound", "film"):
@@ -76,18 +75,25 @@ class Catalogue:
         return told
 
 
-def _named(kind: str, value: Any) -> list[Any]:
-    """The files that the value of an option names; others are refused later."""
+def _entries(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) else value  # as _named has seen
+
+
+def _named(name: str, value: Any) -> list[Any]:
+    """The files that the value of an option names; raises InvalidRequestError for what names none."""
+    kind = ROWS[name]["kind"]
     if kind == "file":
         return [value]
     if kind not in ("files", "loras"):
         return []
-    entries = [value] if isinstance(value, str) else value
+    entries = _entries(value)
     if not isinstance(entries, list):
-        raise InvalidRequestError(f"[request] expected a list of files, got {type(value).__name__}")
+        raise InvalidRequestError(f"[{name}] expected a list of files, got {type(value).__name__}")
     if kind == "files":
         return entries
-    return [one[0] if isinstance(one, list) and one else one for one in entries]
+    if any(isinstance(one, list) and len(one) != 2 for one in entries):
+        raise InvalidRequestError(f"[{name}] expected names, or pairs of a name and a strength")
+    return [one[0] if isinstance(one, list) else one for one in entries]
 
 
 def _in(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..options import ROWS
 from .bodies import MOST_FILES, Body, Upload
 from .problems import Problem
 from .store import COMPLETED, Store, is_id
@@ -26,6 +28,9 @@ FORMATS = {
 """What a video may be written as, with the type that browsers know."""
 MATERIAL = ("input_reference", "last_image", "images", "sound", "film", "mask", "references")
 """Fields that name files."""
+HIDDEN = ("enhanced_from",)
+"""Options that nobody gives: they tell of a video that was made."""
+_TAKEN = (ROWS.keys() | {"prompt", "negative_prompt", "images", "sound", "film", "references", "tiling"}) - set(HIDDEN)
 _LARGE_SIZE = 64  # pixels: what both stages of a recipe can be multiples of
 _SUFFIXES = {
     "image/png": ".png",
@@ -72,7 +77,19 @@ def draft(body: Body, folder: Path, store: Store) -> Draft:
         raise Problem(
             422, f"[form] nothing asks for the file {min(unused)[:60]!r}; fields for files: {', '.join(MATERIAL)}"
         )
+    _check_names_and_values(told)
     return Draft(told, f"video.{format}")
+
+
+def _check_names_and_values(told: Mapping[str, Any]) -> None:
+    """What clips tell beside their options is nothing to ask for, and what is kept has to be JSON for everybody."""
+    if unknown := sorted(name[:60] for name in told.keys() - _TAKEN):
+        raise Problem(422, f"[request] there is no option {', '.join(unknown)}")
+    for name, value in told.items():
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError:
+            raise Problem(422, f"[{name}] it has a number that is not finite, or half a character") from None
 
 
 def _set_size(told: dict[str, Any]) -> None:

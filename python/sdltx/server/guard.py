@@ -28,6 +28,7 @@ _HEADERS = {
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
 }
 # Most programs read the answer when they have sent all, so what is too long is taken and dropped, up to an end.
+_LONGEST_LOGIN = 64 << 10  # bytes
 _DRAINED, _LINGERING = 4, 30.0  # times what may be sent; seconds
 _Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -65,6 +66,11 @@ class Guard:
         try:
             self._check(scope)
             await self._app(scope, self._limited(scope, receive), send_guarded)
+        except asyncio.CancelledError:  # the server ends before the request did
+            if begun:
+                raise
+            problem = Problem(503, "the server ends; send it again when it is back", "server_ends")
+            await response(problem)(scope, receive, send_guarded)
         except Problem as problem:  # of a body that goes on, too
             if begun:
                 raise
@@ -109,12 +115,14 @@ class Guard:
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         limits = self._settings.limits
         headers = Headers(scope=scope)
-        multipart = headers.get("content-type", "").startswith("multipart/")
+        multipart = headers.get("content-type", "").lower().startswith("multipart/")
         most = limits.upload if multipart else limits.json
+        if scope["path"] == "/session":  # which everybody may ask
+            most = _LONGEST_LOGIN
         told = headers.get("content-length", "0")
         too_much = Problem(
             413,
-            f"the body is longer than {most >> 20} MiB; send files as parts of a form, or smaller ones",
+            f"the body is longer than {most >> 10:,} KiB; send files as parts of a form, or smaller ones",
             "too_large",
         )
         if told.isdigit() and int(told[:20]) > most:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .bodies import Body
+from .drafts import HIDDEN
 from .store import Video
-
-HIDDEN = ("enhanced_from",)
-"""Options that nobody gives: they tell of a video that was made."""
 
 
 def remixed(source: Video, body: Body) -> Body:
@@ -19,7 +17,9 @@ def remixed(source: Video, body: Body) -> Body:
         if field in changed and "images" in told:
             told["images"] = [one for one in told["images"] if one.get("frame", 0) != frame]
     for name in ("images", "references"):
-        if name in told:
+        if name in body.uploads:
+            told.pop(name, None)
+        elif name in told:
             told[name] = [_as_sent(source.id, one) for one in told[name]]
     for name in ("sound", "film"):
         if name in told and name in changed:

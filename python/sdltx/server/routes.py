@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -14,7 +13,7 @@ from urllib.parse import quote
 from anyio import to_thread
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -23,11 +22,12 @@ import sdltx
 from ..options import ROWS
 from . import bodies, drafts
 from .engine_video import PREVIEW, SPRITES, THUMBNAIL
+from .files import FileAnswer
 from .guard import COOKIE, Guard
 from .hub import Hub, Reader
 from .openapi import document
 from .problems import Problem, of
-from .remixing import HIDDEN, remixed
+from .remixing import remixed
 from .scheduler import Scheduler
 from .settings import Limits
 from .store import COMPLETED, OVER, Store, Video, is_id, new_id
@@ -36,7 +36,6 @@ from .views import shape_of, video_object
 _PING = 15  # seconds between two signs of life of a stream of events
 _SLOWEST = 30  # seconds for a reader to take an event
 _SHOWN = 200  # characters of a prompt in events of a video that is not over
-_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)(, ?(\d+-\d*|-\d+))*")
 _MOST_LISTED = 100
 _VARIANTS = {"thumbnail": (THUMBNAIL, "image/webp"), "spritesheet": (SPRITES, "image/jpeg")}
 _Answer = Callable[[Request], Awaitable[Response]]
@@ -228,7 +227,7 @@ class Routes:
         if found is None:
             raise Problem(404, f"there is no video {after!r}", "video_not_found")
         videos, more = found
-        data = [self._told(video) for video in videos if not self._scheduler.is_deleted(video.id)]
+        data = [self._told(video) for video in videos]
         ends = {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
         return JSONResponse({"object": "list", "data": data, "has_more": more, **ends})
 
@@ -256,12 +255,7 @@ class Routes:
         path = self._store.folder_of(video.id) / name
         if not path.exists():
             raise Problem(404, f"there is no {variant} of it")
-        # As HTTP has it, ranges that make no sense are not asked for.
-        wanted = request.headers.get("range", "")
-        backwards = re.search(r"(\d+)-(\d+)", wanted)
-        if not _RANGE.fullmatch(wanted) or (backwards and int(backwards[1][:20]) > int(backwards[2][:20])):
-            request.scope["headers"] = [one for one in request.scope["headers"] if one[0] != b"range"]
-        return FileResponse(
+        return FileAnswer(
             path,
             media_type=kind,
             filename=f"{video.id}{path.suffix}",
@@ -329,7 +323,7 @@ class Routes:
     async def options(self, _request: Request) -> Response:
         """Tells all options, and files that they may name."""
         names = ("kind", "group", "unit", "range", "help", "docs", "choices")
-        rows = {name: {key: row[key] for key in names} for name, row in ROWS.items() if name not in HIDDEN}
+        rows = {name: {key: row[key] for key in names} for name, row in ROWS.items() if name not in drafts.HIDDEN}
         limits = {
             name: getattr(self._limits, name) for name in ("queue", "upload", "json", "pixels", "seconds", "steps")
         }

@@ -16,7 +16,7 @@ from .engine_process import EngineProcess
 from .hub import Hub
 from .metrics import Metrics
 from .settings import Settings
-from .store import CANCELLED, IN_PROGRESS, MOST_ATTEMPTS, OVER, QUEUED, Store, Video
+from .store import CANCELLED, DELETED, IN_PROGRESS, MOST_ATTEMPTS, OVER, QUEUED, Store, Video
 
 _logger = logging.getLogger("sdltx.server")
 _PATIENCE = 5.0  # seconds for an engine to stop a video, before it is ended
@@ -100,19 +100,26 @@ class Scheduler:
         if video is None or video.status in OVER:
             return
         if id in self._group:
-            self._cancelling.setdefault(id, time.monotonic())
-            self.engine.tell(cancel=id)
+            if id not in self._cancelling:
+                self.store.wish(id, CANCELLED)
+            self._stop_making(id)
         else:
             self._over(id, CANCELLED, "it was cancelled")
 
     def delete(self, id: str) -> None:
         """Removes a video and its files; one that is made is stopped first."""
-        self.cancel(id)
-        if id in self._cancelling:
+        if id in self._group:
+            self.store.wish(id, DELETED)
             self._deleting.add(id)
+            self._stop_making(id)
         else:
             self.store.delete(id)
+            self._moved()
         self.hub.note(id)
+
+    def _stop_making(self, id: str) -> None:
+        self._cancelling.setdefault(id, time.monotonic())
+        self.engine.tell(cancel=id)
 
     def is_deleted(self, id: str) -> bool:
         """Whether it is there only until the engine has let go of it."""

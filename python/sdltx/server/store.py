@@ -22,7 +22,9 @@ from ..errors import BackendError, BusyError
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 OVER = (COMPLETED, FAILED)
 CANCELLED = "cancelled"
-"""The code of the error of a video that was stopped."""
+"""The code of the error of a video that was stopped; also a wish."""
+DELETED = "deleted"
+"""The wish for a video that is to go when the engine has let go of it."""
 MOST_ATTEMPTS = 3
 """How often a video is begun whose server ends meanwhile."""
 _VERSION = 1
@@ -45,7 +47,10 @@ CREATE TABLE videos (
 CREATE INDEX videos_by_status ON videos (status, number);
 CREATE TABLE paces (step TEXT PRIMARY KEY, operations REAL NOT NULL, seconds REAL NOT NULL);
 """
-_GONE = "CREATE TABLE IF NOT EXISTS gone (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE)"
+_MORE_TABLES = """
+CREATE TABLE IF NOT EXISTS gone (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS wishes (id TEXT PRIMARY KEY, wish TEXT NOT NULL);
+"""
 _MOST_GONE = 10_000  # deleted videos whose place in lists is known: who deletes what is listed asks what comes after it
 _FORGETTING = 0.7  # of paces, with each video: machines and models change
 
@@ -105,7 +110,7 @@ class Store:
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
             elif version != _VERSION:
                 raise BackendError(f"[serve] {self._path} is of another version of sdltx; give another folder (--data)")
-            self._db.execute(_GONE)
+            self._db.executescript(_MORE_TABLES)
         self._recover()
 
     @contextmanager
@@ -126,6 +131,11 @@ class Store:
 
     def _recover(self) -> None:
         """Goes on after a server that ended in whatever moment."""
+        for id, wish in self.wishes().items():
+            if wish == DELETED:
+                self.delete(id)
+            else:
+                self.note_failed(id, CANCELLED, "it was cancelled")
         for video in self.unfinished():
             if video.status != IN_PROGRESS:
                 continue
@@ -191,7 +201,7 @@ class Store:
     def page(self, *, after: str | None, limit: int, newest_first: bool) -> tuple[list[Video], bool] | None:
         """Returns videos that follow one, and whether there are more; None if that one was never there."""
         order, sign = ("DESC", "<") if newest_first else ("ASC", ">")
-        where, given = "", []
+        where, given = "WHERE id NOT IN (SELECT id FROM wishes WHERE wish = ?)", [DELETED]
         if after is not None:
             with self._named():
                 last = self._db.execute(
@@ -199,7 +209,7 @@ class Store:
                 ).fetchone()
             if last is None:
                 return None
-            where, given = f"WHERE number {sign} ?", [last["number"]]
+            where, given = f"{where} AND number {sign} ?", [*given, last["number"]]
         with self._named():
             rows = self._db.execute(
                 f"SELECT * FROM videos {where} ORDER BY number {order} LIMIT ?", [*given, limit + 1]
@@ -232,12 +242,14 @@ class Store:
     def note_completed(self, id: str) -> None:
         """Its file is there; what it was made from and in between is not needed."""
         self._set(id, "status = ?, completed = ?, error = NULL", COMPLETED, time.time())
+        self._forget_cancelled(id)
         (self.folder_of(id) / LATENTS).unlink(missing_ok=True)
 
     def note_failed(self, id: str, code: str, message: str) -> None:
         """It will not be made."""
         error = json.dumps({"code": code, "message": message})
         self._set(id, "status = ?, completed = ?, error = ?", FAILED, time.time(), error)
+        self._forget_cancelled(id)
         (self.folder_of(id) / LATENTS).unlink(missing_ok=True)
 
     def delete(self, id: str) -> None:
@@ -245,8 +257,27 @@ class Store:
         with self._named():
             self._db.execute("INSERT OR IGNORE INTO gone SELECT number, id FROM videos WHERE id = ?", (id,))
             self._db.execute("DELETE FROM videos WHERE id = ?", (id,))
+            self._db.execute("DELETE FROM wishes WHERE id = ?", (id,))
             self._db.execute("DELETE FROM gone WHERE number <= (SELECT MAX(number) FROM gone) - ?", (_MOST_GONE,))
         shutil.rmtree(self.folder_of(id), ignore_errors=True)
+
+    def wish(self, id: str, what: str) -> None:
+        """Writes down what somebody was told that it will happen, before the engine lets it: CANCELLED or DELETED."""
+        with self._named():
+            self._db.execute(
+                "INSERT INTO wishes (id, wish) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET wish = excluded.wish",
+                (id, what),
+            )
+
+    def wishes(self) -> dict[str, str]:
+        """Those that did not happen yet, by video."""
+        with self._named():
+            return {row["id"]: row["wish"] for row in self._db.execute("SELECT * FROM wishes")}
+
+    def _forget_cancelled(self, id: str) -> None:
+        """It is over; what is to be deleted still is."""
+        with self._named():
+            self._db.execute("DELETE FROM wishes WHERE id = ? AND wish = ?", (id, CANCELLED))
 
     def _set(self, id: str, change: str, *values: Any) -> None:
         with self._named():
