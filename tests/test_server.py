@@ -215,6 +215,8 @@ def test_remix_with_another_film_or_sound(server, client, tmp_path):
     films = [create(client, extra_body={**SHORT, "seed": seed}).id for seed in (1, 2)]
     for film in films:
         assert over(client, film).status == "completed"
+    status, sound = post(server, {"video": False}, f"/v1/videos/{films[0]}/remix")
+    assert (status, sound["sdltx"]["format"]) == (200, "wav"), sound
     status, heard = post(server, {"prompt": "a chord", "film": films[0], "foley": True, "num_inference_steps": 1})
     assert status == 200, heard
     status, other = post(server, {"film": films[1]}, f"/v1/videos/{heard['id']}/remix")

@@ -20,20 +20,22 @@ class FileAnswer(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Is called by Starlette."""
         refused: Problem | None = None
+        start: Message | None = None  # until there is something of the file, which is opened after it
         begun = False
 
         async def send_or_refuse(message: Message) -> None:
-            nonlocal refused, begun
+            nonlocal refused, start, begun
             if message["type"] == "http.response.start":
-                begun = True
+                start = message
                 if message["status"] >= 400:
                     told = Headers(raw=message["headers"]).get("content-range")
-                    refused = Problem(
-                        message["status"],
-                        "the range is none of the file",
-                        headers={"Content-Range": told} if told else None,
-                    )
-            if refused is None:
+                    headers = {"Content-Range": told} if told else None
+                    refused = Problem(message["status"], "the range is none of the file", headers=headers)
+            elif refused is None:
+                if start is not None:
+                    begun = True
+                    await send(start)
+                    start = None
                 await send(message)
 
         try:

@@ -33,7 +33,9 @@ def remixed(source: Video, body: Body) -> Body:
     for names in ways:
         if changed & names:
             told = {name: value for name, value in told.items() if name not in names}
-    return Body({"format": source.file.rpartition(".")[2], **told, **body.fields}, body.uploads)
+    if body.fields.get("video") is not False:  # else there are no pictures to write in that format
+        told["format"] = source.file.rpartition(".")[2]
+    return Body({**told, **body.fields}, body.uploads)
 
 
 def _as_sent(id: str, entry: dict[str, Any]) -> dict[str, Any]:
