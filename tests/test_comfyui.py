@@ -187,10 +187,10 @@ def test_sounds_and_films(comfy):
     assert json.loads(settings)["task"] == "sound to clip"
     film = Tensor(np.zeros((9, 64, 64, 3), np.float32))
     (options,) = call(comfy, "SdltxOption", name="foley", value="true")
-    _, settings = call(
-        comfy, "SdltxSample", model=model, context=context, film=film, frame_rate=12.0, steps=1, options=options
-    )
-    assert json.loads(settings)["task"] == "foley"
+    _, settings = call(comfy, "SdltxSample", model=model, context=context, film=film, steps=1, options=options)
+    assert (json.loads(settings)["task"], json.loads(settings)["frame_rate"]) == ("foley", 12)  # the model's own
+    with pytest.raises(sdltx.InvalidRequestError, match="no picture"):
+        call(comfy, "SdltxSample", model=model, context=context, film=Tensor(np.zeros((0, 64, 64, 3))))
 
 
 def test_the_button_stops_a_clip(comfy):
@@ -230,6 +230,10 @@ def test_options_are_read_as_their_rows_tell(comfy, name, text, value):
         ("guidance_scale", "x", "'x' is not a number"),
         ("duration", "long", "auto or a number"),
         ("recipe", "typo", "guided"),
+        ("guidance_scale", "nan", "not a number"),
+        ("sigmas", "1, 1e999, 0", "numbers with commas"),
+        ("duration", "inf", "auto or a number"),
+        ("upscaler", " ", "no file is given"),
     ],
 )
 def test_options_that_are_none(comfy, name, text, told):

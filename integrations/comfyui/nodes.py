@@ -224,6 +224,7 @@ class Sample:
         own = {"width": width, "height": height, "num_frames": num_frames, "frame_rate": frame_rate}
         given = {name: value for name, value in {**own, "num_inference_steps": steps}.items() if value}
         progress = _Progress()
+        rate = frame_rate or model.info.defaults["frame_rate"]  # an IMAGE has none
         latents = model.sample(
             context,
             on_step=progress.glances_of(model),
@@ -231,7 +232,7 @@ class Sample:
             image=None if first_image is None else values.picture_of(first_image, 0),
             last_image=None if last_image is None else values.picture_of(last_image, -1),
             sound=None if audio is None else values.sound_of(audio),
-            film=None if film is None else values.film_of(film, frame_rate or 24.0, film_audio),
+            film=None if film is None else values.film_of(film, rate, film_audio),
             progress=progress,
             **{**given, "seed": seed, **(options or {})},
         )

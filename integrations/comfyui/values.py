@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,15 @@ _EXPECTED = {
 
 def picture_of(image: Any, index: int) -> np.ndarray:
     """RGB bytes (H, W, 3) of one picture of an IMAGE; index: 0 for the first, -1 for the last."""
+    if len(image) == 0:
+        raise sdltx.InvalidRequestError("[image] there is no picture in this IMAGE")
     values = np.asarray(image[index].cpu(), np.float32)[..., :3]
     return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
 
 
 def film_of(images: Any, frame_rate: float, audio: Any | None) -> sdltx.Video:
     """A film of all pictures of an IMAGE, with an AUDIO."""
-    frames = np.stack([picture_of(images, i) for i in range(len(images))])
+    frames = np.stack([picture_of(images, i) for i in range(max(1, len(images)))])
     samples, rate = (None, None) if audio is None else sound_of(audio)
     return sdltx.Video(frames, samples, rate, frame_rate)
 
@@ -58,6 +61,8 @@ def option_of(name: str, text: str) -> Any:
     kind, text = ROWS[name]["kind"], text.strip()
     if kind == "choice" and text not in ROWS[name]["choices"]:
         raise sdltx.InvalidRequestError(f"[{name}] {text!r} is none of {', '.join(ROWS[name]['choices'])}")
+    if kind == "file" and not text:
+        raise sdltx.InvalidRequestError(f"[{name}] no file is given")
     if kind in ("text", "choice", "file"):
         return text
     if kind == "flag":
@@ -66,15 +71,17 @@ def option_of(name: str, text: str) -> Any:
         return text.lower() == "true"
     try:
         if kind == "duration":
-            return text if text == "auto" else float(text.removesuffix("s"))
+            return text if text == "auto" else _finite(text.removesuffix("s"))
         if kind in ("whole", "real"):
-            return (int if kind == "whole" else float)(text)
+            return (int if kind == "whole" else _finite)(text)
         if kind in ("wholes", "reals"):
-            return [(int if kind == "wholes" else float)(part) for part in text.strip("[]").split(",")]
+            return [(int if kind == "wholes" else _finite)(part) for part in text.strip("[]").split(",")]
     except ValueError:
         raise sdltx.InvalidRequestError(f"[{name}] {text!r} is not {_EXPECTED[kind]}") from None
     # Files: one a line, a LoRA with its strength after a colon.
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise sdltx.InvalidRequestError(f"[{name}] no file is given")
     if kind == "files":
         return lines
     found = []
@@ -85,6 +92,12 @@ def option_of(name: str, text: str) -> Any:
         except ValueError:
             found.append((line, 1.0))
     return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError
+    return value
 
 
 def settings_of(latents: sdltx.Latents) -> str:
