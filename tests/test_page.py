@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -81,6 +83,12 @@ def ask(page, prompt: str = PROMPT, **fields: str) -> None:
 
 def card(page, prompt: str):
     return page.locator("#gallery li", has_text=prompt)
+
+
+def address() -> str:
+    data = io.BytesIO()
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(data, "PNG")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def requests_of(server) -> list[dict]:
@@ -258,6 +266,8 @@ def test_keyboards_phones_and_readers(tab):
 def test_a_token_is_asked_for(tab, tmp_path):
     with serving(tmp_path / "d", env={"SDLTX_SERVER_TOKEN": "secret"}) as guarded:
         page = tab(guarded.url)
+        for _ in range(3):  # nothing works without, so it stays
+            page.keyboard.press("Escape")
         page.get_by_label("Token", exact=True).fill("wrong")
         page.get_by_role("button", name="Go on").click()
         api.expect(page.locator("#login-problem")).to_contain_text("not the token")
@@ -270,6 +280,106 @@ def test_a_token_is_asked_for(tab, tmp_path):
         api.expect(card(page, "behind a token")).to_be_visible()  # without being asked again
         guarded.end()
         api.expect(page.locator("#connection")).to_contain_text("does not answer")
+
+
+def test_all_that_wait_are_shown_in_their_order(tab, tmp_path):
+    """Also behind many that are over."""
+    with serving(tmp_path / "d") as server:
+        told = {"width": 256, "height": 256, "num_frames": 49, "num_inference_steps": 60, "seed": 1}
+        ids = []
+        for i in range(38):
+            data = json.dumps({"prompt": f"video {i}", **told}).encode()
+            ids.append(json.loads(server.ask("/v1/videos", "POST", data, content_type="application/json")[1])["id"])
+        for id in ids[6:]:
+            assert server.ask(f"/v1/videos/{id}/cancel", "POST")[0] == 200
+        page = tab(server.url)
+        entries = page.locator("#queue li h3")
+        api.expect(entries).to_have_text([f"video {i}" for i in range(6)])
+        api.expect(page.locator("#queue li").last).to_contain_text("5 before it")
+        page.get_by_role("button", name="Show older ones").click()
+        api.expect(page.locator("#gallery li")).to_have_count(32)
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        # The server goes and comes, and all is as it was.
+        port = server.url.rpartition(":")[2]
+        page.locator("#queue li").last.get_by_role("button", name="Cancel").evaluate("button => window.late = button")
+        server.end()
+        api.expect(page.locator("#connection")).to_contain_text("does not answer")
+        page.evaluate("window.late.click()")
+        api.expect(page.locator("#problem")).to_contain_text("does not answer")
+        with serving(tmp_path / "d", "--port", port):
+            api.expect(page.locator("#connection")).to_have_text("")
+            api.expect(page.locator("#problem")).to_be_hidden()
+            api.expect(page.locator("#gallery li")).to_have_count(32)
+            api.expect(entries).to_have_text([f"video {i}" for i in range(6)])
+            page.evaluate("window.late.click()")  # which works again
+            api.expect(page.locator("#gallery li")).to_have_count(33)
+
+
+def test_many_tabs_share_one_stream(browser, server):
+    """A browser has six connections to a server."""
+    with browser.new_context() as context:
+        pages = [context.new_page() for _ in range(8)]
+        for page in pages:
+            page.goto(server.url)
+            api.expect(page.locator("#model")).to_contain_text("LTX-2.3")
+        ask(pages[-1], "in every tab", **{"field-num_inference_steps": "1"})
+        for page in pages:
+            api.expect(card(page, "in every tab")).to_be_visible()
+        pages[0].close()  # which had the stream
+        ask(pages[1], "and again", **{"field-num_inference_steps": "1"})
+        for page in pages[1:]:
+            api.expect(card(page, "and again")).to_be_visible()
+
+
+def test_a_key_that_is_held_makes_one_video(tab, server):
+    page = tab()
+    ask_for = page.get_by_label("Prompt", exact=True)
+    ask_for.fill("a held key")
+    page.keyboard.down("Control")
+    for _ in range(4):
+        page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    page.keyboard.up("Control")
+    api.expect(page.locator("li", has_text="a held key")).to_have_count(1)
+    assert [video["prompt"] for video in requests_of(server)].count("a held key") == 1
+    page.locator("#field-num_inference_steps").press_sequentially("1e")
+    page.get_by_role("button", name="Make the video").click()
+    api.expect(page.locator("#problem")).to_have_text("num_inference_steps: that is no number")
+    assert [video["prompt"] for video in requests_of(server)].count("a held key") == 1
+
+
+def test_settings_of_another_video_come_back_whole(tab, server):
+    page = tab()
+    data = {"prompt": "much of it", "width": 64, "height": 64, "num_frames": 9, "num_inference_steps": 1, "seed": 2**60}
+    images = [{"file": address(), "frame": frame, "strength": 0.5} for frame in (0, 8)]
+    body = json.dumps({**data, "format": "gif", "images": images, "tiling": [64, 32, 0, 0]}).encode()
+    status, told, _ = server.ask("/v1/videos", "POST", body, content_type="application/json")
+    assert status == 200, told
+    card(page, "much of it").get_by_role("button", name="Use its settings").click()
+    hint = page.locator("#make p.hint", has_text="From the other video, too")
+    api.expect(hint).to_contain_text("a picture at frame 0, a picture at frame 8, tiling 64,32,0,0")
+    api.expect(hint).to_contain_text("seed is too large")
+    page.get_by_label("Prompt", exact=True).fill("more of it")
+    page.get_by_role("button", name="Make the video").click()
+    api.expect(card(page, "more of it")).to_be_visible()
+    made = next(video["sdltx"] for video in requests_of(server) if video["prompt"] == "more of it")
+    assert (made["format"], made["request"]["tiling"]) == ("gif", [64, 32, 0, 0])
+    assert [(one["frame"], one["strength"]) for one in made["request"]["images"]] == [(0, 0.5), (8, 0.5)]
+    hint.get_by_role("button", name="Leave out").click()
+    api.expect(hint).to_be_hidden()
+
+
+def test_a_film_of_this_computer_counts_for_what_it_costs(tab, server, tmp_path):
+    page = tab()
+    ask(page, "a film", **{"field-num_inference_steps": "1"})
+    api.expect(card(page, "a film")).to_be_visible()
+    film = next(video["id"] for video in requests_of(server) if video["prompt"] == "a film")
+    (tmp_path / "film.mp4").write_bytes(server.ask(f"/v1/videos/{film}/content")[1])
+    page.get_by_text("More options").click()
+    page.locator("#field-film").set_input_files(tmp_path / "film.mp4")
+    page.locator("#field-foley").select_option("yes")
+    api.expect(page.locator("#cost")).to_contain_text("MiB of memory")
+    api.expect(page.locator("#problem")).to_be_hidden()
 
 
 def test_it_works_without_a_page(tmp_path):

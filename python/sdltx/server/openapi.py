@@ -295,6 +295,7 @@ def _paths() -> dict[str, Any]:
         _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}, "How many at most."),
         _query("order", {"type": "string", "enum": ["asc", "desc"], "default": "desc"}, "By their time."),
         _query("after", _ID["schema"], "The last one that is known."),
+        _query("waiting", {"type": "boolean", "default": False}, "Only those that wait or are made."),
     ]
     variants = [
         _query(

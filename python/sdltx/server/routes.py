@@ -221,9 +221,12 @@ class Routes:
             raise Problem(422, f"[limit] {limit[:60]!r} is no number from 1 to {_MOST_LISTED}")
         if order not in ("asc", "desc"):
             raise Problem(422, f"[order] {order[:60]!r} is neither asc nor desc")
+        waiting = query.get("waiting", "false")
+        if waiting not in ("true", "false"):
+            raise Problem(422, f"[waiting] {waiting[:60]!r} is neither true nor false")
         if after is not None and not is_id(after):
             raise Problem(422, f"[after] {after[:60]!r} is no id of a video")
-        found = self._store.page(after=after, limit=int(limit), newest_first=order == "desc")
+        found = self._store.page(after=after, limit=int(limit), newest_first=order == "desc", waiting=waiting == "true")
         if found is None:
             raise Problem(404, f"there is no video {after!r}", "video_not_found")
         videos, more = found

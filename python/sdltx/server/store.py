@@ -198,10 +198,17 @@ class Store:
             rows = self._db.execute("SELECT status, COUNT(*) AS count FROM videos GROUP BY status")
             return {row["status"]: row["count"] for row in rows}
 
-    def page(self, *, after: str | None, limit: int, newest_first: bool) -> tuple[list[Video], bool] | None:
-        """Returns videos that follow one, and whether there are more; None if that one was never there."""
+    def page(
+        self, *, after: str | None, limit: int, newest_first: bool, waiting: bool = False
+    ) -> tuple[list[Video], bool] | None:
+        """Returns videos that follow one, and whether there are more; None if that one was never there.
+
+        waiting: only those that wait or are made.
+        """
         order, sign = ("DESC", "<") if newest_first else ("ASC", ">")
         where, given = "WHERE id NOT IN (SELECT id FROM wishes WHERE wish = ?)", [DELETED]
+        if waiting:
+            where, given = f"{where} AND status IN (?, ?)", [*given, QUEUED, IN_PROGRESS]
         if after is not None:
             with self._named():
                 last = self._db.execute(

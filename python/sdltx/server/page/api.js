@@ -33,15 +33,15 @@ function loggedIn() {
   login ??= new Promise((resolve) => {
     const dialog = find("login");
     const problem = find("login-problem");
-    dialog.oncancel = (event) => event.preventDefault();
+    dialog.onclose = () => login && dialog.showModal(); // nothing works without
     dialog.querySelector("form").onsubmit = async (event) => {
       event.preventDefault();
       const wrong = await logIn();
       problem.hidden = wrong === null;
       problem.textContent = wrong ?? "";
       if (wrong !== null) return;
-      dialog.close();
       login = null;
+      dialog.close();
       resolve();
     };
     dialog.showModal();
@@ -74,6 +74,7 @@ export async function send(method, path, body = null) {
 
 export const videos = {
   list: (after) => send("GET", `v1/videos?limit=30${after ? `&after=${after}` : ""}`),
+  waiting: (after) => send("GET", `v1/videos?waiting=true&order=asc&limit=100${after ? `&after=${after}` : ""}`),
   create: (body) => send("POST", "v1/videos", body),
   plan: (body) => send("POST", "v1/plans", body),
   remix: (id, changes) => send("POST", `v1/videos/${id}/remix`, changes),
@@ -83,23 +84,65 @@ export const videos = {
   preview: (id, step) => `v1/videos/${id}/preview?step=${step}`,
 };
 
-/** Hears of all videos: opened() each time the connection is there, changed(video), removed(id), lost(). */
-export function listen({ opened, changed, removed, lost }) {
+/** Opens the stream of events; returns what closes it. */
+function connect(tell) {
   let again = null;
-  const connect = () => {
-    const source = new EventSource("v1/events");
-    source.addEventListener("ready", () => opened());
-    source.addEventListener("video", (event) => changed(JSON.parse(event.data)));
-    source.addEventListener("deleted", (event) => removed(JSON.parse(event.data).id));
+  let source = null;
+  const open = () => {
+    source = new EventSource("v1/events");
+    source.addEventListener("ready", () => tell("opened"));
+    source.addEventListener("video", (event) => tell("changed", JSON.parse(event.data)));
+    source.addEventListener("deleted", (event) => tell("removed", JSON.parse(event.data).id));
     source.onerror = () => {
-      lost();
+      tell("lost");
       if (source.readyState !== EventSource.CLOSED) return; // it tries again by itself
       clearTimeout(again);
       again = setTimeout(async () => {
         await send("GET", "v1/models").catch(() => null); // which asks for a token, if that is what is missing
-        connect();
+        open();
       }, 3000);
     };
   };
-  connect();
+  open();
+  return () => {
+    clearTimeout(again);
+    source.close();
+  };
+}
+
+/**
+ * Hears of all videos: opened() each time there is a connection, changed(video), removed(id), lost().
+ *
+ * Browsers have six connections to a server, and a stream takes one for good. So one tab has it, and tells the others.
+ */
+export function listen(handlers) {
+  if (!navigator.locks) {
+    // Not over plain HTTP to another machine: there each tab has its own while somebody looks at it.
+    let close = null;
+    const look = () => {
+      if (document.hidden) {
+        close?.();
+        close = null;
+      } else close ??= connect((kind, value) => handlers[kind](value));
+    };
+    document.addEventListener("visibilitychange", look);
+    look();
+    return;
+  }
+  const channel = new BroadcastChannel("sdltx-events");
+  channel.onmessage = ({ data: [kind, value] }) => handlers[kind](value);
+  const tell = (kind, value) => {
+    handlers[kind](value);
+    channel.postMessage([kind, value]);
+  };
+  const lead = () => {
+    connect(tell);
+    return new Promise(() => {}); // until the tab is closed
+  };
+  navigator.locks.request("sdltx-events", { ifAvailable: true }, (lock) => {
+    if (lock) return lead();
+    handlers.opened(); // what there is; another tab tells what changes
+    navigator.locks.request("sdltx-events", lead);
+    return null;
+  });
 }

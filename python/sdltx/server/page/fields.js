@@ -12,7 +12,8 @@ function numbersOf(text) {
 
 /** Each kind of option: how its input is made, and what its text means. */
 const KINDS = {
-  whole: { input: () => ({ type: "number", step: "1" }), read: Number },
+  // What is too large for a number here stays a text, so that the server can name it.
+  whole: { input: () => ({ type: "number", step: "1" }), read: (text) => (Number.isSafeInteger(Number(text)) ? Number(text) : text) },
   real: { input: () => ({ type: "number", step: "any" }), read: Number },
   duration: { input: () => ({ type: "text" }), read: (text) => (text === "auto" ? text : Number.parseFloat(text)) },
   text: { input: () => ({ type: "text" }), read: String },
@@ -50,6 +51,11 @@ export class Field {
     if (text === "") return undefined;
     if (this.row.kind === "flag") return text === "yes";
     return this.row.choices?.length ? text : KINDS[this.row.kind].read(text);
+  }
+
+  /** Whether something is typed that is no number, of which the browser tells nothing more. */
+  get isBad() {
+    return this.input.validity?.badInput ?? false;
   }
 
   show(value) {
@@ -98,6 +104,39 @@ export class ServerFileField extends Field {
 
   show(value) {
     super.show(Array.isArray(value) ? value[0] : value);
+  }
+}
+
+/** What belongs to another video and has no field: it is sent along, and said. */
+export class Carried {
+  constructor() {
+    this.values = {};
+    this.text = element("span", {});
+    this.drop = element("button", { type: "button", class: "quiet", onclick: () => this.clear() }, "Leave out");
+    this.element = element("p", { class: "hint", hidden: true }, this.text, " ", this.drop);
+  }
+
+  read() {
+    return this.values;
+  }
+
+  clear() {
+    this.show({});
+    this.element.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  /** notes: what cannot be sent along. */
+  show(values, notes = []) {
+    this.values = values;
+    const names = Object.entries(values).map(([name, value]) => {
+      if (name === "images") return value.map(({ frame }) => `a picture at frame ${frame ?? 0}`).join(", ");
+      if (name === "references") return `${value.length} reference${value.length > 1 ? "s" : ""}`;
+      return `${label(name).toLowerCase()} ${value}`;
+    });
+    const said = names.length ? [`From the other video, too: ${names.join(", ")}.`] : [];
+    this.text.textContent = [...said, ...notes].join(" ");
+    this.drop.hidden = names.length === 0;
+    this.element.hidden = this.text.textContent === "";
   }
 }
 

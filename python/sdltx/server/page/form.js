@@ -2,9 +2,10 @@
 
 import { videos } from "./api.js";
 import { element, find, say, spellBytes, spellTime } from "./dom.js";
-import { Field, FileField, LoraField, ServerFileField } from "./fields.js";
+import { Carried, Field, FileField, LoraField, ServerFileField } from "./fields.js";
 
 const KEPT = "sdltx-form";
+const MOST_ASKED_WITH = 32 * 2 ** 20; // bytes of files that are sent to ask what a video costs
 const PAUSE = 400; // ms after the last key until the cost is asked for
 // What people change, before all the rest.
 const USUAL = ["seconds", "recipe", "num_inference_steps", "guidance_scale", "seed", "frame_rate"];
@@ -39,7 +40,8 @@ export class Form {
     this.timer = null;
     this.asked = 0;
     this.byCost = false; // whether the problem that is shown is one of the cost
-    this.otherImages = [];
+    this.carried = new Carried();
+    this.begun = null; // the sound of another video, and where it began
     const image = "image/*";
     this.files = [
       new FileField("input_reference", "First picture", image),
@@ -48,12 +50,13 @@ export class Form {
     ];
     this.material = [new FileField("film", "Film", "video/*"), new FileField("mask", "Mask of the film", "image/*,video/*")];
     find("files").append(...this.files.map((field) => field.element));
+    find("files").after(this.carried.element);
     this.fields = this.#fields();
     this.element.addEventListener("input", () => this.#changed());
     this.element.addEventListener("submit", (event) => this.#submit(event));
     this.element.addEventListener("reset", () => setTimeout(() => this.fill({ prompt: "" }, null)));
     this.prompt.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.element.requestSubmit();
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.repeat) this.element.requestSubmit();
     });
     this.#restore();
     this.#changed();
@@ -124,8 +127,8 @@ export class Form {
 
   /** The same as it is sent: JSON, or a form where there are files. */
   body() {
-    const told = this.options();
-    if (this.otherImages.length) told.images = this.otherImages;
+    const told = { ...this.carried.read(), ...this.options() };
+    if (told.seconds !== undefined || told.num_frames !== undefined) delete told.duration;
     const form = new FormData();
     let parts = 0;
     for (const field of [...this.files, ...this.material]) {
@@ -135,15 +138,36 @@ export class Form {
         parts += 1;
       } else if (value !== undefined) told[field.name] = value;
     }
+    if (this.begun && told.sound === this.begun.file) told.sound = this.begun;
     if (!parts) return told;
-    for (const [name, value] of Object.entries(told)) form.append(name, Array.isArray(value) ? JSON.stringify(value) : String(value));
+    for (const [name, value] of Object.entries(told)) form.append(name, typeof value === "object" ? JSON.stringify(value) : String(value));
     return form;
+  }
+
+  /** Bytes of files of this computer. */
+  #bytes() {
+    const files = [...this.files, ...this.material].map((field) => field.read()).filter((value) => value instanceof File);
+    return files.reduce((sum, file) => sum + file.size, 0);
+  }
+
+  /** Says which field has something that is no number; whether there is one. */
+  #hasBad(goThere) {
+    const bad = this.fields.find((field) => field.isBad);
+    if (bad) this.#showProblem({ message: "that is no number", field: bad.name }, goThere);
+    return bad !== undefined;
   }
 
   /** Shows the options of a request; id: of the video that its files belong to. */
   fill(request, id) {
     const shown = { ...request };
-    if (shown.duration !== undefined) shown.seconds = Number.parseFloat(shown.duration);
+    const carried = {};
+    const notes = [];
+    if (shown.duration === "auto") carried.duration = "auto";
+    else if (shown.duration !== undefined) shown.seconds = Number.parseFloat(shown.duration);
+    if (shown.seed !== undefined && !Number.isSafeInteger(shown.seed)) {
+      delete shown.seed;
+      notes.push("Its seed is too large for a browser and left out.");
+    }
     if (shown.width && shown.height && [...this.fields[0].input.options].some(({ value }) => value === `${shown.width}x${shown.height}`)) {
       shown.size = `${shown.width}x${shown.height}`;
       delete shown.width;
@@ -160,7 +184,16 @@ export class Form {
     first.show(named(one?.path));
     last.show(named(other?.path));
     sound.show(named(shown.sound?.path));
-    this.otherImages = images.filter((image) => image !== one && image !== other).map(({ path, ...rest }) => ({ file: named(path), ...rest }));
+    const others = images.filter((image) => image !== one && image !== other).map(({ path, ...rest }) => ({ file: named(path), ...rest }));
+    if (others.length) carried.images = others;
+    if (shown.references?.length) {
+      carried.references = shown.references.map(({ path, attention, ...rest }) => ({
+        file: named(path), ...(attention ? { attention: named(attention) } : {}), ...rest,
+      }));
+    }
+    this.begun = shown.sound?.start ? { file: named(shown.sound.path), start: shown.sound.start } : null;
+    if (shown.tiling) carried.tiling = shown.tiling;
+    this.carried.show(carried, notes);
     this.material[0].show(named(shown.film?.path));
     this.material[1].show(named(shown.film?.mask));
     this.#changed();
@@ -197,8 +230,19 @@ export class Form {
   async #showCost() {
     const cost = find("cost");
     const turn = ++this.asked;
+    if (this.#hasBad(false)) {
+      cost.replaceChildren();
+      return;
+    }
+    if (this.#bytes() > MOST_ASKED_WITH) {
+      cost.textContent = "Its files are too large to ask what it costs.";
+      return;
+    }
     try {
-      const plan = await videos.plan({ ...this.options(), prompt: this.prompt.value || " " });
+      const body = this.body();
+      if (!this.prompt.value && body instanceof FormData) body.set("prompt", " ");
+      else if (!this.prompt.value) body.prompt = " ";
+      const plan = await videos.plan(body);
       if (turn !== this.asked) return;
       const time = plan.estimated_seconds === null ? "how long it takes is known after the first one" : `about ${spellTime(plan.estimated_seconds)}`;
       const frames = plan.result_frames ?? plan.num_frames;
@@ -223,12 +267,14 @@ export class Form {
 
   async #submit(event) {
     event.preventDefault();
+    const button = find("submit");
+    if (button.disabled) return; // it is on its way
     this.#clearProblem();
+    if (this.#hasBad(true)) return;
     if (!this.prompt.value.trim()) {
       this.#showProblem({ message: "Write what is to be seen and heard.", field: "prompt" }, true);
       return;
     }
-    const button = find("submit");
     button.disabled = true;
     try {
       const video = await videos.create(this.body());

@@ -20,10 +20,19 @@ function themes() {
   });
 }
 
+let told = ""; // the last problem that was not one of the form
+
 function problem(error) {
   const shown = find("problem");
-  shown.textContent = error.message;
+  told = shown.textContent = error.message;
   shown.hidden = false;
+}
+
+/** The server answers, so it is over. */
+function solved() {
+  const shown = find("problem");
+  if (told && shown.textContent === told) shown.hidden = true;
+  told = "";
 }
 
 async function begin() {
@@ -43,6 +52,7 @@ async function begin() {
   listen({
     opened: () => {
       connection.textContent = "";
+      solved();
       shelf.load().catch(problem); // what happened while nobody listened
     },
     changed: (video) => {
@@ -56,4 +66,5 @@ async function begin() {
   });
 }
 
+find("make").addEventListener("submit", (event) => event.preventDefault()); // also before there is a form
 begin().catch(problem);

@@ -8,6 +8,7 @@ const PHASES = {
   encode: "Reading the prompt", denoise: "Making it", upscale: "Making it larger", sound: "Making its sound",
   decode: "Making its pictures", write: "Writing the file",
 };
+const MOST_AGAIN = 300; // videos that are over and shown again after the server was away
 const IS_OVER = new Set(["completed", "failed"]);
 
 function facts(video) {
@@ -36,7 +37,10 @@ class Waiting {
     this.stop = element("button", { type: "button", class: "quiet", "aria-label": `Cancel: ${video.prompt}` }, "Cancel");
     this.stop.addEventListener("click", async () => {
       this.stop.disabled = true;
-      await videos.cancel(video.id).catch(problem);
+      await videos.cancel(video.id).catch((error) => {
+        this.stop.disabled = false;
+        problem(error);
+      });
     });
     this.element = element(
       "li",
@@ -81,6 +85,7 @@ class Waiting {
 
 /** One that is over. */
 function done(video, { problem, fill }) {
+  const format = video.sdltx.format;
   const again = async () => {
     const seed = Math.floor(Math.random() * 2 ** 31);
     await videos.remix(video.id, { seed }).then(() => say("Another one is in the queue.")).catch(problem);
@@ -91,7 +96,7 @@ function done(video, { problem, fill }) {
   const button = (text, act) => element("button", { type: "button", class: "quiet", onclick: act, "aria-label": `${text}: ${video.prompt}` }, text);
   const buttons = [
     button("Again with another seed", again),
-    button("Use its settings", () => fill(video.sdltx.request, video.id)),
+    button("Use its settings", () => fill({ ...video.sdltx.request, format }, video.id)),
     video.status === "completed"
       ? element("a", { class: "button quiet", href: videos.content(video.id, "?download=1"), download: true, "aria-label": `Download: ${video.prompt}` }, "Download")
       : null,
@@ -99,7 +104,6 @@ function done(video, { problem, fill }) {
   ];
   let shown;
   const address = videos.content(video.id);
-  const format = video.sdltx.format;
   if (video.status === "failed") {
     shown = element("p", { class: "problem" }, video.error?.code === "cancelled" ? "Cancelled." : (video.error?.message ?? "It failed."));
   } else if (format === "wav") shown = element("audio", { src: address, controls: true, preload: "none" });
@@ -119,6 +123,28 @@ function done(video, { problem, fill }) {
   );
 }
 
+/** All pages of a list. */
+async function all(list) {
+  let page = await list();
+  const found = [...page.data];
+  while (page.has_more) {
+    page = await list(page.last_id);
+    found.push(...page.data);
+  }
+  return found;
+}
+
+/** Entries in the order of these videos, with the rest behind or before them; elements move only if they must, as films would stop. */
+function inOrder(entries, wanted, list, restFirst = false) {
+  const named = wanted.map(({ id }) => id).filter((id) => entries.has(id));
+  const rest = [...entries.keys()].filter((id) => !named.includes(id));
+  const ids = restFirst ? [...rest, ...named] : [...named, ...rest];
+  const sorted = new Map([...ids].map((id) => [id, entries.get(id)]));
+  const elements = [...sorted.values()].map(({ element: shown }) => shown);
+  if (elements.some((one, place) => list.children[place] !== one)) list.replaceChildren(...elements);
+  return sorted;
+}
+
 export class Shelf {
   constructor({ problem, fill }) {
     this.tools = { problem, fill };
@@ -127,23 +153,32 @@ export class Shelf {
     this.waiting = new Map();
     this.over = new Map();
     this.last = null;
+    this.changed = new Set();
+    this.gone = new Set();
     find("older").addEventListener("click", () => this.#older().catch(problem));
   }
 
-  /** Shows what the server has now. */
+  /** Shows what the server has now: all that wait, and as many that are over as were shown. */
   async load() {
-    let page = await videos.list();
-    const found = [...page.data];
-    // All that wait, however many are done.
-    while (page.has_more && !IS_OVER.has(found.at(-1).status)) {
-      page = await videos.list(page.last_id);
-      found.push(...page.data);
-    }
-    const known = new Set(found.map(({ id }) => id));
+    this.changed = new Set(); // while it asks
+    this.gone = new Set();
+    const waiting = await all(videos.waiting);
+    waiting.sort((one, other) => one.sdltx.queue_position - other.sdltx.queue_position);
+    const over = [];
+    let page = null;
+    do {
+      page = await videos.list(page?.last_id);
+      over.push(...page.data.filter(({ status }) => IS_OVER.has(status)));
+    } while (page.has_more && over.length < Math.min(this.over.size, MOST_AGAIN));
+    const known = new Set([...waiting, ...over].map(({ id }) => id));
     for (const id of [...this.waiting.keys(), ...this.over.keys()]) {
-      if (!known.has(id)) this.remove(id);
+      if (!known.has(id) && !this.changed.has(id)) this.remove(id);
     }
-    for (const video of found.reverse()) this.update(video);
+    for (const video of [...waiting, ...over]) {
+      if (!this.gone.has(video.id)) this.update(video, true);
+    }
+    this.waiting = inOrder(this.waiting, waiting, this.queue);
+    this.over = inOrder(this.over, over, this.gallery, true);
     this.last = page.last_id;
     find("older").hidden = !page.has_more;
     this.#tidy();
@@ -159,6 +194,7 @@ export class Shelf {
 
   /** A video is new, or changed. */
   update(video, older = false) {
+    this.changed.add(video.id);
     if (IS_OVER.has(video.status)) {
       const was = this.waiting.get(video.id);
       this.#drop(this.waiting, video.id);
@@ -179,6 +215,7 @@ export class Shelf {
   }
 
   remove(id) {
+    this.gone.add(id);
     this.#drop(this.waiting, id);
     this.#drop(this.over, id);
     this.#tidy();
