@@ -40,6 +40,7 @@ STRICTER = {
     "has the alignment": "alignments that are no power of two up to 1 MiB",
     "has the metadata key": "a key of a GGUF that is there twice",
     "lists tensor": "a tensor of a GGUF that is there twice",
+    "in the middle of its header": "a text of a GGUF that is cut off, of which the package takes what is there",
     "holds zeros": "many tensors without any value: a download that stopped",
     "is neither": "files of less than 10 bytes",
 }
