@@ -51,11 +51,18 @@ def ran(program: Path, *arguments: object) -> tuple[int, int]:
 DEMO = Path(sdltx.__file__).parent / "demo"
 
 
-def test_every_allocation_of_a_clip_may_fail(program):
-    """The first ones one by one, then to the end with a stride: a prime, so that all kinds are met."""
+def test_the_first_allocations_of_a_clip_may_fail(program):
     failed, _ = ran(program, "generate", 1, 1, 2000 if NIGHTLY else 40, DEMO)
     assert failed
-    failed, _ = ran(program, "generate", 7, 53 if NIGHTLY else 3001, 100_000, DEMO)
+
+
+@pytest.mark.by_day(0)
+def test_every_allocation_of_a_clip_may_fail(program):
+    """To the end with a stride: a prime, so that all kinds are met.
+
+    Which allocation a number is depends on threads, so this meets now and then what ends the process: see SECURITY.md.
+    """
+    failed, _ = ran(program, "generate", 7, 53, 100_000, DEMO)
     assert failed > 15
 
 
