@@ -5,6 +5,8 @@
 
 #ifdef __cplusplus
 #include <cstdlib>
+
+#include "ggml.h"
 extern "C" {
 #else
 #include <stdlib.h>
@@ -16,6 +18,8 @@ void* sdltx_ggml_realloc(void* old, size_t size);
 
 #ifdef __cplusplus
 }
+// A scheduler gives its context back before it makes another one.
+#define ggml_free(context) (ggml_free(context), (void)((context) = nullptr))
 #else
 #define free(pointer) (free(pointer), (void)((pointer) = NULL))
 #endif
