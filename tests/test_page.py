@@ -30,12 +30,6 @@ PICTURES = os.environ.get("SDLTX_PAGE_PICTURES")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("served")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def browser():
     with api.sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
@@ -298,7 +292,6 @@ def test_all_that_wait_are_shown_in_their_order(tab, tmp_path):
         api.expect(page.locator("#queue li").last).to_contain_text("5 before it")
         page.get_by_role("button", name="Show older ones").click()
         api.expect(page.locator("#gallery li")).to_have_count(32)
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         # The server goes and comes, and all is as it was.
         port = server.url.rpartition(":")[2]
         page.locator("#queue li").last.get_by_role("button", name="Cancel").evaluate("button => window.late = button")

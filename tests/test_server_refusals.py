@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 
-import pytest
 from asking import (
     as_address,
     client_of,
@@ -23,8 +22,6 @@ from commands import run
 from serving import LONG, SHORT, serving
 
 from sdltx.cli import main
-
-openai = pytest.importorskip("openai")
 
 
 def test_what_is_wrong_is_told_before_it_is_taken(server, client):

@@ -24,8 +24,6 @@ from serving import LONG, SHORT, serving, wait_for
 
 from sdltx import media
 
-openai = pytest.importorskip("openai")
-
 
 def test_a_crash_is_a_failed_video_and_a_new_engine(server, client):
     video = create(client, extra_body=LONG)

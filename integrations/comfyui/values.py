@@ -22,15 +22,20 @@ _EXPECTED = {
 
 def picture_of(image: Any, index: int) -> np.ndarray:
     """RGB bytes (H, W, 3) of one picture of an IMAGE; index: 0 for the first, -1 for the last."""
-    if len(image) == 0:
-        raise sdltx.InvalidRequestError("[image] there is no picture in this IMAGE")
+    _check_any(image)
     values = np.asarray(image[index].cpu(), np.float32)[..., :3]
     return np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
 
 
+def _check_any(images: Any) -> None:
+    if len(images) == 0:
+        raise sdltx.InvalidRequestError("[image] there is no picture in this IMAGE")
+
+
 def film_of(images: Any, frame_rate: float, audio: Any | None) -> sdltx.Video:
     """A film of all pictures of an IMAGE, with an AUDIO."""
-    frames = np.stack([picture_of(images, i) for i in range(max(1, len(images)))])
+    _check_any(images)
+    frames = np.stack([picture_of(images, i) for i in range(len(images))])
     samples, rate = (None, None) if audio is None else sound_of(audio)
     return sdltx.Video(frames, samples, rate, frame_rate)
 

@@ -76,7 +76,8 @@ class Catalogue:
 
 
 def _entries(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str) else value  # as _named has seen
+    """Several or one; lists are what they should be only where _named took them."""
+    return [value] if isinstance(value, str) else value
 
 
 def _named(name: str, value: Any) -> list[Any]:

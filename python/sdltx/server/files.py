@@ -42,7 +42,7 @@ class FileAnswer(FileResponse):
             size = Path(self.path).stat().st_size
             await super().__call__(_with_ranges(scope, size), receive, send_or_refuse)
         except (RuntimeError, FileNotFoundError):  # as Starlette says it
-            if begun:
+            if begun or Path(self.path).exists():
                 raise
             refused = Problem(404, "it is not there any more", "video_not_found")
         if refused is not None:

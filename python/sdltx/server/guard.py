@@ -27,8 +27,8 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
 }
-# Most programs read the answer when they have sent all, so what is too long is taken and dropped, up to an end.
 _LONGEST_LOGIN = 64 << 10  # bytes
+# Most programs read the answer when they have sent all, so what is too long is taken and dropped, up to an end.
 _DRAINED, _LINGERING = 4, 30.0  # times what may be sent; seconds
 _Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -122,7 +122,7 @@ class Guard:
         told = headers.get("content-length", "0")
         too_much = Problem(
             413,
-            f"the body is longer than {most >> 10:,} KiB; send files as parts of a form, or smaller ones",
+            f"the body is longer than {most / 2**20:g} MiB; send files as parts of a form, or smaller ones",
             "too_large",
         )
         if told.isdigit() and int(told[:20]) > most:

@@ -134,8 +134,10 @@ class Store:
         for id, wish in self.wishes().items():
             if wish == DELETED:
                 self.delete(id)
-            else:
+            elif (wished := self.get(id)) is not None and wished.status not in OVER:
                 self.note_failed(id, CANCELLED, "it was cancelled")
+            else:  # it was over before it could be forgotten
+                self._forget_cancelled(id)
         for video in self.unfinished():
             if video.status != IN_PROGRESS:
                 continue
